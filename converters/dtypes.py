@@ -1,0 +1,68 @@
+"""Element types of stored tensors, named as in the safetensors format.
+
+Source: huggingface/safetensors `safetensors/src/tensor.rs` (enum `Dtype`). The order of the members
+is the format's rank: a writer stores tensors of higher rank first.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class DType(Enum):
+    """An element type: `value` is (name, bits); declaration order is the safetensors rank."""
+
+    BOOL = ("BOOL", 8)
+    F4 = ("F4", 4)
+    F6_E2M3 = ("F6_E2M3", 6)
+    F6_E3M2 = ("F6_E3M2", 6)
+    U8 = ("U8", 8)
+    I8 = ("I8", 8)
+    F8_E5M2 = ("F8_E5M2", 8)
+    F8_E4M3 = ("F8_E4M3", 8)
+    F8_E8M0 = ("F8_E8M0", 8)
+    F8_E4M3FNUZ = ("F8_E4M3FNUZ", 8)
+    F8_E5M2FNUZ = ("F8_E5M2FNUZ", 8)
+    I16 = ("I16", 16)
+    U16 = ("U16", 16)
+    F16 = ("F16", 16)
+    BF16 = ("BF16", 16)
+    I32 = ("I32", 32)
+    U32 = ("U32", 32)
+    F32 = ("F32", 32)
+    C64 = ("C64", 64)
+    F64 = ("F64", 64)
+    I64 = ("I64", 64)
+    U64 = ("U64", 64)
+
+    @property
+    def label(self) -> str:
+        """The name in a safetensors header, e.g. `F16`."""
+        return self.value[0]
+
+    @property
+    def bits(self) -> int:
+        """Size of one element in bits."""
+        return self.value[1]
+
+    @property
+    def is_float(self) -> bool:
+        """Real floating point: what a change of precision applies to."""
+        return self.value[0][0] in "FB" and self is not DType.BOOL
+
+    @property
+    def rank(self) -> int:
+        """Position in the format's order; higher ranks are written first."""
+        return _RANK[self]
+
+    def nbytes(self, numel: int) -> int:
+        """Bytes of `numel` elements. Raises ValueError when they do not fill whole bytes."""
+        bits = numel * self.bits
+        if bits % 8:
+            raise ValueError(f"{numel} elements of {self.label} do not end at a byte boundary")
+        return bits // 8
+
+
+_RANK = {dtype: rank for rank, dtype in enumerate(DType)}
+BY_LABEL = {dtype.label: dtype for dtype in DType}
+"""Header name -> element type."""

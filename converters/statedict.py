@@ -1,0 +1,165 @@
+"""The lazy state dict: names, shapes and types of tensors, with a recipe for their bytes.
+
+A tensor's source is either a run of extents (bytes that already lie somewhere in C order, little
+endian, and can be copied by the kernel) or a function that computes them when asked. dtype and shape
+are known before any byte is read, so a whole operation can be built, looked at (the dry run) and
+thrown away without touching tensor data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from converters.bytesource import ByteSource
+from converters.dtypes import DType
+
+Buffer = bytes | bytearray | memoryview
+"""Bytes in C order, little endian."""
+
+Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"]
+"""A value without behaviour, as found beside the tensors of a pickled checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """`nbytes` bytes at `offset` of a source."""
+
+    source: ByteSource
+    offset: int
+    nbytes: int
+
+    def read(self) -> bytes:
+        """The bytes; raises TruncatedFile or FileUnreadable."""
+        return self.source.pread(self.offset, self.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class LazyTensor:
+    """A tensor whose bytes are fetched or computed only by `read`.
+
+    `origin` says where the values come from, for error messages ("unet.safetensors: conv_in.weight").
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    source: tuple[Extent, ...] | Callable[[], Buffer]
+    origin: str
+
+    @property
+    def numel(self) -> int:
+        """Number of elements (1 for a scalar)."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.dtype.nbytes(self.numel)
+
+    @property
+    def extents(self) -> tuple[Extent, ...] | None:
+        """The stored extents, or None for a computed tensor."""
+        return self.source if isinstance(self.source, tuple) else None
+
+    def read(self) -> Buffer:
+        """All bytes of the tensor, C order, little endian."""
+        if not isinstance(self.source, tuple):
+            return self.source()
+        if len(self.source) == 1:
+            return self.source[0].read()
+        return b"".join(extent.read() for extent in self.source)
+
+    def reshape(self, shape: tuple[int, ...]) -> LazyTensor:
+        """The same bytes seen with another shape of equal size. Raises ValueError otherwise."""
+        if math.prod(shape) != self.numel:
+            raise ValueError(f"{self.origin}: shape {self.shape} cannot be seen as {shape}")
+        return replace(self, shape=shape)
+
+    def slice0(self, start: int, stop: int) -> LazyTensor:
+        """Rows `start`..`stop` of the first axis; stored tensors stay stored."""
+        if not self.shape or not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"{self.origin}: rows {start}:{stop} of shape {self.shape}")
+        shape = (stop - start, *self.shape[1:])
+        row = self.dtype.nbytes(math.prod(self.shape[1:]))
+        first, last = start * row, stop * row
+        if isinstance(self.source, tuple):
+            return replace(self, shape=shape, source=_cut(self.source, first, last))
+        compute = self.source
+        return replace(self, shape=shape, source=lambda: memoryview(compute())[first:last])
+
+
+def _cut(extents: tuple[Extent, ...], first: int, last: int) -> tuple[Extent, ...]:
+    kept: list[Extent] = []
+    position = 0
+    for extent in extents:
+        begin, end = max(first, position), min(last, position + extent.nbytes)
+        if begin < end:
+            kept.append(Extent(extent.source, extent.offset + begin - position, end - begin))
+        position += extent.nbytes
+    return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class StateDict(Mapping[str, LazyTensor]):
+    """Named lazy tensors, the text metadata of their file, and the plain values beside them.
+
+    Every operation returns a new StateDict and reads nothing. `extras` holds non-tensor entries of
+    pickled files (`global_step`, `layer_structure`, ...), by dotted path.
+    """
+
+    tensors: Mapping[str, LazyTensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, Plain] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> LazyTensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all tensors together."""
+        return sum(tensor.numel for tensor in self.tensors.values())
+
+    def select(self, wanted: Callable[[str], bool]) -> StateDict:
+        """Only the tensors whose name is wanted."""
+        return self._with({name: t for name, t in self.tensors.items() if wanted(name)})
+
+    def drop(self, names: set[str] | frozenset[str]) -> StateDict:
+        """Without the named tensors."""
+        return self.select(lambda name: name not in names)
+
+    def rename(self, rule: Callable[[str], str]) -> StateDict:
+        """Every tensor under the name that `rule` gives it. Raises ValueError on a collision."""
+        renamed: dict[str, LazyTensor] = {}
+        for name, tensor in self.tensors.items():
+            target = rule(name)
+            if target in renamed:
+                raise ValueError(f"two tensors would be named {target}")
+            renamed[target] = tensor
+        return self._with(renamed)
+
+    def map(self, change: Callable[[str, LazyTensor], LazyTensor]) -> StateDict:
+        """Every tensor replaced by what `change` makes of it."""
+        return self._with({name: change(name, t) for name, t in self.tensors.items()})
+
+    def overlay(self, other: Mapping[str, LazyTensor]) -> StateDict:
+        """These tensors with those of `other` added or put in their place."""
+        return self._with({**self.tensors, **other})
+
+    def with_metadata(self, metadata: Mapping[str, str]) -> StateDict:
+        """The same tensors with other metadata."""
+        return replace(self, metadata=dict(metadata))
+
+    def _with(self, tensors: dict[str, LazyTensor]) -> StateDict:
+        return replace(self, tensors=tensors)

@@ -1,0 +1,52 @@
+# Two commands do everything on a clean clone: `make demo` and `make test`.
+# Each target first makes its own .venv from the pinned constraints file.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := demo-library
+
+# On few cores OpenMP's spinning makes tiny networks 20-50 times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test check fuzz bench gpu tui clean family
+
+demo: $(READY)
+	$(BIN)/assetmgr demo $(DEMO)
+
+test: check
+	$(BIN)/python -m pytest -q
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tui: $(READY)
+	ASSETMGR_HOME=$(DEMO)/home $(BIN)/assetmgr tui
+
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.fuzz_readers
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.run
+
+gpu: $(READY)
+	$(BIN)/python -m pytest -q -m gpu tests/sampler
+
+# Trains the small model family of the demo anew (under an hour on 2 cores).
+family: $(READY)
+	$(BIN)/python -m assetmgr.demo.train
+
+# torch comes first and pinned: an unpinned dependant would fetch a build of several gigabytes.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[preview]" --group dev
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

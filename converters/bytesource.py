@@ -67,7 +67,9 @@ class MemoryBytes:
         """Exactly `count` bytes at `offset`."""
         piece = self._data[offset : offset + count]
         if len(piece) != count:
-            raise TruncatedFile(f"ends at byte {self.size}, needed {offset + count}", path=self.name)
+            raise TruncatedFile(
+                f"ends at byte {self.size}, needed {offset + count}", path=self.name
+            )
         return piece
 
     def check_unchanged(self) -> None:
@@ -110,7 +112,9 @@ class FileBytes:
         try:
             now = Fingerprint.of(os.stat(self.path))
         except OSError as error:
-            raise SourceChanged(f"vanished while being read: {_reason(error)}", path=self.name) from error
+            raise SourceChanged(
+                f"vanished while being read: {_reason(error)}", path=self.name
+            ) from error
         if now != self.fingerprint:
             raise SourceChanged("was modified while being read", path=self.name)
 

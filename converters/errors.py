@@ -20,7 +20,7 @@ AssetmgrError                     code, exit_code, hint
 ├── BadValue                      bad_value         exit 2: the call is wrong
 ├── AssetNotFound                 asset_not_found
 ├── AmbiguousAsset                ambiguous_asset
-├── NotAvailable                  not_available     exit 3: a setting, model or network resource is missing
+├── NotAvailable                  not_available     exit 3: setting, model or network missing
 └── Cancelled                     cancelled         exit 130
 
 The root lives in the lowest package so that every package can raise and catch it. Third-party

@@ -20,7 +20,7 @@ class Progress:
         """Begin a countable piece of work: `total` in `unit` ("B" bytes, else a plural noun)."""
 
     def advance(self, amount: int = 1) -> None:
-        """`amount` more units of the current stage are done. Raises Cancelled when asked to stop."""
+        """`amount` more units of the stage are done. Raises Cancelled when asked to stop."""
 
     def message(self, text: str) -> None:
         """Something worth a line that is not a result (a skipped file, a retry)."""

@@ -1,9 +1,9 @@
 """The lazy state dict: names, shapes and types of tensors, with a recipe for their bytes.
 
 A tensor's source is either a run of extents (bytes that already lie somewhere in C order, little
-endian, and can be copied by the kernel) or a function that computes them when asked. dtype and shape
-are known before any byte is read, so a whole operation can be built, looked at (the dry run) and
-thrown away without touching tensor data.
+endian, and can be copied by the kernel) or a function that computes them when asked. dtype and
+shape are known before any byte is read, so a whole operation can be built, looked at (the dry run)
+and thrown away without touching tensor data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Extent:
 class LazyTensor:
     """A tensor whose bytes are fetched or computed only by `read`.
 
-    `origin` says where the values come from, for error messages ("unet.safetensors: conv_in.weight").
+    `origin` says where the values come from, for error messages ("a.ckpt: conv_in.weight").
     """
 
     dtype: DType

@@ -1,0 +1,86 @@
+"""What a file is, decided by the names and shapes of its tensors alone.
+
+A table of rows (one tuple per kind, in the module of that kind) holds conditions as values. Rows
+have no order: where two hold, one must say that it beats the other, else the file is unknown.
+Recognised-but-incomplete files keep their kind and get `problems`; anything else is `unknown`,
+with a reason.
+"""
+
+from __future__ import annotations
+
+from converters.identify import (
+    adapters,
+    checkpoints,
+    embeddings,
+    hypernetworks,
+    others,
+    vaes,
+)
+from converters.identify.counts import components
+from converters.identify.identity import (
+    BASE_OF_WIDTH,
+    CONTEXT_WIDTH,
+    NONE,
+    Base,
+    Component,
+    Identity,
+    Kind,
+    Prediction,
+)
+from converters.identify.row import Row
+from converters.statedict import StateDict
+
+__all__ = [
+    "BASE_OF_WIDTH",
+    "CONTEXT_WIDTH",
+    "ROWS",
+    "Base",
+    "Component",
+    "Identity",
+    "Kind",
+    "Prediction",
+    "Row",
+    "claims",
+    "identify",
+]
+
+ROWS: tuple[Row, ...] = (
+    *checkpoints.ROWS,
+    *adapters.ROWS,
+    *embeddings.ROWS,
+    *hypernetworks.ROWS,
+    *vaes.ROWS,
+    *others.ROWS,
+)
+
+_SHOWN = 5
+
+
+def claims(sd: StateDict) -> tuple[Row, ...]:
+    """The rows that hold for a file and are not beaten by another one that does."""
+    holding = [row for row in ROWS if row.when.holds(sd)]
+    beaten = {name for row in holding for name in row.beats}
+    return tuple(row for row in holding if row.name not in beaten)
+
+
+def identify(sd: StateDict) -> Identity:
+    """What the file with these tensors is. Reads no tensor data and never raises."""
+    rows = claims(sd)
+    if len(rows) == 1:
+        return rows[0].describe(sd)
+    if rows:
+        names = ", ".join(row.name for row in rows)
+        return _unknown(sd, f"the names fit several kinds at once: {names}")
+    if not len(sd):
+        return _unknown(sd, "the file holds no tensors")
+    return _unknown(sd, "the names and shapes fit no known kind")
+
+
+def _unknown(sd: StateDict, reason: str) -> Identity:
+    first = list(sd.items())[:_SHOWN]
+    return Identity(
+        Kind.UNKNOWN,
+        confidence=NONE,
+        evidence=(reason, *(f"it has {name} of shape {list(t.shape)}" for name, t in first)),
+        components=components(sd),
+    )

@@ -1,0 +1,63 @@
+"""Words that call an adapter or embedding, from what its metadata says.
+
+Sources: Stability-AI/ModelSpec (`modelspec.trigger_phrase`), the additional-networks extension
+(`ssmd_keywords`), kohya-ss/sd-scripts `library/train_util.py` (`ss_tag_frequency`,
+`ss_dataset_dirs`). Metadata is written by others: what does not parse is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+from converters.statedict import Plain
+
+_MOST = 8
+_DIRECTORY = re.compile(r"\d+_(.+)")
+
+
+def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The stated trigger phrase or keywords; else a guess from the training captions.
+
+    The guess: tags that stand in every caption of a training folder; if there are none, the word
+    in the folder's name (`<repeats>_<word>`).
+    """
+    stated = [metadata.get("modelspec.trigger_phrase", "").strip()]
+    stated += [word.strip() for word in metadata.get("ssmd_keywords", "").split(",")]
+    return _unique(stated) or _unique(_guessed(metadata))
+
+
+def _guessed(metadata: Mapping[str, str]) -> list[str]:
+    frequencies = _object(metadata.get("ss_tag_frequency", ""))
+    folders = _object(metadata.get("ss_dataset_dirs", ""))
+    constant: list[str] = []
+    named: list[str] = []
+    for folder, tags in frequencies.items():
+        if not isinstance(tags, dict):
+            continue
+        images = _image_count(folders.get(folder))
+        constant += [tag.strip() for tag, count in tags.items() if count == images]
+        named += [match[1].strip() for match in [_DIRECTORY.fullmatch(folder)] if match]
+    return constant[:_MOST] or named[:_MOST]
+
+
+def _image_count(folder: Plain) -> Plain:
+    count = folder.get("img_count") if isinstance(folder, dict) else None
+    return count if isinstance(count, int) and count > 0 else None
+
+
+def _object(text: str) -> dict[str, Plain]:
+    try:
+        value: Plain = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _unique(words: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_filled(words)))
+
+
+def _filled(words: list[str]) -> Iterator[str]:
+    return (word for word in words if word)

@@ -1,0 +1,64 @@
+"""The tokenizer of CLIP, built from package data alone.
+
+The byte-pair merges are OpenAI's (`clip/merges.txt.gz`, licence beside it); the vocabulary of
+49,408 entries follows from them: 256 byte letters, the same with an end-of-word mark, one entry per
+merge, then the start and end tokens. Source: openai/CLIP `clip/simple_tokenizer.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+from importlib import resources
+from typing import Protocol
+
+START = 49406
+"""Token id that begins every chunk."""
+END = 49407
+"""Token id that ends every chunk and pads it (SD1)."""
+_END_OF_WORD = "</w>"
+
+
+class Tokenizer(Protocol):
+    """What prompts need of a tokenizer."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]:
+        """Token ids of a text."""
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of token ids."""
+
+
+@functools.cache
+def load_tokenizer() -> Tokenizer:
+    """The CLIP tokenizer of transformers over our vocabulary; built once per process."""
+    from transformers import CLIPTokenizer
+
+    merges = _merges()
+    tokenizer: Tokenizer = CLIPTokenizer(vocab=_vocabulary(merges), merges=merges)
+    return tokenizer
+
+
+def _merges() -> list[tuple[str, str]]:
+    packed = resources.files("assetmgr.sampler").joinpath("clip", "merges.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode("utf-8").splitlines()
+    pairs = (line.split(" ") for line in lines)
+    return [(first, second) for first, second in pairs]
+
+
+def _vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
+    letters = list(_byte_letters())
+    entries = letters + [letter + _END_OF_WORD for letter in letters]
+    entries += [first + second for first, second in merges]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    return {entry: number for number, entry in enumerate(entries)}
+
+
+def _byte_letters() -> tuple[str, ...]:
+    """One printable letter per byte, in the vocabulary's order.
+
+    Printable bytes stand for themselves and come first; the others take the letters from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = len(set(range(256)) - set(printable))
+    return tuple(chr(code) for code in [*printable, *range(0x100, 0x100 + others)])

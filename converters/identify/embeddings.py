@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from converters.extras import file_extras
 from converters.identify.conditions import Tensors, both, has_all, matching, no
 from converters.identify.identity import BASE_OF_WIDTH, CERTAIN, SHARED, Base, Identity, Kind
 from converters.identify.row import Row
@@ -54,7 +55,7 @@ class _AllVectors:
 
 
 def _a1111(sd: StateDict) -> Identity:
-    name = sd.extras.get("name")
+    name = file_extras(sd).get("name")
     words = (name,) if isinstance(name, str) and name else ()
     return _embedding(sd, "a1111", words)
 

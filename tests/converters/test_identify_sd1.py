@@ -25,7 +25,7 @@ from helpers.sd1 import (
     unet_shapes,
     vae_shapes,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.dtypes import DType
@@ -387,6 +387,7 @@ FRAGMENTS = sorted({name for shapes, *_ in FIXTURES.values() for name in list(sh
         max_size=12,
     )
 )
+@settings(deadline=None)
 def test_identification_never_fails_whatever_names_and_shapes_come_together(shapes: Shapes) -> None:
     identity = identify(state_dict(shapes))
     assert identity.evidence

@@ -211,6 +211,19 @@ def state_dict(
     return StateDict(tensors, metadata or {})
 
 
+def random_fill(dtype: DType = DType.F16, scale: float = 0.05) -> Fill:
+    """Normally distributed values, the same for the same name at every call."""
+    import numpy as np
+
+    kinds = {DType.F16: np.float16, DType.F32: np.float32}
+
+    def fill(name: str, shape: tuple[int, ...]) -> bytes:
+        generator = np.random.default_rng(list(name.encode()))
+        return (generator.standard_normal(shape) * scale).astype(kinds[dtype]).tobytes()
+
+    return fill
+
+
 def stored(dtype: DType, shape: tuple[int, ...], data: bytes, name: str = "t") -> LazyTensor:
     """A tensor whose bytes lie in memory."""
     return LazyTensor(dtype, shape, (Extent(MemoryBytes(data, name), 0, len(data)),), name)

@@ -1,0 +1,327 @@
+"""Merging adapters into a checkpoint: the sums, the refusals, and what stays untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers.sd1 import (
+    SMALL,
+    UNET,
+    Shapes,
+    Widths,
+    checkpoint_shapes,
+    kohya_modules,
+    kohya_text_modules,
+    lora_shapes,
+    prefixed,
+    random_fill,
+    state_dict,
+    stored,
+    unet_shapes,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters.compute import value
+from converters.dtypes import DType
+from converters.errors import (
+    AssetmgrError,
+    BadValue,
+    MergeProblem,
+    UnsupportedFile,
+    UnusedKeys,
+    WrongFamily,
+)
+from converters.layouts import unet_to_diffusers
+from converters.merge import AdapterChoice, plan_merge
+from converters.statedict import StateDict
+
+MODULES = kohya_modules(SMALL, convolutions=True) | kohya_text_modules(SMALL)
+QUERY = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+QUERY_TARGET = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+CONV_TARGET = f"{UNET}input_blocks.1.0.in_layers.2.weight"
+TEXT_TARGET = "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+
+
+def checkpoint(w: Widths = SMALL, dtype: DType = DType.F32) -> StateDict:
+    return state_dict(checkpoint_shapes(w), dtype, fill=random_fill(dtype))
+
+
+def lora(
+    modules: Mapping[str, tuple[int, ...]] = MODULES,
+    *,
+    seed: int = 0,
+    rank: int = 4,
+    scale: float = 0.1,
+    extra: Shapes | None = None,
+) -> StateDict:
+    shapes = {f"{seed}:{name}": s for name, s in lora_shapes(modules, rank).items()}
+    sd = state_dict(shapes, DType.F32, fill=random_fill(DType.F32, scale))
+    renamed = sd.rename(lambda name: name.partition(":")[2])
+    return renamed.overlay(state_dict(extra or {}, DType.F32, fill=random_fill(DType.F32)))
+
+
+def choose(sd: StateDict, weight: float = 1.0, text: float | None = None) -> AdapterChoice:
+    return AdapterChoice("style.safetensors", sd, weight, text)
+
+
+def expected_delta(sd: StateDict, module: str) -> torch.Tensor:
+    """The plain formula, on the flattened weight."""
+    up = value(sd[f"{module}.lora_up.weight"]).flatten(1)
+    down = value(sd[f"{module}.lora_down.weight"]).flatten(1)
+    return value(sd[f"{module}.alpha"]) / down.shape[0] * up @ down
+
+
+def test_a_merge_adds_the_scaled_product_to_every_target() -> None:
+    base, adapter = checkpoint(), lora()
+    plan = plan_merge(base, [choose(adapter, 0.7)])
+    assert len(plan.changed) == len(MODULES) == plan.reports[0].applied
+    assert plan.reports[0].unused == ()
+    conv = "lora_unet_down_blocks_0_resnets_0_conv1"
+    text = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    for module, target in ((QUERY, QUERY_TARGET), (conv, CONV_TARGET), (text, TEXT_TARGET)):
+        expected = value(base[target]).flatten(1) + 0.7 * expected_delta(adapter, module)
+        torch.testing.assert_close(value(plan.state_dict[target]).flatten(1), expected)
+
+
+def test_planning_reads_no_tensor_data() -> None:
+    base = state_dict(checkpoint_shapes())
+    plan = plan_merge(base, [choose(state_dict(lora_shapes(kohya_modules())))])
+    assert plan.state_dict[QUERY_TARGET].shape == base[QUERY_TARGET].shape
+
+
+def test_what_no_adapter_changes_keeps_its_stored_bytes() -> None:
+    base = checkpoint()
+    plan = plan_merge(base, [choose(lora())])
+    kept = [name for name in base if name not in plan.changed]
+    assert all(plan.state_dict[name] is base[name] for name in kept)
+    assert list(plan.state_dict) == list(base)
+
+
+def test_weight_zero_changes_nothing() -> None:
+    base = checkpoint()
+    plan = plan_merge(base, [choose(lora(), 0.0)])
+    assert plan.changed == ()
+    assert all(plan.state_dict[name] is tensor for name, tensor in base.items())
+    assert plan.reports[0].applied == len(MODULES)
+
+
+def test_the_text_encoder_has_a_weight_of_its_own() -> None:
+    base, adapter = checkpoint(), lora()
+    unet_only = plan_merge(base, [choose(adapter, 1.0, 0.0)])
+    assert TEXT_TARGET not in unet_only.changed
+    assert QUERY_TARGET in unet_only.changed
+    text_only = plan_merge(base, [choose(adapter, 0.0, 1.0)])
+    assert set(text_only.changed) == {
+        name for name in text_only.changed if name.startswith("cond_stage_model.")
+    }
+    assert len(text_only.changed) == len(kohya_text_modules(SMALL))
+
+
+@given(st.floats(-2, 2), st.floats(-2, 2))
+@settings(deadline=None, max_examples=20)
+def test_merging_two_adapters_adds_both_changes(first: float, second: float) -> None:
+    base = checkpoint()
+    a, b = lora(seed=1), lora(seed=2, rank=3)
+    both = plan_merge(base, [choose(a, first), choose(b, second)]).state_dict
+    delta = first * expected_delta(a, QUERY) + second * expected_delta(b, QUERY)
+    torch.testing.assert_close(value(both[QUERY_TARGET]), value(base[QUERY_TARGET]) + delta)
+
+
+def test_the_order_of_adapters_does_not_matter() -> None:
+    base, a, b = checkpoint(), choose(lora(seed=1)), choose(lora(seed=2), 0.5)
+    one, other = plan_merge(base, [a, b]).state_dict, plan_merge(base, [b, a]).state_dict
+    for name in plan_merge(base, [a, b]).changed:
+        torch.testing.assert_close(value(one[name]), value(other[name]))
+
+
+def test_merging_and_merging_with_the_opposite_weight_cancel() -> None:
+    base, adapter = checkpoint(), lora()
+    there = plan_merge(base, [choose(adapter, 1.0)]).state_dict
+    back = plan_merge(there, [choose(adapter, -1.0)]).state_dict
+    torch.testing.assert_close(value(back[QUERY_TARGET]), value(base[QUERY_TARGET]))
+
+
+def test_arithmetic_is_float32_and_rounds_once() -> None:
+    base = checkpoint(dtype=DType.F16)
+    small = [choose(lora(seed=n, scale=0.004)) for n in range(8)]
+    merged = value(plan_merge(base, small).state_dict[QUERY_TARGET])
+    delta = sum(expected_delta(choice.state_dict, QUERY) for choice in small)
+    exact = (value(base[QUERY_TARGET]).float() + delta).half()
+    assert merged.dtype == torch.float16
+    assert torch.equal(merged, exact)
+
+
+@pytest.mark.parametrize("dtype", [DType.F16, DType.F32])
+def test_the_result_keeps_the_checkpoints_element_type(dtype: DType) -> None:
+    plan = plan_merge(checkpoint(dtype=dtype), [choose(lora())])
+    assert {plan.state_dict[name].dtype for name in plan.changed} == {dtype}
+
+
+def test_linear_pairs_fit_the_pointwise_convolutions_of_sd1() -> None:
+    base = checkpoint()
+    module = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    adapter = lora({module: (32, 32)})
+    target = f"{UNET}input_blocks.1.1.proj_in.weight"
+    merged = value(plan_merge(base, [choose(adapter)]).state_dict[target])
+    expected = value(base[target]) + expected_delta(adapter, module)[..., None, None]
+    torch.testing.assert_close(merged, expected)
+
+
+def test_the_tucker_form_is_merged() -> None:
+    module = "lora_unet_down_blocks_0_resnets_0_conv1"
+    up, down, mid = torch.randn(32, 4, 1, 1), torch.randn(4, 32, 1, 1), torch.randn(4, 4, 3, 3)
+    parts = {"lora_up.weight": up, "lora_down.weight": down, "lora_mid.weight": mid}
+    adapter = StateDict(
+        {
+            f"{module}.{suffix}": stored(DType.F32, tuple(t.shape), t.numpy().tobytes())
+            for suffix, t in parts.items()
+        }
+    )
+    base = checkpoint()
+    merged = value(plan_merge(base, [choose(adapter)]).state_dict[CONV_TARGET])
+    delta = torch.einsum("ijkl,pi,jq->pqkl", mid, up.flatten(1), down.flatten(1))
+    torch.testing.assert_close(merged, value(base[CONV_TARGET]) + delta, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [8, 9])
+def test_the_first_convolution_of_inpainting_models_takes_four_channel_adapters(
+    channels: int,
+) -> None:
+    base = checkpoint(replace(SMALL, in_channels=channels))
+    adapter = lora({"lora_unet_conv_in": (32, 4, 3, 3), QUERY: (32, 32)})
+    target = f"{UNET}input_blocks.0.0.weight"
+    merged = value(plan_merge(base, [choose(adapter)]).state_dict[target])
+    delta = expected_delta(adapter, "lora_unet_conv_in").reshape(32, 4, 3, 3)
+    torch.testing.assert_close(merged[:, :4], value(base[target])[:, :4] + delta)
+    assert torch.equal(merged[:, 4:], value(base[target])[:, 4:])
+
+
+def test_modules_under_ldm_names_are_merged_too() -> None:
+    ldm = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
+    plan = plan_merge(checkpoint(), [choose(lora({ldm: (32, 32)}))])
+    assert plan.changed == (QUERY_TARGET,)
+
+
+def test_a_unet_without_prefix_is_merged_into() -> None:
+    base = state_dict(unet_shapes(SMALL), DType.F32, fill=random_fill(DType.F32))
+    plan = plan_merge(base, [choose(lora(kohya_modules(SMALL)))])
+    assert QUERY_TARGET.removeprefix(UNET) in plan.changed
+
+
+def test_ema_copies_that_stay_behind_are_warned_about() -> None:
+    base = checkpoint().overlay(state_dict({"model_ema.decay": ()}))
+    assert plan_merge(base, [choose(lora())]).warnings == (
+        "the 1 EMA tensors of the checkpoint stay without the adapters",
+    )
+    assert plan_merge(checkpoint(), [choose(lora())]).warnings == ()
+
+
+def refused(
+    error: type[AssetmgrError], base: StateDict, choice: AdapterChoice, *, partial: bool = False
+) -> str:
+    with pytest.raises(error) as caught:
+        plan_merge(base, [choice], partial=partial)
+    return str(caught.value)
+
+
+def test_an_adapter_of_another_family_is_refused_in_one_sentence() -> None:
+    module = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
+    said = refused(WrongFamily, checkpoint(), choose(lora({module: (640, 2048)})))
+    assert said == (
+        "style.safetensors: made for SDXL (context width 2048),"
+        " the checkpoint is SD1 (context width 768)"
+    )
+
+
+def test_an_adapter_of_another_family_is_refused_even_when_partial() -> None:
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    refused(WrongFamily, checkpoint(), choose(lora({module: (32, 1024)})), partial=True)
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        (
+            lambda: state_dict(
+                prefixed(UNET, unet_shapes(replace(SMALL, context=1024, linear=True)))
+            ),
+            "SD2",
+        ),
+        (lambda: unet_to_diffusers(state_dict(unet_shapes(SMALL))), "diffusers names"),
+        (lora, "not a checkpoint"),
+    ],
+)
+def test_only_sd1_checkpoints_in_single_file_layout_are_merged_into(
+    base: Callable[[], StateDict], words: str
+) -> None:
+    assert words in refused(WrongFamily, base(), choose(lora()))
+
+
+def test_a_file_that_is_no_adapter_is_refused() -> None:
+    embedding = state_dict({"<cat>": (768,)})
+    assert "embedding" in refused(WrongFamily, checkpoint(), choose(embedding))
+
+
+def test_keys_without_a_place_are_an_error_that_counts_and_names_them() -> None:
+    stray = {f"lora_unet_nowhere_{n}.alpha": () for n in range(7)}
+    said = refused(UnusedKeys, checkpoint(), choose(lora(extra=stray)))
+    assert said.startswith("style.safetensors: 7 keys find no place in the checkpoint: ")
+    assert said.count("nowhere") == 5
+    plan = plan_merge(checkpoint(), [choose(lora(extra=stray))], partial=True)
+    assert set(plan.reports[0].unused) == set(stray)
+    assert plan.reports[0].applied == len(MODULES)
+
+
+def test_text_encoder_modules_without_a_text_encoder_are_unused() -> None:
+    base = state_dict(prefixed(UNET, unet_shapes(SMALL)))
+    assert "lora_te_" in refused(UnusedKeys, base, choose(lora()))
+
+
+def test_an_adapter_that_fits_nowhere_is_refused_even_when_partial() -> None:
+    modules = {"lora_unet_down_blocks_7_attentions_0_proj_in": (32, 32)}
+    said = refused(WrongFamily, checkpoint(), choose(lora(modules)), partial=True)
+    assert "none of its 3 keys fits" in said
+
+
+def test_other_algorithms_and_namings_are_named_in_the_refusal() -> None:
+    lokr = state_dict({f"{QUERY}.lokr_w1": (4, 4), f"{QUERY}.lokr_w2": (8, 8)})
+    assert "lokr modules in kohya naming" in refused(UnsupportedFile, checkpoint(), choose(lokr))
+
+
+def test_a_module_of_the_wrong_shape_is_refused_before_anything_is_computed() -> None:
+    said = refused(WrongFamily, checkpoint(), choose(lora({QUERY: (320, 320)})))
+    assert QUERY in said
+    assert "[320, 320]" in said
+    assert "[32, 32]" in said
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_weights_are_finite_numbers(weight: float) -> None:
+    refused(BadValue, checkpoint(), choose(lora(), weight))
+    refused(BadValue, checkpoint(), choose(lora(), 1.0, weight))
+
+
+def test_a_result_outside_the_element_type_is_refused_naming_the_tensor() -> None:
+    plan = plan_merge(checkpoint(dtype=DType.F16), [choose(lora(), 1e9)])
+    with pytest.raises(MergeProblem, match=r"attn1\.to_q\.weight leaves the range") as caught:
+        plan.state_dict[QUERY_TARGET].read()
+    assert caught.value.path == "style.safetensors"
+
+
+def test_values_that_were_broken_before_the_merge_are_not_blamed_on_the_adapter() -> None:
+    nan = stored(DType.F32, (32, 32), torch.full((32, 32), float("nan")).numpy().tobytes())
+    plan = plan_merge(checkpoint().overlay({QUERY_TARGET: nan}), [choose(lora())])
+    with pytest.raises(MergeProblem, match="before the merge"):
+        plan.state_dict[QUERY_TARGET].read()
+
+
+def test_a_broken_adapter_tensor_is_named_with_its_file() -> None:
+    key = f"{QUERY}.lora_up.weight"
+    nan = stored(DType.F32, (32, 4), torch.full((32, 4), float("nan")).numpy().tobytes(), key)
+    plan = plan_merge(checkpoint(), [choose(lora().overlay({key: nan}))])
+    with pytest.raises(MergeProblem, match=f"style.safetensors: {key} holds NaN"):
+        plan.state_dict[QUERY_TARGET].read()

@@ -1,0 +1,79 @@
+"""Where a render runs and in which precision; the worker's view of memory.
+
+Half precision is used only on CUDA: CPUs compute fp16 slowly, and Apple's backend has returned
+non-finite values in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from converters.errors import BadValue, NotAvailable
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises NotAvailable for one this machine lacks, BadValue for an unknown word.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if name not in available:
+        raise BadValue(f"unknown device {name!r}", hint="known devices: auto, cpu, cuda, mps")
+    if not available[name]:
+        raise NotAvailable(f"this machine has no {name} device", hint="use --device auto")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of the networks' weights; `auto` is fp16 on CUDA, else fp32."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in PRECISIONS:
+        raise BadValue(f"unknown dtype {name!r}", hint="known: auto, " + ", ".join(PRECISIONS))
+    return PRECISIONS[name]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """The word for a weight type, as `choose_precision` takes it."""
+    return next(name for name, known in PRECISIONS.items() if known is dtype)
+
+
+def start_measuring(device: torch.device) -> None:
+    """Forget the accelerator's memory peak of earlier jobs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak: of the accelerator since `start_measuring`, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return process_peak()
+
+
+def process_peak() -> int | None:
+    """Peak resident bytes of this process, or None where the system does not tell.
+
+    Linux: `VmHWM` (getrusage would report the parent's peak across exec). macOS: getrusage, in
+    bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        peak = next((line for line in lines if line.startswith("VmHWM:")), None)
+        return None if peak is None else int(peak.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

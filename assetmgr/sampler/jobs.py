@@ -1,0 +1,136 @@
+"""What is asked of the sampler and what it answers; plain values that travel as JSON.
+
+One place, because two processes must agree on it. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file taking part in a render, with the names it is known by.
+
+    `kind` is a word of the contract (`checkpoint`, `lora`, ...). `sha256` and `autov3` are hex
+    digests where known; they only go into the picture's parameters text.
+    """
+
+    path: str
+    name: str
+    kind: str
+    sha256: str | None = None
+    autov3: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderJob:
+    """One preview: a subject, the checkpoint it is tried on, and how to sample.
+
+    `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
+    an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
+    `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
+    files to write.
+    """
+
+    subject: ModelFile
+    base: ModelFile | None
+    prompt: str
+    negative: str
+    steps: int
+    cfg: float
+    sampler: str
+    width: int
+    height: int
+    seed: int
+    weight: float
+    trigger: str | None
+    device: str
+    dtype: str
+    image: str
+    thumbnail: str
+    overwrite: bool
+
+    @property
+    def checkpoint(self) -> ModelFile:
+        """The file whose networks do the rendering."""
+        return self.subject if self.base is None else self.base
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RenderJob:
+        """The inverse of `to_json`."""
+        document = json.loads(text)
+        subject = ModelFile(**document.pop("subject"))
+        base = document.pop("base")
+        return cls(subject=subject, base=None if base is None else ModelFile(**base), **document)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question the verdict rests on.
+
+    `value` passes when it lies above `threshold`; both are None for a check that has no number.
+    """
+
+    name: str
+    ok: bool
+    value: float | None
+    threshold: float | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How a picture was made; with the same device and dtype it can be made again, bit for bit."""
+
+    prompt: str
+    negative: str
+    seed: int
+    steps: int
+    cfg: float
+    sampler: str
+    size: str
+    weight: float | None
+    base: str | None
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOutcome:
+    """What became of a job. `image` and `thumbnail` are None when nothing could be drawn.
+
+    `seconds` is the whole job, `load_seconds` the part spent reading models;
+    `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's peak on a CPU
+    (None where the system does not tell).
+    """
+
+    image: str | None
+    thumbnail: str | None
+    checks: tuple[Check, ...]
+    seconds: float
+    load_seconds: float
+    peak_memory_bytes: int | None
+    parameters: Parameters
+
+    @property
+    def verdict(self) -> str:
+        """`ok` when every check passed, else `failed`."""
+        return "ok" if all(check.ok for check in self.checks) else "failed"
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RenderOutcome:
+        """The inverse of `to_json`."""
+        document = json.loads(text)
+        checks = tuple(Check(**check) for check in document.pop("checks"))
+        parameters = Parameters(**document.pop("parameters"))
+        return cls(checks=checks, parameters=parameters, **document)

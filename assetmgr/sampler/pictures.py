@@ -1,0 +1,49 @@
+"""The files a render leaves behind: the PNG with its parameters text, and a small WebP of it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from converters.writers.atomic import write_bytes
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from assetmgr.sampler.infotext import parameters_text
+from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.render import Picture
+
+THUMBNAIL_EDGE = 256
+"""Longest side of a thumbnail in pixels; smaller pictures keep their size."""
+
+
+def write_picture(picture: Picture, job: RenderJob) -> None:
+    """Write the job's image and thumbnail, each whole or not at all. Raises WriteProblem."""
+    image = to_image(picture.pixels)
+    write_bytes(png_bytes(image, parameters_text(job)), Path(job.image), overwrite=job.overwrite)
+    write_bytes(thumbnail_bytes(image), Path(job.thumbnail), overwrite=True)
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """An 8-bit RGB image of pixels `(3, H, W)` in 0..1."""
+    rows = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return Image.fromarray(rows.numpy(), "RGB")
+
+
+def png_bytes(image: Image.Image, parameters: str) -> bytes:
+    """The image as PNG with the text chunk `parameters`, as other programs read it."""
+    text = PngInfo()
+    text.add_text("parameters", parameters)
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def thumbnail_bytes(image: Image.Image) -> bytes:
+    """The image as WebP, at most `THUMBNAIL_EDGE` pixels a side."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=85)
+    return file.getvalue()

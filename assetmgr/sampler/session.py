@@ -1,0 +1,305 @@
+"""Renders jobs one after the other, keeping what the next job may need again.
+
+Kept are the networks of the last base checkpoint and its renders without any adapter, which are the
+references that effects are measured against. A subject changes the networks only while it is being
+rendered, so that every job sees the base as it is in its file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from assetmgr.sampler import judge
+from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, non_finite_names, outside
+from assetmgr.sampler.devices import (
+    choose_device,
+    choose_precision,
+    peak_memory,
+    precision_name,
+    start_measuring,
+)
+from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
+from assetmgr.sampler.pictures import write_picture
+from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
+from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
+from assetmgr.sampler.solvers import solver_named
+from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
+from assetmgr.sampler.tokenizer import load_tokenizer
+from converters.bytesource import Fingerprint
+from converters.containers import open_model
+from converters.errors import AssetmgrError, FileMissing, UnsupportedFile
+from converters.identify import Base, Prediction, identify
+from converters.progress import Progress
+from converters.statedict import StateDict
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a loaded bundle answers to: the file as it was, and where it was loaded to."""
+
+    path: str
+    fingerprint: Fingerprint
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a picture depends on beside the networks."""
+
+    prompt: str
+    negative: str
+    sampling: Sampling
+
+
+@dataclass(slots=True)
+class Warm:
+    """A loaded base and its pictures without any adapter."""
+
+    place: Place
+    bundle: Bundle
+    references: dict[Conditions, Picture] = field(default_factory=dict)
+
+
+class Session:
+    """The state of a sampler process."""
+
+    def __init__(self) -> None:
+        tokenizer = load_tokenizer()
+        self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
+        self.warm: Warm | None = None
+
+    def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
+        """Render a job, judge the picture, write its files.
+
+        A subject that loads or renders badly is an outcome with failed checks. Raises the errors of
+        files that cannot be read or used, NotAvailable for a missing device, and AssetmgrError
+        when the memory does not suffice.
+        """
+        device = choose_device(job.device)
+        start_measuring(device)
+        try:
+            return _Run(self, job, device, progress).outcome()
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.forget()
+            raise AssetmgrError(
+                f"not enough memory to render {job.width}x{job.height} on {device.type}",
+                path=job.subject.path,
+                hint="a smaller --size needs less",
+            ) from error
+
+    def forget(self) -> None:
+        """Release the networks."""
+        self.warm = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+_Judged = tuple[tuple[Check, ...], Picture | None]
+
+
+class _Run:
+    """One job on its way through a session."""
+
+    def __init__(
+        self, session: Session, job: RenderJob, device: torch.device, progress: Progress
+    ) -> None:
+        self._session = session
+        self._job = job
+        self._device = device
+        self._dtype = choose_precision(job.dtype, device)
+        self._progress = progress
+        self._load_seconds = 0.0
+        sampling = Sampling(
+            solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
+        )
+        self._conditions = Conditions(job.prompt, job.negative, sampling)
+
+    def outcome(self) -> RenderOutcome:
+        """Render, judge and write."""
+        job, started = self._job, time.perf_counter()
+        checks, picture = self._checkpoint() if job.base is None else self._adapter()
+        if picture is not None:
+            write_picture(picture, job)
+        return RenderOutcome(
+            image=None if picture is None else job.image,
+            thumbnail=None if picture is None else job.thumbnail,
+            checks=checks,
+            seconds=time.perf_counter() - started,
+            load_seconds=self._load_seconds,
+            peak_memory_bytes=peak_memory(self._device),
+            parameters=self._parameters(),
+        )
+
+    def _checkpoint(self) -> _Judged:
+        try:
+            warm = self._warm(self._job.subject)
+        except Incomplete as error:
+            return (judge.loads_completely(error.missing, error.unexpected),), None
+        sd = warm.bundle.state_dict
+        loads = judge.loads_completely((), (), note=_account(sd))
+        return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
+
+    def _adapter(self) -> _Judged:
+        warm, reference = self._base()
+        subject = open_model(self._job.subject.path).state_dict
+        try:
+            with ExitStack() as stack:
+                self._progress.stage("apply", None, "tensors")
+                with self._loading(), _naming(self._job.subject.path):
+                    change = stack.enter_context(applied(warm.bundle, subject, self._job))
+                loads = judge.loads_completely((), change.unused, note=change.note)
+                checks, picture = self._judged(
+                    loads, subject, warm, lambda: self._changed(warm.bundle, change, reference)
+                )
+        except Incomplete as error:
+            return (judge.loads_completely(error.missing, error.unexpected),), None
+        except NotFinite as error:
+            return (judge.finite(error.stage, non_finite_names(subject)),), None
+        if picture is None:
+            return checks, None
+        return (*checks, judge.effect(picture, reference)), picture
+
+    def _judged(
+        self, loads: Check, source: StateDict, warm: Warm, draw: Callable[[], Picture]
+    ) -> _Judged:
+        """The picture that `draw` makes with the weights of `source`, and what it shows of them."""
+        try:
+            picture = draw()
+        except NotFinite as error:
+            return (loads, judge.finite(error.stage, non_finite_names(source))), None
+        statistics = judge.of_picture(picture, warm.bundle.latent_factor)
+        return (loads, judge.finite(None), *statistics), picture
+
+    def _base(self) -> tuple[Warm, Picture]:
+        """The base and its picture. Raises AssetmgrError when it cannot serve."""
+        base = self._job.checkpoint
+        try:
+            warm = self._warm(base)
+            return warm, self._reference(warm, "sample the reference")
+        except (Incomplete, NotFinite) as error:
+            raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
+
+    def _warm(self, checkpoint: ModelFile) -> Warm:
+        """The checkpoint's networks: those of the last job if it is the same file, else loaded."""
+        place = Place(checkpoint.path, _fingerprint(checkpoint.path), self._device, self._dtype)
+        warm = self._session.warm
+        if warm is not None and warm.place == place:
+            return warm
+        self._session.forget()
+        with self._loading(), _naming(checkpoint.path):
+            sd = _open_sd1(checkpoint.path)
+            bundle = load_bundle(sd, self._device, self._dtype, self._progress)
+        self._session.warm = Warm(place, bundle)
+        return self._session.warm
+
+    def _reference(self, warm: Warm, label: str) -> Picture:
+        """The picture of the checkpoint alone, rendered once for the same conditions."""
+        picture = warm.references.get(self._conditions)
+        if picture is None:
+            bundle = warm.bundle
+            picture = self._decoded(bundle.vae.network, self._latents(bundle, (), label))
+            warm.references[self._conditions] = picture
+        return picture
+
+    def _changed(self, bundle: Bundle, change: Applied, reference: Picture) -> Picture:
+        """The picture with the subject in effect."""
+        if change.decoder is not None:
+            return self._decoded(change.decoder, reference.latents)
+        latents = self._latents(bundle, change.embeddings, "sample")
+        return self._decoded(bundle.vae.network, latents)
+
+    def _latents(
+        self, bundle: Bundle, embeddings: tuple[NamedVectors, ...], label: str
+    ) -> torch.Tensor:
+        conditions = self._conditions
+        positive, negative = (
+            tokenize(text, self._session.tokens_of, embeddings)
+            for text in (conditions.prompt, conditions.negative)
+        )
+        encoded = encode_pair(bundle.text_encoder.network, positive, negative)
+        self._progress.stage(label, conditions.sampling.steps, "steps")
+        return sample(
+            bundle.unet.network, *encoded, conditions.sampling, bundle.latent_factor, self._progress
+        )
+
+    def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
+        self._progress.stage("decode", None, "pictures")
+        return Picture(latents, decode(vae, latents))
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """What happens inside counts as loading."""
+        started = time.perf_counter()
+        yield
+        self._load_seconds += time.perf_counter() - started
+
+    def _parameters(self) -> Parameters:
+        job = self._job
+        return Parameters(
+            prompt=job.prompt,
+            negative=job.negative,
+            seed=job.seed,
+            steps=job.steps,
+            cfg=job.cfg,
+            sampler=self._conditions.sampling.solver.name,
+            size=f"{job.width}x{job.height}",
+            weight=None if job.subject.kind in WEIGHTLESS else job.weight,
+            base=None if job.base is None else job.base.path,
+            device=self._device.type,
+            dtype=precision_name(self._dtype),
+        )
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors that know no file are about this one."""
+    try:
+        yield
+    except AssetmgrError as error:
+        error.path = error.path or path
+        raise
+
+
+def _open_sd1(path: str) -> StateDict:
+    """A checkpoint's state dict. Raises UnsupportedFile for any family or variant but SD1's own."""
+    sd: StateDict = open_model(path).state_dict
+    identity = identify(sd)
+    if identity.base != Base.SD1:
+        raise UnsupportedFile(f"not supported yet: base {identity.base}", path=path)
+    if identity.variant is not None:
+        raise UnsupportedFile(f"not supported yet: variant {identity.variant}", path=path)
+    if identity.prediction not in {Prediction.EPSILON, Prediction.UNKNOWN}:
+        raise UnsupportedFile(f"not supported yet: prediction {identity.prediction}", path=path)
+    return sd
+
+
+def _account(sd: StateDict) -> str:
+    """What a completely loaded checkpoint consists of, in words."""
+    extra = outside(sd)
+    note = f"all {len(sd) - len(extra)} tensors of UNet, VAE and text encoder"
+    return f"{note}; {len(extra)} others play no part in a render" if extra else note
+
+
+def _fingerprint(path: str) -> Fingerprint:
+    try:
+        return Fingerprint.of(os.stat(path))
+    except OSError as error:
+        raise FileMissing("no such file", path=path) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """The library torch reports an exhausted CPU as a plain RuntimeError."""
+    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return exhausted or "allocate memory" in str(error)

@@ -1,0 +1,80 @@
+"""The samplers by the names people know, and what stands behind them in diffusers.
+
+The names are those of the AUTOMATIC1111 web UI, so that parameters can be exchanged. A name with
+a schedule at its end ("DPM++ 2M Karras") is how its older versions spelled sampler and schedule.
+Arithmetic: DPM-Solver++ (arXiv 2211.01095), Euler and Karras sigmas (arXiv 2206.00364), DDIM
+(arXiv 2010.02502), as implemented by diffusers' schedulers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from converters.errors import BadValue
+
+DEFAULT_SOLVER = "DPM++ 2M"
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """A row of the table: `scheduler` is a class of diffusers, `options` its configuration.
+
+    `label` and `schedule` are how the parameters text of a picture names the two.
+    """
+
+    name: str
+    label: str
+    schedule: str | None
+    scheduler: str
+    options: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+_DPM = {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}
+
+SOLVERS = (
+    Solver("DPM++ 2M", "DPM++ 2M", "Uniform", "DPMSolverMultistepScheduler", _DPM),
+    Solver(
+        "DPM++ 2M Karras",
+        "DPM++ 2M",
+        "Karras",
+        "DPMSolverMultistepScheduler",
+        {**_DPM, "use_karras_sigmas": True},
+    ),
+    Solver("Euler", "Euler", "Uniform", "EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
+    Solver(
+        "Euler Karras",
+        "Euler",
+        "Karras",
+        "EulerDiscreteScheduler",
+        {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    ),
+    Solver(
+        "Euler a",
+        "Euler a",
+        "Uniform",
+        "EulerAncestralDiscreteScheduler",
+        {"timestep_spacing": "linspace"},
+    ),
+    Solver(
+        "DDIM",
+        "DDIM",
+        None,
+        "DDIMScheduler",
+        {
+            "timestep_spacing": "leading",
+            "steps_offset": 1,
+            "set_alpha_to_one": False,
+            "clip_sample": False,
+        },
+    ),
+)
+
+
+def solver_named(name: str) -> Solver:
+    """The solver called `name`, in any case. Raises BadValue that lists the names."""
+    for solver in SOLVERS:
+        if solver.name.casefold() == name.strip().casefold():
+            return solver
+    known = ", ".join(solver.name for solver in SOLVERS)
+    raise BadValue(f"unknown sampler {name!r}", hint=f"known samplers: {known}")

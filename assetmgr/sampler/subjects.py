@@ -1,0 +1,124 @@
+"""What each kind of asset does to the base checkpoint while it is rendered.
+
+One function per kind: a context manager that changes the loaded networks, tells what it used and
+left over, and restores the networks exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from assetmgr.sampler.bundle import Bundle, latent_factor, load_vae
+from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.hypernetwork import listening
+from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.render import NotFinite
+from converters import compute
+from converters.embeddings import read_embedding
+from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
+from converters.hypernetworks import read_hypernetwork
+from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+from converters.progress import SILENT
+from converters.statedict import StateDict
+
+WEIGHTLESS = ("checkpoint", "vae", "embedding")
+"""Kinds that have no strength to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A subject in effect: what the prompt may name, the decoder to use, the account of its file.
+
+    `decoder` is None for the base's own. `unused` names tensors that found no place, `note` says
+    what was used.
+    """
+
+    note: str
+    unused: tuple[str, ...] = ()
+    embeddings: tuple[NamedVectors, ...] = ()
+    decoder: Any = None
+
+
+Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
+
+
+def applied(bundle: Bundle, subject: StateDict, job: RenderJob) -> AbstractContextManager[Applied]:
+    """The subject in effect on the bundle for as long as the context lasts.
+
+    Raises UnsupportedFile for a kind that cannot be rendered, WrongFamily for a subject made for
+    another family, Incomplete for a VAE with missing tensors.
+    """
+    change = SUBJECTS.get(job.subject.kind)
+    if change is None:
+        raise UnsupportedFile(f"not supported yet: kind {job.subject.kind}", path=job.subject.path)
+    return change(bundle, subject, job)
+
+
+@contextmanager
+def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
+    """The merged weights, as the merge command would write them."""
+    choice = AdapterChoice(job.subject.path, subject, job.weight, None)
+    plan = plan_merge(bundle.state_dict, [choice], partial=True)
+    report = plan.reports[0]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(bundle.patched(plan.state_dict))
+        except MergeProblem as error:  # values out of range; names and shapes were settled above
+            raise NotFinite("the merge of the weights") from error
+        yield Applied(f"{report.applied} modules applied", unused=report.unused)
+
+
+@contextmanager
+def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
+    """The vectors under the trigger word, or under the name of the asset."""
+    vectors = compute.value(read_embedding(subject).vectors).float()
+    width = bundle.text_encoder.network.config.hidden_size
+    if vectors.shape[1] != width:
+        raise WrongFamily(
+            f"its vectors have {vectors.shape[1]} values, the text encoder wants {width}",
+            path=job.subject.path,
+        )
+    named = NamedVectors(job.trigger or job.subject.name, vectors)
+    yield Applied(f"{len(vectors)} vectors as {named.name!r}", embeddings=(named,))
+
+
+@contextmanager
+def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
+    """The small networks between context and keys and values."""
+    hypernetwork = read_hypernetwork(subject)
+    with listening(bundle.unet.network, hypernetwork, job.weight) as places:
+        if not places:
+            raise WrongFamily("no attention layer has the widths it is for", path=job.subject.path)
+        yield Applied(f"in effect in {places} attention layers")
+
+
+@contextmanager
+def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
+    """Another decoder for the same latents."""
+    own = bundle.vae.network
+    vae = load_vae(subject, own.device, own.dtype, SILENT)
+    theirs, ours = _latent_space(vae), _latent_space(own)
+    if theirs != ours:
+        raise WrongFamily(
+            f"it decodes {theirs[0]} channels {theirs[1]} times enlarged, the base has "
+            f"{ours[0]} and {ours[1]}",
+            path=job.subject.path,
+        )
+    yield Applied(f"all {len(vae.state_dict())} tensors of the autoencoder", decoder=vae)
+
+
+def _latent_space(vae: Any) -> tuple[int, int]:
+    """Channels of a latent, and its pixels along an axis."""
+    return int(vae.config.latent_channels), latent_factor(vae)
+
+
+SUBJECTS: dict[str, Change] = {
+    "lora": _lora,
+    "embedding": _embedding,
+    "hypernetwork": _hypernetwork,
+    "vae": _vae,
+}
+"""Kind of asset -> how it changes a render of the base."""

@@ -1,0 +1,91 @@
+"""The verdict's statistics separate pictures from everything a broken model gives."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assetmgr.sampler import judge
+from assetmgr.sampler.jobs import Check
+from assetmgr.sampler.render import Picture
+
+FACTOR = 8
+
+
+def picture(pixels: torch.Tensor) -> Picture:
+    return Picture(torch.zeros(1, 4, 8, 8), pixels)
+
+
+def failed(pixels: torch.Tensor) -> set[str]:
+    return {check.name for check in judge.of_picture(picture(pixels), FACTOR) if not check.ok}
+
+
+def circle(edge: int = 64, radius: float = 0.3, x: float = 0.5, y: float = 0.5) -> torch.Tensor:
+    """A red circle on white."""
+    axis = (torch.arange(edge) + 0.5) / edge
+    inside = (axis[None, :] - x).square() + (axis[:, None] - y).square() < radius**2
+    pixels = torch.ones(3, edge, edge)
+    pixels[0][inside], pixels[1][inside], pixels[2][inside] = 0.9, 0.1, 0.1
+    return pixels
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.18, 0.4), st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.sampled_from([64, 512]))
+def test_a_shape_on_a_ground_passes_wherever_it_lies(
+    radius: float, x: float, y: float, edge: int
+) -> None:
+    assert failed(circle(edge, radius, x, y)) == set()
+
+
+def test_a_gradient_passes() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(3, 64, 64)
+    assert failed(ramp) == set()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("edge", [64, 512])
+def test_white_noise_is_noise(edge: int, seed: int) -> None:
+    pixels = torch.rand(3, edge, edge, generator=torch.Generator().manual_seed(seed))
+    assert failed(pixels) == {"not noise"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("edge", [64, 512])
+def test_noise_enlarged_like_latents_that_were_never_denoised_is_noise(
+    edge: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(1, 3, edge // FACTOR, edge // FACTOR, generator=generator)
+    smooth = torch.nn.functional.interpolate(latents, scale_factor=FACTOR, mode="bicubic")[0]
+    assert "not noise" in failed((smooth * 0.25 + 0.5).clamp(0, 1))
+
+
+def test_black_and_flat_pictures_are_named_so() -> None:
+    assert {"not black", "not flat"} <= failed(torch.zeros(3, 64, 64))
+    assert "not flat" in failed(torch.full((3, 64, 64), 0.5))
+
+
+def test_an_effect_is_a_difference_that_eight_bits_can_show() -> None:
+    plain = picture(circle())
+    assert not judge.effect(plain, plain).ok
+    assert not judge.effect(picture(circle() * 0.9999), plain).ok
+    assert judge.effect(picture(circle(radius=0.25)), plain).ok
+
+
+def test_loading_names_what_is_missing_and_what_is_left_over() -> None:
+    assert judge.loads_completely((), (), note="all 3") == Check(
+        "loads completely", ok=True, value=None, threshold=None, detail="all 3"
+    )
+    names = [f"t{number}" for number in range(9)]
+    check = judge.loads_completely(names, ["x"])
+    assert not check.ok
+    assert check.detail == "9 missing: t0, t1, t2, t3, t4 and 4 more; 1 not used: x"
+
+
+def test_the_finite_check_names_stage_and_weights() -> None:
+    assert judge.finite(None).ok
+    check = judge.finite("the UNet at step 2 of 4", ("out.2.weight",))
+    assert not check.ok
+    assert check.detail == (
+        "the UNet at step 2 of 4 is not finite; 1 non-finite weights: out.2.weight"
+    )

@@ -1,0 +1,147 @@
+"""The sampling loop against networks whose right answer is known."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from assetmgr.sampler.render import NotFinite, Sampling, decode, sample
+from assetmgr.sampler.solvers import SOLVERS, Solver, solver_named
+from converters.progress import SILENT, Progress
+
+# diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TARGET = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
+CONTEXT = torch.zeros(1, 77, 8)
+EULER = Sampling(solver_named("Euler"), steps=8, cfg=1.0, width=64, height=64, seed=3)
+
+_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+_ALPHAS = torch.cumprod(1 - _BETAS, 0)
+_LOG_SIGMAS = ((1 - _ALPHAS) / _ALPHAS).sqrt().log()
+
+
+class PerfectUNet:
+    """Knows the picture, so predicts exactly the noise that is in its input."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+    config = SimpleNamespace(in_channels=4)
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(
+        self, x: torch.Tensor, time: torch.Tensor, *, encoder_hidden_states: torch.Tensor, **_: bool
+    ) -> tuple[torch.Tensor]:
+        self.batches.append(len(x))
+        at = float(time)
+        low = min(int(at), 998)
+        log_sigma = torch.lerp(_LOG_SIGMAS[low], _LOG_SIGMAS[low + 1], at - low)
+        alpha = 1 / (1 + (2 * log_sigma).exp())
+        noise = (x - alpha.sqrt() * TARGET) / (1 - alpha).sqrt()
+        # The conditional half is right; the other one would lead elsewhere.
+        noise[: len(x) - 1] += 0.25
+        return (noise.float(),)
+
+
+@pytest.mark.parametrize(
+    "solver", [s for s in SOLVERS if s.name != "DDIM"], ids=lambda solver: solver.name
+)
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_every_solver_ends_at_the_picture_that_a_perfect_network_knows(
+    solver: Solver, steps: int
+) -> None:
+    sampling = replace(EULER, solver=solver, steps=steps)
+    latents = sample(PerfectUNet(), CONTEXT, CONTEXT, sampling, 8, SILENT)
+    assert (latents - TARGET).abs().max() < 0.02
+
+
+def test_ddim_ends_with_the_little_noise_of_the_first_training_step() -> None:
+    sampling = replace(EULER, solver=solver_named("DDIM"), steps=12)
+    latents = sample(PerfectUNet(), CONTEXT, CONTEXT, sampling, 8, SILENT)
+    assert (latents - TARGET).std() == pytest.approx(_LOG_SIGMAS[0].exp().item(), rel=0.1)
+
+
+def test_guidance_extrapolates_from_the_negative_to_the_positive_prediction() -> None:
+    unet = PerfectUNet()
+    sampling = replace(EULER, solver=solver_named("DPM++ 2M"), steps=1, cfg=2.0)
+    guided = sample(unet, CONTEXT, CONTEXT, sampling, 8, SILENT)
+    sigma = _LOG_SIGMAS[-1].exp()
+    # u + 2(c − u) = c − 0.25, and x0 = x − σ·out.
+    assert torch.allclose(guided, TARGET + 0.25 * sigma.float(), atol=0.01)
+    assert unet.batches == [2]
+
+
+def test_without_guidance_the_negative_prompt_is_not_evaluated() -> None:
+    unet = PerfectUNet()
+    sample(unet, CONTEXT, CONTEXT, EULER, 8, SILENT)
+    assert unet.batches == [1] * 8
+
+
+def test_the_seed_alone_decides_the_noise() -> None:
+    def blind(seed: int) -> torch.Tensor:
+        unet = PerfectUNet()
+        unet.__class__ = type("Zero", (PerfectUNet,), {"__call__": lambda _, x, *a, **k: (0 * x,)})
+        return sample(unet, CONTEXT, CONTEXT, replace(EULER, seed=seed), 8, SILENT)
+
+    assert torch.equal(blind(1), blind(1))
+    assert not torch.equal(blind(1), blind(2))
+
+
+def test_every_step_is_reported() -> None:
+    class Counter(Progress):
+        count = 0
+
+        def advance(self, amount: int = 1) -> None:
+            self.count += amount
+
+    progress = Counter()
+    sample(PerfectUNet(), CONTEXT, CONTEXT, EULER, 8, progress)
+    assert progress.count == EULER.steps
+
+
+def test_non_finite_values_name_their_stage() -> None:
+    nan = torch.full_like(CONTEXT, torch.nan)
+    with pytest.raises(NotFinite, match="text encoding of the prompt"):
+        sample(PerfectUNet(), nan, CONTEXT, EULER, 8, SILENT)
+
+    class Broken(PerfectUNet):
+        def __call__(self, x: torch.Tensor, *args: object, **_: object) -> tuple[torch.Tensor]:
+            self.batches.append(len(x))
+            return (x / 0 if len(self.batches) == 3 else x,)
+
+    with pytest.raises(NotFinite, match="the UNet at step 3 of 8"):
+        sample(Broken(), CONTEXT, CONTEXT, EULER, 8, SILENT)
+
+
+class OverflowingVae:
+    """Gives infinities in half precision, as some decoders do."""
+
+    device = torch.device("cpu")
+    config = SimpleNamespace(scaling_factor=0.5)
+
+    def __init__(self) -> None:
+        self.dtype = torch.float16
+
+    def to(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def decode(self, latents: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
+        assert latents.dtype is self.dtype
+        return (latents[:, :3] * 1e5,)
+
+
+def test_a_decoder_that_overflows_in_half_precision_is_tried_in_single() -> None:
+    vae = OverflowingVae()
+    pixels = decode(vae, TARGET)
+    assert vae.dtype is torch.float32
+    assert pixels.shape == (3, 8, 8)
+    assert pixels.min() == 0
+    assert pixels.max() == 1
+
+
+def test_a_picture_that_is_not_finite_in_single_precision_fails() -> None:
+    with pytest.raises(NotFinite, match="VAE decoder"):
+        decode(OverflowingVae(), TARGET * torch.inf)

@@ -1,0 +1,301 @@
+"""Every kind of asset rendered by the session of a worker, on a tiny random checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.session import Session
+from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily
+from converters.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from conftest import Arrays, Models
+
+# diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+OnBase = Callable[[Path, str], RenderJob]
+
+
+def pixels(outcome: RenderOutcome) -> bytes:
+    assert outcome.image is not None
+    with Image.open(outcome.image) as image:
+        return image.tobytes()
+
+
+def check(outcome: RenderOutcome, name: str) -> tuple[bool, str]:
+    found = next(check for check in outcome.checks if check.name == name)
+    return found.ok, found.detail
+
+
+def test_a_checkpoint_gives_a_picture_a_thumbnail_and_all_checks(
+    session: Session, job: RenderJob
+) -> None:
+    outcome = session.render(job, SILENT)
+    with Image.open(job.image) as image, Image.open(job.thumbnail) as thumbnail:
+        assert image.size == thumbnail.size == (64, 64)
+        assert image.info["parameters"].startswith("a glow circle\nSteps: 2, Sampler: Euler")
+    assert [check.name for check in outcome.checks] == [
+        "loads completely",
+        "finite",
+        "not black",
+        "not flat",
+        "not noise",
+    ]
+    assert check(outcome, "loads completely")[0]
+    assert check(outcome, "finite")[0]
+    assert outcome.peak_memory_bytes is None or outcome.peak_memory_bytes > 50 << 20
+    assert outcome.seconds > outcome.load_seconds >= 0
+    assert outcome.parameters.dtype == "fp32"
+
+
+def test_a_render_repeats_bit_for_bit_and_another_seed_differs(job: RenderJob) -> None:
+    first = pixels(Session().render(job, SILENT))
+    assert pixels(Session().render(job, SILENT)) == first
+    assert pixels(Session().render(replace(job, seed=2), SILENT)) != first
+
+
+def test_a_random_network_does_not_pass(session: Session, job: RenderJob) -> None:
+    outcome = session.render(job, SILENT)
+    assert outcome.verdict == "failed"
+    assert not check(outcome, "not noise")[0]
+
+
+def test_progress_names_the_stages_and_counts_the_steps(job: RenderJob) -> None:
+    class Recorder(Progress):
+        def __init__(self) -> None:
+            self.stages: list[tuple[str, int | None]] = []
+            self.done: list[int] = []
+
+        def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
+            self.stages.append((label, total))
+            self.done.append(0)
+
+        def advance(self, amount: int = 1) -> None:
+            self.done[-1] += amount
+
+    progress = Recorder()
+    Session().render(job, progress)
+    assert [label for label, _ in progress.stages] == ["load", "sample", "decode"]
+    assert progress.done[:2] == [total for _, total in progress.stages[:2]]
+
+
+def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
+    session: Session, job: RenderJob, on_base: OnBase, models: Models
+) -> None:
+    from converters.writers.safetensors import write_safetensors
+
+    from converters.containers import open_model
+    from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+
+    lora = models.lora("style")
+    outcome = session.render(replace(on_base(lora, "lora"), weight=0.5), SILENT)
+    assert check(outcome, "loads completely") == (True, "7 modules applied")
+    assert check(outcome, "effect")[0]
+    assert outcome.parameters.weight == 0.5
+    plan = plan_merge(
+        open_model(models.base).state_dict,
+        [AdapterChoice("style", open_model(lora).state_dict, 0.5)],
+    )
+    merged = models.folder / "merged.safetensors"
+    write_safetensors(plan.state_dict, merged)
+    alone = replace(job, subject=replace(job.subject, path=str(merged)))
+    assert pixels(session.render(alone, SILENT)) == pixels(outcome)
+
+
+def test_nothing_of_an_adapter_remains_after_its_render(
+    session: Session, job: RenderJob, on_base: OnBase, models: Models
+) -> None:
+    before = pixels(session.render(replace(job, seed=5), SILENT))
+    for path, kind in (
+        (models.lora("l"), "lora"),
+        (models.embedding("glow"), "embedding"),
+        (models.vae("v"), "vae"),
+    ):
+        assert pixels(session.render(replace(on_base(path, kind), seed=5), SILENT)) != before
+    assert session.warm is not None
+    session.warm.references.clear()
+    assert pixels(session.render(replace(job, seed=5), SILENT)) == before
+
+
+def test_keys_of_a_lora_that_fit_nowhere_fail_it_by_name(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(models.lora("odd"))
+    arrays["lora_unet_no_such_module.lora_up.weight"] = np.zeros((4, 4), np.float16)
+    arrays["lora_unet_no_such_module.lora_down.weight"] = np.zeros((4, 4), np.float16)
+    outcome = session.render(on_base(models.write("odd", arrays), "lora"), SILENT)
+    ok, detail = check(outcome, "loads completely")
+    assert not ok
+    assert "2 not used: lora_unet_no_such_module" in detail
+
+
+def test_a_lora_without_effect_fails_for_that(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    outcome = session.render(on_base(models.lora("weak", scale=0), "lora"), SILENT)
+    assert not check(outcome, "effect")[0]
+
+
+def test_an_embedding_changes_only_the_prompt_that_names_it(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    job = on_base(models.embedding("glow"), "embedding")
+    named = session.render(job, SILENT)
+    assert check(named, "effect")[0]
+    assert check(named, "loads completely") == (True, "2 vectors as 'glow'")
+    silent = session.render(replace(job, prompt="a circle"), SILENT)
+    assert not check(silent, "effect")[0]
+    other = session.render(replace(job, trigger="circle", prompt="a circle"), SILENT)
+    assert check(other, "effect")[0]
+
+
+def test_a_vae_decodes_the_same_latents_differently(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    outcome = session.render(on_base(models.vae(scale=0.5), "vae"), SILENT)
+    assert check(outcome, "effect")[0]
+    same = models.write(
+        "same",
+        {
+            name.removeprefix("first_stage_model."): value
+            for name, value in models.arrays.items()
+            if name.startswith("first_stage_model.")
+        },
+    )
+    assert not check(session.render(on_base(same, "vae"), SILENT), "effect")[0]
+
+
+def test_a_vae_with_missing_tensors_fails_naming_them(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(models.vae("holes"))
+    del arrays["decoder.norm_out.bias"]
+    outcome = session.render(on_base(models.write("holes", arrays), "vae"), SILENT)
+    assert outcome.image is None
+    assert check(outcome, "loads completely") == (
+        False,
+        "1 missing: decoder.conv_norm_out.bias",
+    )
+
+
+def without_vae(arrays: Arrays) -> None:
+    for name in [name for name in arrays if name.startswith("first_stage_model.")]:
+        del arrays[name]
+
+
+def test_a_checkpoint_without_vae_fails_and_cannot_be_a_base(
+    session: Session, job: RenderJob, on_base: OnBase, models: Models
+) -> None:
+    bare = replace(job.subject, path=str(models.checkpoint("bare", without_vae)))
+    outcome = session.render(replace(job, subject=bare), SILENT)
+    assert check(outcome, "loads completely") == (False, "1 missing: the whole vae")
+    with pytest.raises(AssetmgrError, match=r"cannot serve as base: .*the whole vae") as caught:
+        session.render(replace(on_base(models.lora(), "lora"), base=bare), SILENT)
+    assert caught.value.path == bare.path
+
+
+CLIP = "cond_stage_model.transformer.text_model"
+NAN_PLACES = {
+    "the text encoding of the prompt": f"{CLIP}.final_layer_norm.bias",
+    "the UNet at step 1 of 2": "model.diffusion_model.out.2.bias",
+    "the picture from the VAE decoder": "first_stage_model.decoder.conv_out.bias",
+}
+
+
+@pytest.mark.parametrize("stage", NAN_PLACES)
+def test_non_finite_weights_fail_naming_the_stage_and_the_tensor(
+    session: Session, job: RenderJob, models: Models, stage: str
+) -> None:
+    name = NAN_PLACES[stage]
+
+    def break_it(arrays: Arrays) -> None:
+        arrays[name] = np.full_like(arrays[name], np.nan)
+
+    broken = models.checkpoint("broken", break_it)
+    outcome = session.render(replace(job, subject=replace(job.subject, path=str(broken))), SILENT)
+    assert outcome.verdict == "failed"
+    assert outcome.image is None
+    assert check(outcome, "finite") == (
+        False,
+        f"{stage} is not finite; 1 non-finite weights: {name}",
+    )
+
+
+def test_a_lora_with_non_finite_weights_fails_naming_them(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(models.lora("nan"))
+    name = next(key for key in arrays if key.endswith("lora_up.weight"))
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    outcome = session.render(on_base(models.write("nan", arrays), "lora"), SILENT)
+    ok, detail = check(outcome, "finite")
+    assert not ok
+    assert detail == f"the merge of the weights is not finite; 1 non-finite weights: {name}"
+
+
+def test_half_trained_extras_of_a_checkpoint_are_mentioned_and_harmless(
+    session: Session, job: RenderJob, models: Models
+) -> None:
+    def add(arrays: Arrays) -> None:
+        arrays["model_ema.decay"] = np.array(0.5, np.float16)
+
+    path = models.checkpoint("ema", add)
+    outcome = session.render(replace(job, subject=replace(job.subject, path=str(path))), SILENT)
+    ok, detail = check(outcome, "loads completely")
+    assert ok
+    assert detail.endswith("; 1 others play no part in a render")
+
+
+def test_a_replaced_base_is_loaded_again(session: Session, job: RenderJob, models: Models) -> None:
+    def brighter(arrays: Arrays) -> None:
+        name = "first_stage_model.decoder.conv_out.bias"
+        arrays[name] = arrays[name] + np.float16(0.5)
+
+    path = models.checkpoint("base2", lambda arrays: None)
+    again = replace(job, subject=replace(job.subject, path=str(path)))
+    before = pixels(session.render(again, SILENT))
+    models.checkpoint("base2", brighter)
+    assert pixels(session.render(again, SILENT)) != before
+
+
+def test_what_cannot_be_rendered_is_refused_in_words(
+    session: Session, job: RenderJob, on_base: OnBase, models: Models
+) -> None:
+    sdxl = models.write("wide", {"clip_l": np.zeros((2, 1024), np.float16)})
+    with pytest.raises(AssetmgrError, match="1024 values"):
+        session.render(on_base(sdxl, "embedding"), SILENT)
+    with pytest.raises(UnsupportedFile, match="not supported yet: kind upscaler"):
+        session.render(on_base(sdxl, "upscaler"), SILENT)
+    with pytest.raises(UnsupportedFile, match="not supported yet: base sd-2"):
+        session.render(replace(job, subject=replace(job.subject, path=str(sdxl))), SILENT)
+    with pytest.raises(FileMissing):
+        session.render(replace(job, subject=replace(job.subject, path="/no/such")), SILENT)
+    with pytest.raises(NotAvailable, match="no mps device"):
+        session.render(replace(job, device="mps"), SILENT)
+
+
+def test_a_lora_of_another_family_is_refused(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from helpers import sd1
+
+    modules = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (32, 1024)}
+    shapes = sd1.lora_shapes(modules)
+    arrays = {name: np.ones(shape, np.float16) for name, shape in shapes.items()}
+    with pytest.raises(WrongFamily):
+        session.render(on_base(models.write("sd2", arrays), "lora"), SILENT)

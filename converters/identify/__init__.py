@@ -16,11 +16,9 @@ from converters.identify import (
     others,
     vaes,
 )
-from converters.identify.counts import components
 from converters.identify.identity import (
     BASE_OF_WIDTH,
     CONTEXT_WIDTH,
-    NONE,
     Base,
     Component,
     Identity,
@@ -28,6 +26,7 @@ from converters.identify.identity import (
     Prediction,
 )
 from converters.identify.row import Row
+from converters.identify.unknown import unknown
 from converters.statedict import StateDict
 
 __all__ = [
@@ -53,8 +52,6 @@ ROWS: tuple[Row, ...] = (
     *others.ROWS,
 )
 
-_SHOWN = 5
-
 
 def claims(sd: StateDict) -> tuple[Row, ...]:
     """The rows that hold for a file and are not beaten by another one that does."""
@@ -68,19 +65,4 @@ def identify(sd: StateDict) -> Identity:
     rows = claims(sd)
     if len(rows) == 1:
         return rows[0].describe(sd)
-    if rows:
-        names = ", ".join(row.name for row in rows)
-        return _unknown(sd, f"the names fit several kinds at once: {names}")
-    if not len(sd):
-        return _unknown(sd, "the file holds no tensors")
-    return _unknown(sd, "the names and shapes fit no known kind")
-
-
-def _unknown(sd: StateDict, reason: str) -> Identity:
-    first = list(sd.items())[:_SHOWN]
-    return Identity(
-        Kind.UNKNOWN,
-        confidence=NONE,
-        evidence=(reason, *(f"it has {name} of shape {list(t.shape)}" for name, t in first)),
-        components=components(sd),
-    )
+    return unknown(sd, [row.name for row in rows])

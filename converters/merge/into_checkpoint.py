@@ -24,7 +24,7 @@ from converters.statedict import LazyTensor, StateDict
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_NAMED_KEYS = 5
+_NAMED_KEYS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +101,44 @@ def plan_merge(
     changes: defaultdict[str, list[_Change]] = defaultdict(list)
     reports = []
     for choice in adapters:
-        _require_finite(choice)
-        identity = identify(choice.state_dict)
-        _require_same_family(choice, identity)
-        adapter = load_adapter(choice.state_dict)
-        _require_mergeable(choice, adapter, identity)
-        mapped = _map(adapter, targets)
-        _require_used(choice, mapped, partial=partial)
-        for module, target in mapped.places:
-            change = _Change(
-                choice.name, module, adapter.family(module), choice.strength(target.component)
-            )
-            _require_fit(change, checkpoint[target.tensor])
+        report, placed = _place(choice, checkpoint, targets, partial=partial)
+        reports.append(report)
+        for tensor, change in placed:
             if change.strength:
-                changes[target.tensor].append(change)
-        applied = len(mapped.places)
-        reports.append(AdapterReport(choice.name, identity.algorithm, applied, mapped.unused))
-    merged = {name: _merged(checkpoint[name], name, changes[name]) for name in changes}
+                changes[tensor].append(change)
+    merged = {
+        name: _merged(checkpoint[name], name, changes[name])
+        for name in checkpoint
+        if name in changes
+    }
     return MergePlan(
-        checkpoint.overlay(merged), tuple(reports), tuple(merged), _warnings(checkpoint, changes)
+        checkpoint.overlay(merged), tuple(reports), tuple(merged), _warnings(checkpoint, merged)
     )
+
+
+def _place(
+    choice: AdapterChoice,
+    checkpoint: StateDict,
+    targets: Mapping[str, Target],
+    *,
+    partial: bool,
+) -> tuple[AdapterReport, list[tuple[str, _Change]]]:
+    """Every module of an adapter beside the tensor it changes; refuses what does not fit."""
+    _require_finite(choice)
+    identity = identify(choice.state_dict)
+    _require_same_family(choice, identity)
+    adapter = load_adapter(choice.state_dict)
+    _require_mergeable(choice, adapter, identity)
+    mapped = _map(adapter, targets)
+    placed = []
+    for module, target in mapped.places:
+        strength = choice.strength(target.component)
+        change = _Change(choice.name, module, adapter.family(module), strength)
+        _require_fit(change, checkpoint[target.tensor])
+        placed.append((target.tensor, change))
+    _require_used(choice, mapped, partial=partial)
+    report = AdapterReport(choice.name, identity.algorithm, len(placed), mapped.unused)
+    return report, placed
 
 
 def _map(adapter: Adapter, targets: Mapping[str, Target]) -> _Mapped:
@@ -221,9 +239,9 @@ def _fits(change: Shape, weight: Shape) -> bool:
     return change == outer or (outer[1] in (8, 9) and change == (outer[0], 4, *kernel))
 
 
-def _warnings(checkpoint: StateDict, changes: Mapping[str, list[_Change]]) -> tuple[str, ...]:
+def _warnings(checkpoint: StateDict, merged: Mapping[str, LazyTensor]) -> tuple[str, ...]:
     averages = sum(component_of(name) == UNET_EMA for name in checkpoint)
-    if not averages or not changes:
+    if not averages or not merged:
         return ()
     return (f"the {averages} EMA tensors of the checkpoint stay without the adapters",)
 

@@ -377,6 +377,22 @@ def test_what_is_unknown_says_why_and_shows_its_first_tensors() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({}, "no tensors"),
+        ({"tensor": (1, 768)}, "aesthetic gradients"),
+        ({"weight": (1, 768), "bias": (1,)}, "single linear layer"),
+        ({"1.weight": (64, 4, 3, 3), "3.conv.0.weight": (64, 64, 3, 3)}, "TAESD"),
+        ({"logit_scale": (), "vision_model.x": (1,)}, "both halves"),
+    ],
+)
+def test_well_known_neighbours_are_hinted_at(shapes: Shapes, words: str) -> None:
+    identity = identify(state_dict(shapes))
+    assert identity.kind is Kind.UNKNOWN
+    assert words in identity.evidence[0]
+
+
 FRAGMENTS = sorted({name for shapes, *_ in FIXTURES.values() for name in list(shapes)[:40]})
 
 

@@ -270,7 +270,7 @@ def test_keys_without_a_place_are_an_error_that_counts_and_names_them() -> None:
     stray = {f"lora_unet_nowhere_{n}.alpha": () for n in range(7)}
     said = refused(UnusedKeys, checkpoint(), choose(lora(extra=stray)))
     assert said.startswith("style.safetensors: 7 keys find no place in the checkpoint: ")
-    assert said.count("nowhere") == 5
+    assert said.count("nowhere") == 3
     plan = plan_merge(checkpoint(), [choose(lora(extra=stray))], partial=True)
     assert set(plan.reports[0].unused) == set(stray)
     assert plan.reports[0].applied == len(MODULES)

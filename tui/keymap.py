@@ -90,6 +90,17 @@ MOVE = Group(
         Key("enter", "open", "Enter", "", "read the details in full"),
     ),
 )
+READ = Group(
+    "Read the details",
+    (
+        Key("j,down", "scroll_down", "j ↓", "", "a line down"),
+        Key("k,up", "scroll_up", "k ↑", "", "a line up"),
+        Key("ctrl+d,pagedown", "page_down", "^d", "", "a page down"),
+        Key("ctrl+u,pageup", "page_up", "^u", "", "a page up"),
+        Key("g,home", "scroll_home", "g", "", "to the top"),
+        Key("G,end", "scroll_end", "G", "", "to the end"),
+    ),
+)
 GROUPS = (MOVE, FIND, SORT, ACT, PROGRAM)
 SCREEN = (FIND, SORT, ACT, PROGRAM)
 """The groups that work wherever the focus is (but not while text is typed)."""

@@ -1,0 +1,43 @@
+"""Short waits of the screen (a search, an asset, a tag) that must neither block nor end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+
+from textual.message import Message
+from textual.widget import Widget
+
+from converters.errors import AssetmgrError
+from tui.bridge import one_line
+from tui.text import visible
+
+
+class Failed(Message):
+    """Something asked in the background failed; the sentence goes up to the screen."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__()
+        self.sentence = sentence
+
+
+Wait = Callable[[], Coroutine[None, None, None]]
+"""Begun only when its turn comes: a coroutine object that is never begun would be complained of."""
+
+
+def in_background(widget: Widget, work: Wait, *, group: str) -> None:
+    """Await `work` beside the screen; of one group of a widget only the latest goes on.
+
+    The thread of an abandoned search ends by itself; its answer is dropped.
+    """
+    guarded = partial(_guarded, widget, work)
+    widget.run_worker(guarded, group=group, exclusive=True, exit_on_error=False)
+
+
+async def _guarded(widget: Widget, work: Wait) -> None:
+    try:
+        await work()
+    except AssetmgrError as error:
+        widget.post_message(Failed(one_line(error)))
+    except Exception as error:  # noqa: BLE001 - an outermost place: a fault must not end the program
+        widget.post_message(Failed(visible(f"{type(error).__name__}: {error}")))

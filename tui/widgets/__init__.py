@@ -1,0 +1,1 @@
+"""The parts of the screens, one idea per file; they show what they are given and post messages."""

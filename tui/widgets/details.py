@@ -1,0 +1,91 @@
+"""The pane beside the list: everything known of the selected asset."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from registry.records import Asset, AssetRow
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+
+from tui import keymap
+from tui.background import in_background
+from tui.commands import Commands
+from tui.describe import describe
+from tui.images import read_picture
+from tui.widgets.facts import Facts
+from tui.widgets.thumbnail import Thumbnail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from textual_image.widget import Image as ImageWidget
+
+
+SETTLE_SECONDS = 0.04
+"""How long the cursor rests before anything is fetched: a held key fetches nothing."""
+
+
+class ReadingScroll(VerticalScroll):
+    """The facts, scrolled by the keys that also move the list's cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = keymap.READ.bindings()
+
+
+class Details(Widget):
+    """Picture and facts of one asset."""
+
+    def __init__(self, commands: Commands, image_widget: type[ImageWidget]) -> None:
+        super().__init__()
+        self._commands = commands
+        self._image_widget = image_widget
+        self.asset: Asset | None = None
+
+    def compose(self) -> ComposeResult:
+        """The picture above (or beside) the facts."""
+        yield Thumbnail(self._image_widget)
+        with ReadingScroll():
+            yield Facts()
+
+    def load(self, row: AssetRow | None) -> None:
+        """Show the asset of a row of the list, as soon as the list has come to rest on it."""
+        if row is None or self.asset is None or row.id != self.asset.id:
+            self.asset = None
+        in_background(self, partial(self._load, row), group="details")
+
+    def start_reading(self) -> None:
+        """Take the keyboard."""
+        self.query_one(ReadingScroll).focus()
+
+    async def _load(self, row: AssetRow | None) -> None:
+        if row is None:
+            self._show(None, None)
+            return
+        await asyncio.sleep(SETTLE_SECONDS)
+        asset = await asyncio.to_thread(self._commands.asset, row.id)
+        path = picture_path(asset)
+        self._show(asset, await asyncio.to_thread(read_picture, path) if path else None)
+
+    def _show(self, asset: Asset | None, picture: Picture | None) -> None:
+        if self.asset is None:
+            self.query_one(ReadingScroll).scroll_home(animate=False)
+        self.asset = asset
+        self.query_one(Facts).sections = describe(asset) if asset else ()
+        self.query_one(Thumbnail).show(picture, _why_no_picture(asset))
+
+
+def picture_path(asset: Asset) -> str | None:
+    """The stored picture that suits a terminal: the thumbnail, else the preview itself."""
+    preview = asset.preview
+    return None if preview is None else preview.thumbnail or preview.path
+
+
+def _why_no_picture(asset: Asset | None) -> str:
+    if asset is None:
+        return ""
+    if asset.preview is None:
+        return "no preview yet\n\np renders one"
+    return "the preview's picture\nis gone\n\np renders it again"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _NAMED_KEYS = 3
+_FIRST = "input_blocks.0.0.weight"
+_MORE_CHANNELS = (8, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def _place(
     for module, target in mapped.places:
         strength = choice.strength(target.component)
         change = _Change(choice.name, module, adapter.family(module), strength)
-        _require_fit(change, checkpoint[target.tensor])
+        _require_fit(change, target.tensor, checkpoint[target.tensor].shape)
         placed.append((target.tensor, change))
     _require_used(choice, mapped, partial=partial)
     report = AdapterReport(choice.name, identity.algorithm, len(placed), mapped.unused)
@@ -214,21 +216,21 @@ def _few(keys: tuple[str, ...]) -> str:
     return shown if len(keys) <= _NAMED_KEYS else f"{shown}, ..."
 
 
-def _require_fit(change: _Change, weight: LazyTensor) -> None:
+def _require_fit(change: _Change, tensor: str, weight: Shape) -> None:
     try:
         shape = change.family.shape(change.module)
     except WrongFamily as error:
         raise WrongFamily(error.cause, path=change.adapter) from error
-    if _fits(shape, weight.shape):
+    if _fits(shape, weight, first=tensor.endswith(_FIRST)):
         return
     raise WrongFamily(
         f"module {change.module.name} changes a weight of shape {list(shape)},"
-        f" the checkpoint's has shape {list(weight.shape)}",
+        f" the checkpoint's has shape {list(weight)}",
         path=change.adapter,
     )
 
 
-def _fits(change: Shape, weight: Shape) -> bool:
+def _fits(change: Shape, weight: Shape, *, first: bool) -> bool:
     """Equal up to trailing ones; the first convolution may take more channels than the adapter.
 
     Inpainting and pix2pix models feed 9 or 8 channels of which the first 4 are those of plain
@@ -236,7 +238,9 @@ def _fits(change: Shape, weight: Shape) -> bool:
     """
     kernel = weight[2:] if set(weight[2:]) - {1} else ()
     outer = (weight[0], weight[1], *kernel)
-    return change == outer or (outer[1] in (8, 9) and change == (outer[0], 4, *kernel))
+    return change == outer or (
+        first and outer[1] in _MORE_CHANNELS and change == (outer[0], 4, *kernel)
+    )
 
 
 def _warnings(checkpoint: StateDict, merged: Mapping[str, LazyTensor]) -> tuple[str, ...]:
@@ -251,7 +255,8 @@ def _merged(weight: LazyTensor, name: str, changes: list[_Change]) -> LazyTensor
 
     names = " + ".join(dict.fromkeys([weight.origin, *(change.adapter for change in changes)]))
     compute = bind(_compute, weight, name, tuple(changes))
-    return lazy(weight.dtype, weight.shape, compute, names)
+    read = [weight, *(t for change in changes for t in change.module.tensors.values())]
+    return lazy(weight.dtype, weight.shape, compute, names, inputs=read)
 
 
 def _compute(weight: LazyTensor, name: str, changes: tuple[_Change, ...]) -> Tensor:

@@ -101,6 +101,14 @@ def test_what_no_adapter_changes_keeps_its_stored_bytes() -> None:
     assert list(plan.state_dict) == list(base)
 
 
+def test_a_merged_tensor_knows_all_files_it_is_made_from() -> None:
+    base, adapter = checkpoint(), lora()
+    merged = plan_merge(base, [choose(adapter)]).state_dict[QUERY_TARGET]
+    parts = [base[QUERY_TARGET], *(adapter[n] for n in adapter if n.startswith(f"{QUERY}."))]
+    assert set(merged.sources) == {source for tensor in parts for source in tensor.sources}
+    assert "style.safetensors" in merged.origin
+
+
 def test_weight_zero_changes_nothing() -> None:
     base = checkpoint()
     plan = plan_merge(base, [choose(lora(), 0.0)])

@@ -138,6 +138,26 @@ class FileBytes:
         )
 
 
+def pread_into(source: ByteSource, offset: int, target: memoryview) -> None:
+    """Fill `target` with the bytes at `offset`; raises TruncatedFile or FileUnreadable.
+
+    Reads straight into the caller's buffer where the system can, so that large copies reuse memory.
+    """
+    if not isinstance(source, FileBytes) or not hasattr(os, "preadv"):
+        target[:] = source.pread(offset, len(target))
+        return
+    done = 0
+    while done < len(target):
+        try:
+            count = os.preadv(source.fileno(), [target[done:]], offset + done)
+        except OSError as error:
+            raise FileUnreadable(f"cannot be read: {_reason(error)}", path=source.name) from error
+        if count == 0:
+            end = offset + len(target)
+            raise TruncatedFile(f"ends at byte {offset + done}, needed {end}", path=source.name)
+        done += count
+
+
 def _read_fully(read_rest: _ReadRest, count: int) -> bytes:
     first = read_rest(0)
     if len(first) == count or not first:

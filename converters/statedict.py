@@ -40,12 +40,14 @@ class LazyTensor:
     """A tensor whose bytes are fetched or computed only by `read`.
 
     `origin` says where the values come from, for error messages ("a.ckpt: conv_in.weight").
+    `made_from` are the byte sources that a computed tensor reads.
     """
 
     dtype: DType
     shape: tuple[int, ...]
     source: tuple[Extent, ...] | Callable[[], Buffer]
     origin: str
+    made_from: tuple[ByteSource, ...] = ()
 
     @property
     def numel(self) -> int:
@@ -61,6 +63,13 @@ class LazyTensor:
     def extents(self) -> tuple[Extent, ...] | None:
         """The stored extents, or None for a computed tensor."""
         return self.source if isinstance(self.source, tuple) else None
+
+    @property
+    def sources(self) -> tuple[ByteSource, ...]:
+        """The byte sources that reading this tensor touches."""
+        if isinstance(self.source, tuple):
+            return tuple(dict.fromkeys(extent.source for extent in self.source))
+        return self.made_from
 
     def read(self) -> Buffer:
         """All bytes of the tensor, C order, little endian."""

@@ -1,0 +1,112 @@
+"""The one door to torch: lazy tensors become torch tensors here, and results become bytes.
+
+torch is imported inside the functions, so that everything that only reads headers starts without
+it. Computations run on the calling thread alone: torch's own thread pool collapses when the
+machine's other cores are busy, and the writer already computes several tensors at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from converters.dtypes import DType
+from converters.errors import UnsupportedFile
+from converters.statedict import Buffer, LazyTensor
+
+__all__ = ["Tensor", "buffer", "lazy", "torch_dtype", "value"]
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor  # noqa: TC004 - other modules name the type through this door
+
+_TORCH_NAMES = {
+    DType.BOOL: "bool",
+    DType.U8: "uint8",
+    DType.I8: "int8",
+    DType.I16: "int16",
+    DType.U16: "uint16",
+    DType.I32: "int32",
+    DType.U32: "uint32",
+    DType.I64: "int64",
+    DType.U64: "uint64",
+    DType.F16: "float16",
+    DType.BF16: "bfloat16",
+    DType.F32: "float32",
+    DType.F64: "float64",
+    DType.C64: "complex64",
+    DType.F8_E4M3: "float8_e4m3fn",
+    DType.F8_E5M2: "float8_e5m2",
+    DType.F8_E4M3FNUZ: "float8_e4m3fnuz",
+    DType.F8_E5M2FNUZ: "float8_e5m2fnuz",
+    DType.F8_E8M0: "float8_e8m0fnu",
+}
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """Torch's name for an element type. Raises UnsupportedFile where torch has none (F6, F4)."""
+    import torch
+
+    name = _TORCH_NAMES.get(dtype)
+    if name is None:
+        raise UnsupportedFile(f"elements of type {dtype.label} cannot be computed with")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def value(tensor: LazyTensor) -> torch.Tensor:
+    """The tensor on the CPU in its own element type; the caller may change it in place."""
+    import torch
+
+    dtype = torch_dtype(tensor.dtype)
+    data = tensor.read()
+    if not tensor.numel:
+        return torch.empty(tensor.shape, dtype=dtype)
+    # bytes are read-only and torch would warn about it; one copy makes the tensor the caller's own.
+    owned = data if isinstance(data, bytearray) else bytearray(data)
+    return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
+
+
+def buffer(tensor: torch.Tensor) -> Buffer:
+    """The bytes of a tensor in C order, little endian (torch runs on little-endian machines)."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if not flat.numel():
+        return b""
+    raw: Buffer = flat.view(torch.uint8).numpy().data
+    return raw
+
+
+def lazy(
+    dtype: DType,
+    shape: Sequence[int],
+    compute: Callable[[], torch.Tensor],
+    origin: str,
+    *,
+    inputs: Sequence[LazyTensor] = (),
+) -> LazyTensor:
+    """A tensor that `compute` makes when it is read.
+
+    `inputs` are the tensors it is made of: the writer checks their files for change at the end.
+    """
+    return LazyTensor(
+        dtype,
+        tuple(shape),
+        functools.partial(_computed, compute, dtype),
+        origin,
+        tuple(dict.fromkeys(source for tensor in inputs for source in tensor.sources)),
+    )
+
+
+def _computed(compute: Callable[[], torch.Tensor], dtype: DType) -> Buffer:
+    _use_one_thread()
+    return buffer(compute().to(torch_dtype(dtype)))
+
+
+@functools.cache
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,251 @@
+"""Every hash by which a model file is known, from one read of its bytes.
+
+| hash | bytes | shown as |
+|---|---|---|
+| BLAKE3, SHA-256, CRC32 | the whole file | 64, 64, 8 hex digits |
+| AutoV1 | SHA-256 of 65,536 bytes from 0x100000 | first 8; of nothing when the file is shorter |
+| AutoV2 | SHA-256 | first 10 |
+| AutoV3 | SHA-256 of a safetensors file behind its header | 64, commonly the first 12 |
+
+Sources: A1111 `modules/hashes.py` and `modules/sd_models.py`, kohya-ss/sd-scripts
+`library/train_util.py` (addnet_hash_safetensors), civitai `docs/features/model-file-scanning.md`.
+The hash functions release the interpreter lock, so each group runs in a thread of its own, fed from
+a ring of buffers that are reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Protocol, Self
+
+from blake3 import blake3
+
+from converters.bytesource import FileBytes, Fingerprint, pread_into
+from converters.digest import WeightsDigest
+from converters.progress import SILENT, Progress
+from converters.statedict import Buffer, StateDict
+
+AUTOV1_START = 0x100000
+AUTOV1_BYTES = 0x10000
+BLOCK_BYTES = 1 << 20
+"""Bytes read and hashed at a time: fits the second-level cache of common processors twice."""
+RING_BLOCKS = 8
+
+Consumer = Callable[[memoryview], object]
+"""Takes the next bytes of a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHashes:
+    """All hashes of a file as lower-case hex; `autov3` is None unless it is a safetensors file."""
+
+    blake3: str
+    sha256: str
+    crc32: str
+    autov1: str
+    autov3: str | None = None
+
+    @property
+    def autov2(self) -> str:
+        """The first ten digits of SHA-256, as A1111 shows them."""
+        return self.sha256[:10]
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """What one read of a file gave, and the state of the file that was read."""
+
+    hashes: FileHashes
+    weights: str | None
+    fingerprint: Fingerprint
+
+
+def hash_file(
+    path: str | PathLike[str],
+    progress: Progress = SILENT,
+    *,
+    header_bytes: int | None = None,
+    weights_of: StateDict | None = None,
+) -> HashedFile:
+    """Hash a file in one read.
+
+    `header_bytes` is where the data of a safetensors file begins and asks for AutoV3; `weights_of`
+    are the tensors of this very file and asks for their digest. Raises FileProblem when it cannot
+    be read and SourceChanged when it was modified meanwhile.
+    """
+    source = FileBytes(path)
+    digest = WeightsDigest(weights_of, source.path) if weights_of is not None else None
+    extra: list[Consumer] = [digest.feed] if digest else []
+    ring = Ring()
+    with StreamHasher(header_bytes, extra) as hasher:
+        for offset in range(0, source.size, BLOCK_BYTES):
+            block = ring.take(min(BLOCK_BYTES, source.size - offset))
+            pread_into(source, offset, block.view)
+            hasher.update(block.view, block.release)
+            progress.advance(len(block.view))
+        hashes = hasher.finish()
+    source.check_unchanged()
+    fingerprint = source.fingerprint
+    return HashedFile(hashes, digest.finish() if digest else None, fingerprint)
+
+
+class _Hash(Protocol):
+    def update(self, data: memoryview, /) -> object: ...
+
+
+class StreamHasher:
+    """Hashes bytes that arrive in order, each group of hashes in its own thread.
+
+    `header_bytes` (8 + header length of a safetensors file) asks for AutoV3. `extra` are further
+    consumers of the same bytes. Use as a context manager: leaving it early stops the threads.
+    """
+
+    def __init__(
+        self,
+        header_bytes: int | None = None,
+        extra: Sequence[Consumer] = (),
+    ) -> None:
+        self._sha256, self._blake3, self._crc32 = hashlib.sha256(), blake3(), _Crc32()
+        self._autov1, self._autov3 = hashlib.sha256(), hashlib.sha256()
+        self._wants_autov3 = header_bytes is not None
+        window = _window(self._autov1, AUTOV1_START, AUTOV1_START + AUTOV1_BYTES)
+        quick = [self._blake3.update, self._crc32.update, window]
+        groups: list[list[Consumer]] = [[self._sha256.update], quick]
+        if header_bytes is not None:
+            groups.append([_window(self._autov3, header_bytes, None)])
+        groups += [[consume] for consume in extra]
+        self._lanes = [_Lane(group) for group in groups]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lane in self._lanes:
+            lane.close()
+
+    def update(self, data: Buffer, release: Callable[[], None] | None = None) -> None:
+        """Hash the next bytes; they must not change before `release` is called (from a thread)."""
+        view = memoryview(data)
+        done = _Countdown(len(self._lanes), release) if release else None
+        for lane in self._lanes:
+            lane.feed(view, done)
+
+    def finish(self) -> FileHashes:
+        """Wait for all threads and give the hashes. Raises what a consumer raised."""
+        for lane in self._lanes:
+            lane.close()
+        for lane in self._lanes:
+            lane.reraise()
+        return FileHashes(
+            blake3=self._blake3.hexdigest(),
+            sha256=self._sha256.hexdigest(),
+            crc32=self._crc32.hexdigest(),
+            autov1=self._autov1.hexdigest()[:8],
+            autov3=self._autov3.hexdigest() if self._wants_autov3 else None,
+        )
+
+
+class _Crc32:
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: memoryview) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+def _window(target: _Hash, start: int, stop: int | None) -> Consumer:
+    """A consumer that passes on only the bytes from `start` to `stop` of the whole stream."""
+    position = 0
+
+    def update(data: memoryview) -> None:
+        nonlocal position
+        first, last = start - position, len(data) if stop is None else stop - position
+        position += len(data)
+        if last > 0 and first < len(data):
+            target.update(data[max(0, first) : last])
+
+    return update
+
+
+class _Countdown:
+    """Calls `release` when all lanes are done with a block."""
+
+    def __init__(self, count: int, release: Callable[[], None]) -> None:
+        self._count, self._release, self._lock = count, release, threading.Lock()
+
+    def tick(self) -> None:
+        with self._lock:
+            self._count -= 1
+            finished = self._count == 0
+        if finished:
+            self._release()
+
+
+class _Lane:
+    """A thread that applies a group of consumers to blocks in their order."""
+
+    def __init__(self, consumers: list[Consumer]) -> None:
+        self._consumers = consumers
+        self._blocks: queue.Queue[tuple[memoryview, _Countdown | None] | None]
+        self._blocks = queue.Queue(maxsize=RING_BLOCKS)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def feed(self, view: memoryview, done: _Countdown | None) -> None:
+        self._blocks.put((view, done))
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._blocks.put(None)
+            self._thread.join()
+
+    def reraise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        for view, done in iter(self._blocks.get, None):
+            self._consume(view)
+            if done is not None:
+                done.tick()
+
+    def _consume(self, view: memoryview) -> None:
+        if self._failure is not None:
+            return  # blocks keep being released, or the reader would wait for ever
+        try:
+            for consumer in self._consumers:
+                consumer(view)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
+            self._failure = error
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a ring: its memory, and the call that gives it back."""
+
+    view: memoryview
+    release: Callable[[], None]
+
+
+class Ring:
+    """A few buffers, reused: large streams pass through without touching fresh memory."""
+
+    def __init__(self, blocks: int = RING_BLOCKS, size: int = BLOCK_BYTES) -> None:
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(blocks):
+            self._free.put(bytearray(size))
+
+    def take(self, size: int) -> Block:
+        """A buffer of `size` bytes; waits until one is free."""
+        memory = self._free.get()
+        return Block(memoryview(memory)[:size], lambda: self._free.put(memory))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from converters.adapters.finite import all_finite
 from converters.adapters.module import Factors, Family, Module, Shape
 from converters.errors import MergeProblem, WrongFamily
 from converters.statedict import LazyTensor
@@ -59,7 +60,7 @@ def _finite(module: Module, role: str) -> Tensor:
     from converters.compute import value
 
     tensor = value(module.tensors[role]).float()
-    if not bool(tensor.isfinite().all()):
+    if not all_finite(tensor):
         raise MergeProblem(
             f"{module.tensors[role].origin} holds NaN or infinite values",
             hint="the training of this adapter went wrong; it cannot be merged",

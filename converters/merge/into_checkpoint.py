@@ -15,6 +15,7 @@ from functools import partial as bind
 from typing import TYPE_CHECKING
 
 from converters.adapters import Adapter, Factors, Family, Module, Shape, load_adapter
+from converters.adapters.finite import all_finite
 from converters.errors import BadValue, MergeProblem, UnsupportedFile, UnusedKeys, WrongFamily
 from converters.identify import CONTEXT_WIDTH, Base, Identity, Kind, identify
 from converters.layouts.components import TEXT_ENCODER, UNET_EMA, component_of
@@ -265,21 +266,25 @@ def _compute(weight: LazyTensor, name: str, changes: tuple[_Change, ...]) -> Ten
 
     stored = value(weight)
     flat = stored.float().flatten(1)
+    flat.addmm_(*_one_product(flat, changes))
+    if not all_finite(flat, stored.dtype):
+        raise _not_finite(weight, name, changes)
+    return flat.reshape(weight.shape).to(stored.dtype)
+
+
+def _one_product(flat: Tensor, changes: tuple[_Change, ...]) -> tuple[Tensor, Tensor]:
+    """All changes side by side: up (out, Σ r), scaled, and down (Σ r, in · kernel)."""
     factors = [_factors(change) for change in changes]
-    ranks = [factor.down.shape[0] for factor in factors]
-    up = flat.new_zeros((flat.shape[0], sum(ranks)))
-    down = flat.new_zeros((sum(ranks), flat.shape[1]))
+    total = sum(factor.down.shape[0] for factor in factors)
+    up, down = flat.new_zeros((flat.shape[0], total)), flat.new_zeros((total, flat.shape[1]))
     first = 0
-    for change, factor, rank in zip(changes, factors, ranks, strict=True):
-        rows = slice(first, first + rank)
+    for change, factor in zip(changes, factors, strict=True):
+        rows = slice(first, first + factor.down.shape[0])
         up[:, rows] = factor.up * (factor.scale * change.strength)
         # Fewer columns: the first input channels of a convolution that takes more of them.
         down[rows, : factor.down.shape[1]] = factor.down
-        first += rank
-    merged = flat.addmm(up, down).reshape(stored.shape).to(stored.dtype)
-    if not bool(merged.isfinite().all()):
-        raise _not_finite(name, stored, changes)
-    return merged
+        first = rows.stop
+    return up, down
 
 
 def _factors(change: _Change) -> Factors:
@@ -289,8 +294,10 @@ def _factors(change: _Change) -> Factors:
         raise MergeProblem(error.cause, path=change.adapter, hint=error.hint) from error
 
 
-def _not_finite(name: str, stored: Tensor, changes: tuple[_Change, ...]) -> MergeProblem:
-    if not bool(stored.isfinite().all()):
+def _not_finite(weight: LazyTensor, name: str, changes: tuple[_Change, ...]) -> MergeProblem:
+    from converters.compute import value
+
+    if not all_finite(value(weight).float()):
         return MergeProblem(f"{name} holds NaN or infinite values before the merge")
     adapters = ", ".join(dict.fromkeys(change.adapter for change in changes))
     return MergeProblem(

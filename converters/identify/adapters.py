@@ -57,6 +57,7 @@ _DOWN = re.compile(
 )
 _OLD_DOWN = re.compile(r"processor\.to_\w+_lora\.down\.weight$")
 _CONTEXT_MODULE = re.compile(r"attn2(?:_|\.|\.processor\.)to_[kv](?:_lora)?$")
+_HIDDEN_STATE = re.compile(r"(?:[qkv]_proj|fc1)$")
 _INDEXED = re.compile(r"^(?:unet|text_encoder):\d+:(?:up|down)$")
 _NUMBERED = re.compile(r"^\d+$")
 _STRUCTURE_OF_SD1_AND_SD2 = re.compile(r"(?:down_blocks_0_attentions_|down_blocks_3_|up_blocks_3_)")
@@ -231,9 +232,7 @@ def _by_text_encoder(sd: Tensors, keys: list[_Key]) -> _Answer:
     text = [key for key in keys if re.search(r"text_model[._]encoder[._]layers", key.module)]
     if not text or any(_component(key.module) != TEXT_ENCODER for key in keys):
         return None
-    width = next(
-        (w for k in text if "q_proj" in k.module for w in [_input_width(k, sd)] if w), None
-    )
+    width = _text_width(sd, text)
     if width not in (768, 1024):
         return None
     base = BASE_OF_WIDTH[width]
@@ -245,11 +244,16 @@ def _by_text_encoder(sd: Tensors, keys: list[_Key]) -> _Answer:
     return None
 
 
+def _text_width(sd: Tensors, keys: list[_Key]) -> int | None:
+    """The width of a text encoder, from a module that takes its hidden state."""
+    widths = (_input_width(key, sd) for key in keys if _HIDDEN_STATE.search(key.module))
+    return next((width for width in widths if width is not None), None)
+
+
 def _by_structure(sd: Tensors, keys: list[_Key]) -> _Answer:
     """UNet modules without cross-attention: the text encoder of the same file decides."""
     found = next((k.module for k in keys if _STRUCTURE_OF_SD1_AND_SD2.search(k.module)), None)
-    text = [k for k in keys if k.module.startswith("lora_te_") and "q_proj" in k.module]
-    width = next((w for k in text for w in [_input_width(k, sd)] if w), None)
+    width = _text_width(sd, [key for key in keys if key.module.startswith("lora_te_")])
     if found is None:
         return None
     if width in (768, 1024):

@@ -214,7 +214,7 @@ def _attention_tensors(path: str, depth: int) -> list[str]:
 
 def _context(unet: Mapping[str, LazyTensor]) -> tuple[int, bool]:
     for name, tensor in unet.items():
-        if name.endswith(".attn2.to_k.weight"):
+        if name.endswith(".attn2.to_k.weight") and len(tensor.shape) == 2:
             outer = name[: name.index(".transformer_blocks.")]
             return tensor.shape[1], len(_shape(unet, f"{outer}.proj_in.weight")) == 2
     raise CorruptFile("the UNet has no cross-attention (attn2.to_k.weight)")

@@ -105,6 +105,10 @@ FIXTURES: Mapping[str, tuple[Shapes, Kind, Base, str | None]] = {
     "lora": (lora_shapes(kohya_modules() | kohya_text_modules()), Kind.LORA, Base.SD1, None),
     "small lora": (lora_shapes(kohya_modules(SMALL)), Kind.LORA, Base.SD1, None),
     "text-encoder lora": (lora_shapes(kohya_text_modules()), Kind.LORA, Base.SD1, None),
+    "lora of text-encoder feed-forward layers": (
+        lora_shapes({"lora_te_text_model_encoder_layers_0_mlp_fc1": (3072, 768)}),
+        *(Kind.LORA, Base.SD1, None),
+    ),
     "unet lora without cross-attention": (
         lora_shapes({"lora_unet_down_blocks_0_attentions_0_proj_in": (320, 320, 1, 1)}),
         *(Kind.LORA, Base.UNKNOWN, None),

@@ -1,0 +1,1 @@
+"""Files written so that they appear whole or not at all."""

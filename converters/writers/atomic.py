@@ -1,0 +1,133 @@
+"""Targets that appear whole or not at all.
+
+The bytes go to a temporary file in the target's own folder, are synced, and the file is renamed.
+Whatever happens before, error, Ctrl-C or a kill, the target is what it was; all but a kill also
+remove the temporary file. Without `overwrite` even a target that appears meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
+
+TEMPORARY_SUFFIX = ".assetmgr-part"
+"""Ends the name of every temporary file; scans skip them."""
+
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+class AtomicTarget:
+    """A file being written beside its target.
+
+    Use as a context manager and call `commit` last; leaving without it removes the file. Its mode
+    follows the umask, as if the target had been opened directly. Raises TargetExists, DiskFull or
+    WriteFailed.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        self._overwrite = overwrite
+        name = f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+        self._temporary = path.with_name(name)
+        self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        refuse_existing(self.path, overwrite=self._overwrite)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        with naming(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.descriptor = os.open(self._temporary, flags, 0o666)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+        with contextlib.suppress(FileNotFoundError):
+            self._temporary.unlink()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of `data`."""
+        view = memoryview(data)
+        with naming(self.path):
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+
+    def commit(self) -> None:
+        """Sync the bytes to the disk and let the target appear."""
+        with naming(self.path):
+            os.fsync(self.descriptor)
+            self._close()
+            if self._overwrite:
+                self._temporary.replace(self.path)
+            else:
+                self._appear()
+            _sync_folder(self.path.parent)
+
+    def _appear(self) -> None:
+        """Give the file its name unless something else has it by now."""
+        try:
+            os.link(self._temporary, self.path)
+        except FileExistsError as error:
+            raise _exists(self.path) from error
+        except (OSError, NotImplementedError, AttributeError):
+            # No hard links on this file system: on Windows a rename refuses by itself.
+            refuse_existing(self.path, overwrite=False)
+            self._temporary.rename(self.path)
+
+    def _close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raises TargetExists for a target that must not be replaced."""
+    if path.is_dir():
+        raise WriteFailed("is a folder", path=path)
+    if not overwrite and os.path.lexists(path):
+        raise _exists(path)
+
+
+def _exists(path: Path) -> AssetmgrError:
+    return TargetExists("already exists", path=path, hint="use --overwrite to replace it")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the operating system as DiskFull or WriteFailed of this target."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull("no space left on the disk", path=path) from error
+        raise WriteFailed(f"cannot be written: {error.strerror or error}", path=path) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a small file whole or not at all."""
+    with AtomicTarget(path, overwrite=overwrite) as target:
+        target.write(data)
+        target.commit()

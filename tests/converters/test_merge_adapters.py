@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -46,6 +47,7 @@ CONV_TARGET = f"{UNET}input_blocks.1.0.in_layers.2.weight"
 TEXT_TARGET = "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
 
 
+@functools.cache
 def checkpoint(w: Widths = SMALL, dtype: DType = DType.F32) -> StateDict:
     return state_dict(checkpoint_shapes(w), dtype, fill=random_fill(dtype))
 
@@ -333,3 +335,27 @@ def test_a_broken_adapter_tensor_is_named_with_its_file() -> None:
     plan = plan_merge(checkpoint(), [choose(lora().overlay({key: nan}))])
     with pytest.raises(MergeProblem, match=f"style.safetensors: {key} holds NaN"):
         plan.state_dict[QUERY_TARGET].read()
+
+
+SUFFIXES = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale")
+SIZES = st.lists(st.sampled_from([0, 1, 4, 32, 768]), max_size=4).map(tuple)
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(sorted(MODULES)), st.sampled_from(SUFFIXES)).map(".".join),
+        SIZES,
+        max_size=8,
+    ),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
+    shapes: Shapes, partial: bool
+) -> None:
+    base = checkpoint()
+    try:
+        plan = plan_merge(base, [choose(state_dict(shapes))], partial=partial)
+    except AssetmgrError:
+        return
+    assert all(plan.state_dict[name].shape == base[name].shape for name in plan.changed)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from converters.compute import Tensor
 
 
-def all_finite(tensor: Tensor, stored_as: torch.dtype | None = None) -> bool:
-    """Whether no value is NaN or infinite, now or after rounding to the type `stored_as`.
+def all_finite(tensor: Tensor, stored_like: Tensor | None = None) -> bool:
+    """Whether no value is NaN or infinite, now or after rounding to another tensor's type.
 
     Looking at the two extremes is enough: NaN is one if there is any, and rounding keeps order.
     (An element-wise test takes twenty times as long.) Empty tensors are finite.
     """
     if not tensor.numel():
         return True
-    return all(
-        bool(extreme.to(stored_as or tensor.dtype).float().isfinite())
-        for extreme in tensor.aminmax()
-    )
+    dtype = tensor.dtype if stored_like is None else stored_like.dtype
+    return all(bool(extreme.to(dtype).float().isfinite()) for extreme in tensor.aminmax())

@@ -267,7 +267,7 @@ def _compute(weight: LazyTensor, name: str, changes: tuple[_Change, ...]) -> Ten
     stored = value(weight)
     flat = stored.float().flatten(1)
     flat.addmm_(*_one_product(flat, changes))
-    if not all_finite(flat, stored.dtype):
+    if not all_finite(flat, stored):
         raise _not_finite(weight, name, changes)
     return flat.reshape(weight.shape).to(stored.dtype)
 

@@ -1,0 +1,84 @@
+"""The texts of an output file: what its source said, the ModelSpec, and where it comes from.
+
+Sources: Stability-AI/ModelSpec `README.md` (keys and architecture names), transformers
+`modeling_utils.py` (`format` must be `pt`). No date is written, so that the same conversion gives
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from converters.extras import extras_as_metadata
+from converters.identify import Base, Identity, Kind
+from converters.statedict import Plain, StateDict
+
+DERIVATION_KEY = "assetmgr.derivation"
+"""Metadata key of the JSON object {operation, parameters, parents}."""
+
+_ARCHITECTURES = {Base.SD1: "stable-diffusion-v1"}
+_SUFFIXES = {
+    Kind.LORA: "/lora",
+    Kind.EMBEDDING: "/textual-inversion",
+    Kind.VAE: "/vae",
+    Kind.HYPERNETWORK: "/hypernetwork",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A file that an output was made of; hashes None where they were not computed."""
+
+    name: str
+    sha256: str | None = None
+    blake3: str | None = None
+
+
+def provenance(
+    state: StateDict,
+    identity: Identity,
+    *,
+    title: str,
+    operation: str,
+    parents: Sequence[Parent],
+    parameters: Mapping[str, Plain] | None = None,
+) -> dict[str, str]:
+    """Metadata for the output `state`: the old texts are kept, ours added.
+
+    `modelspec.*` entries are added where missing, plain values beside the tensors of a pickle are
+    kept as JSON, and `assetmgr.derivation` names operation, parameters and parents.
+    """
+    derivation = {
+        "operation": operation,
+        "parameters": dict(parameters or {}),
+        "parents": [{"name": p.name, "sha256": p.sha256, "blake3": p.blake3} for p in parents],
+    }
+    return {
+        **_modelspec(identity, title, parents if operation.startswith("merge") else ()),
+        **extras_as_metadata(state.extras),
+        **state.metadata,
+        "format": "pt",
+        DERIVATION_KEY: json.dumps(derivation, sort_keys=True),
+    }
+
+
+def _modelspec(identity: Identity, title: str, merged: Sequence[Parent]) -> dict[str, str]:
+    architecture = _ARCHITECTURES.get(identity.base)
+    if architecture is None or identity.kind not in {Kind.CHECKPOINT, *_SUFFIXES}:
+        return {}
+    variant = "-inpainting" if identity.variant == "inpaint" else ""
+    texts = {
+        "sai_model_spec": "1.0.1",
+        "architecture": architecture + variant + _SUFFIXES.get(identity.kind, ""),
+        "implementation": "https://github.com/CompVis/stable-diffusion",
+        "title": title,
+    }
+    if identity.kind is Kind.CHECKPOINT:
+        texts |= {"resolution": "512x512", "prediction_type": identity.prediction.value}
+    if identity.trigger_words:
+        texts["trigger_phrase"] = ", ".join(identity.trigger_words)
+    if merged:
+        texts["merged_from"] = ", ".join(parent.name for parent in merged)
+    return {f"modelspec.{key}": text for key, text in texts.items()}

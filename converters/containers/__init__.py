@@ -1,0 +1,91 @@
+"""Opening model files: the bytes decide which container it is, never the name.
+
+`open_model` reads headers and pickle opcodes only. To add a container, write its reader and add a
+row to `READERS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import PurePath
+
+from converters.bytesource import ByteSource, FileBytes
+from converters.containers import sniffing
+from converters.containers.bare_pickle import refusal_of_pickle
+from converters.containers.model import Container, Inspected, Model
+from converters.containers.safetensors import read_safetensors
+from converters.containers.sniffing import sniff
+from converters.containers.torch_zip import read_torch_zip
+from converters.errors import EmptyFile, FileProblem, UnsupportedFile
+from converters.pickles.safety import SAFE_NO_CODE, SafetyReport
+
+__all__ = [
+    "MODEL_SUFFIXES",
+    "READERS",
+    "Container",
+    "Inspected",
+    "Model",
+    "open_model",
+    "safety_of",
+    "sniff",
+]
+
+MODEL_SUFFIXES = frozenset(
+    {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf", ".ckpt_bak"}
+)
+"""Names that a walk through a folder takes for model files, in lower case."""
+
+READERS: dict[str, Callable[[ByteSource], Model]] = {
+    sniffing.SAFETENSORS: read_safetensors,
+    sniffing.ZIP: read_torch_zip,
+}
+"""What `sniff` calls the file -> its reader."""
+
+_PICKLES = {sniffing.PICKLE: False, sniffing.TORCH_LEGACY: True}
+_SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
+
+
+def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
+    """Open a model file from its header or pickle alone; no tensor data is read.
+
+    Raises subclasses of FileProblem: FileMissing, FileUnreadable, EmptyFile, TruncatedFile,
+    CorruptFile, UnsupportedFile naming the format, UnsafeFile for a dangerous bare pickle. Errors
+    that are `Inspected` carry the `safety` of what was seen.
+    """
+    if isinstance(source, ByteSource):
+        return _open(source)
+    file = FileBytes(source)
+    try:
+        return _open(file)
+    except FileProblem:
+        file.close()
+        raise
+
+
+def safety_of(source: str | os.PathLike[str] | ByteSource) -> SafetyReport:
+    """The verdict on a file, model or not; a file that cannot be opened raises its FileProblem."""
+    try:
+        return open_model(source).safety
+    except Inspected as error:
+        return error.safety
+    except UnsupportedFile:
+        return SAFE_NO_CODE
+
+
+def _open(source: ByteSource) -> Model:
+    if source.size == 0:
+        raise EmptyFile("has no bytes at all", path=source.name)
+    what = sniff(source)
+    reader = READERS.get(what)
+    if reader is not None:
+        return reader(source)
+    if what in _PICKLES:
+        raise refusal_of_pickle(source, what, legacy=_PICKLES[what])
+    if what == sniffing.UNKNOWN and _suffix(source) in _SAFETENSORS_SUFFIXES:
+        return read_safetensors(source)  # to name the rule of the format that the bytes break
+    raise UnsupportedFile(f"is {what}, not a model file that can be read", path=source.name)
+
+
+def _suffix(source: ByteSource) -> str:
+    return PurePath(source.name).suffix.lower()

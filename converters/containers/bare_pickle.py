@@ -1,0 +1,72 @@
+"""Pickles that are not in a zip: torch's format before 1.6 and anything that pickle.dump wrote.
+
+They are not read as models, but they are inspected: the refusal carries the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from converters.bytesource import ByteSource
+from converters.containers.model import InspectedUnsafe, InspectedUnsupported
+from converters.errors import FileProblem
+from converters.pickles.listing import hidden
+from converters.pickles.machine import Unpickled, unpickle
+from converters.pickles.safety import Finding, SafetyReport, Verdict, judge
+from converters.pickles.values import Opaque
+
+FIRST_LOOK = 1 << 20
+MAX_LOOK = 32 << 20
+MAX_STREAMS = 64
+_LEGACY_STREAMS = 5
+"""Magic number, protocol, system, object, list of storage keys; then raw storages."""
+
+
+def safety_of_pickles(source: ByteSource, *, legacy: bool) -> SafetyReport:
+    """The verdict on the pickles that follow one another from the file's first byte."""
+    for look in (FIRST_LOOK, MAX_LOOK):
+        data = source.pread(0, min(look, source.size))
+        streams = list(_streams(data, _LEGACY_STREAMS if legacy else MAX_STREAMS))
+        if len(data) == source.size or not _cut(streams, legacy):
+            break
+    return judge(streams, _rest(data, streams, legacy=legacy, whole=len(data) == source.size))
+
+
+def refusal_of_pickle(source: ByteSource, what: str, *, legacy: bool) -> FileProblem:
+    """The error for a pickle file that is not read: UnsafeFile when it is dangerous."""
+    safety = safety_of_pickles(source, legacy=legacy)
+    if safety.verdict is Verdict.DANGEROUS:
+        return InspectedUnsafe(
+            f"is {what} that must not be loaded: {safety.findings[0]}",
+            path=source.name,
+            safety=safety,
+        )
+    return InspectedUnsupported(f"is {what}, which is not read", path=source.name, safety=safety)
+
+
+def _streams(data: bytes, limit: int) -> Iterator[Unpickled]:
+    position = 0
+    for _ in range(limit):
+        stream = unpickle(data, position, _outside)
+        yield stream
+        position = stream.end
+        if stream.stopped is not None or position >= len(data):
+            return
+
+
+def _outside(identity: object) -> object:
+    return Opaque("an object outside the stream", identity)
+
+
+def _cut(streams: list[Unpickled], legacy: bool) -> bool:
+    last = streams[-1].stopped
+    return last is not None and last.truncated
+
+
+def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -> Iterator[Finding]:
+    last = streams[-1]
+    if last.stopped is None and not legacy and last.end < len(data):
+        for name in hidden(data, last.end):
+            yield Verdict.DANGEROUS, f"after its end the pickle names {name.dotted}"
+    if last.stopped is not None and last.stopped.truncated and not whole:
+        yield Verdict.SUSPICIOUS, f"only the first {len(data) >> 20} MB were inspected"

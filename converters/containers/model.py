@@ -1,0 +1,68 @@
+"""What opening a model file gives, whatever its container."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+
+from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile, UnsupportedFile
+from converters.pickles.safety import SafetyReport
+from converters.statedict import StateDict
+
+
+class Container(StrEnum):
+    """How the bytes of a model file are packed."""
+
+    SAFETENSORS = "safetensors"
+    TORCH_ZIP = "torch-zip"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An opened model file: everything but the tensors' bytes.
+
+    `nbytes` is the size of the file. `problems` are flaws that did not prevent reading, `ignored`
+    the dotted names of what lies in the file beside the model (optimizer states, callbacks).
+    `header_bytes` is the offset of the tensor data in a safetensors file, None elsewhere.
+    """
+
+    path: str
+    nbytes: int
+    container: Container
+    state_dict: StateDict
+    safety: SafetyReport
+    problems: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    header_bytes: int | None = None
+
+
+class Inspected(FileProblem):
+    """A refused file whose pickles were nevertheless looked at: `safety` says what they name."""
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        safety: SafetyReport,
+        path: str | os.PathLike[str] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(cause, path=path, hint=hint)
+        self.safety = safety
+
+
+class InspectedUnsupported(Inspected, UnsupportedFile):
+    """A format that is not read, with the safety of its pickles."""
+
+
+class InspectedCorrupt(Inspected, CorruptFile):
+    """A broken file, with the safety of its pickles."""
+
+
+class InspectedTruncated(Inspected, TruncatedFile):
+    """A file that breaks off, with the safety of its pickles."""
+
+
+class InspectedUnsafe(Inspected, UnsafeFile):
+    """A file that is nothing but a dangerous pickle."""

@@ -1,0 +1,263 @@
+"""What the library gives out and takes in: plain frozen values, never database rows.
+
+Words (`kind`, `base`, `state`, verdicts) are those of the command-line contract. Times are aware
+datetimes in UTC, sizes are bytes, hashes lower-case hex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from converters.hashing import FileHashes
+from converters.identify.identity import Component
+from converters.pickles.safety import SafetyReport
+from converters.statedict import Plain
+
+PRESENT = "present"
+MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A place where an asset's content lies, or lay when `state` is `missing`."""
+
+    id: int
+    path: str
+    state: str
+    bytes: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an asset came from: `source` is the service, the rest is its way of naming the file."""
+
+    source: str
+    repo: str | None = None
+    revision: str | None = None
+    file: str | None = None
+    url: str | None = None
+
+
+class Parent(Protocol):
+    """A file something was made from, as operations know it."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of the whole file, where known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentFile:
+    """A parent as a plain value."""
+
+    name: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """One thing an asset was made from.
+
+    `asset` is the parent's number, None while the library does not know a file with its hash.
+    """
+
+    asset: int | None
+    parent_sha256: str | None
+    name: str
+    operation: str
+    parameters: Mapping[str, Plain]
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewCheck:
+    """One question a preview's verdict rests on."""
+
+    name: str
+    ok: bool
+    value: float | None
+    threshold: float | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The newest render of an asset; `path` is the picture, None when nothing could be drawn."""
+
+    path: str | None
+    thumbnail: str | None
+    seed: int
+    prompt: str
+    verdict: str
+    checks: tuple[PreviewCheck, ...] = ()
+    parameters: Mapping[str, Plain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What checks found, `ok`, `failed` or None for not checked; `render` is the preview's verdict."""
+
+    integrity: str | None = None
+    structure: str | None = None
+    render: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is inside of a file, as far as its headers tell.
+
+    `dtypes` counts tensors per element type. A file that cannot be opened is `unknown` with the
+    reason in `problems`.
+    """
+
+    kind: str
+    base: str
+    variant: str | None
+    prediction: str
+    algorithm: tuple[str, ...]
+    layout: str | None
+    container: str | None
+    rank: int | None
+    dtypes: Mapping[str, int]
+    tensors: int
+    parameters: int
+    components: tuple[Component, ...]
+    confidence: float
+    evidence: tuple[str, ...]
+    problems: tuple[str, ...]
+    trigger_words: tuple[str, ...]
+    metadata: Mapping[str, str]
+    safety: SafetyReport
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """A file that was opened, identified and hashed, ready to be recorded."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    inode: int
+    hashes: FileHashes
+    weights: str | None
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """Everything the library knows of one content.
+
+    `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights.
+    """
+
+    id: int
+    name: str
+    kind: str
+    base: str
+    variant: str | None
+    prediction: str
+    algorithm: tuple[str, ...]
+    layout: str | None
+    container: str | None
+    bytes: int
+    rank: int | None
+    dtypes: Mapping[str, int]
+    tensors: int
+    parameters: int
+    components: tuple[Component, ...]
+    confidence: float
+    evidence: tuple[str, ...]
+    problems: tuple[str, ...]
+    trigger_words: tuple[str, ...]
+    metadata: Mapping[str, str]
+    safety: SafetyReport
+    hashes: Mapping[str, str | None]
+    files: tuple[File, ...]
+    tags: tuple[str, ...]
+    note: str | None
+    rating: int | None
+    sources: tuple[Source, ...]
+    derived_from: tuple[Derivation, ...]
+    preview: Preview | None
+    verification: Verification
+    added: datetime
+    updated: datetime
+
+    @property
+    def state(self) -> str:
+        """`present` when at least one of its files is there."""
+        return PRESENT if any(file.state == PRESENT for file in self.files) else MISSING
+
+    @property
+    def path(self) -> str | None:
+        """The first file that is there; None when all are missing."""
+        return next((file.path for file in self.files if file.state == PRESENT), None)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRow:
+    """What a list shows of an asset; `verdict` and `thumbnail` are those of its preview."""
+
+    id: int
+    name: str
+    kind: str
+    base: str
+    variant: str | None
+    algorithm: tuple[str, ...]
+    container: str | None
+    bytes: int
+    rating: int | None
+    tags: tuple[str, ...]
+    state: str
+    verdict: str | None
+    thumbnail: str | None
+    safety: str
+    added: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a search result and how many assets the whole of it has."""
+
+    total: int
+    rows: tuple[AssetRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanError:
+    """A file or folder that could not be read, with its cause; `code` is that of the error tree."""
+
+    path: str
+    error: str
+    code: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReport:
+    """What a scan found, in files.
+
+    `added` are new places, `updated` places whose content changed, `moved` places found again under
+    another path, `restored` missing ones that are back. `failed` counts `errors`: among them are
+    files whose content cannot be understood, which are registered nevertheless.
+    """
+
+    roots: tuple[str, ...]
+    added: int
+    updated: int
+    moved: int
+    missing: int
+    restored: int
+    unchanged: int
+    failed: int
+    bytes_hashed: int
+    seconds: float
+    errors: tuple[ScanError, ...]

@@ -1,0 +1,56 @@
+"""The user's settings: `config.toml`, overridden by environment variables."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from assetmgr.paths import Paths
+from converters.errors import BadValue
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user can choose; every field is a key of `config.toml`.
+
+    `database_url` is a SQLAlchemy URL (None: SQLite in the state's folder), `preview_base` names the
+    checkpoint that adapters are rendered on (None: the most complete one of the library),
+    `images` says how thumbnails are drawn in the terminal: auto, halfblock or off.
+    """
+
+    database_url: str | None = None
+    preview_base: str | None = None
+    images: str = "auto"
+
+
+IMAGES = ("auto", "halfblock", "off")
+
+
+def load_settings(paths: Paths, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force. Raises BadValue naming the file and the key that is wrong."""
+    values = _read(paths)
+    url = environment.get("ASSETMGR_DATABASE_URL")
+    if url:
+        values["database_url"] = url
+    settings = Settings(**values)
+    if settings.images not in IMAGES:
+        raise BadValue(f"images must be one of {', '.join(IMAGES)}", path=paths.config)
+    return settings
+
+
+def _read(paths: Paths) -> dict[str, str]:
+    try:
+        document = tomllib.loads(paths.config.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadValue(f"cannot be read: {error}", path=paths.config) from error
+    known = {field.name for field in fields(Settings)}
+    for key, value in document.items():
+        if key not in known:
+            raise BadValue(f"unknown setting {key!r}", path=paths.config)
+        if not isinstance(value, str):
+            raise BadValue(f"setting {key} must be a text", path=paths.config)
+    return dict(document)

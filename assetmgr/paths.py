@@ -1,0 +1,45 @@
+"""Where the program keeps its state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The folder of the state and what lies in it; nothing is created by naming it."""
+
+    home: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.home / "config.toml"
+
+    @property
+    def database(self) -> Path:
+        """The library of the default database."""
+        return self.home / "library.db"
+
+    @property
+    def previews(self) -> Path:
+        """Rendered pictures and their thumbnails."""
+        return self.home / "previews"
+
+    @property
+    def models(self) -> Path:
+        """Where downloads go when no folder is named."""
+        return self.home / "models"
+
+
+def find_paths(environment: Mapping[str, str] = os.environ) -> Paths:
+    """The state's folder: `ASSETMGR_HOME`, else the platform's folder for user data."""
+    home = environment.get("ASSETMGR_HOME")
+    if home:
+        return Paths(Path(home).expanduser().absolute())
+    import platformdirs
+
+    return Paths(Path(platformdirs.user_data_dir("assetmgr", appauthor=False)))

@@ -1,0 +1,72 @@
+"""The surroundings of every operation: settings, folders, and the library."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from assetmgr.config import Settings, load_settings
+from assetmgr.paths import Paths, find_paths
+from converters.errors import WriteFailed
+
+if TYPE_CHECKING:
+    from registry.library import Library
+
+
+@dataclass(slots=True)
+class Workspace:
+    """What operations are given first; the library is opened when it is first used.
+
+    Use as a context manager, or call `close`. Safe to use from several threads.
+    """
+
+    settings: Settings
+    paths: Paths
+    _library: Library | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    @classmethod
+    def open(cls) -> Self:
+        """The workspace that the environment describes. Raises BadValue for wrong settings."""
+        paths = find_paths()
+        return cls(load_settings(paths), paths)
+
+    @property
+    def library(self) -> Library:
+        """The library; created when it does not exist. Raises what `Library.open` raises."""
+        with self._lock:
+            if self._library is None:
+                from registry.library import Library
+
+                self._library = Library.open(self._database_url())
+            return self._library
+
+    def close(self) -> None:
+        """Release the library."""
+        with self._lock:
+            if self._library is not None:
+                self._library.close()
+                self._library = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _database_url(self) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url
+        try:
+            self.paths.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            cause = f"the folder cannot be made: {error.strerror}"
+            raise WriteFailed(cause, path=self.paths.home) from error
+        return f"sqlite:///{self.paths.database.as_posix()}"

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from converters.bytesource import ByteSource
 from converters.containers.model import InspectedUnsafe, InspectedUnsupported
+from converters.containers.torch_tensors import persistent_object
 from converters.errors import FileProblem
 from converters.pickles.listing import hidden
 from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import Finding, SafetyReport, Verdict, judge
-from converters.pickles.values import Opaque
+from converters.pickles.values import BadPickle, Opaque
 
 FIRST_LOOK = 1 << 20
 MAX_LOOK = 32 << 20
@@ -24,11 +25,12 @@ _LEGACY_STREAMS = 5
 
 def safety_of_pickles(source: ByteSource, *, legacy: bool) -> SafetyReport:
     """The verdict on the pickles that follow one another from the file's first byte."""
-    for look in (FIRST_LOOK, MAX_LOOK):
-        data = source.pread(0, min(look, source.size))
-        streams = list(_streams(data, _LEGACY_STREAMS if legacy else MAX_STREAMS))
-        if len(data) == source.size or not _cut(streams, legacy):
-            break
+    limit = _LEGACY_STREAMS if legacy else MAX_STREAMS
+    data = source.pread(0, min(FIRST_LOOK, source.size))
+    streams = list(_streams(data, limit))
+    if len(data) < source.size and _is_cut(streams):
+        data = source.pread(0, min(MAX_LOOK, source.size))
+        streams = list(_streams(data, limit))
     return judge(streams, _rest(data, streams, legacy=legacy, whole=len(data) == source.size))
 
 
@@ -55,12 +57,15 @@ def _streams(data: bytes, limit: int) -> Iterator[Unpickled]:
 
 
 def _outside(identity: object) -> object:
-    return Opaque("an object outside the stream", identity)
+    try:
+        return persistent_object(identity)
+    except BadPickle:
+        return Opaque("an object outside the stream", identity)
 
 
-def _cut(streams: list[Unpickled], legacy: bool) -> bool:
-    last = streams[-1].stopped
-    return last is not None and last.truncated
+def _is_cut(streams: list[Unpickled]) -> bool:
+    stopped = streams[-1].stopped
+    return stopped is not None and stopped.truncated
 
 
 def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -> Iterator[Finding]:
@@ -68,5 +73,5 @@ def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -
     if last.stopped is None and not legacy and last.end < len(data):
         for name in hidden(data, last.end):
             yield Verdict.DANGEROUS, f"after its end the pickle names {name.dotted}"
-    if last.stopped is not None and last.stopped.truncated and not whole:
+    if _is_cut(streams) and not whole:
         yield Verdict.SUSPICIOUS, f"only the first {len(data) >> 20} MB were inspected"

@@ -1,7 +1,8 @@
 """From tensor recipes in a pickle to lazy tensors over storages.
 
 A recipe (`TensorRef`) is checked against its storage before anything is believed: the last element
-it can touch must lie inside. Contiguous tensors become extents; strided ones a function that gathers.
+it can touch must lie inside. Contiguous tensors become extents, strided ones a function that
+gathers.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from converters.dtypes import BY_LABEL, DType
-from converters.pickles.values import Array, BadPickle, StorageRef, TensorRef
-from converters.bytesource import ByteSource, MemoryBytes
+from converters.bytesource import MemoryBytes
+from converters.dtypes import BY_LABEL
+from converters.pickles.values import Array, BadPickle, Global, StorageRef, TensorRef
 from converters.statedict import Buffer, Extent, LazyTensor
 
 MAX_EXPANSION = 64 << 20
@@ -67,8 +68,25 @@ class Stored:
     read: Callable[[], bytes]
 
 
-def storage_element(storage_class: str) -> str | None:
-    """torch's element type of a storage class; None for raw bytes. Raises BadPickle."""
+def persistent_object(identity: object) -> StorageRef | Global:
+    """What a persistent id of torch stands for. Raises BadPickle when it is not one.
+
+    `("storage", class, key, location, numel, …)`: the location is where it once lived;
+    `("module", class, file, source)`, before torch 1.6: the class, its source text unread.
+    """
+    if not isinstance(identity, tuple) or len(identity) < 2 or not isinstance(identity[1], Global):
+        raise BadPickle("it refers to an object outside the file")
+    if identity[0] == "module":
+        return identity[1]
+    if identity[0] != "storage" or len(identity) < 5 or not isinstance(identity[2], str):
+        raise BadPickle("it refers to an object outside the file")
+    key, numel = identity[2], identity[4]
+    if type(numel) is not int or not 0 <= numel < 1 << 62:
+        raise BadPickle(f"storage {key[:40]} has a length that is not a number from 0 on")
+    return StorageRef(_storage_element(identity[1].name), key, numel)
+
+
+def _storage_element(storage_class: str) -> str | None:
     if storage_class in _RAW_STORAGES:
         return None
     try:
@@ -93,16 +111,15 @@ def lazy_tensor(ref: TensorRef, stored: Stored, origin: str) -> LazyTensor:
     if item is None:
         raise BadPickle(f"a tensor of the unknown element type {element[:60]}")
     span = _span(ref)
-    if (ref.offset + span) * item > stored.nbytes:
-        raise BadPickle(
-            f"a tensor that needs {(ref.offset + span) * item} bytes of a storage of {stored.nbytes}"
-        )
+    needed = (ref.offset + span) * item
+    if needed > stored.nbytes:
+        raise BadPickle(f"a tensor that needs {needed} bytes of a storage of {stored.nbytes}")
     if ref.unread is not None:
         raise Unread(ref.unread)
     if element not in _LABELS:
         raise Unread(f"a tensor of {element}")
     dtype = BY_LABEL[_LABELS[element]]
-    return LazyTensor(dtype, ref.shape, _bytes_of(ref, dtype, item, span, stored), origin)
+    return LazyTensor(dtype, ref.shape, _bytes_of(ref, item, span, stored), origin)
 
 
 def array_tensor(array: Array, origin: str) -> LazyTensor:
@@ -119,7 +136,7 @@ def array_tensor(array: Array, origin: str) -> LazyTensor:
 
 
 def _bytes_of(
-    ref: TensorRef, dtype: DType, item: int, span: int, stored: Stored
+    ref: TensorRef, item: int, span: int, stored: Stored
 ) -> tuple[Extent, ...] | Callable[[], Buffer]:
     numel = math.prod(ref.shape)
     if numel == 0:

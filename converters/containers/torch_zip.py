@@ -1,7 +1,7 @@
 """The zip container of torch.save (torch 1.6 and later).
 
 `X/data.pkl` describes the objects, `X/data/<key>` hold the storages. Only the zip directory, the
-local headers of storages in use and `data.pkl` are read; the pickle is followed by the inert machine.
+local headers of storages in use and `data.pkl` are read; the inert machine follows the pickle.
 
 Source: pytorch/pytorch `torch/serialization.py` (`_save`, `_load`), `torch/storage.py`.
 """
@@ -24,7 +24,7 @@ from converters.containers.torch_tensors import (
     Unread,
     array_tensor,
     lazy_tensor,
-    storage_element,
+    persistent_object,
     storage_nbytes,
 )
 from converters.containers.unwrapping import Tensor, Unwrapped, unwrap
@@ -36,14 +36,12 @@ from converters.containers.zip_directory import (
     read_entry,
     require_readable,
 )
-from converters.errors import CorruptFile, FileProblem
+from converters.errors import FileProblem
 from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import Finding, SafetyReport, Verdict, judge
 from converters.pickles.values import (
     Array,
     BadPickle,
-    Global,
-    StorageRef,
     TensorRef,
     UnreadTensor,
 )
@@ -96,12 +94,6 @@ def read_torch_zip(source: ByteSource) -> Model:
     )
 
 
-def safety_of_zip(source: ByteSource) -> SafetyReport:
-    """The verdict on all pickles in a zip file, whether or not it is a model."""
-    streams, findings = _streams(_archive(source))
-    return judge(streams.values(), findings)
-
-
 def _archive(source: ByteSource) -> _Archive:
     directory = read_directory(source)
     entries = {entry.name: entry for entry in directory.entries}
@@ -129,7 +121,7 @@ def _streams(archive: _Archive) -> tuple[dict[str, Unpickled], list[Finding]]:
             if name.endswith("/data.pkl"):
                 raise
             continue
-        streams[name] = unpickle(data, persistent=_storage)
+        streams[name] = unpickle(data, persistent=persistent_object)
         findings.extend(_after_stop(data, streams[name]))
     return streams, findings
 
@@ -139,7 +131,7 @@ def _after_stop(data: bytes, stream: Unpickled) -> list[Finding]:
     rest = len(data) - stream.end
     if stream.stopped is not None or not rest:
         return []
-    following = judge([unpickle(data, stream.end, _storage)])
+    following = judge([unpickle(data, stream.end, persistent_object)])
     names = ", ".join(following.imports[:5])
     verdict = max(following.verdict, Verdict.SUSPICIOUS, key=list(Verdict).index)
     return [(verdict, f"{rest} bytes follow the end of the pickle{names and ': ' + names}")]
@@ -169,18 +161,6 @@ def _root(archive: _Archive, safety: SafetyReport) -> str:
 def _broken(source: ByteSource, safety: SafetyReport, error: BadPickle) -> FileProblem:
     kind = InspectedTruncated if error.truncated else InspectedCorrupt
     return kind(f"its pickle cannot be read: {error.reason}", path=source.name, safety=safety)
-
-
-def _storage(identity: object) -> StorageRef:
-    """`("storage", class, key, location, numel)`; the location is where it once lived."""
-    if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
-        raise BadPickle("it refers to an object outside the file")
-    kind, key, numel = identity[1], identity[2], identity[4]
-    if not isinstance(kind, Global) or not isinstance(key, str):
-        raise BadPickle("it refers to a storage without class or key")
-    if type(numel) is not int or not 0 <= numel < 1 << 62:
-        raise BadPickle(f"storage {key[:40]} has a length that is not a number from 0 on")
-    return StorageRef(storage_element(kind.name), key, numel)
 
 
 @dataclass(slots=True)

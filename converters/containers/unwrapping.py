@@ -43,7 +43,7 @@ class Unwrapped:
 
 
 def unwrap(value: object) -> Unwrapped:
-    """The model in an unpickled object. Raises BadPickle for nesting and names beyond all bounds."""
+    """The model in an unpickled object. Raises BadPickle for nesting and names out of bounds."""
     found = Unwrapped()
     model = _model_in(value, found)
     walk = _Walk(found)
@@ -131,7 +131,7 @@ class _Walk:
         self._found.tensors[name] = tensor
 
     def _has_structure(self, value: list[object] | tuple[object, ...], depth: int) -> bool:
-        """Whether a list holds tensors, dicts or objects at any depth, and so is more than a value."""
+        """Whether a list holds tensors, dicts or objects, and so is more than a value."""
         self._count("", depth)
         for member in value:
             if isinstance(member, (dict, Opaque, Tensor)):
@@ -173,7 +173,7 @@ class _NotPlain(Exception):
 
 
 def _members(value: Opaque) -> Iterator[tuple[str, object]]:
-    """Entries, items and attributes; a module's parameters, buffers and parts without their dict."""
+    """Entries, items, attributes; a module's parameters, buffers and parts without their dict."""
     for key, member in value.entries.items():
         yield _word(key), member
     for index, member in enumerate(value.items):

@@ -75,7 +75,7 @@ def data_offset(source: ByteSource, entry: ZipEntry) -> int:
     signature, _, flags, method, _, _, _, packed, size, length, extra = _LOCAL.unpack_from(raw)
     sizes = {(packed, size), (entry.packed, entry.size)}
     deferred = flags & _SIZES_FOLLOW or 0xFFFFFFFF in (packed, size)
-    begin = entry.header + _LOCAL.size + length + extra
+    begin: int = entry.header + _LOCAL.size + length + extra
     if (
         (signature, flags, method) != (b"PK\x03\x04", entry.flags, entry.method)
         or raw[_LOCAL.size :] != name

@@ -137,7 +137,7 @@ def _bytearray(caller: Caller, args: Args) -> object:
     return bytearray(made) if isinstance(made, bytes) else made
 
 
-def _complex(caller: Caller, args: Args) -> object:
+def _complex(_caller: Caller, args: Args) -> object:
     real, imaginary = (*args, 0.0, 0.0)[:2]
     if isinstance(real, (int, float)) and isinstance(imaginary, (int, float)):
         try:
@@ -147,14 +147,14 @@ def _complex(caller: Caller, args: Args) -> object:
     return Opaque("builtins.complex", args)
 
 
-def _plain(caller: Caller, args: Args) -> object:
-    """`int(x)`, `float(x)`, `str(x)`, `bool(x)` of a value that is one already; also `torch.Size`."""
+def _plain(_caller: Caller, args: Args) -> object:
+    """`int(x)`, `float(x)`, `str(x)` of a value that is one already; also `torch.Size`."""
     if len(args) == 1 and isinstance(args[0], (int, float, str, tuple)):
         return args[0]
     return Opaque("a plain value", args)
 
 
-def _device(caller: Caller, args: Args) -> object:
+def _device(_caller: Caller, args: Args) -> object:
     return ":".join(str(part)[:40] for part in args if isinstance(part, (str, int)))
 
 
@@ -177,14 +177,14 @@ def _new_object(caller: Caller, args: Args) -> object:
 # -- tensors ---------------------------------------------------------------------------------------
 
 
-def _tensor(caller: Caller, args: Args) -> object:
+def _tensor(_caller: Caller, args: Args) -> object:
     """(storage, offset, size, stride[, requires_grad, hooks[, metadata]]), also the oldest form."""
     _expect(args, 4, "_rebuild_tensor")
     metadata = args[6] if len(args) > 6 else None
     return _view(args, None, metadata)
 
 
-def _typed_tensor(caller: Caller, args: Args) -> object:
+def _typed_tensor(_caller: Caller, args: Args) -> object:
     """As `_tensor`, with the dtype before the metadata and a storage of raw bytes."""
     _expect(args, 7, "_rebuild_tensor_v3")
     metadata = args[7] if len(args) > 7 else None
@@ -206,7 +206,7 @@ def _view(args: Args, element: str | None, metadata: object) -> TensorRef:
     return TensorRef(storage, element, _count(offset, "offset"), shape, strides, unread)
 
 
-def _first(caller: Caller, args: Args) -> object:
+def _first(_caller: Caller, args: Args) -> object:
     """A parameter or buffer is its tensor."""
     _expect(args, 1, "_rebuild_parameter")
     return args[0]
@@ -218,21 +218,21 @@ def _from_type(caller: Caller, args: Args) -> object:
     return caller.call(args[0], args[2])
 
 
-def _from_numpy(caller: Caller, args: Args) -> object:
+def _from_numpy(_caller: Caller, args: Args) -> object:
     """(array, dtype, device, requires_grad)."""
     _expect(args, 1, "_rebuild_device_tensor_from_numpy")
     return args[0]
 
 
 def _unread(what: str) -> Constructor:
-    def make(caller: Caller, args: Args) -> object:
+    def make(_caller: Caller, _args: Args) -> object:
         return UnreadTensor(what)
 
     return make
 
 
 def element_of(dtype: object) -> str:
-    """torch's name of an element type given as the name `torch.float16`. Raises BadPickle."""
+    """Give torch's name of an element type given as the name `torch.float16`. Raises BadPickle."""
     if isinstance(dtype, Global) and dtype.module == "torch":
         return dtype.name
     raise BadPickle("an element type that is not one of torch's")
@@ -247,12 +247,12 @@ _SCALARS = {
 }  # fmt: skip
 
 
-def _array_type(caller: Caller, args: Args) -> object:
+def _array_type(_caller: Caller, args: Args) -> object:
     code = args[0] if args else None
     return ArrayType(code) if isinstance(code, str) else Opaque("numpy.dtype", args)
 
 
-def _scalar(caller: Caller, args: Args) -> object:
+def _scalar(_caller: Caller, args: Args) -> object:
     """(dtype, bytes): the plain number it is."""
     kind, raw = (*args, None, None)[:2]
     letter = _SCALARS.get(kind.code) if isinstance(kind, ArrayType) else None
@@ -265,12 +265,12 @@ def _scalar(caller: Caller, args: Args) -> object:
         raise BadPickle("a numpy scalar of the wrong length") from None
 
 
-def _array(caller: Caller, args: Args) -> object:
+def _array(_caller: Caller, _args: Args) -> object:
     """`_reconstruct(ndarray, (0,), b"b")`; BUILD gives shape, type and bytes."""
     return Array()
 
 
-def _array_from_buffer(caller: Caller, args: Args) -> object:
+def _array_from_buffer(_caller: Caller, args: Args) -> object:
     """`_frombuffer(bytes, dtype, shape, order)` of protocol 5."""
     _expect(args, 4, "numpy _frombuffer")
     array = Array()
@@ -279,7 +279,7 @@ def _array_from_buffer(caller: Caller, args: Args) -> object:
 
 
 def set_array_state(target: Array | ArrayType, state: object) -> None:
-    """BUILD on a numpy dtype: (version, order, …); on an array: (version, shape, dtype, fortran, bytes)."""
+    """BUILD on a dtype: (version, order, …); an array: (version, shape, dtype, fortran, bytes)."""
     if not isinstance(state, tuple):
         return
     if isinstance(target, ArrayType):

@@ -20,14 +20,14 @@ _STARTS = re.compile(rb"\x80[\x00-\x05]|[ci](?=[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\
 
 
 def named(data: bytes, start: int = 0) -> tuple[Global, ...]:
-    """Names imported by the opcodes from `start` to STOP or to where decoding ends. Never raises."""
+    """Names imported by the opcodes from `start` to STOP or where decoding ends. Never raises."""
     return tuple(dict.fromkeys(_Listing(len(data)).read(data, start)))
 
 
 def hidden(data: bytes, start: int = 0) -> tuple[Global, ...]:
     """Plausible names imported by pickles that begin anywhere in `data` from `start` on.
 
-    The work is bounded by the length of the data, so of very many beginnings only some are followed.
+    The work is bounded by the length of the data: of very many beginnings only some are followed.
     """
     found: dict[Global, None] = {}
     listing = _Listing(1000 + len(data) - start)
@@ -57,7 +57,7 @@ class _Listing:
         self._memo: dict[int, str] = {}
 
     def read(self, data: bytes, start: int) -> Iterator[Global]:
-        self._texts, self._memo = (), {}
+        self._forget()
         try:
             for code, number, payload, _ in decode(data, start):
                 self.budget -= 1
@@ -72,6 +72,10 @@ class _Listing:
                     self._follow(code, number, payload)
         except BadPickle:
             return
+
+    def _forget(self) -> None:
+        self._texts = ()
+        self._memo = {}
 
     def _follow(self, code: int, number: int, payload: bytes) -> None:
         if code in _TEXT_CODES:

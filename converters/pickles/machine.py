@@ -51,7 +51,7 @@ class Unpickled:
     stopped: BadPickle | None
 
 
-def no_persistent_ids(identity: object) -> object:
+def no_persistent_ids(_identity: object) -> object:
     """The rule for streams that have no storages outside."""
     raise BadPickle("it refers to an object outside the stream")
 
@@ -116,7 +116,7 @@ class Machine:
         self._spent += amount
 
     def call(self, target: object, args: object) -> object:
-        """What calling `target` amounts to: a plain value for known constructors, else a stand-in."""
+        """What calling `target` gives: a plain value of known constructors, else a stand-in."""
         if not isinstance(target, Global):
             self._remark_call(target)
             return Opaque("?", args)
@@ -170,43 +170,43 @@ class Machine:
         items, self._stack = self._stack, self._marks.pop()
         return items
 
-    def mark(self, number: int, payload: bytes) -> None:
+    def _op_mark(self, number: int, payload: bytes) -> None:
         self._marks.append(self._stack)
         self._stack = []
 
-    def stop(self, number: int, payload: bytes) -> None:
+    def _op_stop(self, number: int, payload: bytes) -> None:
         self.value = self._pop()
 
-    def pop(self, number: int, payload: bytes) -> None:
+    def _op_pop(self, number: int, payload: bytes) -> None:
         if self._stack:
             self._stack.pop()
         else:
             self._pop_mark()
 
-    def pop_mark(self, number: int, payload: bytes) -> None:
+    def _op_pop_mark(self, number: int, payload: bytes) -> None:
         self._pop_mark()
 
-    def dup(self, number: int, payload: bytes) -> None:
+    def _op_dup(self, number: int, payload: bytes) -> None:
         self._stack.append(self._top())
 
-    def skip(self, number: int, payload: bytes) -> None:
+    def _op_skip(self, number: int, payload: bytes) -> None:
         """PROTO, FRAME and READONLY_BUFFER change nothing here."""
 
     # -- the memo ----------------------------------------------------------------------------
 
-    def put(self, number: int, payload: bytes) -> None:
+    def _op_put(self, number: int, payload: bytes) -> None:
         self._memo[_index(payload)] = self._top()
 
-    def binput(self, number: int, payload: bytes) -> None:
+    def _op_binput(self, number: int, payload: bytes) -> None:
         self._memo[number] = self._top()
 
-    def memoize(self, number: int, payload: bytes) -> None:
+    def _op_memoize(self, number: int, payload: bytes) -> None:
         self._memo[len(self._memo)] = self._top()
 
-    def get(self, number: int, payload: bytes) -> None:
-        self.binget(_index(payload), b"")
+    def _op_get(self, number: int, payload: bytes) -> None:
+        self._op_binget(_index(payload), b"")
 
-    def binget(self, number: int, payload: bytes) -> None:
+    def _op_binget(self, number: int, payload: bytes) -> None:
         try:
             self._stack.append(self._memo[number])
         except KeyError:
@@ -214,47 +214,47 @@ class Machine:
 
     # -- plain values ------------------------------------------------------------------------
 
-    def none(self, number: int, payload: bytes) -> None:
+    def _op_none(self, number: int, payload: bytes) -> None:
         self._stack.append(None)
 
-    def newtrue(self, number: int, payload: bytes) -> None:
+    def _op_newtrue(self, number: int, payload: bytes) -> None:
         self._stack.append(True)
 
-    def newfalse(self, number: int, payload: bytes) -> None:
+    def _op_newfalse(self, number: int, payload: bytes) -> None:
         self._stack.append(False)
 
-    def binint(self, number: int, payload: bytes) -> None:
+    def _op_binint(self, number: int, payload: bytes) -> None:
         self._stack.append(number)
 
-    def int_text(self, number: int, payload: bytes) -> None:
+    def _op_int_text(self, number: int, payload: bytes) -> None:
         booleans = {b"00": False, b"01": True}
         self._stack.append(booleans[payload] if payload in booleans else _integer(payload))
 
-    def long_text(self, number: int, payload: bytes) -> None:
+    def _op_long_text(self, number: int, payload: bytes) -> None:
         self._stack.append(_integer(payload.removesuffix(b"L")))
 
-    def long(self, number: int, payload: bytes) -> None:
+    def _op_long(self, number: int, payload: bytes) -> None:
         if number > MAX_INTEGER_BYTES:
             raise BadPickle(f"a whole number of {number} bytes")
         self._stack.append(int.from_bytes(payload, "little", signed=True))
 
-    def binfloat(self, number: int, payload: bytes) -> None:
+    def _op_binfloat(self, number: int, payload: bytes) -> None:
         self._stack.append(struct.unpack(">d", payload)[0])
 
-    def float_text(self, number: int, payload: bytes) -> None:
+    def _op_float_text(self, number: int, payload: bytes) -> None:
         try:
             self._stack.append(float(payload))
         except ValueError:
             raise BadPickle(f"{payload[:40]!r} is not a number") from None
 
-    def text(self, number: int, payload: bytes) -> None:
+    def _op_text(self, number: int, payload: bytes) -> None:
         try:
             self._stack.append(str(payload, "utf-8", "surrogatepass"))
         except UnicodeDecodeError:
             raise BadPickle("a text is not UTF-8") from None
         self.look_into(payload)
 
-    def raw_unicode(self, number: int, payload: bytes) -> None:
+    def _op_raw_unicode(self, number: int, payload: bytes) -> None:
         try:
             text = str(payload, "raw-unicode-escape")
         except UnicodeDecodeError:
@@ -262,16 +262,16 @@ class Machine:
         self._stack.append(text)
         self.look_into(text.encode("latin-1", "replace"))
 
-    def string(self, number: int, payload: bytes) -> None:
+    def _op_string(self, number: int, payload: bytes) -> None:
         line = payload.strip()
         if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in {b"'", b'"'}:
             raise BadPickle("a text lacks its quotes")
         try:
-            self.binstring(0, codecs.escape_decode(line[1:-1])[0])
+            self._op_binstring(0, codecs.escape_decode(line[1:-1])[0])
         except ValueError:
             raise BadPickle("a text has a broken escape") from None
 
-    def binstring(self, number: int, payload: bytes) -> None:
+    def _op_binstring(self, number: int, payload: bytes) -> None:
         """A string of Python 2, which may be text or bytes: text where it can be."""
         self.look_into(payload)
         try:
@@ -279,43 +279,43 @@ class Machine:
         except UnicodeDecodeError:
             self._stack.append(payload)
 
-    def binbytes(self, number: int, payload: bytes) -> None:
+    def _op_binbytes(self, number: int, payload: bytes) -> None:
         self._stack.append(payload)
         self.look_into(payload)
 
-    def bytearray8(self, number: int, payload: bytes) -> None:
+    def _op_bytearray8(self, number: int, payload: bytes) -> None:
         self._stack.append(bytearray(payload))
         self.look_into(payload)
 
     # -- containers --------------------------------------------------------------------------
 
-    def empty_list(self, number: int, payload: bytes) -> None:
+    def _op_empty_list(self, number: int, payload: bytes) -> None:
         self._stack.append([])
 
-    def empty_dict(self, number: int, payload: bytes) -> None:
+    def _op_empty_dict(self, number: int, payload: bytes) -> None:
         self._stack.append({})
 
-    def empty_set(self, number: int, payload: bytes) -> None:
+    def _op_empty_set(self, number: int, payload: bytes) -> None:
         self._stack.append(set())
 
-    def empty_tuple(self, number: int, payload: bytes) -> None:
+    def _op_empty_tuple(self, number: int, payload: bytes) -> None:
         self._stack.append(())
 
-    def make_list(self, number: int, payload: bytes) -> None:
+    def _op_make_list(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         self._stack.append(items)
 
-    def make_tuple(self, number: int, payload: bytes) -> None:
+    def _op_make_tuple(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         self._stack.append(tuple(items))
 
-    def tuple1(self, number: int, payload: bytes) -> None:
+    def _op_tuple1(self, number: int, payload: bytes) -> None:
         self._last_as_tuple(1)
 
-    def tuple2(self, number: int, payload: bytes) -> None:
+    def _op_tuple2(self, number: int, payload: bytes) -> None:
         self._last_as_tuple(2)
 
-    def tuple3(self, number: int, payload: bytes) -> None:
+    def _op_tuple3(self, number: int, payload: bytes) -> None:
         self._last_as_tuple(3)
 
     def _last_as_tuple(self, count: int) -> None:
@@ -324,26 +324,26 @@ class Machine:
             raise BadPickle("it takes from an empty stack")
         stack[-count:] = [tuple(stack[-count:])]
 
-    def make_dict(self, number: int, payload: bytes) -> None:
+    def _op_make_dict(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         entries: dict[object, object] = {}
         self._fill(entries, items)
         self._stack.append(entries)
 
-    def make_frozenset(self, number: int, payload: bytes) -> None:
+    def _op_make_frozenset(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         self.spend(64 * len(items))
         self._stack.append(frozenset(self.key(item) for item in items))
 
-    def append(self, number: int, payload: bytes) -> None:
+    def _op_append(self, number: int, payload: bytes) -> None:
         item = self._pop()
         self._extend(self._top(), [item])
 
-    def appends(self, number: int, payload: bytes) -> None:
+    def _op_appends(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         self._extend(self._top(), items)
 
-    def additems(self, number: int, payload: bytes) -> None:
+    def _op_additems(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         target = self._top()
         if isinstance(target, set):
@@ -352,12 +352,12 @@ class Machine:
         else:
             self._extend(target, items)
 
-    def setitem(self, number: int, payload: bytes) -> None:
+    def _op_setitem(self, number: int, payload: bytes) -> None:
         value = self._pop()
         key = self._pop()
         self._set_items(self._top(), [key, value])
 
-    def setitems(self, number: int, payload: bytes) -> None:
+    def _op_setitems(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         self._set_items(self._top(), items)
 
@@ -392,11 +392,11 @@ class Machine:
 
     # -- names and calls ---------------------------------------------------------------------
 
-    def import_name(self, number: int, payload: bytes) -> None:
+    def _op_import_name(self, number: int, payload: bytes) -> None:
         module, _, name = payload.partition(b"\n")
         self._stack.append(self._name(_line(module), _line(name)))
 
-    def stack_global(self, number: int, payload: bytes) -> None:
+    def _op_stack_global(self, number: int, payload: bytes) -> None:
         name, module = self._pop(), self._pop()
         if type(module) is str and type(name) is str:
             self._stack.append(self._name(module, name))
@@ -404,7 +404,7 @@ class Machine:
         self.remarks["imports a name that it computes while loading"] = None
         self._stack.append(Opaque("a computed name", (module, name)))
 
-    def extension(self, number: int, payload: bytes) -> None:
+    def _op_extension(self, number: int, payload: bytes) -> None:
         self.remarks[f"uses entry {number} of Python's extension registry"] = None
         self._stack.append(Opaque(f"extension {number}"))
 
@@ -415,26 +415,26 @@ class Machine:
             self.spend(256)
         return known
 
-    def reduce(self, number: int, payload: bytes) -> None:
+    def _op_reduce(self, number: int, payload: bytes) -> None:
         args = self._pop()
         self._stack.append(self.call(self._pop(), args))
 
-    def newobj_ex(self, number: int, payload: bytes) -> None:
+    def _op_newobj_ex(self, number: int, payload: bytes) -> None:
         keywords, args, target = self._pop(), self._pop(), self._pop()
         self._stack.append(self.call(target, args if not keywords else [args, keywords]))
 
-    def inst(self, number: int, payload: bytes) -> None:
+    def _op_inst(self, number: int, payload: bytes) -> None:
         args = tuple(self._pop_mark())
-        self.import_name(number, payload)
+        self._op_import_name(number, payload)
         self._stack.append(self.call(self._pop(), args))
 
-    def obj(self, number: int, payload: bytes) -> None:
+    def _op_obj(self, number: int, payload: bytes) -> None:
         items = self._pop_mark()
         if not items:
             raise BadPickle("it makes an object of no class")
         self._stack.append(self.call(items[0], tuple(items[1:])))
 
-    def build(self, number: int, payload: bytes) -> None:
+    def _op_build(self, number: int, payload: bytes) -> None:
         state, target = self._pop(), self._top()
         if isinstance(target, Opaque):
             self._set_state(target, state)
@@ -451,10 +451,10 @@ class Machine:
                 self.spend(96 * len(part))
                 target.state.update(part)
 
-    def persid(self, number: int, payload: bytes) -> None:
+    def _op_persid(self, number: int, payload: bytes) -> None:
         self._stack.append(self._persistent(_line(payload)))
 
-    def binpersid(self, number: int, payload: bytes) -> None:
+    def _op_binpersid(self, number: int, payload: bytes) -> None:
         self._stack.append(self._persistent(self._pop()))
 
 
@@ -481,74 +481,72 @@ def _line(payload: bytes) -> str:
 
 def _require_flat(value: object) -> None:
     """Refuse keys whose hashing could recurse deeply or take exponential time."""
-    if not isinstance(value, (int, complex, tuple, frozenset)):
-        raise BadPickle(f"a {type(value).__name__} as a key")
-    waiting, seen = [value], 0
-    while waiting:
+    waiting: list[object] = [value]
+    for _ in range(64):
+        if not waiting:
+            return
         part = waiting.pop()
-        seen += 1
-        if seen > 64:
-            raise BadPickle("a key of more than 64 parts")
         if isinstance(part, (tuple, frozenset)):
             waiting.extend(part)
-        elif isinstance(part, (list, dict, set, bytearray)):
-            raise BadPickle(f"a {type(part).__name__} inside a key")
+        elif not isinstance(part, (str, bytes, int, float, complex, Global, Opaque, type(None))):
+            raise BadPickle(f"a {type(part).__name__} as a key")
+    raise BadPickle("a key of more than 64 parts")
 
 
 _TABLE: tuple[tuple[bytes, str, int], ...] = (
     # opcode, method, bytes it may make the machine allocate
-    (b"(", "mark", 80),
-    (b".", "stop", 0),
-    (b"0", "pop", 0),
-    (b"1", "pop_mark", 0),
-    (b"2", "dup", 16),
-    (b"\x80\x95\x98", "skip", 0),
-    (b"p", "put", 140),
-    (b"qr", "binput", 140),
-    (b"\x94", "memoize", 140),
-    (b"g", "get", 16),
-    (b"hj", "binget", 16),
-    (b"N", "none", 16),
-    (b"\x88", "newtrue", 16),
-    (b"\x89", "newfalse", 16),
-    (b"JKM", "binint", 40),
-    (b"I", "int_text", 40),
-    (b"L", "long_text", 40),
-    (b"\x8a\x8b", "long", 40),
-    (b"G", "binfloat", 32),
-    (b"F", "float_text", 32),
-    (b"X\x8c\x8d", "text", 64),
-    (b"V", "raw_unicode", 64),
-    (b"S", "string", 64),
-    (b"TU", "binstring", 64),
-    (b"BC\x8e", "binbytes", 48),
-    (b"\x96", "bytearray8", 72),
-    (b"]", "empty_list", 96),
-    (b"}", "empty_dict", 96),
-    (b"\x8f", "empty_set", 248),
-    (b")", "empty_tuple", 16),
-    (b"l", "make_list", 96),
-    (b"t", "make_tuple", 64),
-    (b"\x85", "tuple1", 64),
-    (b"\x86", "tuple2", 72),
-    (b"\x87", "tuple3", 80),
-    (b"d", "make_dict", 280),
-    (b"\x91", "make_frozenset", 248),
-    (b"a", "append", 16),
-    (b"e", "appends", 16),
-    (b"\x90", "additems", 64),
-    (b"s", "setitem", 120),
-    (b"u", "setitems", 120),
-    (b"c", "import_name", 160),
-    (b"\x93", "stack_global", 160),
-    (b"\x82\x83\x84", "extension", 480),
-    (b"R\x81", "reduce", 480),
-    (b"\x92", "newobj_ex", 480),
-    (b"i", "inst", 480),
-    (b"o", "obj", 480),
-    (b"b", "build", 64),
-    (b"P", "persid", 160),
-    (b"Q", "binpersid", 160),
+    (b"(", "_op_mark", 80),
+    (b".", "_op_stop", 0),
+    (b"0", "_op_pop", 0),
+    (b"1", "_op_pop_mark", 0),
+    (b"2", "_op_dup", 16),
+    (b"\x80\x95\x98", "_op_skip", 0),
+    (b"p", "_op_put", 140),
+    (b"qr", "_op_binput", 140),
+    (b"\x94", "_op_memoize", 140),
+    (b"g", "_op_get", 16),
+    (b"hj", "_op_binget", 16),
+    (b"N", "_op_none", 16),
+    (b"\x88", "_op_newtrue", 16),
+    (b"\x89", "_op_newfalse", 16),
+    (b"JKM", "_op_binint", 40),
+    (b"I", "_op_int_text", 40),
+    (b"L", "_op_long_text", 40),
+    (b"\x8a\x8b", "_op_long", 40),
+    (b"G", "_op_binfloat", 32),
+    (b"F", "_op_float_text", 32),
+    (b"X\x8c\x8d", "_op_text", 64),
+    (b"V", "_op_raw_unicode", 64),
+    (b"S", "_op_string", 64),
+    (b"TU", "_op_binstring", 64),
+    (b"BC\x8e", "_op_binbytes", 48),
+    (b"\x96", "_op_bytearray8", 72),
+    (b"]", "_op_empty_list", 96),
+    (b"}", "_op_empty_dict", 96),
+    (b"\x8f", "_op_empty_set", 248),
+    (b")", "_op_empty_tuple", 16),
+    (b"l", "_op_make_list", 96),
+    (b"t", "_op_make_tuple", 64),
+    (b"\x85", "_op_tuple1", 64),
+    (b"\x86", "_op_tuple2", 72),
+    (b"\x87", "_op_tuple3", 80),
+    (b"d", "_op_make_dict", 280),
+    (b"\x91", "_op_make_frozenset", 248),
+    (b"a", "_op_append", 16),
+    (b"e", "_op_appends", 16),
+    (b"\x90", "_op_additems", 64),
+    (b"s", "_op_setitem", 120),
+    (b"u", "_op_setitems", 120),
+    (b"c", "_op_import_name", 160),
+    (b"\x93", "_op_stack_global", 160),
+    (b"\x82\x83\x84", "_op_extension", 480),
+    (b"R\x81", "_op_reduce", 480),
+    (b"\x92", "_op_newobj_ex", 480),
+    (b"i", "_op_inst", 480),
+    (b"o", "_op_obj", 480),
+    (b"b", "_op_build", 64),
+    (b"P", "_op_persid", 160),
+    (b"Q", "_op_binpersid", 160),
 )
 _HANDLERS: list[str | None] = [None] * 256
 _WEIGHTS = [0] * 256

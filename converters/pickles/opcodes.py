@@ -58,15 +58,14 @@ def _number(size: int, *, signed: bool = False) -> Reader:
 
 
 def _sized(size_of_length: int, *, signed: bool = False) -> Reader:
-    length_of = _number(size_of_length, signed=signed)
-
     def read(data: bytes, position: int) -> Argument:
-        length, _, begin = length_of(data, position)
+        begin = position + size_of_length
+        length = int.from_bytes(data[position:begin], "little", signed=signed)
         after = begin + length
         if length < 0:
             raise BadPickle(f"a negative length at byte {position}")
         if after > len(data):
-            raise BadPickle(f"a value of {length} bytes at byte {position}", truncated=True)
+            raise BadPickle(f"it ends inside a value of {length} bytes", truncated=True)
         return length, data[begin:after], after
 
     return read

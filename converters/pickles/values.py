@@ -59,7 +59,7 @@ class StorageRef:
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A strided view of a storage; `element` is torch's dtype name, offset and strides count elements.
+    """A strided view of a storage; offset and strides count elements, `element` is torch's name.
 
     `unread` names the reason why its values cannot be given (sparse, quantised, conjugated).
     """

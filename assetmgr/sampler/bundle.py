@@ -76,17 +76,31 @@ class Bundle:
         """
         originals: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         try:
-            for part in self.parts:
-                parameters = dict(part.network.named_parameters())
-                for name, tensor in part.to_network_names(changed).items():
-                    if tensor.source is not part.mapped[name].source:
-                        parameter = parameters[name]
-                        originals.append((parameter, parameter.data))
-                        parameter.data = _loaded(tensor, parameter.device, parameter.dtype)
+            with _threads_kept():
+                for parameter, tensor in self._changed(changed):
+                    originals.append((parameter, parameter.data))
+                    parameter.data = _loaded(tensor, parameter.device, parameter.dtype)
             yield
         finally:
             for parameter, original in originals:
                 parameter.data = original
+
+    def _changed(self, changed: StateDict) -> Iterator[tuple[torch.nn.Parameter, LazyTensor]]:
+        for part in self.parts:
+            parameters = dict(part.network.named_parameters())
+            for name, tensor in part.to_network_names(changed).items():
+                if tensor.source is not part.mapped[name].source:
+                    yield parameters[name], tensor
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Computing lazy tensors leaves torch with one thread; a render wants all it had."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def latent_factor(vae: Any) -> int:

@@ -74,7 +74,7 @@ class RenderJob:
 class Check:
     """One question the verdict rests on.
 
-    `value` passes when it lies above `threshold`; both are None for a check that has no number.
+    `value` and `threshold` are what was compared, None for a check that has no number.
     """
 
     name: str

@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 
 import torch
-from converters.writers.atomic import write_bytes
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from assetmgr.sampler.infotext import parameters_text
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.render import Picture
+from converters.writers.atomic import write_whole
 
 THUMBNAIL_EDGE = 256
 """Longest side of a thumbnail in pixels; smaller pictures keep their size."""
@@ -21,8 +21,8 @@ THUMBNAIL_EDGE = 256
 def write_picture(picture: Picture, job: RenderJob) -> None:
     """Write the job's image and thumbnail, each whole or not at all. Raises WriteProblem."""
     image = to_image(picture.pixels)
-    write_bytes(png_bytes(image, parameters_text(job)), Path(job.image), overwrite=job.overwrite)
-    write_bytes(thumbnail_bytes(image), Path(job.thumbnail), overwrite=True)
+    write_whole(Path(job.image), png_bytes(image, parameters_text(job)), overwrite=job.overwrite)
+    write_whole(Path(job.thumbnail), thumbnail_bytes(image), overwrite=True)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:

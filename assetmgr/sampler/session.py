@@ -169,6 +169,8 @@ class _Run:
             return (judge.finite(error.stage, non_finite_names(subject)),), None
         if picture is None:
             return checks, None
+        if self._job.subject.kind == "vae":
+            checks = (*checks, judge.same_picture(picture, reference))
         return (*checks, judge.effect(picture, reference)), picture
 
     def _judged(

@@ -13,7 +13,7 @@ FACTOR = 8
 
 
 def picture(pixels: torch.Tensor) -> Picture:
-    return Picture(torch.zeros(1, 4, 8, 8), pixels)
+    return Picture(torch.linspace(-2, 2, 256).reshape(1, 4, 8, 8), pixels)
 
 
 def failed(pixels: torch.Tensor) -> set[str]:
@@ -63,6 +63,20 @@ def test_noise_enlarged_like_latents_that_were_never_denoised_is_noise(
 def test_black_and_flat_pictures_are_named_so() -> None:
     assert {"not black", "not flat"} <= failed(torch.zeros(3, 64, 64))
     assert "not flat" in failed(torch.full((3, 64, 64), 0.5))
+
+
+def test_latents_that_still_hold_noise_are_not_denoised() -> None:
+    for spread, ok in ((1, True), (14.6, False)):
+        latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)) * spread
+        check = judge.of_picture(Picture(latents, circle()), FACTOR)[0]
+        assert (check.name, check.ok) == ("denoised", ok)
+
+
+def test_another_decoder_must_show_the_same_picture() -> None:
+    plain = picture(circle())
+    assert judge.same_picture(picture(circle() * 0.8 + 0.1), plain).ok
+    assert not judge.same_picture(picture(circle(x=0.2, y=0.2, radius=0.2)), plain).ok
+    assert not judge.same_picture(picture(torch.full((3, 64, 64), 0.5)), plain).ok
 
 
 def test_an_effect_is_a_difference_that_eight_bits_can_show() -> None:

@@ -46,6 +46,7 @@ def test_a_checkpoint_gives_a_picture_a_thumbnail_and_all_checks(
     assert [check.name for check in outcome.checks] == [
         "loads completely",
         "finite",
+        "denoised",
         "not black",
         "not flat",
         "not noise",
@@ -66,7 +67,7 @@ def test_a_render_repeats_bit_for_bit_and_another_seed_differs(job: RenderJob) -
 def test_a_random_network_does_not_pass(session: Session, job: RenderJob) -> None:
     outcome = session.render(job, SILENT)
     assert outcome.verdict == "failed"
-    assert not check(outcome, "not noise")[0]
+    assert not check(outcome, "denoised")[0]
 
 
 def test_progress_names_the_stages_and_counts_the_steps(job: RenderJob) -> None:
@@ -91,10 +92,9 @@ def test_progress_names_the_stages_and_counts_the_steps(job: RenderJob) -> None:
 def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
     session: Session, job: RenderJob, on_base: OnBase, models: Models
 ) -> None:
-    from converters.writers.safetensors import write_safetensors
-
     from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+    from converters.writers.safetensors import write_safetensors
 
     lora = models.lora("style")
     outcome = session.render(replace(on_base(lora, "lora"), weight=0.5), SILENT)

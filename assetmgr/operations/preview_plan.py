@@ -1,0 +1,259 @@
+"""What a preview is going to render: the subjects, the base checkpoint, and every open choice."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
+from converters.errors import (
+    AssetNotFound,
+    BadValue,
+    FileMissing,
+    NotAvailable,
+    UnsupportedFile,
+)
+from converters.writers.atomic import refuse_existing
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+    from registry.records import Asset
+
+PREVIEWABLE = ("checkpoint", "lora", "embedding", "hypernetwork", "vae")
+"""Kinds that can be rendered."""
+
+SUPPORTED_BASES = ("sd-1", "unknown")
+"""Families that can be rendered; what has no certain one is tried."""
+
+DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
+DEFAULT_STEPS = 20
+DEFAULT_CFG = 7.0
+DEFAULT_SIZE = (512, 512)
+SIZE_STEP = 8
+SIZE_LIMITS = (64, 2048)
+
+PROMPT_KEY = "assetmgr.preview_prompt"
+"""Metadata key of a file's own default prompt."""
+RESOLUTION_KEY = "modelspec.resolution"
+"""Metadata key of a checkpoint's natural size, as `512x512` (SAI ModelSpec 1.0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRequest:
+    """What to render and how; None leaves a choice to the program.
+
+    `assets` are references (path, #ID, hash, name); none means all that can be rendered. `size` is
+    (width, height) in pixels. `output` is the picture's file, for a single asset.
+    """
+
+    assets: tuple[str, ...] = ()
+    base: str | None = None
+    prompt: str | None = None
+    negative: str = ""
+    steps: int = DEFAULT_STEPS
+    cfg: float = DEFAULT_CFG
+    sampler: str = DEFAULT_SOLVER
+    size: tuple[int, int] | None = None
+    seed: int = 1
+    weight: float = 1.0
+    device: str = "auto"
+    dtype: str = "auto"
+    output: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A file to render and what is known of it.
+
+    `asset` is its number in the library, None for a file outside of it. `words` call it in a
+    prompt; `prompt` and `size` are its own wishes.
+    """
+
+    asset: int | None
+    file: ModelFile
+    base: str
+    words: tuple[str, ...]
+    prompt: str | None
+    size: tuple[int, int] | None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it renders by itself."""
+        return self.file.kind == "checkpoint"
+
+
+def check_request(request: PreviewRequest) -> None:
+    """Raises BadValue for values that no render can have, TargetExists for an output in the way."""
+    solver_named(request.sampler)
+    _require("steps", request.steps, 1, 1000)
+    _require("cfg", request.cfg, 0, 100)
+    _require("seed", request.seed, 0, 2**63 - 1)
+    _require("weight", request.weight, -100, 100)
+    for edge in request.size or ():
+        _require("the size", edge, *SIZE_LIMITS)
+        if edge % SIZE_STEP:
+            raise BadValue(f"sizes are multiples of {SIZE_STEP}, not {edge}")
+    if request.output is not None:
+        if len(request.assets) != 1:
+            raise BadValue("an output file can be given for a single asset only")
+        refuse_existing(request.output, overwrite=request.overwrite)
+
+
+def _require(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise BadValue(f"{name} must be from {low} to {high}, not {value}")
+
+
+def find_subject(workspace: Workspace, reference: str) -> Subject:
+    """The asset of a reference, or the file at a path that the library does not know.
+
+    Raises AssetNotFound, AmbiguousAsset, FileMissing, the errors of reading a file, and
+    UnsupportedFile for kinds and families that cannot be rendered.
+    """
+    try:
+        subject = from_asset(workspace.library.find(reference))
+    except AssetNotFound:
+        if not Path(reference).exists():
+            raise
+        subject = _from_file(Path(reference))
+    if subject.file.kind not in PREVIEWABLE:
+        raise UnsupportedFile(f"not supported yet: kind {subject.file.kind}", path=reference)
+    if subject.base not in SUPPORTED_BASES:
+        raise UnsupportedFile(f"not supported yet: base {subject.base}", path=reference)
+    return subject
+
+
+def from_asset(asset: Asset) -> Subject:
+    """The asset at the first of its places that is there. Raises FileMissing."""
+    if asset.path is None:
+        raise FileMissing("all files of this asset are missing", path=asset.name)
+    hashes = asset.hashes
+    return Subject(
+        asset=asset.id,
+        file=ModelFile(
+            asset.path, asset.name, asset.kind, hashes.get("sha256"), hashes.get("autov3")
+        ),
+        base=asset.base,
+        words=tuple(asset.trigger_words),
+        prompt=asset.metadata.get(PROMPT_KEY),
+        size=parse_size(asset.metadata.get(RESOLUTION_KEY)),
+    )
+
+
+def _from_file(path: Path) -> Subject:
+    from converters.containers import open_model
+    from converters.identify import identify
+
+    sd = open_model(path).state_dict
+    identity = identify(sd)
+    return Subject(
+        asset=None,
+        file=ModelFile(str(path.resolve()), path.stem, identity.kind),
+        base=identity.base,
+        words=identity.trigger_words,
+        prompt=sd.metadata.get(PROMPT_KEY),
+        size=parse_size(sd.metadata.get(RESOLUTION_KEY)),
+    )
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of `512x768` where that is a size we render, else None."""
+    match = re.fullmatch(r"\s*(\d{1,5})\s*[x×]\s*(\d{1,5})\s*", text or "")
+    if match is None:
+        return None
+    width, height = int(match[1]), int(match[2])
+    low, high = SIZE_LIMITS
+    fits = all(low <= edge <= high and edge % SIZE_STEP == 0 for edge in (width, height))
+    return (width, height) if fits else None
+
+
+def choose_base(
+    workspace: Workspace, request: PreviewRequest, subjects: Iterable[Subject]
+) -> Subject | None:
+    """The checkpoint that adapters are tried on; None when no subject needs one.
+
+    The one asked for, else that of the settings, else the most complete of the library. Raises
+    NotAvailable when there is none.
+    """
+    if all(subject.is_checkpoint for subject in subjects):
+        return None
+    reference = request.base or workspace.settings.preview_base
+    if reference is not None:
+        return _named_base(workspace, reference)
+    bases = workspace.library.bases("sd-1")
+    if not bases:
+        raise NotAvailable(
+            "the library has no SD1 checkpoint to render adapters on",
+            hint="scan a folder that has one, or name a file with --base",
+        )
+    return from_asset(bases[0])
+
+
+def _named_base(workspace: Workspace, reference: str) -> Subject:
+    try:
+        base = find_subject(workspace, reference)
+    except AssetNotFound as error:
+        raise NotAvailable("there is no such base checkpoint", path=reference) from error
+    if not base.is_checkpoint:
+        raise BadValue(f"is of kind {base.file.kind}, not a checkpoint", path=reference)
+    return base
+
+
+def plan_job(
+    request: PreviewRequest, subject: Subject, base: Subject | None, folder: Path
+) -> RenderJob:
+    """The render of a subject with every choice made; pictures go to `folder` by default."""
+    adapter = not subject.is_checkpoint and base is not None
+    checkpoint = base if base is not None and adapter else subject
+    width, height = request.size or checkpoint.size or DEFAULT_SIZE
+    own = str(folder / _stem(subject.file))
+    return RenderJob(
+        subject=subject.file,
+        base=checkpoint.file if adapter else None,
+        prompt=_prompt(subject, checkpoint) if request.prompt is None else request.prompt,
+        negative=request.negative,
+        steps=request.steps,
+        cfg=request.cfg,
+        sampler=solver_named(request.sampler).name,
+        width=width,
+        height=height,
+        seed=request.seed,
+        weight=request.weight,
+        trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
+        device=request.device,
+        dtype=request.dtype,
+        image=f"{own}.png" if request.output is None else str(request.output),
+        thumbnail=f"{own}.webp",
+        overwrite=request.output is None or request.overwrite,
+    )
+
+
+def _prompt(subject: Subject, checkpoint: Subject) -> str:
+    """The subject's own prompt, else the checkpoint's or a neutral one with the calling words."""
+    if subject.prompt is not None:
+        return subject.prompt
+    scene = checkpoint.prompt or DEFAULT_PROMPT
+    return ", ".join([*_calling_words(subject), scene])
+
+
+def _calling_words(subject: Subject) -> tuple[str, ...]:
+    if subject.file.kind == "embedding":
+        return (embedding_word(subject),)
+    return subject.words if subject.file.kind == "lora" else ()
+
+
+def embedding_word(subject: Subject) -> str:
+    """What an embedding is called by: its own word, else its file's name."""
+    return subject.words[0] if subject.words else subject.file.name
+
+
+def _stem(file: ModelFile) -> str:
+    """A name for the pictures of a file: by its content where that is known, else by its path."""
+    digest = file.sha256 or hashlib.sha256(file.path.encode()).hexdigest()
+    return digest[:20]

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
+from converters.bytesource import Fingerprint
 from converters.hashing import FileHashes
 from converters.identify.identity import Component
 from converters.pickles.safety import SafetyReport
@@ -103,7 +105,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What checks found, `ok`, `failed` or None for not checked; `render` is the preview's verdict."""
+    """What checks found: `ok`, `failed`, or None for not checked; `render` is the preview's."""
 
     integrity: str | None = None
     structure: str | None = None
@@ -149,6 +151,41 @@ class ScannedFile:
     hashes: FileHashes
     weights: str | None
     content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What the library remembers of a place, to tell whether it has to be read again."""
+
+    id: int
+    fingerprint: Fingerprint
+    state: str
+
+
+class Outcome(StrEnum):
+    """What recording a file changed about its place."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    RESTORED = "restored"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A file that was recorded: its asset, its place and what that changed."""
+
+    asset_id: int
+    file_id: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many new places turned out to be moves, and how many places went missing."""
+
+    moved: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ def scan(
     paths: Sequence[str | os.PathLike[str]] = (),
     progress: Progress = SILENT,
 ) -> ScanReport:
-    """Add or update folders (none given: all known roots). Raises Cancelled; what was done stays."""
+    """Add or update folders. Raises Cancelled."""
     raise NotImplementedError
 
 

@@ -1,0 +1,169 @@
+"""The connection to the database: how it is set up, checked, migrated, and how its failures read.
+
+SQLite runs with a write-ahead log, so that readers never wait; a writer takes its lock at the
+beginning of its transaction (`BEGIN IMMEDIATE`) and others wait for it, instead of failing when
+two read transactions turn into writing ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from converters.errors import BadValue
+from registry.errors import LibraryUnusable
+from registry.schema import REVISION
+
+BUSY_SECONDS = 15
+"""How long a writer waits for another program that is writing."""
+
+_WRITES = "registry_writes"
+_DRIVER_CAUSES = (
+    ("locked", "is locked by another program", "close it or try again later"),
+    ("readonly", "is read-only", "check the permissions of the file and its folder"),
+    ("not a database", "is not a library database, or is corrupt", None),
+    ("malformed", "is corrupt", "move it away and scan again"),
+    ("unable to open", "cannot be opened", "check that its folder exists and can be written"),
+    ("disk is full", "cannot grow: the disk is full", None),
+)
+"""Part of SQLite's message -> our cause and hint (https://sqlite.org/rescode.html)."""
+
+
+class Database:
+    """An engine whose transactions raise LibraryUnusable instead of driver errors."""
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse(url)
+        self.name = self._url.database or self._url.render_as_string()
+        _make_folder(self._url)
+        with self._translated():
+            self._engine = _engine(self._url)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the library."""
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write; nothing of it stays when it is left by an exception."""
+        engine = self._engine.execution_options(**{_WRITES: True})
+        with self._translated(), engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _prepare(self) -> None:
+        """Create or migrate the tables when they are not those of this program version."""
+        with self.reading() as connection:
+            current = _revision(connection)
+        if current == REVISION:
+            return
+        from registry.migrations import upgrade
+
+        self._use_write_ahead_log()
+        with self.writing() as connection:  # another process may have been faster
+            if _revision(connection) != REVISION:
+                self._refuse_foreign(connection)
+                upgrade(connection)
+
+    def _refuse_foreign(self, connection: Connection) -> None:
+        tables = set(inspect(connection).get_table_names())
+        if tables and "alembic_version" not in tables:
+            raise LibraryUnusable("is the database of another program", path=self.name)
+
+    def _use_write_ahead_log(self) -> None:
+        """Kept by the file; the change itself cannot be made within a transaction."""
+        if self._url.get_backend_name() != "sqlite":
+            return
+        with self._translated(), self._engine.connect() as connection:
+            cursor = connection.connection.cursor()
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.SQLAlchemyError as error:
+            raise self._unusable(error) from error
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        except LibraryUnusable as error:
+            if error.path is None:
+                error.path = self.name
+            raise
+
+    def _unusable(self, error: Exception) -> LibraryUnusable:
+        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
+        for part, reason, hint in _DRIVER_CAUSES:
+            if part in cause:
+                return LibraryUnusable(reason, path=self.name, hint=hint)
+        return LibraryUnusable(f"cannot be used: {cause}", path=self.name)
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except exc.ArgumentError as error:
+        raise BadValue(f"not a database URL: {url}", hint="as in sqlite:////path/library.db") from (
+            error
+        )
+
+
+def _make_folder(url: URL) -> None:
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        return
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryUnusable(
+            f"its folder cannot be made: {error.strerror}", path=url.database
+        ) from error
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        engine = create_engine(url)
+    except ImportError as error:
+        raise LibraryUnusable(f"the database driver is not installed: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions begin where we say, not where the driver does
+    for setting in (
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
+        "foreign_keys = ON",
+        "synchronous = NORMAL",  # with a write-ahead log a power cut loses at most the last commits
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

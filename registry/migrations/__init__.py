@@ -1,0 +1,44 @@
+"""The steps from one revision of the tables to the next, as Alembic scripts.
+
+Imported only when a library is new or older than the program: Alembic costs more time than most
+commands take.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from registry.errors import LibraryUnusable
+
+
+def configuration() -> Config:
+    """Alembic's configuration; there is no file of it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config
+
+
+def newest() -> str | None:
+    """The revision that the scripts lead to."""
+    return ScriptDirectory.from_config(configuration()).get_current_head()
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables to the newest revision within the connection's transaction.
+
+    Raises LibraryUnusable when the stored revision is none of ours.
+    """
+    config = configuration()
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise LibraryUnusable(
+            "was made by a newer version of the program", hint="update assetmgr"
+        ) from error

@@ -1,0 +1,52 @@
+"""The orders in which a search gives its assets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, UnaryExpression
+
+from converters.errors import BadValue
+from registry import schema
+
+_ORDERS: dict[str, ColumnElement[object]] = {
+    "name": schema.asset.c.name_folded,
+    "size": schema.asset.c.bytes,
+    "added": schema.asset.c.added,
+    "updated": schema.asset.c.updated,
+    "kind": schema.asset.c.kind,
+    "base": schema.asset.c.base,
+    "rating": schema.asset.c.rating,
+    "verdict": schema.preview.c.verdict,
+    "id": schema.asset.c.id,
+}
+_OFTEN_UNKNOWN = frozenset({"rating", "verdict"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By one column, then by name; assets of which it is unknown come last."""
+
+    word: str
+    descending: bool
+
+    @property
+    def needs_preview(self) -> bool:
+        """Whether the column is one of `preview`."""
+        return self.word == "verdict"
+
+    def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
+        """What to order by."""
+        column = _ORDERS[self.word]
+        first = column.desc() if self.descending else column.asc()
+        if self.word in _OFTEN_UNKNOWN:
+            first = first.nulls_last()
+        return first, schema.asset.c.name_folded, schema.asset.c.id
+
+
+def parse_order(text: str) -> Order:
+    """`size` or, descending, `-size`. Raises BadValue naming the orders there are."""
+    word = text.removeprefix("-")
+    if word not in _ORDERS:
+        raise BadValue(f"cannot sort by {word or 'nothing'}; there are {', '.join(_ORDERS)}")
+    return Order(word, descending=text.startswith("-"))

@@ -1,0 +1,273 @@
+"""The terms of a query, each with its meaning in SQL and in Python."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, false, func, not_, or_, select, true
+
+from registry import schema
+from registry.records import MISSING, PRESENT, Asset
+from registry.text import fold, needle, searchable
+
+SAFE = "safe"
+NO_VERDICT = "none"
+STORED_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov3", "weights")
+"""Hash columns; AutoV2 is the beginning of SHA-256 and needs none."""
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "": operator.eq,
+}
+"""How a number is compared; the operators serve columns and plain numbers alike."""
+
+
+class Term(Protocol):
+    """One condition on assets."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every one of some terms holds; without terms it always does."""
+
+    terms: tuple[Term, ...]
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return and_(true(), *(term.clause() for term in self.terms))
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return all(term.match(asset) for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """A term does not hold."""
+
+    term: Term
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return not_(func.coalesce(self.term.clause(), false()))
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return not self.term.match(asset)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Name, note, a tag, a trigger word or a metadata value contains the text."""
+
+    text: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return schema.asset.c.search.contains(needle(self.text), autoescape=True)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        text = searchable(asset.name, asset.note, asset.tags, asset.trigger_words, asset.metadata)
+        return needle(self.text) in text
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """A column of one word has this value: `kind:lora`."""
+
+    column: str
+    value: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return schema.asset.c[self.column] == self.value
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return bool(getattr(asset, self.column) == self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """The safety verdict is this one."""
+
+    verdict: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return schema.asset.c.safety == self.verdict
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return asset.safety.verdict == self.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A numeric column compares so; an unknown number never does."""
+
+    column: str
+    comparison: str
+    value: int
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        compare = COMPARISONS[self.comparison]
+        clause: ColumnElement[bool] = compare(schema.asset.c[self.column], self.value)
+        return clause
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        number = getattr(asset, self.column)
+        return number is not None and bool(COMPARISONS[self.comparison](number, self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """The asset carries exactly this tag."""
+
+    name: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        tags = select(schema.tag.c.asset_id).where(schema.tag.c.name == fold(self.name))
+        return schema.asset.c.id.in_(tags)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return fold(self.name) in asset.tags
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """This is among the algorithms of an adapter."""
+
+    name: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`: the word, quoted, in the JSON list."""
+        listed = cast(schema.asset.c.algorithm, Text)
+        return listed.contains(json.dumps(self.name), autoescape=True)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return self.name in asset.algorithm
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """Some stored hash begins with these digits."""
+
+    prefix: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`, as ranges that the indexes serve."""
+        end = self.prefix + "g"  # greater than any hex digit
+        columns = (schema.asset.c[name] for name in STORED_HASHES)
+        ranges = [and_(column >= self.prefix, column < end) for column in columns]
+        return or_(*ranges)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return any(value and value.startswith(self.prefix) for value in asset.hashes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class PathPart:
+    """Some file's path contains the text."""
+
+    text: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        found = schema.file.c.path_folded.contains(fold(self.text), autoescape=True)
+        return schema.asset.c.id.in_(select(schema.file.c.asset_id).where(found))
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return any(fold(self.text) in fold(file.path) for file in asset.files)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewVerdict:
+    """The verdict of the preview is this one; `none` finds what was never rendered."""
+
+    verdict: str
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        rendered = select(schema.preview.c.asset_id)
+        if self.verdict == NO_VERDICT:
+            return schema.asset.c.id.not_in(rendered)
+        return schema.asset.c.id.in_(rendered.where(schema.preview.c.verdict == self.verdict))
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        verdict = NO_VERDICT if asset.preview is None else asset.preview.verdict
+        return verdict == self.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No file of the asset is there."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return not_(present())
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return asset.state == MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same content lies in more than one place."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        places = (
+            select(schema.file.c.asset_id)
+            .where(schema.file.c.state == PRESENT)
+            .group_by(schema.file.c.asset_id)
+            .having(func.count() > 1)
+        )
+        return schema.asset.c.id.in_(places)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return sum(file.state == PRESENT for file in asset.files) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unsafe:
+    """The safety verdict is anything but safe."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return schema.asset.c.safety != SAFE
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return asset.safety.verdict != SAFE
+
+
+def present() -> ColumnElement[bool]:
+    """Some file of the asset is there."""
+    return exists().where(
+        schema.file.c.asset_id == schema.asset.c.id, schema.file.c.state == PRESENT
+    )

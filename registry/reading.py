@@ -1,0 +1,262 @@
+"""From rows to records: what a search shows, and everything known of an asset."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, Table, case, func, select
+
+from converters.bytesource import Fingerprint
+from converters.identify.identity import Component
+from converters.pickles.safety import SafetyReport, Verdict
+from registry import schema
+from registry.query import All, Order
+from registry.query.terms import present
+from registry.records import (
+    MISSING,
+    PRESENT,
+    Asset,
+    AssetRow,
+    Derivation,
+    File,
+    KnownFile,
+    Preview,
+    PreviewCheck,
+    Source,
+    Verification,
+)
+
+BATCH = 500
+"""Assets fetched by one statement: far below the number of parameters that any database allows."""
+
+AnyRow = Row[Any]
+_T = TypeVar("_T")
+_asset = schema.asset.c
+
+
+def count(connection: Connection, query: All) -> int:
+    """How many assets match."""
+    statement = select(func.count()).select_from(schema.asset).where(query.clause())
+    return connection.execute(statement).scalar_one()
+
+
+def asset_rows(
+    connection: Connection, query: All, order: Order, limit: int | None, offset: int
+) -> tuple[AssetRow, ...]:
+    """The rows of a list, in their order."""
+    statement = (
+        select(
+            *(_asset[name] for name in _ROW_COLUMNS),
+            case((present(), PRESENT), else_=MISSING).label("state"),
+            schema.preview.c.verdict,
+            schema.preview.c.thumbnail,
+        )
+        .select_from(schema.asset.outerjoin(schema.preview))
+        .where(query.clause())
+        .order_by(*order.columns())
+    )
+    rows = connection.execute(_part(statement, limit, offset)).all()
+    tags = _tags(connection, [row.id for row in rows])
+    return tuple(_asset_row(row, tags[row.id]) for row in rows)
+
+
+def asset_ids(
+    connection: Connection, query: All, order: Order, limit: int | None, offset: int
+) -> Sequence[int]:
+    """The numbers of matching assets, in their order."""
+    statement = select(_asset.id).where(query.clause()).order_by(*order.columns())
+    if order.needs_preview:
+        statement = statement.select_from(schema.asset.outerjoin(schema.preview))
+    return connection.execute(_part(statement, limit, offset)).scalars().all()
+
+
+def assets(connection: Connection, ids: Sequence[int]) -> tuple[Asset, ...]:
+    """Everything known of assets, in the order of their numbers; unknown numbers are left out."""
+    found: dict[int, Asset] = {}
+    for some in batches(ids):
+        rows = connection.execute(select(schema.asset).where(_asset.id.in_(some))).all()
+        attached = _attached(connection, some)
+        found.update((row.id, _full(row, attached)) for row in rows)
+    return tuple(found[asset_id] for asset_id in ids if asset_id in found)
+
+
+def known_files(connection: Connection) -> dict[str, KnownFile]:
+    """Every place the library remembers, by path."""
+    file = schema.file.c
+    columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
+    return {
+        path: KnownFile(file_id, Fingerprint(nbytes, mtime_ns, int(inode)), state)
+        for path, file_id, nbytes, mtime_ns, inode, state in connection.execute(select(*columns))
+    }
+
+
+_ROW_COLUMNS = (
+    "id",
+    "name",
+    "kind",
+    "base",
+    "variant",
+    "algorithm",
+    "container",
+    "bytes",
+    "rating",
+    "safety",
+    "added",
+)
+
+
+def batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The numbers in runs that one statement can take."""
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+
+
+def _part(statement: Select[Any], limit: int | None, offset: int) -> Select[Any]:
+    if limit is not None:
+        statement = statement.limit(limit)
+    return statement.offset(offset) if offset else statement
+
+
+def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
+    return AssetRow(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        base=row.base,
+        variant=row.variant,
+        algorithm=tuple(row.algorithm),
+        container=row.container,
+        bytes=row.bytes,
+        rating=row.rating,
+        tags=tags,
+        state=row.state,
+        verdict=row.verdict,
+        thumbnail=row.thumbnail,
+        safety=row.safety,
+        added=_moment(row.added),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """What hangs on some assets, by their numbers."""
+
+    files: defaultdict[int, tuple[File, ...]]
+    tags: defaultdict[int, tuple[str, ...]]
+    sources: defaultdict[int, tuple[Source, ...]]
+    derivations: defaultdict[int, tuple[Derivation, ...]]
+    previews: defaultdict[int, tuple[Preview, ...]]
+    verifications: defaultdict[int, tuple[AnyRow, ...]]
+
+
+def _attached(connection: Connection, ids: Sequence[int]) -> _Attached:
+    return _Attached(
+        files=_grouped(connection, schema.file, "asset_id", ids, _file),
+        tags=_tags(connection, ids),
+        sources=_grouped(connection, schema.source, "asset_id", ids, _source),
+        derivations=_grouped(connection, schema.derivation, "child_id", ids, _derivation),
+        previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
+        verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
+    )
+
+
+def _tags(connection: Connection, ids: Sequence[int]) -> defaultdict[int, tuple[str, ...]]:
+    return _grouped(connection, schema.tag, "asset_id", ids, lambda row: str(row.name))
+
+
+def _grouped(
+    connection: Connection,
+    table: Table,
+    owner: str,
+    ids: Sequence[int],
+    make: Callable[[AnyRow], _T],
+) -> defaultdict[int, tuple[_T, ...]]:
+    """What a table holds for some assets, in its own order."""
+    found: defaultdict[int, list[_T]] = defaultdict(list)
+    column = table.c[owner]
+    for some in batches(ids):
+        statement = select(table).where(column.in_(some)).order_by(*table.primary_key)
+        for row in connection.execute(statement):
+            found[row._mapping[column]].append(make(row))  # noqa: SLF001 - SQLAlchemy's public name
+    return defaultdict(tuple, {asset_id: tuple(rows) for asset_id, rows in found.items()})
+
+
+def _file(row: AnyRow) -> File:
+    return File(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode))
+
+
+def _source(row: AnyRow) -> Source:
+    return Source(row.source, row.repo, row.revision, row.file, row.url)
+
+
+def _derivation(row: AnyRow) -> Derivation:
+    return Derivation(
+        row.parent_id, row.parent_sha256, row.parent_name, row.operation, row.parameters
+    )
+
+
+def _preview(row: AnyRow) -> Preview:
+    checks = tuple(PreviewCheck(**check) for check in row.checks)
+    return Preview(
+        row.path, row.thumbnail, row.seed, row.prompt, row.verdict, checks, row.parameters
+    )
+
+
+def _full(row: AnyRow, attached: _Attached) -> Asset:
+    preview = next(iter(attached.previews[row.id]), None)
+    checked = next(iter(attached.verifications[row.id]), None)
+    return Asset(
+        id=row.id,
+        name=row.name,
+        kind=row.kind,
+        base=row.base,
+        variant=row.variant,
+        prediction=row.prediction,
+        algorithm=tuple(row.algorithm),
+        layout=row.layout,
+        container=row.container,
+        bytes=row.bytes,
+        rank=row.rank,
+        dtypes=row.dtypes,
+        tensors=row.tensors,
+        parameters=row.parameters,
+        components=tuple(Component(*component) for component in row.components),
+        confidence=row.confidence,
+        evidence=tuple(row.evidence),
+        problems=tuple(row.problems),
+        trigger_words=tuple(row.trigger_words),
+        metadata=row.metadata,
+        safety=SafetyReport(
+            Verdict(row.safety), tuple(row.safety_imports), tuple(row.safety_findings)
+        ),
+        hashes={
+            "blake3": row.blake3,
+            "sha256": row.sha256,
+            "crc32": row.crc32,
+            "autov1": row.autov1,
+            "autov2": row.sha256[:10],
+            "autov3": row.autov3,
+            "weights": row.weights,
+        },
+        files=attached.files[row.id],
+        tags=attached.tags[row.id],
+        note=row.note,
+        rating=row.rating,
+        sources=attached.sources[row.id],
+        derived_from=attached.derivations[row.id],
+        preview=preview,
+        verification=Verification(
+            integrity=checked.integrity if checked is not None else None,
+            structure=checked.structure if checked is not None else None,
+            render=preview.verdict if preview is not None else None,
+        ),
+        added=_moment(row.added),
+        updated=_moment(row.updated),
+    )
+
+
+def _moment(stored: datetime) -> datetime:
+    return stored.replace(tzinfo=UTC)

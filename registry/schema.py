@@ -1,0 +1,148 @@
+"""The tables of the library. Content (`asset`) is apart from the places it lies at (`file`).
+
+What users add (tags, notes, previews, lineage) hangs on the asset and so survives moves, renames
+and duplicates. `registry/migrations` builds these very tables; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+REVISION = "0001"
+"""The newest migration, known here so that opening a current library needs no Alembic."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+_ASSET = "asset.id"
+
+# Wide texts come last: SQLite then reads the narrow columns of a row without following its pages.
+asset = Table(
+    "asset",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("blake3", String(64), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("crc32", String(8), nullable=False, index=True),
+    Column("autov1", String(8), index=True),
+    Column("autov3", String(64), index=True),
+    Column("weights", String(64), index=True),
+    Column("name", Text, nullable=False, index=True),
+    Column("name_folded", Text, nullable=False, index=True),
+    Column("kind", String(32), nullable=False),
+    Column("base", String(32), nullable=False),
+    Column("variant", String(32)),
+    Column("prediction", String(16), nullable=False),
+    Column("layout", String(32)),
+    Column("container", String(32)),
+    Column("bytes", BigInteger, nullable=False, index=True),
+    Column("rank", Integer),
+    Column("tensors", Integer, nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("safety", String(16), nullable=False),
+    Column("rating", Integer),
+    Column("added", DateTime, nullable=False, index=True),
+    Column("updated", DateTime, nullable=False),
+    Column("algorithm", JSON, nullable=False),
+    Column("dtypes", JSON, nullable=False),
+    Column("components", JSON, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("problems", JSON, nullable=False),
+    Column("safety_imports", JSON, nullable=False),
+    Column("safety_findings", JSON, nullable=False),
+    Column("trigger_words", JSON, nullable=False),
+    Column("note", Text),
+    Column("metadata", JSON, nullable=False),
+    Column("search", Text, nullable=False),
+    Index(None, "kind", "base"),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", Text, nullable=False, unique=True),
+    Column("path_folded", Text, nullable=False),
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("inode", String(20), nullable=False),
+    Column("state", String(8), nullable=False),
+)
+
+root = Table("root", metadata, Column("path", Text, primary_key=True))
+
+tag = Table(
+    "tag",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True, index=True),
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
+    Column("source", Text, nullable=False),
+    Column("repo", Text),
+    Column("revision", Text),
+    Column("file", Text),
+    Column("url", Text),
+)
+
+# A parent that the library has never seen is known by its hash and name alone; `parent_id` is
+# filled in when a file with that hash is recorded.
+derivation = Table(
+    "derivation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("child_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
+    Column("parent_id", ForeignKey(_ASSET, ondelete="SET NULL"), index=True),
+    Column("parent_sha256", String(64), index=True),
+    Column("parent_name", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("parameters", JSON, nullable=False),
+)
+
+preview = Table(
+    "preview",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("verdict", String(8), nullable=False),
+    Column("path", Text),
+    Column("thumbnail", Text),
+    Column("seed", BigInteger, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("checks", JSON, nullable=False),
+    Column("parameters", JSON, nullable=False),
+)
+
+verification = Table(
+    "verification",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("integrity", String(8)),
+    Column("structure", String(8)),
+    Column("checked", DateTime, nullable=False),
+)

@@ -1,0 +1,52 @@
+"""How texts are compared: one folding for what is stored and for what is looked for.
+
+The database only compares what was folded here, because its own idea of upper and lower case ends
+with ASCII; so a clause in SQL and a comparison in Python mean the same.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+_BREAK = "\n"
+
+
+def fold(text: str) -> str:
+    """Without difference of case and of composed characters; always storable as UTF-8.
+
+    NUL would end a text early in SQLite's comparisons, lone surrogates have no UTF-8 form.
+    """
+    folded = unicodedata.normalize("NFC", text).casefold().replace("\0", " ")
+    return folded.encode("utf-8", "replace").decode("utf-8")
+
+
+def storable(text: str) -> bool:
+    """Whether a text has a UTF-8 form (names of files need not have one on Linux)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def haystack(texts: Iterable[str]) -> str:
+    """The folded text that words of a query are looked for in; no word spans two of the texts."""
+    return _BREAK.join(fold(text).replace(_BREAK, " ") for text in texts)
+
+
+def needle(text: str) -> str:
+    """A word or phrase of a query, folded as the texts it is looked for in."""
+    return fold(text).replace(_BREAK, " ")
+
+
+def searchable(
+    name: str,
+    note: str | None,
+    tags: Iterable[str],
+    trigger_words: Iterable[str],
+    metadata: Mapping[str, str],
+) -> str:
+    """All that the words of a query match of an asset. Embedded pictures are no text."""
+    told = [value for value in metadata.values() if not value.startswith("data:")]
+    return haystack([name, note or "", *tags, *trigger_words, *told])

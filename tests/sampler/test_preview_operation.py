@@ -1,0 +1,319 @@
+"""Previews as users ask for them: what is rendered, on what, and what is recorded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from assetmgr.config import Settings
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview_plan import DEFAULT_PROMPT, parse_size
+from assetmgr.paths import Paths
+from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
+from converters.errors import (
+    AssetNotFound,
+    BadValue,
+    Cancelled,
+    CorruptFile,
+    NotAvailable,
+    TargetExists,
+)
+from converters.progress import SILENT, Progress
+from registry.records import Preview
+
+
+def asset(number: int, kind: str, **more: object) -> SimpleNamespace:
+    """What a preview needs to know of an asset."""
+    known: dict[str, object] = {
+        "id": number,
+        "name": f"{kind}-{number}",
+        "path": f"/models/{kind}-{number}.safetensors",
+        "kind": kind,
+        "base": "sd-1",
+        "trigger_words": (),
+        "metadata": {},
+        "hashes": {"sha256": f"{number:02x}" * 32, "autov3": None},
+    }
+    return SimpleNamespace(**{**known, **more})
+
+
+@dataclass
+class Shelf:
+    """A library of some assets that remembers what is recorded."""
+
+    content: list[SimpleNamespace]
+    previews: dict[int, Preview] = field(default_factory=dict)
+
+    def assets(self) -> list[SimpleNamespace]:
+        return self.content
+
+    def find(self, reference: str) -> SimpleNamespace:
+        for one in self.content:
+            if reference in {f"#{one.id}", one.name, one.path}:
+                return one
+        raise AssetNotFound("no such asset", path=reference)
+
+    def bases(self, base: str) -> list[SimpleNamespace]:
+        return [one for one in self.content if one.kind == "checkpoint" and one.base == base]
+
+    def record_preview(self, number: int, preview: Preview) -> None:
+        self.previews[number] = preview
+
+
+class Sampler:
+    """Renders nothing, remembers the jobs, and fails for names that say so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[RenderJob] = []
+
+    def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
+        self.jobs.append(job)
+        match job.subject.name:
+            case "broken":
+                raise CorruptFile("not a model", path=job.subject.path)
+            case "cancelled":
+                raise Cancelled
+            case "deviceless":
+                raise NotAvailable("no cuda")
+        check = Check("effect", job.subject.name != "weak", 0.1, 0.2, "difference")
+        base = None if job.base is None else job.base.path
+        parameters = Parameters(
+            job.prompt, job.negative, job.seed, job.steps, job.cfg, job.sampler, "8x8", 1.0, base,
+            "cpu", "fp32",
+        )  # fmt: skip
+        return RenderOutcome(job.image, job.thumbnail, (check,), 1.0, 0.5, None, parameters)
+
+
+BASE = asset(1, "checkpoint")
+LORA = asset(2, "lora", trigger_words=("neon", "glow"))
+
+
+@dataclass
+class Setting:
+    """A workspace with a shelf and a sampler."""
+
+    shelf: Shelf
+    home: Path
+    settings: Settings = field(default_factory=Settings)
+    sampler: Sampler = field(default_factory=Sampler)
+
+    def run(self, request: PreviewRequest) -> list[PreviewResult | Failure]:
+        workspace = SimpleNamespace(
+            library=self.shelf, settings=self.settings, paths=Paths(self.home)
+        )
+        return list(run_previews(workspace, request, SILENT, sampler=self.sampler))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Setting:
+    return Setting(Shelf([BASE, LORA]), tmp_path)
+
+
+def test_all_that_can_be_rendered_is_rendered_when_nothing_is_named(library: Setting) -> None:
+    library.shelf.content += [
+        asset(3, "controlnet"),
+        asset(4, "lora", path=None),
+        asset(5, "lora", base="sdxl"),
+        asset(6, "vae"),
+    ]
+    results = library.run(PreviewRequest())
+    assert [result.asset for result in results if isinstance(result, PreviewResult)] == [1, 2, 6]
+    assert set(library.shelf.previews) == {1, 2, 6}
+
+
+def test_a_checkpoint_renders_alone_and_an_adapter_on_the_base(library: Setting) -> None:
+    library.run(PreviewRequest())
+    alone, on_base = library.sampler.jobs
+    assert (alone.subject.path, alone.base) == (BASE.path, None)
+    assert on_base.base == alone.subject
+    assert on_base.subject.kind == "lora"
+
+
+def test_verdict_checks_and_parameters_are_recorded(library: Setting) -> None:
+    library.shelf.content[1] = asset(2, "lora", name="weak")
+    library.run(PreviewRequest(("#2",), seed=7))
+    preview = library.shelf.previews[2]
+    assert (preview.verdict, preview.seed) == ("failed", 7)
+    assert preview.path is not None
+    assert Path(preview.path).parent == library.home / "previews"
+    assert preview.checks[0].name == "effect"
+    assert preview.parameters["base"] == BASE.path
+
+
+def test_the_base_is_the_one_asked_for_then_that_of_the_settings_then_the_best(
+    library: Setting,
+) -> None:
+    other, best = asset(8, "checkpoint"), BASE
+    library.shelf.content.append(other)
+    library.run(PreviewRequest(("#2",)))
+    library.settings = replace(library.settings, preview_base="#8")
+    library.run(PreviewRequest(("#2",)))
+    library.run(PreviewRequest(("#2",), base="#1"))
+    bases = [job.base.path for job in library.sampler.jobs if job.base]
+    assert bases == [best.path, other.path, best.path]
+
+
+def test_without_a_base_adapters_are_not_available_with_a_hint(library: Setting) -> None:
+    library.shelf.content.remove(BASE)
+    with pytest.raises(NotAvailable, match="no SD1 checkpoint") as caught:
+        library.run(PreviewRequest())
+    assert "--base" in (caught.value.hint or "")
+    with pytest.raises(NotAvailable, match="no such base"):
+        library.run(PreviewRequest(("#2",), base="#99"))
+    library.shelf.content.append(asset(9, "vae"))
+    with pytest.raises(BadValue, match="is of kind vae"):
+        library.run(PreviewRequest(("#2",), base="#9"))
+
+
+def test_what_renders_on_the_base_comes_before_other_checkpoints(library: Setting) -> None:
+    library.shelf.content = [asset(1, "checkpoint"), asset(2, "checkpoint"), asset(3, "lora")]
+    library.run(PreviewRequest())
+    assert [job.subject.name for job in library.sampler.jobs] == [
+        "checkpoint-1",
+        "lora-3",
+        "checkpoint-2",
+    ]
+
+
+def test_an_item_that_fails_does_not_stop_the_batch(library: Setting) -> None:
+    library.shelf.content.append(asset(3, "lora", name="broken"))
+    library.shelf.content.append(asset(4, "upscaler"))
+    results = library.run(PreviewRequest(("#99", "#3", "#4", "#2")))
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert [failure.code for failure in failures] == ["asset_not_found", "unsupported", "corrupt"]
+    assert isinstance(results[-1], PreviewResult)
+    assert set(library.shelf.previews) == {2}
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("cancelled", Cancelled), ("deviceless", NotAvailable)]
+)
+def test_cancelling_and_a_missing_device_end_the_batch(
+    library: Setting, name: str, error: type[Exception]
+) -> None:
+    library.shelf.content.append(asset(3, "lora", name=name))
+    with pytest.raises(error):
+        library.run(PreviewRequest(("#3", "#2")))
+    assert len(library.sampler.jobs) == 1
+
+
+def test_default_prompts_call_the_asset_by_its_words(library: Setting) -> None:
+    library.shelf.content += [
+        asset(3, "embedding", trigger_words=("<ring>",)),
+        asset(4, "embedding", name="plain"),
+        asset(5, "hypernetwork", trigger_words=("unused",)),
+    ]
+    library.run(PreviewRequest(("#1", "#2", "#3", "#4", "#5")))
+    prompts = {job.subject.kind + str(n): job for n, job in enumerate(library.sampler.jobs)}
+    assert [job.prompt for job in prompts.values()] == [
+        DEFAULT_PROMPT,
+        f"neon, glow, {DEFAULT_PROMPT}",
+        f"<ring>, {DEFAULT_PROMPT}",
+        f"plain, {DEFAULT_PROMPT}",
+        DEFAULT_PROMPT,
+    ]
+    assert [job.trigger for job in prompts.values()] == [None, None, "<ring>", "plain", None]
+    library.run(PreviewRequest(("#2",), prompt="mine"))
+    assert library.sampler.jobs[-1].prompt == "mine"
+
+
+def test_a_checkpoints_metadata_gives_its_natural_size_and_prompt(library: Setting) -> None:
+    metadata = {"modelspec.resolution": "64x96", "assetmgr.preview_prompt": "a red circle"}
+    library.shelf.content[0] = asset(1, "checkpoint", metadata=metadata)
+    library.run(PreviewRequest())
+    assert {(job.width, job.height) for job in library.sampler.jobs} == {(64, 96)}
+    assert [job.prompt for job in library.sampler.jobs] == [
+        "a red circle",
+        "neon, glow, a red circle",
+    ]
+    library.run(PreviewRequest(("#1",), size=(128, 64)))
+    assert (library.sampler.jobs[-1].width, library.sampler.jobs[-1].height) == (128, 64)
+
+
+@pytest.mark.parametrize("text", [None, "", "huge", "100000x64", "63x64", "16x16", "-8x64"])
+def test_a_size_that_cannot_be_rendered_is_passed_over(text: str | None) -> None:
+    assert parse_size(text) is None
+
+
+def test_an_output_file_is_written_once_and_for_one_asset(library: Setting, tmp_path: Path) -> None:
+    output = tmp_path / "mine.png"
+    library.run(PreviewRequest(("#1",), output=output))
+    assert library.sampler.jobs[-1].image == str(output)
+    assert not library.sampler.jobs[-1].overwrite
+    with pytest.raises(BadValue, match="single asset"):
+        library.run(PreviewRequest(("#1", "#2"), output=output))
+    output.touch()
+    with pytest.raises(TargetExists):
+        library.run(PreviewRequest(("#1",), output=output))
+    library.run(PreviewRequest(("#1",), output=output, overwrite=True))
+    assert library.sampler.jobs[-1].overwrite
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"cfg": -1.0},
+        {"cfg": float("nan")},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"size": (65, 64)},
+        {"size": (8, 64)},
+        {"size": (64, 4096)},
+        {"weight": float("inf")},
+        {"sampler": "Sparkle"},
+    ],
+)
+def test_values_that_no_render_can_have_are_refused(
+    library: Setting, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(BadValue):
+        library.run(replace(PreviewRequest(), **wrong))
+    assert library.sampler.jobs == []
+
+
+def test_the_document_has_the_fields_of_the_contract(library: Setting) -> None:
+    (result,) = library.run(PreviewRequest(("#2",)))
+    assert isinstance(result, PreviewResult)
+    document = result.to_json()
+    assert {
+        "asset", "image", "thumbnail", "verdict", "checks", "seconds", "load_seconds",
+        "peak_memory_bytes", "parameters",
+    } <= set(document)  # fmt: skip
+    assert document["checks"] == [
+        {"name": "effect", "ok": True, "value": 0.1, "threshold": 0.2, "detail": "difference"}
+    ]
+    assert document["parameters"]["base"] == BASE.path
+
+
+def test_planning_and_recording_never_import_torch() -> None:
+    code = (
+        "import sys; import assetmgr.operations.preview;"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'sqlalchemy'};"
+        "assert not heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_outside_of_the_library_is_rendered_without_being_registered(
+    library: Setting, tmp_path: Path
+) -> None:
+    path = tmp_path / "glow.safetensors"
+    save_file({"emb_params": np.ones((2, 768), np.float16)}, path)
+    (result,) = library.run(PreviewRequest((str(path),)))
+    assert isinstance(result, PreviewResult)
+    assert (result.asset, result.path) == (None, str(path))
+    assert library.sampler.jobs[0].trigger == "glow"
+    assert library.shelf.previews == {}
+    (tmp_path / "text.safetensors").write_text("hello")
+    (failure,) = library.run(PreviewRequest((str(tmp_path / "text.safetensors"),)))
+    assert isinstance(failure, Failure)
+    assert failure.path == str(tmp_path / "text.safetensors")

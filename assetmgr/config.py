@@ -15,8 +15,8 @@ from converters.errors import BadValue
 class Settings:
     """What the user can choose; every field is a key of `config.toml`.
 
-    `database_url` is a SQLAlchemy URL (None: SQLite in the state's folder), `preview_base` names the
-    checkpoint that adapters are rendered on (None: the most complete one of the library),
+    `database_url` is a SQLAlchemy URL (None: SQLite in the state's folder), `preview_base` names
+    the checkpoint that adapters are rendered on (None: the most complete one of the library),
     `images` says how thumbnails are drawn in the terminal: auto, halfblock or off.
     """
 

@@ -1,0 +1,36 @@
+"""`assetmgr` and `python -m assetmgr`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_SIBLINGS = ("converters", "registry", "tui")
+
+
+def main() -> None:
+    """Run the command line, once it is sure that our packages are the ones that get imported.
+
+    Their names are generic: another `registry` or `converters` earlier on the path would otherwise
+    end in a puzzling error far from its cause.
+    """
+    ours = Path(__file__).resolve().parent.parent
+    for name in _SIBLINGS:
+        found = importlib.util.find_spec(name)
+        if (
+            found is None
+            or found.origin is None
+            or ours not in Path(found.origin).resolve().parents
+        ):
+            where = found.origin if found else "nowhere"
+            sys.stderr.write(f"error: package {name} is found at {where}, not beside assetmgr\n")
+            sys.stderr.write("hint: install assetmgr in an environment of its own\n")
+            sys.exit(1)
+    from assetmgr.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

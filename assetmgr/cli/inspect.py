@@ -1,0 +1,85 @@
+"""`assetmgr inspect`."""
+
+from __future__ import annotations
+
+import click
+
+from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.text import plain, size
+from assetmgr.operations.inspect import Inspection, inspect_paths
+
+
+@click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.option("--hash", "with_hashes", is_flag=True, help="Hash the files too (reads them).")
+@common_options
+@click.pass_obj
+def inspect(session: Session, paths: tuple[str, ...], tensors: bool, with_hashes: bool) -> int:
+    """Say what files are, and whether they are safe, reading headers only.
+
+    Folders mean the model files in them. Nothing is registered, nothing in a file is ever run.
+    """
+    found = []
+    with session.progress() as progress:
+        for inspection in inspect_paths(paths, with_hashes=with_hashes, progress=progress):
+            if inspection.failure:
+                session.fail(inspection.failure)
+            found.append(inspection.to_json(tensors=tensors))
+            if not session.as_json:
+                _print(session, inspection, tensors=tensors)
+    if session.as_json:
+        session.output.document(found)
+    return session.status
+
+
+def _print(session: Session, inspection: Inspection, *, tensors: bool) -> None:
+    out = session.output
+    out.line(plain(str(inspection.path)))
+    out.fields(_fields(inspection), indent="  ")
+    if tensors and inspection.model:
+        for name, tensor in inspection.model.state_dict.items():
+            out.line(f"  {tensor.dtype.label:<6} {list(tensor.shape)!s:<24} {plain(name)}")
+    out.line()
+
+
+def _fields(inspection: Inspection) -> list[tuple[str, str]]:
+    document = inspection.to_json()
+    identity, model, safety = inspection.identity, inspection.model, inspection.safety
+    fields = [("kind", "unknown"), ("size", size(inspection.nbytes))]
+    if identity and model:
+        fields = [
+            ("kind", _kind(inspection)),
+            ("algorithm", ", ".join(identity.algorithm)),
+            ("rank", str(identity.rank or "")),
+            ("container", f"{model.container}, {size(model.nbytes)}"),
+            ("layout", identity.layout or ""),
+            ("tensors", f"{len(model.state_dict)} ({model.state_dict.parameters:,} parameters)"),
+            ("dtypes", ", ".join(f"{n} {t}" for t, n in _counts(document["dtypes"]))),
+            ("parts", ", ".join(f"{c.name} {c.parameters:,}" for c in identity.components)),
+            ("trigger words", ", ".join(identity.trigger_words)),
+            ("evidence", "; ".join(identity.evidence)),
+        ]
+    if safety:
+        fields.append(("safety", "; ".join([safety.verdict.value, *safety.findings])))
+    fields += [("problem", str(text)) for text in _texts(document["problems"])]
+    hashes = document.get("hashes")
+    if isinstance(hashes, dict):
+        fields += [(name, value or "") for name, value in hashes.items()]
+    return fields
+
+
+def _kind(inspection: Inspection) -> str:
+    identity = inspection.identity
+    if identity is None:
+        return "unknown"
+    words = [identity.kind.value, identity.base.value, identity.variant or ""]
+    return f"{' '.join(filter(None, words))} ({identity.confidence:.0%} sure)"
+
+
+def _counts(value: object) -> list[tuple[str, int]]:
+    return sorted(value.items()) if isinstance(value, dict) else []
+
+
+def _texts(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,87 @@
+"""What every command shares: its common options, and the session they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+from assetmgr.cli.failures import DONE, FAILED, print_failure, warn
+from assetmgr.cli.output import Output
+from assetmgr.cli.progress import TerminalProgress
+from assetmgr.cli.text import plain
+from assetmgr.operations.failures import Failure
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SWITCHES = {
+    "--json": ("as_json", "Print one JSON document."),
+    "--quiet": ("quiet", "No progress, no warnings."),
+    "--verbose": ("verbose", "Say more on stderr."),
+    "--debug": ("debug", "Show tracebacks of errors."),
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the program: how it talks, and whether something in it failed."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    failures: list[Failure] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> Session:
+        """The session that the arguments ask for; read ahead of parsing, for errors in parsing."""
+        given = set(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+        session = cls()
+        for switch, (name, _) in _SWITCHES.items():
+            setattr(session, name, switch in given)
+        return session
+
+    @property
+    def output(self) -> Output:
+        """The door to stdout."""
+        return Output(as_json=self.as_json)
+
+    def progress(self) -> TerminalProgress:
+        """Bars on stderr, when wanted."""
+        return TerminalProgress(quiet=self.quiet or self.as_json, verbose=self.verbose)
+
+    def fail(self, failure: Failure) -> None:
+        """Name a failed item now and remember it for the exit code."""
+        self.failures.append(failure)
+        print_failure(failure)
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr."""
+        if not self.quiet:
+            warn(f"warning: {plain(text)}")
+
+    @property
+    def status(self) -> int:
+        """The exit code so far: the worst of the failures."""
+        return max((failure.exit_code for failure in self.failures), default=DONE)
+
+    def errors(self) -> list[dict[str, object]]:
+        """The `errors` list of a JSON document."""
+        return [failure.to_json() for failure in self.failures]
+
+
+def common_options(command: Command) -> Command:
+    """Add the switches that every command has; their values are in the session."""
+    for switch, (_, text) in reversed(_SWITCHES.items()):
+        command = click.option(switch, is_flag=True, expose_value=False, help=text)(command)
+    return command
+
+
+def failed_item(failure: Failure, fields: dict[str, object]) -> dict[str, object]:
+    """The entry of a failed item in a JSON list: its fields, all null, and what went wrong."""
+    return {**fields, **failure.to_json(), "errors": [failure.to_json()]}
+
+
+__all__ = ["DONE", "FAILED", "Session", "common_options", "failed_item"]

@@ -1,0 +1,32 @@
+"""Text that came from files or networks, made harmless for a terminal; and human units."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_DANGEROUS = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def plain(text: str) -> str:
+    """The text with control characters, direction overrides and lone surrogates escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _DANGEROUS:
+        return character
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def size(nbytes: int | None) -> str:
+    """Bytes for a person: decimal units, as disks and model sites count."""
+    if nbytes is None:
+        return "-"
+    amount = float(nbytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError("the last unit returns")

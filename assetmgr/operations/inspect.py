@@ -1,0 +1,142 @@
+"""Look inside files without registering them, from headers and pickle opcodes only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.hashing import hashes_json
+from assetmgr.operations.walk import model_files
+from converters.containers import Inspected, Model, open_model
+from converters.errors import AssetmgrError
+from converters.hashing import HashedFile, hash_file
+from converters.identify import Identity, identify
+from converters.pickles.safety import SafetyReport, Verdict
+from converters.progress import SILENT, Progress
+from converters.statedict import StateDict
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is inside one file; `model` and `identity` are None when it cannot be opened.
+
+    `failure` is why it cannot be opened, or that it is dangerous.
+    """
+
+    path: Path
+    nbytes: int | None
+    model: Model | None
+    identity: Identity | None
+    safety: SafetyReport | None
+    hashed: HashedFile | None
+    failure: Failure | None
+
+    def to_json(self, *, tensors: bool = False) -> dict[str, object]:
+        """The document of the contract; `tensors` adds the list of tensors."""
+        state = self.model.state_dict if self.model else StateDict({})
+        document: dict[str, object] = {
+            "path": str(self.path),
+            "bytes": self.nbytes,
+            "container": self.model.container.value if self.model else None,
+            **_identity_json(self.identity),
+            "tensors": len(state) if self.model else None,
+            "parameters": state.parameters if self.model else None,
+            "dtypes": dtype_counts(state),
+            "metadata": dict(state.metadata),
+            "safety": _safety_json(self.safety),
+            "problems": self._problems(),
+        }
+        if tensors:
+            document["tensor_list"] = [
+                {"name": name, "dtype": tensor.dtype.label, "shape": list(tensor.shape)}
+                for name, tensor in state.items()
+            ]
+        if self.hashed is not None:
+            document["hashes"] = hashes_json(self.hashed)
+        if self.failure is not None:
+            document |= {**self.failure.to_json(), "errors": [self.failure.to_json()]}
+        return document
+
+    def _problems(self) -> list[str]:
+        found = [*self.model.problems] if self.model else []
+        found += self.identity.problems if self.identity else []
+        return found + ([self.failure.error] if self.failure and not self.model else [])
+
+
+def inspect_paths(
+    paths: Iterable[str], *, with_hashes: bool = False, progress: Progress = SILENT
+) -> Iterator[Inspection]:
+    """Inspect files, and the model files in folders; a file that fails does not stop the others."""
+    for path in model_files(paths):
+        yield inspect_file(path, with_hashes=with_hashes, progress=progress)
+
+
+def inspect_file(
+    path: Path, *, with_hashes: bool = False, progress: Progress = SILENT
+) -> Inspection:
+    """Inspect one file; what is wrong with it becomes the `failure`."""
+    try:
+        model = open_model(path)
+        hashed = _hash(path, model, progress) if with_hashes else None
+    except AssetmgrError as error:
+        safety = error.safety if isinstance(error, Inspected) else None
+        failure = Failure.of(error, path)
+        return Inspection(path, _size(path), None, None, safety, None, failure)
+    identity = identify(model.state_dict)
+    return Inspection(
+        path, model.nbytes, model, identity, model.safety, hashed, _danger(path, model.safety)
+    )
+
+
+def _hash(path: Path, model: Model, progress: Progress) -> HashedFile:
+    progress.stage(f"hashing {path.name}", model.nbytes)
+    return hash_file(path, progress, header_bytes=model.header_bytes, weights_of=model.state_dict)
+
+
+def _danger(path: Path, safety: SafetyReport) -> Failure | None:
+    if safety.verdict is not Verdict.DANGEROUS:
+        return None
+    hint = "never open it with another program; assetmgr runs nothing in it"
+    return Failure(str(path), f"is dangerous: {safety.findings[0]}", "dangerous", hint)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
+def dtype_counts(state: StateDict) -> dict[str, int]:
+    """Number of tensors of each element type."""
+    return dict(Counter(tensor.dtype.label for tensor in state.values()))
+
+
+def _identity_json(identity: Identity | None) -> Mapping[str, object]:
+    return {
+        "kind": identity.kind.value if identity else "unknown",
+        "base": identity.base.value if identity else "unknown",
+        "variant": identity.variant if identity else None,
+        "prediction": identity.prediction.value if identity else "unknown",
+        "layout": identity.layout if identity else None,
+        "algorithm": list(identity.algorithm) if identity else [],
+        "rank": identity.rank if identity else None,
+        "confidence": identity.confidence if identity else 0.0,
+        "evidence": list(identity.evidence) if identity else [],
+        "components": [
+            {"name": part.name, "tensors": part.tensors, "parameters": part.parameters}
+            for part in (identity.components if identity else ())
+        ],
+        "trigger_words": list(identity.trigger_words) if identity else [],
+    }
+
+
+def _safety_json(safety: SafetyReport | None) -> dict[str, object]:
+    return {
+        "verdict": safety.verdict.value if safety else None,
+        "imports": list(safety.imports) if safety else [],
+        "findings": list(safety.findings) if safety else [],
+    }

@@ -1,0 +1,26 @@
+"""Which files a list of files and folders means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from converters.containers import MODEL_SUFFIXES
+
+
+def model_files(paths: Iterable[str], *, recursive: bool = True) -> Iterator[Path]:
+    """Files as they are given, folders as the model files in them, in the order of their names."""
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from sorted(_in_folder(path, recursive=recursive))
+        else:
+            yield path
+
+
+def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in MODEL_SUFFIXES:
+                yield Path(where, name)

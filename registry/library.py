@@ -7,15 +7,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import Connection
+
+from converters.errors import AssetNotFound, BadValue
 from converters.statedict import Plain
+from registry import moves, reading, references, writing
+from registry.database import Database
+from registry.places import find_root, within
+from registry.query import All, parse, parse_order
+from registry.query.terms import Is, Missing, Not
 from registry.records import (
     Asset,
+    KnownFile,
+    Outcome,
     Page,
     Parent,
     Preview,
+    Recorded,
     ScannedFile,
+    Settled,
     Source,
 )
+from registry.text import fold
+
+HIGHEST_RATING = 5
+_NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
 
 
 class Library:
@@ -25,13 +41,22 @@ class Library:
     methods taking a number raise AssetNotFound.
     """
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def name(self) -> str:
+        """What the database is called: a path, or its URL without the password."""
+        return self._database.name
+
     @classmethod
     def open(cls, url: str) -> Self:
         """Open the library at a SQLAlchemy URL (`sqlite:////path/library.db`); create it if new."""
-        raise NotImplementedError
+        return cls(Database(url))
 
     def close(self) -> None:
         """Release the database."""
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -48,50 +73,97 @@ class Library:
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
     ) -> Page:
         """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
-        raise NotImplementedError
+        wanted, order = parse(query), parse_order(sort)
+        with self._database.reading() as connection:
+            rows = reading.asset_rows(connection, wanted, order, limit, offset)
+            complete = limit is None and not offset
+            return Page(len(rows) if complete else reading.count(connection, wanted), rows)
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
     ) -> tuple[Asset, ...]:
         """As `search`, but all that is known of each asset."""
-        raise NotImplementedError
+        wanted, order = parse(query), parse_order(sort)
+        with self._database.reading() as connection:
+            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            return reading.assets(connection, ids)
 
     def get(self, asset_id: int) -> Asset:
         """Everything known of one asset. Raises AssetNotFound."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return _get(connection, asset_id)
 
     def find(self, reference: str) -> Asset:
         """The asset with this path, #ID, hash or hash prefix of 6+ digits, or exact name.
 
         Raises AssetNotFound, or AmbiguousAsset listing the candidates.
         """
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return _get(connection, references.resolve(connection, reference))
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return reading.kinds(connection)
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
-        raise NotImplementedError
+        terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing())))
+        with self._database.reading() as connection:
+            ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
+            found = reading.assets(connection, ids)
+        return tuple(sorted(filter(_can_render, found), key=_as_base))
 
     def tag(
         self, asset_ids: Iterable[int], add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> None:
         """Add and remove tags; tags are kept in lower case. Raises BadValue for an empty tag."""
-        raise NotImplementedError
+        ids, added, removed = list(asset_ids), _tags(add), _tags(remove)
+        with self._database.writing() as connection:
+            writing.require(connection, ids)
+            writing.set_tags(connection, ids, added, removed)
 
     def note(self, asset_id: int, text: str | None) -> None:
         """Keep a note on an asset; None or an empty text removes it."""
-        raise NotImplementedError
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.touch(connection, asset_id, note=(text or "").strip() or None)
 
     def rate(self, asset_id: int, rating: int | None) -> None:
         """Rate an asset from 0 to 5. Raises BadValue."""
-        raise NotImplementedError
+        if rating is not None and not 0 <= rating <= HIGHEST_RATING:
+            raise BadValue(f"a rating is a number from 0 to {HIGHEST_RATING}, not {rating}")
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.touch(connection, asset_id, rating=rating)
 
     def record_file(self, scanned: ScannedFile) -> Asset:
         """Record a file at its place; content that is known already keeps its user data."""
-        raise NotImplementedError
+        with self._database.writing() as connection:
+            recorded = writing.record(connection, scanned)
+            if recorded.outcome is Outcome.ADDED:
+                moves.settle(connection, [recorded.file_id], [])
+            return _get(connection, recorded.asset_id)
+
+    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded, ...]:
+        """Record several files in one transaction; moves among them are left to `settle`."""
+        with self._database.writing() as connection:
+            return tuple(writing.record(connection, file) for file in scanned)
+
+    def restore(self, file_ids: Sequence[int]) -> None:
+        """Missing files are back as they were."""
+        with self._database.writing() as connection:
+            writing.restore(connection, file_ids)
+
+    def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
+        """Join new files with lost ones of the same content, mark the other vanished missing."""
+        with self._database.writing() as connection:
+            return moves.settle(connection, new, vanished)
+
+    def known_files(self) -> Mapping[str, KnownFile]:
+        """Every place the library remembers, by canonical path."""
+        with self._database.reading() as connection:
+            return reading.known_files(connection)
 
     def record_derived(
         self,
@@ -101,26 +173,75 @@ class Library:
         parameters: Mapping[str, Plain],
     ) -> None:
         """Record what an asset was made from. Saying the same twice changes nothing."""
-        raise NotImplementedError
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            for parent in parents:
+                writing.record_derived(connection, asset_id, parent, operation, parameters)
 
     def record_source(self, asset_id: int, source: Source) -> None:
         """Record where an asset came from. Saying the same twice changes nothing."""
-        raise NotImplementedError
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.record_source(connection, asset_id, source)
 
     def record_preview(self, asset_id: int, preview: Preview) -> None:
         """Keep the newest preview of an asset."""
-        raise NotImplementedError
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.record_preview(connection, asset_id, preview)
 
     def record_verification(
         self, asset_id: int, *, integrity: str | None = None, structure: str | None = None
     ) -> None:
         """Keep what a check of the file found; None leaves what is known."""
-        raise NotImplementedError
+        checks = {"integrity": integrity, "structure": structure}
+        found = {name: result for name, result in checks.items() if result is not None}
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.record_verification(connection, asset_id, found)
 
     def roots(self) -> tuple[str, ...]:
         """The folders that belong to the library."""
-        raise NotImplementedError
+        with self._database.reading() as connection:
+            return reading.roots(connection)
 
     def add_root(self, path: str | os.PathLike[str]) -> str:
-        """Make a folder part of the library; gives its canonical path."""
-        raise NotImplementedError
+        """Make a folder part of the library, if none of its folders holds it; gives its real path.
+
+        Raises FileMissing or FileUnreadable.
+        """
+        root = find_root(path)
+        with self._database.writing() as connection:
+            if not any(within(root, known) for known in reading.roots(connection)):
+                writing.add_root(connection, root)
+        return root
+
+
+def _get(connection: Connection, asset_id: int) -> Asset:
+    found = reading.assets(connection, [asset_id])
+    if not found:
+        raise AssetNotFound(f"there is no asset #{asset_id}")
+    return found[0]
+
+
+def _tags(names: Iterable[str]) -> tuple[str, ...]:
+    """Tags as they are kept: folded, each once."""
+    tags = tuple(dict.fromkeys(fold(name).strip() for name in names))
+    if not all(tags):
+        raise BadValue("a tag needs at least one letter")
+    return tags
+
+
+def _can_render(asset: Asset) -> bool:
+    names = {component.name for component in asset.components}
+    return names >= _NEEDED_OF_A_BASE and not asset.problems
+
+
+def _as_base(asset: Asset) -> tuple[bool, bool, int, bool, int]:
+    """Plain models before variants, working before failed ones, full ones before slim ones.
+
+    Among equals an original comes before what was made from it.
+    """
+    full = sum(part.parameters for part in asset.components if part.name in _NEEDED_OF_A_BASE)
+    failed = asset.verification.render == "failed"
+    return asset.variant is not None, failed, -full, bool(asset.derived_from), asset.id

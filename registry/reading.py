@@ -94,6 +94,18 @@ def known_files(connection: Connection) -> dict[str, KnownFile]:
     }
 
 
+def kinds(connection: Connection) -> dict[str, int]:
+    """How many assets there are of each kind."""
+    statement = select(_asset.kind, func.count().label("number")).group_by(_asset.kind)
+    return {row.kind: row.number for row in connection.execute(statement)}
+
+
+def roots(connection: Connection) -> tuple[str, ...]:
+    """The folders of the library, by path."""
+    path = schema.root.c.path
+    return tuple(connection.execute(select(path).order_by(path)).scalars())
+
+
 _ROW_COLUMNS = (
     "id",
     "name",

@@ -1,0 +1,69 @@
+"""After a walk: which new places are old files under another name, and which places are empty now.
+
+A file is moved when its content appears at a new path while a path that had it is gone. Its old
+place becomes the new one, so that the library shows one file and not a found and a lost one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from registry import schema
+from registry.reading import batches
+from registry.records import MISSING, PRESENT, Settled
+from registry.text import fold
+from registry.writing import touch
+
+_file = schema.file.c
+
+
+def settle(connection: Connection, new: Sequence[int], vanished: Sequence[int]) -> Settled:
+    """Join new files with vanished or missing ones of the same content; mark the rest missing."""
+    moved = _reattach(connection, new, frozenset(vanished))
+    missing = 0
+    for some in batches(vanished):
+        here = (_file.id.in_(some), _file.state == PRESENT)
+        missing += connection.execute(
+            select(func.count()).select_from(schema.file).where(*here)
+        ).scalar_one()
+        connection.execute(update(schema.file).where(*here).values(state=MISSING))
+    return Settled(moved, missing)
+
+
+def _reattach(connection: Connection, new: Sequence[int], vanished: frozenset[int]) -> int:
+    moved = 0
+    for some in batches(new):
+        arrived = connection.execute(select(schema.file).where(_file.id.in_(some))).all()
+        lost = _lost(connection, [row.asset_id for row in arrived], vanished)
+        for file in arrived:
+            if lost[file.asset_id]:
+                _join(connection, file, lost[file.asset_id].pop(0))
+                moved += 1
+    return moved
+
+
+def _lost(
+    connection: Connection, asset_ids: Sequence[int], vanished: frozenset[int]
+) -> defaultdict[int, list[Row[Any]]]:
+    """By asset, its places where the file is not any more."""
+    lost: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+    statement = select(schema.file).where(_file.asset_id.in_(asset_ids)).order_by(_file.id)
+    for row in connection.execute(statement):
+        if row.state == MISSING or row.id in vanished:
+            lost[row.asset_id].append(row)
+    return lost
+
+
+def _join(connection: Connection, arrived: Row[Any], lost: Row[Any]) -> None:
+    """The lost place is the new one now; a name that was the file's follows the file."""
+    connection.execute(delete(schema.file).where(_file.id == lost.id))
+    asset = schema.asset.c
+    name = connection.execute(select(asset.name).where(asset.id == arrived.asset_id)).scalar_one()
+    new_name = PurePath(arrived.path).stem
+    if name == PurePath(lost.path).stem != new_name:
+        touch(connection, arrived.asset_id, name=new_name, name_folded=fold(new_name))

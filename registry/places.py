@@ -1,0 +1,37 @@
+"""The names of places: they stay the same whichever way of links leads there.
+
+A place is named by the real path of its folder and its own name; a file that is itself a link keeps
+its name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from converters.errors import FileMissing, FileUnreadable
+from registry.text import storable
+
+
+def canonical(path: str | os.PathLike[str]) -> str:
+    """The name of a file's place; the file itself may be a link and keeps its name."""
+    place = Path(path)
+    return str(Path(os.path.realpath(place.parent), place.name))
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether a canonical path lies in a canonical folder, or is it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def find_root(path: str | os.PathLike[str]) -> str:
+    """The real path of a folder. Raises FileMissing or FileUnreadable."""
+    folder = Path(path)
+    if not folder.exists():
+        raise FileMissing("no such folder", path=folder)
+    if not folder.is_dir():
+        raise FileUnreadable("is not a folder", path=folder)
+    real = os.path.realpath(folder)
+    if not storable(real):
+        raise FileUnreadable("its name is not valid UTF-8", path=repr(real))
+    return real

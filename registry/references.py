@@ -1,0 +1,68 @@
+"""How users name an asset: a path, `#ID`, a hash or the beginning of one, or the exact name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from converters.errors import AmbiguousAsset, AssetNotFound
+from registry import schema
+from registry.places import canonical
+from registry.query.terms import Hash
+from registry.text import storable
+
+CANDIDATES_SHOWN = 8
+
+_NUMBER = re.compile(r"#(\d{1,18})")
+_HASH = re.compile(r"[0-9a-fA-F]{6,64}")
+_asset = schema.asset.c
+_file = schema.file.c
+
+
+def resolve(connection: Connection, reference: str) -> int:
+    """The number of the asset; the first way of naming that finds something counts.
+
+    Raises AssetNotFound, or AmbiguousAsset listing the candidates.
+    """
+    for found in _attempts(connection, reference):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise _ambiguous(connection, reference, found)
+    raise AssetNotFound(
+        "no asset of the library has this path, number, hash or name",
+        path=reference,
+        hint="`assetmgr list` shows them; `assetmgr scan` adds files",
+    )
+
+
+def _attempts(connection: Connection, reference: str) -> Iterator[Sequence[int]]:
+    """The assets that each way of naming finds, in the order of the ways."""
+    if not reference or "\0" in reference or not storable(reference):
+        return
+    paths = select(_file.asset_id).where(_file.path == canonical(reference))
+    yield connection.execute(paths).scalars().all()
+    number = _NUMBER.fullmatch(reference)
+    if number is not None:
+        yield _ids(connection, _asset.id == int(number[1]))
+    if _HASH.fullmatch(reference):
+        yield _ids(connection, Hash(reference.lower()).clause())
+    yield _ids(connection, _asset.name == reference)
+
+
+def _ids(connection: Connection, condition: ColumnElement[bool]) -> Sequence[int]:
+    statement = select(_asset.id).where(condition).order_by(_asset.id)
+    return connection.execute(statement).scalars().all()
+
+
+def _ambiguous(connection: Connection, reference: str, found: Sequence[int]) -> AmbiguousAsset:
+    shown = found[:CANDIDATES_SHOWN]
+    statement = select(_asset.id, _asset.name, _asset.kind).where(_asset.id.in_(shown))
+    rows = connection.execute(statement.order_by(_asset.id))
+    names = ", ".join(f"#{row.id} {row.name} ({row.kind})" for row in rows)
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return AmbiguousAsset(
+        f"names {len(found)} assets: {names}{more}", path=reference, hint="use one of the numbers"
+    )

@@ -1,0 +1,120 @@
+"""Which model files there are in folders.
+
+Links to folders are followed to where they lead and each folder is looked into once, so that links
+that form a circle do no harm. Hidden and unfinished files are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from converters.bytesource import Fingerprint
+from converters.containers import MODEL_SUFFIXES
+from converters.errors import AssetmgrError, FileUnreadable
+from converters.writers.atomic import TEMPORARY_SUFFIX
+from registry.places import within
+from registry.text import storable
+
+UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
+"""A file with a neighbour of its name and such an ending is still being downloaded."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a walk through folders has met so far.
+
+    `files` are the model files by canonical path, `covered` the folders looked through with
+    everything below them, `unreadable` those of them that could not be looked into.
+    """
+
+    files: dict[str, Fingerprint] = field(default_factory=dict)
+    covered: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    problems: list[AssetmgrError] = field(default_factory=list)
+    _seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def add(self, root: str) -> None:
+        """Look through a folder, given by its real path."""
+        self.covered.append(root)
+        waiting = [root]
+        linked: list[str] = []
+        while waiting or linked:
+            # Links come last, so that a folder is met under its own parent first.
+            folder = waiting.pop() if waiting else self._follow(linked.pop())
+            if self._is_new(folder):
+                self._look_into(folder, waiting, linked)
+
+    def reaches(self, path: str) -> bool:
+        """Whether the walk would have met a file with this path."""
+        return any(within(path, folder) for folder in self.covered) and not any(
+            within(path, folder) for folder in self.unreadable
+        )
+
+    def _follow(self, link: str) -> str:
+        folder = os.path.realpath(link)
+        self.covered.append(folder)
+        return folder
+
+    def _is_new(self, folder: str) -> bool:
+        try:
+            status = os.stat(folder)
+        except OSError as error:
+            self._cannot_read(folder, error)
+            return False
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._seen:
+            return False
+        self._seen.add(identity)
+        return True
+
+    def _look_into(self, folder: str, waiting: list[str], linked: list[str]) -> None:
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            self._cannot_read(folder, error)
+            return
+        unfinished = set(_unfinished(entries))
+        for entry in reversed(entries):
+            if entry.name.startswith(".") or entry.name in unfinished:
+                continue
+            if _is_folder(entry):
+                (linked if entry.is_symlink() else waiting).append(entry.path)
+            elif _is_model(entry):
+                self._meet(entry.path)
+
+    def _meet(self, path: str) -> None:
+        if not storable(path):
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
+            return
+        try:
+            self.files[path] = Fingerprint.of(os.stat(path))
+        except OSError as error:
+            self._cannot_read(path, error)
+
+    def _cannot_read(self, path: str, error: OSError) -> None:
+        self.unreadable.append(path)
+        self.problems.append(FileUnreadable(f"cannot be read: {error.strerror}", path=path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Unlike `entry.is_dir`, no error for a link that leads to itself."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def _is_model(entry: os.DirEntry[str]) -> bool:
+    suffix = PurePath(entry.name).suffix.lower()
+    return suffix in MODEL_SUFFIXES and Path(entry.path).is_file()
+
+
+def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
+    for entry in entries:
+        if entry.name.endswith(TEMPORARY_SUFFIX):
+            yield entry.name
+        name = PurePath(entry.name)
+        if name.suffix in UNFINISHED:
+            yield name.stem

@@ -182,11 +182,16 @@ def worker_environment(surroundings: Mapping[str, str]) -> dict[str, str]:
     """The worker's environment: our packages importable, no network, no spinning threads.
 
     OpenMP's waiting threads spin by default; on few shared cores that makes a small render 20 to
-    50 times slower. Settings the user made are kept.
+    50 times slower. Huge pages halve the time a checkpoint takes to load on Linux, most of which
+    are page faults. Settings the user made are kept.
     """
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, [surroundings.get("PYTHONPATH")])]
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    defaults = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    }
     cores = os.cpu_count() or 1
     if cores <= FEW_CORES:
         defaults["OMP_NUM_THREADS"] = str(cores)

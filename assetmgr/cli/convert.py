@@ -1,0 +1,112 @@
+"""`assetmgr convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.cli.text import plain, size
+from assetmgr.operations.convert import (
+    DTYPES,
+    Change,
+    ConvertPlan,
+    ConvertRequest,
+    ConvertResult,
+    plan_convert,
+    run_convert,
+)
+from assetmgr.operations.failures import Failure
+from assetmgr.workspace import Workspace
+from converters.errors import AssetmgrError, Cancelled
+from converters.progress import Progress
+from converters.transform.ema import EmaChoice
+
+_FIELDS: dict[str, object] = {
+    "source": None,
+    "target": None,
+    "container": None,
+    "tensors": None,
+    "bytes": None,
+    "seconds": None,
+    "hashes": None,
+    "dropped": [],
+    "warnings": [],
+    "asset": None,
+}
+
+
+@click.command(epilog="Example: assetmgr convert old.ckpt --dtype fp16 --ema drop")
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Target of one source.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the targets.")
+@click.option("--to", type=click.Choice(["safetensors"]), default="safetensors", help="Container.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
+@click.option(
+    "--ema", type=click.Choice([c.value for c in EmaChoice]), default="keep", help="EMA weights."
+)
+@click.option("--prune", is_flag=True, help="Drop what no program renders with.")
+@click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
+@click.option("--overwrite", is_flag=True, help="Replace targets that exist.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@common_options
+@click.pass_obj
+def convert(
+    session: Session,
+    sources: tuple[str, ...],
+    output: Path | None,
+    output_dir: Path | None,
+    to: str,
+    dtype: str,
+    ema: str,
+    prune: bool,
+    recursive: bool,
+    overwrite: bool,
+    dry_run: bool,
+) -> int:
+    """Convert model files, or the model files of folders, to safetensors.
+
+    Targets lie beside their sources unless told otherwise. Pickles are read without running
+    anything in them. Results are registered in the library with what they were made from.
+    """
+    del to  # one container so far; click has checked the word
+    change = Change(dtype, EmaChoice(ema), prune)
+    request = ConvertRequest(sources, output, output_dir, change, recursive, overwrite)
+    documents = []
+    with Workspace.open() as workspace, session.progress() as progress:
+        for plan in plan_convert(request):
+            result = plan if dry_run else _run(workspace, plan, progress)
+            documents.append(_report(session, result))
+    if session.as_json:
+        session.output.document(documents)
+    return session.status
+
+
+def _run(
+    workspace: Workspace, plan: ConvertPlan | Failure, progress: Progress
+) -> ConvertResult | Failure:
+    if isinstance(plan, Failure):
+        return plan
+    try:
+        return run_convert(workspace, plan, progress)
+    except Cancelled:
+        raise
+    except AssetmgrError as error:
+        return Failure.of(error, plan.source)
+
+
+def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
+    if isinstance(result, Failure):
+        session.fail(result)
+        return failed_item(result, {**_FIELDS, "source": result.path})
+    plan = result if isinstance(result, ConvertPlan) else result.plan
+    for warning in plan.warnings:
+        session.warn(f"{plan.source}: {warning}")
+    if not session.as_json:
+        dropped = f", {len(plan.dropped)} dropped" if plan.dropped else ""
+        session.output.line(
+            f"{plain(str(plan.source))} -> {plain(str(plan.target))}"
+            f"  {len(plan.state)} tensors, {size(result.nbytes)}{dropped}"
+        )
+    return result.to_json()

@@ -1,0 +1,33 @@
+"""Files that are named as the contract allows: a path, `#ID`, a hash or its prefix, or a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.errors import FileMissing
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+
+
+def find_file(workspace: Workspace, reference: str) -> Path:
+    """The file a reference means; an existing path wins over everything else.
+
+    Raises AssetNotFound, AmbiguousAsset, or FileMissing when all files of the asset are gone.
+    """
+    path = Path(reference)
+    if path.is_file():
+        return path
+    if _looks_like_a_path(reference):
+        raise FileMissing("no such file", path=reference)
+    asset = workspace.library.find(reference)
+    if asset.path is None:
+        raise FileMissing("all files of this asset are missing", path=reference)
+    return Path(asset.path)
+
+
+def _looks_like_a_path(reference: str) -> bool:
+    from converters.containers import MODEL_SUFFIXES
+
+    return Path(reference).suffix.lower() in MODEL_SUFFIXES or Path(reference).is_absolute()

@@ -1,0 +1,162 @@
+"""`assetmgr scan`, `list`, `show` and `tag`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.text import plain, size
+from assetmgr.operations.describe import asset_json
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.scan import report_json
+from assetmgr.operations.scan import scan as scan_paths
+from assetmgr.operations.tagging import change_tags, parse_tag_change
+from assetmgr.workspace import Workspace
+
+if TYPE_CHECKING:
+    from registry.records import Asset, AssetRow, ScanReport
+
+_SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
+
+
+@click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@common_options
+@click.pass_obj
+def scan(session: Session, paths: tuple[str, ...]) -> int:
+    """Add or update folders in the library; without a path all folders it knows.
+
+    Unchanged files are not opened. Moved files keep their tags, notes and previews.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        report = scan_paths(workspace, paths, progress)
+    for error in report.errors:
+        session.fail(Failure(error.path, error.error, error.code, error.hint))
+    if session.as_json:
+        session.output.document(report_json(report))
+    else:
+        _print_report(session, report)
+    return session.status
+
+
+def _print_report(session: Session, report: ScanReport) -> None:
+    counts = ("added", "updated", "moved", "missing", "restored", "unchanged", "failed")
+    told = [f"{getattr(report, name)} {name}" for name in counts if getattr(report, name)]
+    hashed = f"{size(report.bytes_hashed)} hashed in {report.seconds:.1f} s"
+    session.output.line(", ".join([*(told or ["nothing found"]), hashed]))
+
+
+@click.command("list", epilog="Example: assetmgr list kind:lora base:sd-1 --sort -added")
+@click.argument("query", nargs=-1)
+@click.option("--sort", default="name", metavar="KEY", help=f"{', '.join(_SORTS)}; -KEY descends.")
+@click.option("--limit", type=click.IntRange(0), help="At most so many.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first.")
+@common_options
+@click.pass_obj
+def list_(
+    session: Session, query: tuple[str, ...], sort: str, limit: int | None, offset: int
+) -> int:
+    """List the assets that match a query.
+
+    Words match name, tags, notes, trigger words and metadata. Filters: kind: base: tag: hash:
+    algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus negates (write
+    -- before it), quotes make phrases.
+    """
+    text = " ".join(query)
+    with Workspace.open() as workspace:
+        page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)
+        if session.as_json:
+            assets = workspace.library.assets(text, sort=sort, limit=limit, offset=offset)
+            documents = [asset_json(asset) for asset in assets]
+            session.output.document({"total": page.total, "assets": documents, "errors": []})
+            return session.status
+    heading = ("id", "name", "kind", "base", "size", "tags", "safety", "verdict")
+    if page.rows:
+        session.output.table(heading, [_row(row) for row in page.rows])
+    session.output.line(f"{len(page.rows)} of {page.total}")
+    return session.status
+
+
+def _row(row: AssetRow) -> tuple[str, ...]:
+    kind = " ".join([row.kind, *(word for word in row.algorithm if word != row.kind)])
+    missing = " (missing)" if row.state == "missing" else ""
+    return (
+        f"#{row.id}",
+        row.name + missing,
+        kind,
+        row.base,
+        size(row.bytes),
+        " ".join(row.tags),
+        row.safety,
+        row.verdict or "-",
+    )
+
+
+@click.command(epilog="Example: assetmgr show '#12'")
+@click.argument("asset")
+@common_options
+@click.pass_obj
+def show(session: Session, asset: str) -> int:
+    """Show all that is known of an asset, named by path, #ID, hash or name."""
+    with Workspace.open() as workspace:
+        found = workspace.library.find(asset)
+    if session.as_json:
+        session.output.document({**asset_json(found), "errors": []})
+    else:
+        session.output.line(f"#{found.id}  {plain(found.name)}")
+        session.output.fields(_card(found), indent="  ")
+    return session.status
+
+
+def _card(asset: Asset) -> list[tuple[str, str]]:
+    kind = " ".join(filter(None, [asset.kind, asset.base, asset.variant]))
+    fields = [
+        ("kind", f"{kind} ({asset.confidence:.0%} sure)"),
+        ("algorithm", ", ".join(asset.algorithm)),
+        ("rank", str(asset.rank or "")),
+        ("container", f"{asset.container or 'none'}, {size(asset.bytes)}"),
+        ("layout", asset.layout or ""),
+        ("trigger words", ", ".join(asset.trigger_words)),
+        ("tags", ", ".join(asset.tags)),
+        ("note", asset.note or ""),
+        ("rating", "" if asset.rating is None else str(asset.rating)),
+        ("safety", "; ".join([asset.safety.verdict.value, *asset.safety.findings])),
+    ]
+    fields += [("problem", problem) for problem in asset.problems]
+    fields += [("file", f"{file.path} ({file.state})") for file in asset.files]
+    fields += [(name, value or "") for name, value in asset.hashes.items()]
+    fields += [
+        ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
+        for s in asset.sources
+    ]
+    fields += [
+        ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
+        for d in asset.derived_from
+    ]
+    if asset.preview is not None:
+        failed = [check.name for check in asset.preview.checks if not check.ok]
+        fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
+        fields += [("failed check", name) for name in failed]
+    return fields
+
+
+@click.command(
+    epilog="Example: assetmgr tag '#12' +favourite -todo",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ASSET... [+TAG]... [-TAG]...")
+@common_options
+@click.pass_obj
+def tag(session: Session, words: tuple[str, ...]) -> int:
+    """Add (+) and remove (-) tags of assets."""
+    change = parse_tag_change(words)
+    with Workspace.open() as workspace:
+        assets = change_tags(workspace, change)
+    if session.as_json:
+        documents = [asset_json(asset) for asset in assets]
+        session.output.document({"assets": documents, "errors": []})
+    for asset in assets if not session.as_json else ():
+        session.output.line(f"#{asset.id}  {plain(asset.name)}  {plain(' '.join(asset.tags))}")
+    return session.status

@@ -1,0 +1,29 @@
+"""`assetmgr tui`."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from assetmgr.cli.options import Session, common_options
+from assetmgr.workspace import Workspace
+from converters.errors import NotAvailable
+
+_PLACE = "tui.app:run_tui"
+"""A text, not an import: the terminal UI stands above this package."""
+
+
+@click.command(epilog="Example: assetmgr tui")
+@common_options
+@click.pass_obj
+def tui(session: Session) -> int:
+    """Browse the library in the terminal."""
+    import sys
+
+    if session.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise NotAvailable("the terminal UI needs a terminal", hint="use list and show in scripts")
+    module, _, function = _PLACE.partition(":")
+    with Workspace.open() as workspace:
+        getattr(importlib.import_module(module), function)(workspace)
+    return session.status

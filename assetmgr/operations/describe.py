@@ -1,0 +1,60 @@
+"""Assets of the library as the documents of the contract."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.records import Asset, Preview
+
+
+def asset_json(asset: Asset) -> dict[str, object]:
+    """The ASSET document of the contract; times are ISO 8601 in UTC."""
+    return {
+        "id": asset.id,
+        "name": asset.name,
+        "kind": asset.kind,
+        "base": asset.base,
+        "variant": asset.variant,
+        "prediction": asset.prediction,
+        "algorithm": list(asset.algorithm),
+        "rank": asset.rank,
+        "layout": asset.layout,
+        "container": asset.container,
+        "bytes": asset.bytes,
+        "tensors": asset.tensors,
+        "parameters": asset.parameters,
+        "dtypes": dict(asset.dtypes),
+        "components": [asdict(part) for part in asset.components],
+        "confidence": asset.confidence,
+        "evidence": list(asset.evidence),
+        "problems": list(asset.problems),
+        "hashes": dict(asset.hashes),
+        "files": [{"path": file.path, "state": file.state} for file in asset.files],
+        "tags": list(asset.tags),
+        "note": asset.note,
+        "rating": asset.rating,
+        "trigger_words": list(asset.trigger_words),
+        "metadata": dict(asset.metadata),
+        "sources": [asdict(source) for source in asset.sources],
+        "derived_from": [asdict(derivation) for derivation in asset.derived_from],
+        "preview": _preview_json(asset.preview),
+        "verification": asdict(asset.verification),
+        "safety": {
+            "verdict": asset.safety.verdict.value,
+            "imports": list(asset.safety.imports),
+            "findings": list(asset.safety.findings),
+        },
+        "added": asset.added.isoformat(),
+        "updated": asset.updated.isoformat(),
+    }
+
+
+def _preview_json(preview: Preview | None) -> dict[str, object] | None:
+    if preview is None:
+        return None
+    document = asdict(preview)
+    document["checks"] = [asdict(check) for check in preview.checks]
+    document["parameters"] = dict(preview.parameters)
+    return document

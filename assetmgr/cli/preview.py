@@ -1,0 +1,134 @@
+"""`assetmgr preview`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.cli.text import plain
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
+from assetmgr.workspace import Workspace
+
+_DEFAULTS = PreviewRequest()
+_FIELDS: dict[str, object] = {
+    "asset": None,
+    "image": None,
+    "thumbnail": None,
+    "verdict": "failed",
+    "checks": [],
+    "seconds": None,
+    "load_seconds": None,
+    "peak_memory_bytes": None,
+    "parameters": None,
+}
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    name = "WxH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 512x768", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+@click.command(epilog="Example: assetmgr preview '#12' --prompt 'a red circle' --seed 7")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.option("--base", help="Checkpoint that adapters are rendered on.")
+@click.option("--prompt", help="What to render; by default the asset's trigger words.")
+@click.option("--negative", default="", help="What not to render.")
+@click.option("--steps", type=int, default=_DEFAULTS.steps, show_default=True)
+@click.option("--cfg", type=float, default=_DEFAULTS.cfg, show_default=True, help="Guidance.")
+@click.option(
+    "--sampler",
+    default=DEFAULT_SOLVER,
+    show_default=True,
+    help=", ".join(solver.name for solver in SOLVERS),
+)
+@click.option("--size", type=_Size(), help="Width and height in pixels.")
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
+@click.option("--weight", type=float, default=1.0, show_default=True, help="Of an adapter.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset.")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
+@common_options
+@click.pass_obj
+def preview(
+    session: Session,
+    assets: tuple[str, ...],
+    base: str | None,
+    prompt: str | None,
+    negative: str,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    size: tuple[int, int] | None,
+    seed: int,
+    weight: float,
+    device: str,
+    output: Path | None,
+    overwrite: bool,
+) -> int:
+    """Verify assets with a render, and make their thumbnails; without an asset all of the library.
+
+    A checkpoint is rendered alone, an adapter on a base checkpoint and compared with the same
+    render without it. Nothing is fetched from any network.
+    """
+    request = PreviewRequest(
+        assets=assets,
+        base=base,
+        prompt=prompt,
+        negative=negative,
+        steps=steps,
+        cfg=cfg,
+        sampler=sampler,
+        size=size,
+        seed=seed,
+        weight=weight,
+        device=device,
+        output=output,
+        overwrite=overwrite,
+    )
+    with Workspace.open() as workspace, session.progress() as progress:
+        results = run_previews(workspace, request, progress)
+        documents = [_report(session, result) for result in results]
+    if session.as_json:
+        session.output.document(documents)
+    return session.status
+
+
+def _report(session: Session, result: PreviewResult | Failure) -> dict[str, object]:
+    if isinstance(result, Failure):
+        session.fail(result)
+        return failed_item(result, _FIELDS)
+    failure = preview_failure(result)
+    if failure is not None:
+        session.fail(failure)
+    if not session.as_json:
+        outcome = result.outcome
+        image = outcome.image or "no picture"
+        session.output.line(
+            f"{plain(result.path)}  {outcome.verdict}  {outcome.seconds:.1f} s  {plain(image)}"
+        )
+    document = result.to_json()
+    return document | {"errors": [failure.to_json()]} if failure else document
+
+
+def preview_failure(result: PreviewResult) -> Failure | None:
+    """What a failed verdict says on stderr: the first check that did not pass."""
+    failed = [check for check in result.outcome.checks if not check.ok]
+    if not failed:
+        return None
+    first = failed[0]
+    detail = f": {first.detail}" if first.detail else ""
+    return Failure(result.path, f"check {first.name!r} failed{detail}", "preview_failed", None)

@@ -103,6 +103,8 @@ class Database:
             raise self._unusable(error) from error
         except sqlite3.Error as error:
             raise self._unusable(error) from error
+        except UnicodeEncodeError as error:
+            raise BadValue(f"not valid text, it has no UTF-8 form: {error.object!r}") from error
         except LibraryUnusable as error:
             if error.path is None:
                 error.path = self.name

@@ -1,0 +1,207 @@
+"""The database under the library: migrations, other versions, damage, and company."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from small_models import scanned, write_lora
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.pool import NullPool
+
+import registry.database
+from converters.errors import AssetmgrError, BadValue
+from registry import migrations, schema
+from registry.errors import LibraryUnusable
+from registry.library import Library
+from registry.scanner import scan
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "library.db"
+
+
+def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_the_migrations_build_the_tables_of_the_schema(new_library):
+    engine = create_engine(f"sqlite:///{new_library}", poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        found = inspect(connection)
+        for table in schema.metadata.sorted_tables:
+            rules = {
+                (key["constrained_columns"][0], key["options"].get("ondelete"))
+                for key in found.get_foreign_keys(table.name)
+            }
+            assert rules == {(key.parent.name, key.ondelete) for key in table.foreign_keys}
+            assert {unique["name"] for unique in found.get_unique_constraints(table.name)} == {
+                name for name in map(str, (c.name for c in table.constraints)) if name[:3] == "uq_"
+            }
+
+
+def test_the_program_knows_its_newest_migration():
+    assert migrations.newest() == schema.REVISION
+
+
+def test_a_new_library_is_made_with_its_folder(url, path):
+    with Library.open(url) as library:
+        assert library.name == str(path)
+        assert library.search().total == 0
+    assert execute(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_current_library_opens_without_alembic_and_without_the_orm(new_library):
+    code = f"""if True:
+        import sys
+        from registry.library import Library
+        with Library.open("sqlite:///{new_library}") as library:
+            library.search("fox")
+        heavy = ("alembic", "sqlalchemy.orm", "numpy", "torch")
+        print([name for name in heavy if name in sys.modules])
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_foreign_keys_are_enforced(library, path):
+    library.record_file(scanned(1))
+    library.tag([1], ["a"])
+    with library._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM asset")
+    assert execute(path, "SELECT count(*) FROM tag") == [(0,)]
+    assert execute(path, "SELECT count(*) FROM file") == [(0,)]
+
+
+def test_a_library_of_a_newer_program_is_refused_and_left_alone(library, url, path):
+    library.close()
+    execute(path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LibraryUnusable, match="newer version") as refused:
+        Library.open(url)
+    assert refused.value.path == str(path)
+    assert execute(path, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_the_database_of_another_program_is_refused_and_left_alone(url, path):
+    path.parent.mkdir()
+    execute(path, "CREATE TABLE models (id)")
+    with pytest.raises(LibraryUnusable, match="another program"):
+        Library.open(url)
+    assert execute(path, "SELECT name FROM sqlite_master") == [("models",)]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(url, path):
+    path.parent.mkdir()
+    path.write_bytes(b"these are my notes, not a database" * 100)
+    with pytest.raises(LibraryUnusable, match="not a library database"):
+        Library.open(url)
+    assert path.read_bytes().startswith(b"these are my notes")
+
+
+def test_a_damaged_library_is_named(library, url, path):
+    library.record_files([scanned(number) for number in range(200)])
+    library.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
+    path.write_bytes(content)
+    with pytest.raises(LibraryUnusable, match="corrupt"), Library.open(url) as damaged:
+        damaged.assets()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LibraryUnusable, match="folder cannot be made"):
+        Library.open(f"sqlite:///{tmp_path / 'file' / 'library.db'}")
+
+
+def test_a_library_in_the_place_of_a_folder_is_named(tmp_path):
+    with pytest.raises(LibraryUnusable, match="cannot be opened"):
+        Library.open(f"sqlite:///{tmp_path}")
+
+
+@pytest.mark.parametrize("url", ["", "not a url", "sqlite", "nosuchdb:///x"])
+def test_what_is_no_url_is_refused(url):
+    with pytest.raises(AssetmgrError) as refused:
+        Library.open(url)
+    assert isinstance(refused.value, BadValue | LibraryUnusable)
+
+
+def test_a_read_only_library_can_be_read_and_says_so_when_written(library, path):
+    library.record_file(scanned(1))
+    library.close()
+    with Library.open(f"sqlite:///file:{path}?mode=ro&uri=true") as reader:
+        assert reader.search().total == 1
+        with pytest.raises(LibraryUnusable, match="read-only"):
+            reader.tag([1], ["a"])
+
+
+def test_a_locked_library_can_be_read_and_says_so_when_written(library, url, path, monkeypatch):
+    library.record_file(scanned(1))
+    monkeypatch.setattr(registry.database, "BUSY_SECONDS", 0)
+    with Library.open(url) as other, closing(sqlite3.connect(path)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        assert other.search().total == 1
+        with pytest.raises(LibraryUnusable, match="locked") as refused:
+            other.tag([1], ["a"])
+        assert refused.value.exit_code == 3
+
+
+def test_a_failure_leaves_nothing_of_its_transaction(library):
+    good, bad = scanned(1), scanned(2, evidence=(object(),))
+    with pytest.raises(LibraryUnusable):
+        library.record_files([good, bad])
+    assert library.search().total == 0
+
+
+def test_a_text_without_utf8_form_is_refused(library):
+    library.record_file(scanned(1))
+    with pytest.raises(BadValue, match="UTF-8"):
+        library.note(1, "caf\udce9")
+    with pytest.raises(BadValue, match="UTF-8"):
+        library.search("kind:caf\udce9")
+
+
+def test_threads_share_a_library(library):
+    def work(first: int) -> None:
+        for number in range(first, first + 20):
+            asset = library.record_file(scanned(number))
+            library.tag([asset.id], [f"t{number}"])
+            assert library.search(f"tag:t{number}").total == 1
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, (0, 10, 20)))
+    assert library.search().total == 40
+    assert all(len(asset.tags) == 1 for asset in library.assets())
+
+
+def test_processes_share_a_library_from_its_making_on(url, models):
+    for number in range(40):
+        write_lora(models / f"{number}.safetensors", number)
+    code = f"""if True:
+        from registry.library import Library
+        from registry.scanner import scan
+        with Library.open({url!r}) as library:
+            report = scan(library, [{str(models)!r}])
+            assert not report.errors, report
+    """
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [process.communicate()[1] for process in processes] == [""] * 3
+    with Library.open(url) as library:
+        assert library.search().total == 40
+        assert scan(library).unchanged == 40

@@ -1,0 +1,207 @@
+"""The query language: what its terms find, and that SQL and Python mean the same by them."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import scanned
+
+from converters.errors import BadValue
+from converters.pickles.safety import SafetyReport, Verdict
+from registry.library import Library
+from registry.query import parse
+from registry.query.parser import FILTERS, STATES
+from registry.records import Asset, Preview
+
+WORDS = ("fox", "Füchse", "STRASSE", "straße", "50%", "a_b", "x/y", "İx", "e\u0301", "a:b", "50")
+TAGS = ("anime", "wip", "two words", "ÄÖ")
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Assets of every sort."""
+    path = tmp_path_factory.mktemp("zoo") / "library.db"
+    with Library.open(f"sqlite:///{path}") as library:
+        _fill(library)
+        yield library
+
+
+def _fill(library: Library) -> None:
+    odd = SafetyReport(Verdict.SUSPICIOUS, ("odd.Thing",), ("odd.Thing is used",))
+    bad = SafetyReport(Verdict.DANGEROUS, ("os.system",), ("os.system would run commands",))
+    library.record_file(scanned(0x12, "/m/Lora/fox.pt", algorithm=("lora", "dora")))
+    library.record_file(scanned(2, "/m/Füchse 50%.pt", kind="vae", base="sdxl", algorithm=()))
+    library.record_file(scanned(3, "/m/a_b.pt", metadata={"title": "STRASSE x/y", "b": "FOX"}))
+    library.record_file(scanned(4, "/n/axb.pt", trigger_words=("İx", "e\u0301"), safety=odd))
+    library.record_file(scanned(5, "/n/5.pt", algorithm=("lokr",), safety=bad, variant="inpaint"))
+    library.record_file(scanned(6, "/n/6.pt", metadata={"p": "data:image/png;base64,fox"}))
+    library.record_file(scanned(6, "/n/copy of 6.pt", container="torch-zip", layout=None))
+    library.tag([1, 3], ["anime"])
+    library.tag([3, 4], ["wip", "two words", "ÄÖ"])
+    library.note(5, "straße\nfox a:b")
+    library.rate(1, 5)
+    library.rate(2, 0)
+    library.record_preview(1, Preview("/p", "/t", 1, "", "ok"))
+    library.record_preview(2, Preview(None, None, 1, "", "failed"))
+    library.settle([], [library.find("5").files[0].id])
+
+
+def ids(library: Library, query: str) -> list[int]:
+    return [row.id for row in library.search(query, sort="id").rows]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [1, 2, 3, 4, 5, 6]),
+        ("   ", [1, 2, 3, 4, 5, 6]),
+        ("fox", [1, 3, 5]),
+        ("FOX", [1, 3, 5]),
+        ("-fox", [2, 4, 6]),
+        ("fox anime", [1, 3]),
+        ("füch", [2]),
+        ("50%", [2]),
+        ("a_b", [3]),
+        ("strasse", [3, 5]),
+        ('"STRASSE X/Y"', [3]),
+        ('"x/y fox"', []),  # a phrase does not run from one text into the next
+        ('"a:b"', [5]),
+        ("\u00e9", [4]),
+        ("tag:anime", [1, 3]),
+        ("tag:ANIME -tag:wip", [1]),
+        ('tag:"two words"', [3, 4]),
+        ("tag:two", []),
+        ("kind:vae", [2]),
+        ("KIND:VAE", [2]),
+        ("-kind:lora", [2]),
+        ("base:sdxl", [2]),
+        ("variant:inpaint", [5]),
+        ("-variant:inpaint", [1, 2, 3, 4, 6]),
+        ("container:torch-zip", [6]),
+        ("-layout:kohya", [6]),
+        ("algorithm:lora", [1, 3, 4, 6]),
+        ("algorithm:lor", []),
+        ("algorithm:dora algorithm:lora", [1]),
+        ("hash:00000012", [1]),
+        ("hash:B0000", [1, 2, 3, 4, 5, 6]),
+        ("-hash:00000012", [2, 3, 4, 5, 6]),
+        ("size:>1005", [1, 6]),
+        ("size:>=1.005kb", [1, 5, 6]),
+        ("size:<1kib", [1, 2, 3, 4, 5, 6]),
+        ("size:1002", [2]),
+        ("size:>999999999tb", []),
+        ("rating:5", [1]),
+        ("rating:<3", [2]),
+        ("-rating:>=0", [3, 4, 5, 6]),
+        ("verdict:ok", [1]),
+        ("verdict:failed", [2]),
+        ("verdict:none", [3, 4, 5, 6]),
+        ("is:missing", [5]),
+        ("is:duplicate", [6]),
+        ("is:unsafe", [4, 5]),
+        ("safety:dangerous", [5]),
+        ("path:/n/", [4, 5, 6]),
+        ("path:LORA", [1]),
+        ("path:FÜCHSE", [2]),
+        ('"fox', [1, 3, 5]),  # half typed
+        ('fox "', [1, 3, 5]),
+        ("fox -", [1, 3, 5]),
+    ],
+)
+def test_a_query_finds(zoo, query, found):
+    assert ids(zoo, query) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("colour:red", "kind, base"),
+        ("http://x", "in quotes"),
+        ("kind:", "needs a value"),
+        ("is:pretty", "duplicate, missing, unsafe"),
+        ("verdict:maybe", "ok, failed, none"),
+        ("size:huge", "size:>1gb"),
+        ("rating:6", "rating:5"),
+        ("hash:xyz", "hash: xyz"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_what_there_is(zoo, query, told):
+    with pytest.raises(BadValue) as refused:
+        zoo.search(query)
+    assert told in f"{refused.value.cause} {refused.value.hint}"
+    assert refused.value.exit_code == 2
+
+
+def test_every_filter_is_tried_here():
+    tried = " ".join(argument for row in TRIED for argument in row)
+    assert all(f"{name}:" in tried for name in FILTERS)
+    assert all(f"is:{name}" in tried for name in STATES)
+
+
+VALUES = {
+    "kind": ("lora", "vae", "checkpoint"),
+    "base": ("sd-1", "sdxl"),
+    "variant": ("inpaint", "depth"),
+    "container": ("safetensors", "torch-zip"),
+    "layout": ("kohya", "ldm"),
+    "algorithm": ("lora", "dora", "lokr", "lo"),
+    "tag": TAGS,
+    "rating": ("0", "5", ">0", ">=5", "<5", "<=0"),
+    "hash": ("a", "b0", "00000012", "c000000", "f", "d0000005"),
+    "size": (">1kb", "<1003", "1005", "<=1kib", ">=1006b"),
+    "verdict": ("ok", "failed", "none"),
+    "safety": ("safe", "dangerous", "suspicious"),
+    "is": tuple(STATES),
+    "path": ("/m/", "FOX", "%", "_", "ü", "copy"),
+}
+TRIED = [(f"{name}:{value}", "") for name, values in VALUES.items() for value in values]
+
+
+@pytest.fixture(scope="module")
+def assets(zoo) -> tuple[Asset, ...]:
+    return zoo.assets(sort="id")
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', "") + '"'
+
+
+filters = st.sampled_from(sorted(FILTERS)).flatmap(
+    lambda name: st.sampled_from(VALUES[name]).map(lambda value: f"{name}:{quoted(value)}")
+)
+words = st.one_of(st.sampled_from(WORDS), st.text(max_size=4)).map(quoted)
+one_term = st.tuples(st.sampled_from(["", "-"]), st.one_of(words, filters)).map("".join)
+queries = st.lists(one_term, max_size=4).map(" ".join)
+
+
+@settings(deadline=None, max_examples=150)
+@given(query=queries)
+def test_the_clause_and_the_match_of_a_query_agree(zoo, assets, query):
+    terms = parse(query)
+    assert ids(zoo, query) == [asset.id for asset in assets if terms.match(asset)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(term=one_term)
+def test_a_term_and_its_negation_part_the_library(zoo, term):
+    other = term.removeprefix("-") if term.startswith("-") else f"-{term}"
+    if not parse(term).terms:  # an empty phrase asks nothing, negated or not
+        return
+    assert sorted(ids(zoo, term) + ids(zoo, other)) == ids(zoo, "")
+
+
+@settings(deadline=None, max_examples=60)
+@given(first=queries, second=queries)
+def test_queries_join_as_and(zoo, first, second):
+    both = set(ids(zoo, f"{first} {second}"))
+    assert both == set(ids(zoo, first)) & set(ids(zoo, second))
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_query_or_is_refused(zoo, text):
+    with contextlib.suppress(BadValue):
+        zoo.search(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,8 @@ def find_file(workspace: Workspace, reference: str) -> Path:
 
     Raises AssetNotFound, AmbiguousAsset, or FileMissing when all files of the asset are gone.
     """
-    path = Path(reference)
-    if path.is_file():
-        return path
+    if os.path.isfile(reference):  # noqa: PTH113  # Path.is_file raises for names that are too long
+        return Path(reference)
     if _looks_like_a_path(reference):
         raise FileMissing("no such file", path=reference)
     asset = workspace.library.find(reference)

@@ -45,8 +45,10 @@ def _read(paths: Paths) -> dict[str, str]:
         document = tomllib.loads(paths.config.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise BadValue(f"cannot be read: {error}", path=paths.config) from error
+    except OSError as error:
+        raise BadValue(f"cannot be read: {error.strerror}", path=paths.config) from error
+    except ValueError as error:
+        raise BadValue(f"is not TOML: {error}", path=paths.config) from error
     known = {field.name for field in fields(Settings)}
     for key, value in document.items():
         if key not in known:

@@ -14,6 +14,7 @@ from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
 from assetmgr.workspace import Workspace
+from converters.errors import BadValue
 
 if TYPE_CHECKING:
     from registry.records import Asset, AssetRow, ScanReport
@@ -48,8 +49,16 @@ def _print_report(session: Session, report: ScanReport) -> None:
     session.output.line(", ".join([*(told or ["nothing found"]), hashed]))
 
 
-@click.command("list", epilog="Example: assetmgr list kind:lora base:sd-1 --sort -added")
-@click.argument("query", nargs=-1)
+_WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""Without `-h`: click would read `-hair` as `-h` and more."""
+
+
+@click.command(
+    "list",
+    epilog="Example: assetmgr list kind:lora base:sd-1 -tag:wip --sort -added",
+    context_settings=_WORDS_MAY_BEGIN_WITH_MINUS,
+)
+@click.argument("query", nargs=-1, type=click.UNPROCESSED)
 @click.option("--sort", default="name", metavar="KEY", help=f"{', '.join(_SORTS)}; -KEY descends.")
 @click.option("--limit", type=click.IntRange(0), help="At most so many.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first.")
@@ -61,9 +70,12 @@ def list_(
     """List the assets that match a query.
 
     Words match name, tags, notes, trigger words and metadata. Filters: kind: base: tag: hash:
-    algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus negates (write
-    -- before it), quotes make phrases.
+    algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus negates,
+    quotes make phrases.
     """
+    options = [word for word in query if word.startswith("--")]
+    if options:
+        raise BadValue(f"no such option: {options[0]}", hint="see assetmgr list --help")
     text = " ".join(query)
     with Workspace.open() as workspace:
         page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)
@@ -144,7 +156,7 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
 
 @click.command(
     epilog="Example: assetmgr tag '#12' +favourite -todo",
-    context_settings={"ignore_unknown_options": True},
+    context_settings=_WORDS_MAY_BEGIN_WITH_MINUS,
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ASSET... [+TAG]... [-TAG]...")
 @common_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,12 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from assetmgr import __version__
 from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL
 from assetmgr.cli.options import Session
+from assetmgr.cli.output import StdoutFailed
 from assetmgr.operations.failures import Failure
 from converters.errors import AssetmgrError
 
@@ -92,20 +95,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program and give its exit code; every error is named, none escapes."""
     session = Session.of(list(arguments))
     try:
-        result = cli.main(list(arguments), prog_name="assetmgr", standalone_mode=False, obj=session)
-        return result if isinstance(result, int) else session.status
-    except click.UsageError as error:
-        _report(
-            session, Failure(None, error.format_message(), "usage", _help_of(error), WRONG_CALL)
-        )
-    except (KeyboardInterrupt, click.Abort):
-        _report(session, Failure(None, "interrupted", "cancelled", None, INTERRUPTED))
+        return _invoke(session, list(arguments))
     except BrokenPipeError:
+        _silence_stdout()  # whoever read our output has seen enough
+    except StdoutFailed as error:
         _silence_stdout()
-    except AssetmgrError as error:
-        if session.debug:
-            raise
-        _report(session, Failure.of(error))
+        session.fail(Failure.of(error))
     except Exception as error:
         if session.debug:
             raise
@@ -115,21 +110,49 @@ def run(arguments: Sequence[str]) -> int:
     return session.status
 
 
+def _invoke(session: Session, arguments: list[str]) -> int:
+    """The exit code of a run whose failures are errors that we or click name."""
+    try:
+        # Not `cli.main`: that answers Ctrl-C with an empty line and a closed pipe with exit code 1.
+        with cli.make_context("assetmgr", arguments, obj=session) as context:
+            result = cli.invoke(context)
+        return result if isinstance(result, int) else session.status
+    except click.exceptions.Exit as stop:  # after --help and --version
+        return stop.exit_code
+    except click.UsageError as error:
+        _report(session, _wrong_call(error))
+    except (KeyboardInterrupt, click.Abort):
+        _report(session, Failure(None, "interrupted", "cancelled", None, INTERRUPTED))
+    except StdoutFailed:
+        raise
+    except AssetmgrError as error:
+        if session.debug:
+            raise
+        _report(session, Failure.of(error))
+    return session.status
+
+
 def _report(session: Session, failure: Failure) -> None:
     session.fail(failure)
     if session.as_json:
         session.output.document({"errors": session.errors()})
 
 
-def _help_of(error: click.UsageError) -> str | None:
-    return f"see {error.ctx.command_path} --help" if error.ctx else None
+def _wrong_call(error: click.UsageError) -> Failure:
+    context = error.ctx
+    hint = f"see {context.command_path} --help" if context else None
+    cause = error.format_message()
+    if isinstance(error, NoArgsIsHelpError) and isinstance(error.ctx.command, click.Group):
+        names = ", ".join(error.ctx.command.list_commands(error.ctx))
+        cause = f"Name what to do: {names}."
+    return Failure(None, cause, "usage", hint, WRONG_CALL)
 
 
 def _silence_stdout() -> None:
-    """The reader went away: the interpreter must not complain when it flushes at exit."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nothing reads stdout: the interpreter must not complain when it flushes at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -138,5 +161,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """The console script."""
+    if "_ASSETMGR_COMPLETE" in os.environ:
+        cli.main(prog_name="assetmgr")  # answers the shell and exits
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from assetmgr.cli.failures import DONE, FAILED, print_failure, warn
+from assetmgr.cli.failures import DONE, print_failure, warn
 from assetmgr.cli.output import Output
 from assetmgr.cli.progress import TerminalProgress
 from assetmgr.cli.text import plain
@@ -82,6 +82,3 @@ def common_options(command: Command) -> Command:
 def failed_item(failure: Failure, fields: dict[str, object]) -> dict[str, object]:
     """The entry of a failed item in a JSON list: its fields, all null, and what went wrong."""
     return {**fields, **failure.to_json(), "errors": [failure.to_json()]}
-
-
-__all__ = ["DONE", "FAILED", "Session", "common_options", "failed_item"]

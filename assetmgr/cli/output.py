@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from assetmgr.cli.text import plain
+from converters.errors import WriteProblem
+
+
+class StdoutFailed(WriteProblem):
+    """Results cannot be written to stdout, for example because it goes to a full disk."""
+
+    code = "stdout_failed"
 
 
 class Output:
@@ -17,7 +25,7 @@ class Output:
 
     def document(self, value: object) -> None:
         """The one JSON document of this run."""
-        _write(json.dumps(value, ensure_ascii=False, indent=2))
+        _write(_json(value))
 
     def line(self, text: str = "") -> None:
         """A line of our own words; what files or networks say must have gone through `plain`."""
@@ -44,15 +52,39 @@ class Output:
             _write("  ".join(padded).rstrip())
 
 
-def _write(text: str) -> None:
+def _json(value: object) -> str:
     try:
-        encoded = text.encode("utf-8")
-    except UnicodeEncodeError:  # lone surrogates from odd file names
-        encoded = text.encode("ascii", "backslashreplace")
-    buffer = getattr(sys.stdout, "buffer", None)
-    if buffer is None:
-        sys.stdout.write(encoded.decode("utf-8") + "\n")
-        return
-    sys.stdout.flush()
-    buffer.write(encoded + b"\n")
-    buffer.flush()
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    except ValueError:  # JSON has no word for what a failed check may have measured
+        return _json(_finite(value))
+    # File names that are not UTF-8 hold lone surrogates, which only an escape can carry.
+    return text if _encodable(text) else json.dumps(value, indent=2)
+
+
+def _finite(value: object) -> object:
+    """The same document with null for numbers that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write(text: str) -> None:
+    encoded = text.encode("utf-8", "backslashreplace")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(encoded + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutFailed(f"cannot be written: {error.strerror}", path="stdout") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,13 +122,13 @@ def parse_adapter(text: str) -> WeightedAdapter:
     A file whose very name holds the `=` wins.
     """
     reference, separator, weights = text.rpartition("=")
-    if not separator or Path(text).exists():
+    if not separator or os.path.exists(text):  # noqa: PTH110  # Path.exists raises for long names
         return WeightedAdapter(text)
     try:
         numbers = [float(part) for part in weights.split(",")]
     except ValueError:
         numbers = []
-    if not reference or not 1 <= len(numbers) <= 2:
+    if not reference or not 1 <= len(numbers) <= 2 or not all(map(math.isfinite, numbers)):
         raise BadValue(f"{text!r} is not ADAPTER[=WEIGHT[,TE_WEIGHT]]")
     return WeightedAdapter(reference, numbers[0], numbers[1] if len(numbers) == 2 else None)
 

@@ -12,15 +12,18 @@ from converters.containers import MODEL_SUFFIXES
 def model_files(paths: Iterable[str], *, recursive: bool = True) -> Iterator[Path]:
     """Files as they are given, folders as the model files in them, in the order of their names."""
     for path in map(Path, paths):
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where folders are closed to us
             yield from sorted(_in_folder(path, recursive=recursive))
         else:
             yield path
 
 
 def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder):
+    """The model files, and the folders that cannot be looked into: opening them names the cause."""
+    closed: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in MODEL_SUFFIXES:
                 yield Path(where, name)
+    yield from closed

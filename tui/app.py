@@ -8,12 +8,12 @@ import signal
 from contextlib import suppress
 from typing import ClassVar
 
-from assetmgr.workspace import Workspace
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from assetmgr.workspace import Workspace
 from tui.commands import Commands
-from tui.images import image_widget
+from tui.images import picture_widget
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
@@ -29,11 +29,7 @@ class AssetManagerApp(App[None]):
 
     TITLE = "assetmgr"
     CSS_PATH = "styles.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-narrow"),
-        (110, "-wide"),
-        (160, "-widest"),
-    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (160, "-widest")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q,ctrl+c", "quit", "quit", show=False, priority=True)
@@ -46,7 +42,9 @@ class AssetManagerApp(App[None]):
             os.environ["NO_COLOR"] = "1"
         self.register_theme(THEME)
         self.theme = THEME.name
-        self._library_screen = LibraryScreen(commands or Commands(workspace), image_widget())
+        self._library_screen = LibraryScreen(
+            commands or Commands(workspace), picture_widget(workspace.settings.images)
+        )
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our shades, known to the style sheet from its first reading on."""
@@ -79,7 +77,7 @@ class AssetManagerApp(App[None]):
 
     def _stop_and_leave(self, leave: bool | None) -> None:
         if leave:
-            self.run_worker(self._leave, exit_on_error=False)
+            self.run_worker(self._leave(), exit_on_error=False)
 
     async def _leave(self) -> None:
         await self._library_screen.jobs.stop_all_and_wait()
@@ -88,4 +86,8 @@ class AssetManagerApp(App[None]):
 
 def run_tui(workspace: Workspace) -> None:
     """Run the program until the user leaves it; the workspace stays the caller's to close."""
-    AssetManagerApp(workspace).run()
+    commands = Commands(workspace)
+    try:
+        AssetManagerApp(workspace, commands).run()
+    finally:
+        commands.close()

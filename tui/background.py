@@ -7,10 +7,11 @@ from functools import partial
 
 from textual.message import Message
 from textual.widget import Widget
+from textual.worker import Worker
 
 from converters.errors import AssetmgrError
 from tui.bridge import one_line
-from tui.text import visible
+from tui.text import plain
 
 
 class Failed(Message):
@@ -30,8 +31,10 @@ def in_background(widget: Widget, work: Wait, *, group: str) -> None:
 
     The thread of an abandoned search ends by itself; its answer is dropped.
     """
-    guarded = partial(_guarded, widget, work)
-    widget.run_worker(guarded, group=group, exclusive=True, exit_on_error=False)
+    guarded: Wait = partial(_guarded, widget, work)
+    _worker: Worker[None] = widget.run_worker(
+        guarded, group=group, exclusive=True, exit_on_error=False
+    )
 
 
 async def _guarded(widget: Widget, work: Wait) -> None:
@@ -40,4 +43,4 @@ async def _guarded(widget: Widget, work: Wait) -> None:
     except AssetmgrError as error:
         widget.post_message(Failed(one_line(error)))
     except Exception as error:  # noqa: BLE001 - an outermost place: a fault must not end the program
-        widget.post_message(Failed(visible(f"{type(error).__name__}: {error}")))
+        widget.post_message(Failed(plain(f"{type(error).__name__}: {error}")))

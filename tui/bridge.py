@@ -13,7 +13,7 @@ from typing import Protocol
 
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import CancellableProgress, Progress
-from tui.text import visible
+from tui.text import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class JobProgress(CancellableProgress):
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
         """A new piece of work begins."""
-        self.reading = Reading(visible(label), 0, total, unit)
+        self.reading = Reading(plain(label), 0, total, unit)
 
     def advance(self, amount: int = 1) -> None:
         """Count what was done. Raises Cancelled once the job was stopped."""
@@ -108,17 +108,17 @@ class Job:
         """Do the work in the calling thread; whatever happens becomes state and outcome."""
         self._reached = JobState.RUNNING
         try:
-            self.outcome, self._reached = visible(self.work(self.progress)), JobState.DONE
+            self.outcome, self._reached = plain(self.work(self.progress)), JobState.DONE
         except Cancelled:
             self._reached = JobState.STOPPED
         except AssetmgrError as error:
             self.outcome, self._reached = one_line(error), JobState.FAILED
         except Exception as error:  # noqa: BLE001 - an outermost place: a fault costs the job only
-            self.outcome = visible(f"{type(error).__name__}: {error}")
+            self.outcome = plain(f"{type(error).__name__}: {error}")
             self._reached = JobState.FAILED
 
 
 def one_line(error: AssetmgrError) -> str:
     """A failure as people read it, with its hint."""
     text = str(error) if error.hint is None else f"{error} ({error.hint})"
-    return visible(text)
+    return plain(text)

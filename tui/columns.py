@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from registry.records import AssetRow
-
-from tui.text import day, size, visible
+from tui.text import day, plain, size
 
 KIND_STYLES = frozenset({"checkpoint", "lora", "embedding", "hypernetwork", "vae"})
 
@@ -52,12 +51,12 @@ def _dim(_row: AssetRow) -> str:
 
 
 def _tags(row: AssetRow) -> str:
-    return visible(" ".join(row.tags))
+    return plain(" ".join(row.tags))
 
 
 COLUMNS = (
     Column(" ", 1, verdict_mark, _verdict_style, sort="verdict"),
-    Column("Name", 0, lambda row: visible(row.name), _name_style, sort="name"),
+    Column("Name", 0, lambda row: plain(row.name), _name_style, sort="name"),
     Column("Kind", 12, lambda row: str(row.kind), _kind_style),
     Column("Base", 7, lambda row: str(row.base), _dim),
     Column("Size", 8, lambda row: size(row.bytes), _dim, sort="size", right=True),

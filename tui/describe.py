@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from registry.records import Asset, Preview
 from textual.content import Content
 
+from registry.records import Asset, Preview
 from tui.sections import Section, text
-from tui.text import day, size, visible
+from tui.text import day, plain, size
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}
 CHECK_STYLES = {True: "$success", False: "$error"}
@@ -19,7 +19,7 @@ HASH_DIGITS = 12
 def describe(asset: Asset) -> tuple[Section, ...]:
     """All that is known, most wanted first; sections without facts are left out."""
     sections = (
-        Section(visible(asset.name), tuple(_identity(asset))),
+        Section(plain(asset.name), tuple(_identity(asset))),
         Section("Problems", tuple(("", text(problem, "$warning")) for problem in asset.problems)),
         Section("Safety", tuple(_safety(asset))),
         Section("Preview", tuple(_preview(asset.preview))),
@@ -43,6 +43,11 @@ def _identity(asset: Asset) -> Rows:
         yield "rank", text(asset.rank)
     yield "stored as", text(", ".join(part for part in (asset.container, asset.layout) if part))
     yield "size", text(f"{size(asset.bytes)}   {asset.bytes:,} bytes")
+    if asset.tensors:
+        dtypes = " ".join(sorted(asset.dtypes))
+        yield "tensors", text(f"{asset.tensors:,}, {asset.parameters:,} parameters, {dtypes}")
+    if len(asset.components) > 1:
+        yield "holds", text(", ".join(component.name for component in asset.components))
     yield "added", text(day(asset.added))
     if asset.note:
         yield "note", text(asset.note)

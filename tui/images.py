@@ -1,6 +1,6 @@
 """Which way this terminal shows pictures, and reading one picture for it.
 
-textual-image asks the terminal at import, so `image_widget` must be called before the application
+textual-image asks the terminal at import, so `picture_widget` must be called before the application
 takes the terminal over, from the main thread.
 """
 
@@ -8,30 +8,46 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui.widgets.half_cells import HalfCells
+
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
-    from textual_image.widget import Image as ImageWidget
 
 LONGEST_SIDE = 512
 """Pixels kept of a picture: more than any terminal shows, little enough to hold."""
 _MOST_PIXELS = 1 << 26
 
+MakePicture = Callable[[], HalfCells]
+"""Makes the widget of a picture; those of textual-image have the same property `image`."""
 
-def image_widget() -> type[ImageWidget]:
-    """The widget for this terminal: its own graphics where it has them, else half cells.
 
+def picture_widget(images: str) -> MakePicture | None:
+    """What draws pictures in this terminal, by the setting `images`; None for `off`.
+
+    `auto` takes the terminal's own graphics where it has them, else half cells (`halfblock`).
     Inside tmux and screen half cells are used always: sixels flicker and leave ghosts there.
     """
-    from textual_image.widget import HalfcellImage, Image, UnicodeImage
-
+    if images == "off":
+        return None
     multiplexed = "TMUX" in os.environ or os.environ.get("TERM", "").startswith("screen")
     on_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
-    poor = multiplexed or not on_terminal or issubclass(Image, UnicodeImage)
-    chosen: type[ImageWidget] = HalfcellImage if poor else Image
-    return chosen
+    if images == "halfblock" or multiplexed or not on_terminal:
+        return HalfCells
+    return _graphics() or HalfCells
+
+
+def _graphics() -> MakePicture | None:
+    """The widget for the terminal's own graphics, None where it has none."""
+    from textual_image.renderable import Image as Best
+    from textual_image.renderable import SixelImage, TGPImage
+    from textual_image.widget import Image
+
+    make: MakePicture = Image
+    return make if issubclass(Best, SixelImage | TGPImage) else None
 
 
 def read_picture(path: str) -> Picture | None:

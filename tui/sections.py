@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from tui.text import visible
+from tui.text import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +19,5 @@ class Section:
 
 def text(value: object, style: str = "") -> Content:
     """A value from outside as inert text: no markup, no control characters."""
-    lines = (visible(line) for line in str(value).split("\n"))
+    lines = (plain(line) for line in str(value).split("\n"))
     return Content.styled("\n".join(lines), style)

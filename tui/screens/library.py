@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from registry.records import AssetRow
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from registry.records import AssetRow
 from tui import keymap
 from tui.background import Failed, in_background
 from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands, Conversion
+from tui.images import MakePicture
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.help import HelpScreen
 from tui.screens.tags import TagsScreen
-from tui.text import count, visible
+from tui.text import count, plain
 from tui.widgets.asset_list import AssetList
 from tui.widgets.browser import Browser
 from tui.widgets.details import Details
 from tui.widgets.filter_bar import FilterInput
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.title_bar import TitleBar
-
-if TYPE_CHECKING:
-    from textual_image.widget import Image as ImageWidget
 
 Severity = Literal["information", "warning", "error"]
 
@@ -42,22 +40,22 @@ class LibraryScreen(Screen[None]):
     ]
     AUTO_FOCUS = "AssetList"
 
-    def __init__(self, commands: Commands, image_widget: type[ImageWidget]) -> None:
+    def __init__(self, commands: Commands, make_picture: MakePicture | None) -> None:
         super().__init__()
-        self._image_widget = image_widget
+        self._make_picture = make_picture
         self._commands = commands
         self._copied: tuple[int, str] | None = None
 
     def compose(self) -> ComposeResult:
         """Top to bottom."""
         yield TitleBar()
-        yield Browser(self._commands, beside=Details(self._commands, self._image_widget))
+        yield Browser(self._commands, beside=Details(self._commands, self._make_picture))
         yield JobsPane()
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Open the library."""
-        self.query_one(TitleBar).library = visible(self._commands.library_name)
+        self.query_one(TitleBar).library = plain(self._commands.library_name)
         self._browser.reload()
 
     @property
@@ -140,7 +138,7 @@ class LibraryScreen(Screen[None]):
         asset = self._details.asset
         if asset is not None:
             self.app.push_screen(
-                TagsScreen(visible(asset.name), asset.tags), partial(self._retag, asset.id)
+                TagsScreen(plain(asset.name), asset.tags), partial(self._retag, asset.id)
             )
 
     def _retag(self, asset_id: int, tags: tuple[str, ...] | None) -> None:
@@ -166,14 +164,14 @@ class LibraryScreen(Screen[None]):
 
     async def _plan(self, row: AssetRow) -> None:
         plan = await asyncio.to_thread(self._commands.plan_conversion, row.id)
-        title = f"Convert {visible(row.name)}"
+        title = f"Convert {plain(row.name)}"
         self.app.push_screen(
             ConfirmScreen(title, plan.sections, "Convert"), partial(self._convert, plan)
         )
 
     def _convert(self, plan: Conversion, go: bool | None) -> None:
         if go:
-            self.jobs.submit(Job(plan.title, Lane.DISK, partial(self._commands.convert, plan)))
+            self.jobs.submit(Job(plan.title, Lane.DISK, plan.work))
 
     # ---- jobs
 
@@ -189,9 +187,9 @@ class LibraryScreen(Screen[None]):
     def _job_ended(self, message: JobsPane.Ended) -> None:
         job = message.job
         if job.state is JobState.FAILED:
-            self._say(f"{visible(job.title)} failed", "error")
+            self._say(f"{plain(job.title)} failed", "error")
         else:
-            self._say(f"{visible(job.title)}: {job.outcome}")
+            self._say(f"{plain(job.title)}: {job.outcome}")
         self._browser.reload()
 
     def action_help(self) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from registry.records import AssetRow, Page
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -18,6 +17,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from registry.records import AssetRow, Page
 from tui import keymap
 from tui.background import in_background
 from tui.columns import placed
@@ -82,6 +82,11 @@ class AssetList(ScrollView, can_focus=True):
     def cursor(self) -> int:
         """The row the cursor stands on."""
         return self._cursor
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it was given a listing yet."""
+        return self._listing is not None
 
     @property
     def current(self) -> AssetRow | None:

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
-from registry.records import AssetRow
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -14,11 +13,12 @@ from textual.message import Message
 from textual.widget import Widget
 
 from converters.errors import BadValue
+from registry.records import AssetRow
 from tui.background import in_background
 from tui.commands import Commands
 from tui.listing import PAGE_ROWS, Listing
 from tui.query import TABS, View, tab_counts
-from tui.text import visible
+from tui.text import plain
 from tui.widgets.asset_list import AssetList
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.kind_tabs import KindTabs
@@ -99,7 +99,7 @@ class Browser(Widget):
         try:
             page = await asyncio.to_thread(self._commands.page, view, 0, PAGE_ROWS)
         except BadValue as error:
-            self.query_one(FilterBar).refuse(visible(error.cause))
+            self.query_one(FilterBar).refuse(plain(error.cause))
             return
         self._show(Listing(view, page), stay)
 
@@ -138,7 +138,7 @@ class Browser(Widget):
 def _empty_note(view: View) -> tuple[str, ...]:
     """What an empty list says: always also what to do next."""
     if view.text.strip():
-        return (f"Nothing matches  {visible(view.text.strip())}", "", "Esc clears the filter.")
+        return (f"Nothing matches  {plain(view.text.strip())}", "", "Esc clears the filter.")
     if TABS[view.tab].kind is not None:
         return (f"No {TABS[view.tab].title} here.", "", "[ and ] turn to other kinds.")
     return (

@@ -6,23 +6,22 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from registry.records import Asset, AssetRow
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 
+from registry.records import Asset, AssetRow
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
 from tui.describe import describe
-from tui.images import read_picture
+from tui.images import MakePicture, read_picture
 from tui.widgets.facts import Facts
 from tui.widgets.thumbnail import Thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
-    from textual_image.widget import Image as ImageWidget
 
 
 SETTLE_SECONDS = 0.04
@@ -38,15 +37,16 @@ class ReadingScroll(VerticalScroll):
 class Details(Widget):
     """Picture and facts of one asset."""
 
-    def __init__(self, commands: Commands, image_widget: type[ImageWidget]) -> None:
+    def __init__(self, commands: Commands, make_picture: MakePicture | None) -> None:
         super().__init__()
         self._commands = commands
-        self._image_widget = image_widget
+        self._make_picture = make_picture
         self.asset: Asset | None = None
 
     def compose(self) -> ComposeResult:
         """The picture above (or beside) the facts."""
-        yield Thumbnail(self._image_widget)
+        if self._make_picture is not None:
+            yield Thumbnail(self._make_picture)
         with ReadingScroll():
             yield Facts()
 
@@ -66,7 +66,7 @@ class Details(Widget):
             return
         await asyncio.sleep(SETTLE_SECONDS)
         asset = await asyncio.to_thread(self._commands.asset, row.id)
-        path = picture_path(asset)
+        path = picture_path(asset) if self._make_picture else None
         self._show(asset, await asyncio.to_thread(read_picture, path) if path else None)
 
     def _show(self, asset: Asset | None, picture: Picture | None) -> None:
@@ -74,7 +74,8 @@ class Details(Widget):
             self.query_one(ReadingScroll).scroll_home(animate=False)
         self.asset = asset
         self.query_one(Facts).sections = describe(asset) if asset else ()
-        self.query_one(Thumbnail).show(picture, _why_no_picture(asset))
+        for thumbnail in self.query(Thumbnail):
+            thumbnail.show(picture, _why_no_picture(asset))
 
 
 def picture_path(asset: Asset) -> str | None:
@@ -88,4 +89,6 @@ def _why_no_picture(asset: Asset | None) -> str:
         return ""
     if asset.preview is None:
         return "no preview yet\n\np renders one"
+    if asset.preview.path is None:
+        return "the render gave\nno picture"
     return "the preview's picture\nis gone\n\np renders it again"

@@ -16,9 +16,11 @@ from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.worker import Worker
 
+from tui.background import Wait
 from tui.bridge import Job, JobState, Lane, Reading
-from tui.text import fit, size, visible
+from tui.text import fit, plain, size
 
 READINGS_PER_SECOND = 10
 _BAR_CELLS = 16
@@ -52,9 +54,9 @@ class JobLine(Widget):
         job = self.job
         hint = self._hint()
         if job.state is JobState.FAILED:
-            text = f"{visible(job.title)}: {job.outcome} "
+            text = f"{plain(job.title)}: {job.outcome} "
             return Content.assemble(("✗ ", "$error bold"), (text, "$error"), (hint, "$dim"))
-        title = fit(visible(job.title), min(_TITLE_CELLS, max(self.size.width // 3, 12)))
+        title = fit(plain(job.title), min(_TITLE_CELLS, max(self.size.width // 3, 12)))
         return Content.assemble(
             (f"{self._mark()} ", "$primary"),
             title,
@@ -154,7 +156,8 @@ class JobsPane(VerticalScroll, can_focus=False):
         self.scroll_end(animate=False)
         if self._timer is not None:
             self._timer.resume()
-        self.run_worker(partial(self._run, job), exit_on_error=False)
+        run: Wait = partial(self._run, job)
+        _worker: Worker[None] = self.run_worker(run, exit_on_error=False)
 
     def stop_or_dismiss(self) -> None:
         """Stop the job of the line that is aimed at, or let its failure go."""

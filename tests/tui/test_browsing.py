@@ -1,0 +1,175 @@
+"""Finding assets: tabs, filter, order, cursor, and what is shown of the selected one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from textual.widgets import Static
+
+from tui.widgets.filter_bar import FilterInput
+from tui.widgets.kind_tabs import KindTabs
+from tui.widgets.list_header import ListHeader
+from tui.widgets.title_bar import TitleBar
+
+if TYPE_CHECKING:
+    from conftest import Open
+
+NAMES = ["anything v5", "bad hands", "detail tweaker", "ink wash", "mystery"]
+
+
+async def test_the_library_opens_by_name_with_its_totals(open_program: Open) -> None:
+    async with open_program() as tui:
+        assert tui.names()[:5] == NAMES
+        assert tui.app.screen.query_one(TitleBar).totals == "9 assets"
+        assert tui.app.screen.query_one(KindTabs).counts == (9, 3, 2, 1, 1, 1, 1)
+
+
+async def test_the_filter_narrows_with_every_key_and_escape_clears_it(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("slash", "i", "n")
+        assert tui.names() == ["anything v5", "ink wash"]
+        await tui.press("k")
+        assert tui.names() == ["ink wash"]
+        await tui.press("escape")
+        assert len(tui.names()) == 9
+        assert tui.app.focused is tui.list
+
+
+async def test_enter_keeps_the_filter_and_gives_the_keyboard_to_the_list(
+    open_program: Open,
+) -> None:
+    async with open_program() as tui:
+        await tui.filter("tag:style")
+        await tui.press("enter", "j")
+        assert tui.names() == ["detail tweaker", "ink wash"]
+        assert tui.list.current is not None
+        assert tui.list.current.name == "ink wash"
+
+
+async def test_a_filter_that_means_nothing_is_explained_and_the_list_stays(
+    open_program: Open,
+) -> None:
+    async with open_program() as tui:
+        await tui.filter("wrong:")
+        error = tui.app.screen.query_one("#filter-error", Static)
+        assert error.display
+        assert "wrong" in str(error.render())
+        await tui.press("escape")
+        assert not error.display
+        assert len(tui.names()) == 9
+
+
+async def test_a_bad_filter_leaves_the_rows_of_the_last_good_one(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.filter("ink")
+        await tui.filter("ink wrong:x")
+        assert tui.names() == ["ink wash"]
+
+
+async def test_keys_that_sort_outside_are_letters_in_the_filter(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("slash", *"qsx")
+        assert tui.app.screen.query_one(FilterInput).value == "qsx"
+        assert tui.app.is_running
+
+
+async def test_brackets_turn_the_tabs_around_the_ends(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("right_square_bracket", "right_square_bracket")
+        assert tui.names() == ["detail tweaker", "ink wash"]
+        await tui.press("left_square_bracket", "left_square_bracket", "left_square_bracket")
+        assert tui.names() == ["mystery"]
+
+
+async def test_a_click_on_a_tab_turns_to_it(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.pilot.click(KindTabs, offset=(12, 0))
+        await tui.rest()
+        assert tui.app.screen.query_one(KindTabs).active == 1
+        assert len(tui.names()) == 3
+
+
+async def test_sort_keys_order_the_list_and_turn_it(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("s")
+        assert tui.names()[0] == "anything v5"
+        await tui.press("s")
+        assert tui.names()[0] == "mystery"
+        assert "Size ▲" in str(tui.app.screen.query_one(ListHeader).render())
+        await tui.press("n", "n")
+        assert tui.names()[-1] == "anything v5"
+
+
+async def test_a_click_on_a_title_sorts_by_it(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.pilot.click(ListHeader, offset=(6, 0))
+        await tui.rest()
+        assert tui.names()[-1] == "anything v5"
+
+
+async def test_the_cursor_moves_and_the_details_follow(open_program: Open) -> None:
+    async with open_program() as tui:
+        for keys, name in (
+            ("j", "bad hands"),
+            ("jjk", "detail tweaker"),
+            ("Gk", "vae mse"),
+            ("g", "anything v5"),
+        ):
+            await tui.press(*keys)
+            assert tui.facts().startswith(name)
+
+
+async def test_a_click_selects_a_row_and_a_second_one_opens_it(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.pilot.click(tui.list, offset=(5, 2))
+        await tui.rest()
+        assert tui.facts().startswith("detail tweaker")
+        await tui.pilot.click(tui.list, offset=(5, 3), times=2)
+        await tui.rest()
+        assert tui.app.screen.has_class("-reading")
+        await tui.press("escape")
+        assert not tui.app.screen.has_class("-reading")
+        assert tui.app.focused is tui.list
+
+
+async def test_the_cursor_stays_on_its_asset_when_the_library_is_read_again(
+    open_program: Open,
+) -> None:
+    async with open_program() as tui:
+        await tui.press("j", "j", "j")
+        tui.script.gate.set()
+        await tui.press("r")
+        await tui.until(tui.toasts)
+        assert tui.list.current is not None
+        assert tui.list.current.name == "ink wash"
+
+
+async def test_names_are_neither_markup_nor_control_characters(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.filter("pastel")
+        assert "pastel [bold]mix…" in tui.lines()[0]
+        assert tui.facts().startswith("pastel [bold]mix[red] \\x1b[31m")
+
+
+async def test_wide_characters_keep_the_columns_in_line(open_program: Open) -> None:
+    async with open_program() as tui:
+        lines = tui.lines()
+        kinds = {cell_len(line[: line.index("sd-1")]) for line in lines if "sd-1" in line}
+        assert len(kinds) == 1
+        assert {cell_len(line) for line in lines} == {tui.list.scrollable_content_region.width}
+
+
+async def test_an_empty_result_says_what_to_do_next(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.filter("nosuch")
+        said = " ".join(" ".join(tui.lines()).split())
+        assert "Nothing matches nosuch" in said
+        assert "Esc clears the filter" in said
+
+
+async def test_it_works_on_a_large_terminal(open_program: Open) -> None:
+    async with open_program((80, 24)) as tui:
+        assert tui.names()[:5] == NAMES
+        assert tui.facts().startswith("anything v5")
+        assert tui.details.region.bottom <= 23

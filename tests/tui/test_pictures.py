@@ -1,0 +1,69 @@
+"""Pictures in half cells, and what happens to files that are no pictures."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from textual.app import App, ComposeResult
+
+import tui.widgets.thumbnail
+from tui.images import LONGEST_SIDE, picture_widget, read_picture
+from tui.widgets.half_cells import HalfCells
+
+
+def test_the_examples_of_the_thumbnail_hold() -> None:
+    assert doctest.testmod(tui.widgets.thumbnail).failed == 0
+
+
+def test_a_large_picture_is_read_small(tmp_path: Path) -> None:
+    path = tmp_path / "wide.jpg"
+    Image.new("RGB", (2000, 1000)).save(path)
+    picture = read_picture(str(path))
+    assert picture is not None
+    assert picture.size == (LONGEST_SIDE, LONGEST_SIDE // 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_what_is_no_picture_reads_as_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "preview.png"
+    path.write_bytes(content)
+    assert read_picture(str(path)) is None
+    assert read_picture(str(tmp_path / "gone.png")) is None
+
+
+def test_the_setting_turns_pictures_off() -> None:
+    assert picture_widget("off") is None
+
+
+@pytest.mark.parametrize("images", ["auto", "halfblock"])
+def test_without_a_terminal_pictures_are_half_cells(images: str) -> None:
+    assert picture_widget(images) is HalfCells
+
+
+class OnePicture(App[None]):
+    """A picture of two colours, one above the other, in a single cell."""
+
+    CSS = "HalfCells { width: 1; height: 1; }"
+
+    def compose(self) -> ComposeResult:
+        yield HalfCells()
+
+
+async def test_a_cell_holds_an_upper_and_a_lower_pixel() -> None:
+    app = OnePicture()
+    async with app.run_test() as pilot:
+        picture = Image.new("RGB", (1, 2), (255, 0, 0))
+        picture.putpixel((0, 1), (0, 0, 255))
+        widget = app.query_one(HalfCells)
+        widget.image = picture
+        await pilot.pause()
+        (segment,) = widget.render_line(0)
+        assert segment.text == "▀"
+        assert segment.style is not None
+        assert segment.style.color is not None
+        assert segment.style.bgcolor is not None
+        assert segment.style.color.get_truecolor() == (255, 0, 0)
+        assert segment.style.bgcolor.get_truecolor() == (0, 0, 255)

@@ -1,0 +1,64 @@
+"""A picture in half cells: the upper half block, two pixels to a cell, on every terminal.
+
+textual-image has such a widget too, but asks the terminal at import (slow links answer late, into
+the keyboard), brings numpy, and reads pixels in a way Pillow is about to drop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.strip import Strip
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+class HalfCells(Widget):
+    """Draws `image` stretched over its whole size; whoever sets the size keeps the proportions."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
+        super().__init__(id=id)
+        self._image: Picture | None = None
+        self._pixels: tuple[tuple[int, int], bytes] = ((0, 0), b"")
+
+    @property
+    def image(self) -> Picture | None:
+        """The picture, in RGB."""
+        return self._image
+
+    @image.setter
+    def image(self, picture: Picture | None) -> None:
+        self._image = picture
+        self._pixels = ((0, 0), b"")
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of cells: upper pixels in the foreground, lower ones in the background."""
+        width, height = self.size
+        if self._image is None or not width or not 0 <= y < height:
+            return Strip.blank(width)
+        pixels = self._scaled(width, 2 * height)
+        upper, lower = 2 * y * width * 3, (2 * y + 1) * width * 3
+        return Strip(
+            [
+                Segment(
+                    "▀",
+                    Style.from_color(
+                        Color(*pixels[upper + x : upper + x + 3]).rich_color,
+                        Color(*pixels[lower + x : lower + x + 3]).rich_color,
+                    ),
+                )
+                for x in range(0, width * 3, 3)
+            ],
+            width,
+        )
+
+    def _scaled(self, width: int, height: int) -> bytes:
+        if self._pixels[0] != (width, height) and self._image is not None:
+            self._pixels = ((width, height), self._image.resize((width, height)).tobytes())
+        return self._pixels[1]

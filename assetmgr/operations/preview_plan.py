@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.sampler.emphasis import escape
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
 from converters.errors import (
@@ -239,7 +240,7 @@ def _prompt(subject: Subject, checkpoint: Subject) -> str:
     if subject.prompt is not None:
         return subject.prompt
     scene = checkpoint.prompt or DEFAULT_PROMPT
-    return ", ".join([*_calling_words(subject), scene])
+    return ", ".join([*map(escape, _calling_words(subject)), scene])
 
 
 def _calling_words(subject: Subject) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ class Span:
     weight: float
 
 
+def escape(text: str) -> str:
+    """The text for a prompt in which brackets mean themselves."""
+    return re.sub(r"[()\[\]\\]", r"\\\g<0>", text)
+
+
 def parse_emphasis(prompt: str) -> tuple[Span, ...]:
     """The prompt as runs of text with their weights; neighbours of equal weight are joined."""
     reading = _Reading()

@@ -210,8 +210,9 @@ def test_default_prompts_call_the_asset_by_its_words(library: Setting) -> None:
         asset(3, "embedding", trigger_words=("<ring>",)),
         asset(4, "embedding", name="plain"),
         asset(5, "hypernetwork", trigger_words=("unused",)),
+        asset(6, "lora", trigger_words=("miku (singer)",)),
     ]
-    library.run(PreviewRequest(("#1", "#2", "#3", "#4", "#5")))
+    library.run(PreviewRequest(("#1", "#2", "#3", "#4", "#5", "#6")))
     prompts = {job.subject.kind + str(n): job for n, job in enumerate(library.sampler.jobs)}
     assert [job.prompt for job in prompts.values()] == [
         DEFAULT_PROMPT,
@@ -219,8 +220,9 @@ def test_default_prompts_call_the_asset_by_its_words(library: Setting) -> None:
         f"<ring>, {DEFAULT_PROMPT}",
         f"plain, {DEFAULT_PROMPT}",
         DEFAULT_PROMPT,
+        rf"miku \(singer\), {DEFAULT_PROMPT}",
     ]
-    assert [job.trigger for job in prompts.values()] == [None, None, "<ring>", "plain", None]
+    assert [job.trigger for job in prompts.values()] == [None, None, "<ring>", "plain", None, None]
     library.run(PreviewRequest(("#2",), prompt="mine"))
     assert library.sampler.jobs[-1].prompt == "mine"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.sampler.emphasis import Span, parse_emphasis
+from assetmgr.sampler.emphasis import Span, escape, parse_emphasis
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,8 @@ def test_text_without_brackets_is_one_span_of_weight_one(text: str) -> None:
 def test_any_text_parses_and_no_letter_is_lost(text: str) -> None:
     letters = "".join(span.text for span in parse_emphasis(text))
     assert [c for c in letters if c in "ab"] == [c for c in text if c in "ab"]
+
+
+@given(st.text(alphabet="ab()[]:.12\\ ", min_size=1))
+def test_escaped_text_means_itself(text: str) -> None:
+    assert parse_emphasis(escape(text)) == (Span(text, 1.0),)

@@ -156,6 +156,7 @@ def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
 class _Attached:
     """What hangs on some assets, by their numbers."""
 
+    metadata: defaultdict[int, tuple[dict[str, str], ...]]
     files: defaultdict[int, tuple[File, ...]]
     tags: defaultdict[int, tuple[str, ...]]
     sources: defaultdict[int, tuple[Source, ...]]
@@ -166,6 +167,7 @@ class _Attached:
 
 def _attached(connection: Connection, ids: Sequence[int]) -> _Attached:
     return _Attached(
+        metadata=_grouped(connection, schema.asset_metadata, "asset_id", ids, _metadata),
         files=_grouped(connection, schema.file, "asset_id", ids, _file),
         tags=_tags(connection, ids),
         sources=_grouped(connection, schema.source, "asset_id", ids, _source),
@@ -194,6 +196,10 @@ def _grouped(
         for row in connection.execute(statement):
             found[row._mapping[column]].append(make(row))  # noqa: SLF001 - SQLAlchemy's public name
     return defaultdict(tuple, {asset_id: tuple(rows) for asset_id, rows in found.items()})
+
+
+def _metadata(row: AnyRow) -> dict[str, str]:
+    return {str(name): str(value) for name, value in row.metadata.items()}
 
 
 def _file(row: AnyRow) -> File:
@@ -240,7 +246,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         evidence=tuple(row.evidence),
         problems=tuple(row.problems),
         trigger_words=tuple(row.trigger_words),
-        metadata=row.metadata,
+        metadata=next(iter(attached.metadata[row.id]), {}),
         safety=SafetyReport(
             Verdict(row.safety), tuple(row.safety_imports), tuple(row.safety_findings)
         ),

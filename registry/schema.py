@@ -35,7 +35,6 @@ metadata = MetaData(
 
 _ASSET = "asset.id"
 
-# Wide texts come last: SQLite then reads the narrow columns of a row without following its pages.
 asset = Table(
     "asset",
     metadata,
@@ -72,9 +71,23 @@ asset = Table(
     Column("safety_findings", JSON, nullable=False),
     Column("trigger_words", JSON, nullable=False),
     Column("note", Text),
-    Column("metadata", JSON, nullable=False),
-    Column("search", Text, nullable=False),
     Index(None, "kind", "base"),
+)
+
+# Long texts have tables of their own: lists are sorted and filtered from the short rows of `asset`,
+# and looking for a word reads only what words are looked for in.
+asset_metadata = Table(
+    "asset_metadata",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("metadata", JSON, nullable=False),
+)
+
+asset_search = Table(
+    "asset_search",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("text", Text, nullable=False),
 )
 
 file = Table(

@@ -94,15 +94,16 @@ def touch(connection: Connection, asset_id: int, **values: object) -> None:
 
 def refresh_search(connection: Connection, asset_id: int) -> None:
     """Make the text that words of a query are looked for in anew."""
-    columns = (_asset.name, _asset.note, _asset.trigger_words, _asset.metadata)
-    row = connection.execute(select(*columns).where(_asset.id == asset_id)).one()
+    columns = (_asset.name, _asset.note, _asset.trigger_words, schema.asset_metadata.c.metadata)
+    statement = select(*columns).join_from(schema.asset, schema.asset_metadata)
+    row = connection.execute(statement.where(_asset.id == asset_id)).one()
     tags = connection.execute(
         select(schema.tag.c.name)
         .where(schema.tag.c.asset_id == asset_id)
         .order_by(schema.tag.c.name)
     ).scalars()
     text = searchable(row.name, row.note, tags, row.trigger_words, row.metadata)
-    connection.execute(update(schema.asset).where(_asset.id == asset_id).values(search=text))
+    _replace(connection, schema.asset_search, asset_id, {"text": text})
 
 
 def add_root(connection: Connection, path: str) -> None:
@@ -163,24 +164,29 @@ def _record_content(connection: Connection, scanned: ScannedFile) -> int:
     known: int | None = connection.execute(
         select(_asset.id).where(_asset.blake3 == scanned.hashes.blake3)
     ).scalar_one_or_none()
-    if known is not None:
+    if known is None:
+        asset_id = _insert(connection, schema.asset, values | _first_values(scanned))
+        _adopt(connection, asset_id, scanned.hashes.sha256)
+    else:
         # The same bytes, perhaps seen by a newer program: what it makes of them is kept.
+        asset_id = known
         connection.execute(update(schema.asset).where(_asset.id == known).values(values))
-        refresh_search(connection, known)
-        return known
+    told = {"metadata": dict(scanned.content.metadata)}
+    _replace(connection, schema.asset_metadata, asset_id, told)
+    refresh_search(connection, asset_id)
+    return asset_id
+
+
+def _first_values(scanned: ScannedFile) -> Values:
+    """What an asset gets from the first file that is recorded of it."""
     name, now = PurePath(scanned.path).stem, _now()
-    words = scanned.content
-    values |= {
+    return {
         "name": name,
         "name_folded": fold(name),
         "bytes": scanned.bytes,
         "added": now,
         "updated": now,
-        "search": searchable(name, None, (), words.trigger_words, words.metadata),
     }
-    asset_id = _insert(connection, schema.asset, values)
-    _adopt(connection, asset_id, scanned.hashes.sha256)
-    return asset_id
 
 
 def _content_values(content: Content) -> Values:
@@ -204,7 +210,6 @@ def _content_values(content: Content) -> Values:
         "safety_imports": list(content.safety.imports),
         "safety_findings": list(content.safety.findings),
         "trigger_words": list(content.trigger_words),
-        "metadata": dict(content.metadata),
     }
 
 

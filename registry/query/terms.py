@@ -77,7 +77,9 @@ class Words:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return schema.asset.c.search.contains(needle(self.text), autoescape=True)
+        text = schema.asset_search.c.text
+        found = text.contains(needle(self.text), autoescape=True)
+        return schema.asset.c.id.in_(select(schema.asset_search.c.asset_id).where(found))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""

@@ -112,7 +112,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(url, path):
 
 
 def test_a_damaged_library_is_named(library, url, path):
-    library.record_files([scanned(number) for number in range(200)])
+    library.record_files([scanned(number) for number in range(60)])
     library.close()
     content = bytearray(path.read_bytes())
     content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
@@ -176,19 +176,19 @@ def test_a_text_without_utf8_form_is_refused(library):
 
 def test_threads_share_a_library(library):
     def work(first: int) -> None:
-        for number in range(first, first + 20):
+        for number in range(first, first + 8):
             asset = library.record_file(scanned(number))
             library.tag([asset.id], [f"t{number}"])
             assert library.search(f"tag:t{number}").total == 1
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(work, (0, 10, 20)))
-    assert library.search().total == 40
+        list(pool.map(work, (0, 4, 8)))
+    assert library.search().total == 16
     assert all(len(asset.tags) == 1 for asset in library.assets())
 
 
 def test_processes_share_a_library_from_its_making_on(url, models):
-    for number in range(40):
+    for number in range(12):
         write_lora(models / f"{number}.safetensors", number)
     code = f"""if True:
         from registry.library import Library
@@ -203,5 +203,5 @@ def test_processes_share_a_library_from_its_making_on(url, models):
     ]
     assert [process.communicate()[1] for process in processes] == [""] * 3
     with Library.open(url) as library:
-        assert library.search().total == 40
-        assert scan(library).unchanged == 40
+        assert library.search().total == 12
+        assert scan(library).unchanged == 12

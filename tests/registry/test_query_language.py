@@ -177,14 +177,14 @@ one_term = st.tuples(st.sampled_from(["", "-"]), st.one_of(words, filters)).map(
 queries = st.lists(one_term, max_size=4).map(" ".join)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(query=queries)
 def test_the_clause_and_the_match_of_a_query_agree(zoo, assets, query):
     terms = parse(query)
     assert ids(zoo, query) == [asset.id for asset in assets if terms.match(asset)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(term=one_term)
 def test_a_term_and_its_negation_part_the_library(zoo, term):
     other = term.removeprefix("-") if term.startswith("-") else f"-{term}"
@@ -193,14 +193,14 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
     assert sorted(ids(zoo, term) + ids(zoo, other)) == ids(zoo, "")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(first=queries, second=queries)
 def test_queries_join_as_and(zoo, first, second):
     both = set(ids(zoo, f"{first} {second}"))
     assert both == set(ids(zoo, first)) & set(ids(zoo, second))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(text=st.text(max_size=30))
 def test_any_text_is_a_query_or_is_refused(zoo, text):
     with contextlib.suppress(BadValue):

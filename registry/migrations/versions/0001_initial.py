@@ -49,8 +49,6 @@ def upgrade() -> None:
         sa.Column("safety_findings", sa.JSON(), nullable=False),
         sa.Column("trigger_words", sa.JSON(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
-        sa.Column("metadata", sa.JSON(), nullable=False),
-        sa.Column("search", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_asset")),
         sa.UniqueConstraint("blake3", name=op.f("uq_asset_blake3")),
     )
@@ -68,6 +66,24 @@ def upgrade() -> None:
         "root",
         sa.Column("path", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("path", name=op.f("pk_root")),
+    )
+    op.create_table(
+        "asset_metadata",
+        sa.Column("asset_id", sa.Integer(), nullable=False),
+        sa.Column("metadata", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["asset.id"], name=op.f("fk_asset_metadata_asset_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("asset_id", name=op.f("pk_asset_metadata")),
+    )
+    op.create_table(
+        "asset_search",
+        sa.Column("asset_id", sa.Integer(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["asset_id"], ["asset.id"], name=op.f("fk_asset_search_asset_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("asset_id", name=op.f("pk_asset_search")),
     )
     op.create_table(
         "derivation",

@@ -72,6 +72,6 @@ def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -
     last = streams[-1]
     if last.stopped is None and not legacy and last.end < len(data):
         for name in hidden(data, last.end):
-            yield Verdict.DANGEROUS, f"after its end the pickle names {name.dotted}"
+            yield Verdict.DANGEROUS, f"after its end the pickle names {name.shown}"
     if _is_cut(streams) and not whole:
         yield Verdict.SUSPICIOUS, f"only the first {len(data) >> 20} MB were inspected"

@@ -6,11 +6,16 @@ Sources: the magic numbers of the formats named; git-lfs `docs/spec.md` for poin
 from __future__ import annotations
 
 from converters.bytesource import ByteSource
-from converters.pickles.listing import named, plausible
+from converters.pickles.listing import plausible
+from converters.pickles.machine import unpickle
 
 HEAD = 4096
+LONG_LOOK = 1 << 20
+
+ZIP = "a zip archive"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"GGUF", "a GGUF file"),
     (b"\x93NUMPY", "a numpy array file"),
@@ -30,7 +35,6 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """The number 0x1950a86a20f9469cfc6c as LONG1: how torch before 1.6 began its files."""
 
-ZIP = "a zip archive"
 SAFETENSORS = "a safetensors file"
 TORCH_LEGACY = "a torch legacy pickle (before torch 1.6)"
 PICKLE = "a bare Python pickle"
@@ -39,18 +43,27 @@ UNKNOWN = "of an unknown format"
 
 
 def sniff(source: ByteSource) -> str:
-    """A name for what the bytes are, such as "a 7z archive"; reads the first 4 kB."""
+    """A name for what the bytes are, such as "a 7z archive"; reads 4 kB, at most 1 MB."""
     head = source.pread(0, min(source.size, HEAD))
     if looks_like_safetensors(head):
         return SAFETENSORS
-    if head.startswith(b"PK\x03\x04"):
-        return ZIP
+    known = _by_magic(head)
+    if known is not None:
+        return known
+    if _is_old_pickle(source.pread(0, min(source.size, LONG_LOOK))):
+        return PICKLE
+    return _text(head) or _onnx(head) or UNKNOWN
+
+
+def _by_magic(head: bytes) -> str | None:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
     if head[257:262] == b"ustar":
         return "a tar archive"
-    return _pickle(head) or _text(head) or _onnx(head) or UNKNOWN
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return TORCH_LEGACY if head[2:14] == LEGACY_MAGIC else PICKLE
+    return None
 
 
 def looks_like_safetensors(head: bytes) -> bool:
@@ -58,10 +71,12 @@ def looks_like_safetensors(head: bytes) -> bool:
     return head[4:8] == b"\0\0\0\0" and head[8:].lstrip(b" \t\r\n").startswith(b"{")
 
 
-def _pickle(head: bytes) -> str | None:
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return TORCH_LEGACY if head[2:14] == LEGACY_MAGIC else PICKLE
-    return PICKLE if any(plausible(name) for name in named(head)) else None
+def _is_old_pickle(data: bytes) -> bool:
+    """Whether data without the opcode PROTO is a pickle of protocol 0 or 1, or would act as one."""
+    stream = unpickle(data)
+    if stream.stopped is None:
+        return True
+    return bool(stream.buried) or any(plausible(name) for name in stream.names)
 
 
 def _text(head: bytes) -> str | None:

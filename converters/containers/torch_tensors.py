@@ -111,7 +111,7 @@ def lazy_tensor(ref: TensorRef, stored: Stored, origin: str) -> LazyTensor:
     if item is None:
         raise BadPickle(f"a tensor of the unknown element type {element[:60]}")
     span = _span(ref)
-    needed = (ref.offset + span) * item
+    needed = (ref.offset + span) * item if span else 0
     if needed > stored.nbytes:
         raise BadPickle(f"a tensor that needs {needed} bytes of a storage of {stored.nbytes}")
     if ref.unread is not None:

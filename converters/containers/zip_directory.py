@@ -61,7 +61,9 @@ def read_directory(source: ByteSource) -> ZipDirectory:
     end, trailing = _find_end(source)
     count, size, start, limit = _end_record(source, end)
     if count > MAX_ENTRIES or size > MAX_DIRECTORY:
-        raise CorruptFile(f"its zip directory names {count} entries", path=source.name)
+        raise CorruptFile(
+            f"its zip directory of {count} entries and {size} bytes is too large", path=source.name
+        )
     if start + size != limit:
         raise CorruptFile("its zip directory is not where its end record says", path=source.name)
     entries = _entries(source, source.pread(start, size), count)

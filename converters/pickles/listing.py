@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from converters.pickles.opcodes import decode
 from converters.pickles.values import BadPickle, Global
 
+MAX_NAMES = 10_000
+MAX_MEMO = 100_000
+"""Bounds on what a listing keeps; what lies beyond them is not listed."""
+
 _MEMOIZE, _STACK_GLOBAL = 0x94, 0x93
 _TEXT_CODES = b"X\x8c\x8dVSTU"
 _NAME = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
@@ -21,7 +25,7 @@ _STARTS = re.compile(rb"\x80[\x00-\x05]|[ci](?=[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\
 
 def named(data: bytes, start: int = 0) -> tuple[Global, ...]:
     """Names imported by the opcodes from `start` to STOP or where decoding ends. Never raises."""
-    return tuple(dict.fromkeys(_Listing(len(data)).read(data, start)))
+    return _distinct(_Listing(len(data)).read(data, start))
 
 
 def hidden(data: bytes, start: int = 0) -> tuple[Global, ...]:
@@ -29,11 +33,22 @@ def hidden(data: bytes, start: int = 0) -> tuple[Global, ...]:
 
     The work is bounded by the length of the data: of very many beginnings only some are followed.
     """
-    found: dict[Global, None] = {}
     listing = _Listing(1000 + len(data) - start)
+    return _distinct(_plausible_names(listing, data, start))
+
+
+def _plausible_names(listing: _Listing, data: bytes, start: int) -> Iterator[Global]:
     for match in _STARTS.finditer(data, start):
-        found.update((name, None) for name in listing.read(data, match.start()) if plausible(name))
+        yield from filter(plausible, listing.read(data, match.start()))
         if listing.budget <= 0:
+            return
+
+
+def _distinct(names: Iterator[Global]) -> tuple[Global, ...]:
+    found: dict[Global, None] = {}
+    for name in names:
+        found[name] = None
+        if len(found) >= MAX_NAMES:
             break
     return tuple(found)
 
@@ -81,15 +96,15 @@ class _Listing:
         if code in _TEXT_CODES:
             self._push(_text(payload.strip(b"'\"")))
         elif code == _MEMOIZE:
-            self._memo[len(self._memo)] = self._last
+            self._keep(len(self._memo))
         elif code in b"pqr":
-            self._memo[_index(number, payload)] = self._last
+            self._keep(_index(number, payload))
         elif code in b"ghj":
             self._push(self._memo.get(_index(number, payload), ""))
 
-    @property
-    def _last(self) -> str:
-        return self._texts[-1] if self._texts else ""
+    def _keep(self, index: int) -> None:
+        if len(self._memo) < MAX_MEMO:
+            self._memo[index] = self._texts[-1] if self._texts else ""
 
     def _push(self, text: str) -> None:
         self._texts = (*self._texts[-1:], text)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from converters.pickles.constructors import CONSTRUCTORS, set_array_state
 from converters.pickles.listing import hidden, may_hide, named
 from converters.pickles.opcodes import decode
-from converters.pickles.values import Array, ArrayType, BadPickle, Global, Opaque
+from converters.pickles.values import MAX_SHOWN, Array, ArrayType, BadPickle, Global, Opaque
 
 BUDGET = 48 << 20
 """Bytes of memory that one stream may make the machine use, beyond the stream itself."""
@@ -149,7 +149,11 @@ class Machine:
             self.buried.update(dict.fromkeys(hidden(value)))
 
     def _remark_call(self, target: object) -> None:
-        what = f"what {target.origin} returned" if isinstance(target, Opaque) else "a plain value"
+        what = (
+            f"what {target.origin[:MAX_SHOWN]} returned"
+            if isinstance(target, Opaque)
+            else "a plain value"
+        )
         self.remarks[f"calls {what}"] = None
 
     # -- the stack ---------------------------------------------------------------------------
@@ -388,7 +392,7 @@ class Machine:
     def _change(self, target: object, how: str) -> None:
         if not isinstance(target, Global):
             raise BadPickle(f"it {how} a {type(target).__name__}")
-        self.remarks[f"{how} {target.dotted} itself"] = None
+        self.remarks[f"{how} {target.shown} itself"] = None
 
     # -- names and calls ---------------------------------------------------------------------
 

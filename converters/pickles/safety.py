@@ -45,7 +45,7 @@ def judge(streams: Iterable[Unpickled], findings: Iterable[Finding] = ()) -> Saf
     reasons: dict[str, Verdict] = {}
     for stream in streams:
         for name in (*stream.names, *stream.buried):
-            names[name.dotted] = None
+            names[name.shown] = None
         reasons.update((reason, verdict) for verdict, reason in _findings(stream))
     reasons.update((reason, verdict) for verdict, reason in findings)
     return SafetyReport(_worst(reasons.values()), tuple(names), _in_order(reasons))
@@ -58,10 +58,10 @@ def judge_name(name: Global, *, called: bool = True) -> Finding | None:
         return None
     reason = danger(module, name.name)
     if reason is not None:
-        return Verdict.DANGEROUS, f"{name.dotted} {reason}"
+        return Verdict.DANGEROUS, f"{name.shown} {reason}"
     what = "an unknown class" if is_class_name(name.name) else "unknown"
     use = "called" if called else "named"
-    return Verdict.SUSPICIOUS, f"{name.dotted} is {what} and {use}; it was left out"
+    return Verdict.SUSPICIOUS, f"{name.shown} is {what} and {use}; it was left out"
 
 
 def _findings(stream: Unpickled) -> Iterable[Finding]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_SHOWN = 200
+"""Characters of a name that are shown."""
+
 
 class BadPickle(Exception):
     """A stream that cannot be followed further. `truncated`: it ends inside an opcode."""
@@ -29,6 +32,12 @@ class Global:
     def dotted(self) -> str:
         """`module.name`."""
         return f"{self.module}.{self.name}"
+
+    @property
+    def shown(self) -> str:
+        """`module.name`, cut where a hostile file makes it endless."""
+        dotted = self.dotted
+        return dotted if len(dotted) <= MAX_SHOWN else f"{dotted[:MAX_SHOWN]}…"
 
 
 class Opaque:

@@ -1,0 +1,190 @@
+"""The safetensors reader: equal to the library, and stricter only as its format demands."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import deserialize
+from safetensors.torch import save
+
+from converters.bytesource import MemoryBytes
+from converters.containers import Container, Model, open_model
+from converters.errors import CorruptFile, FileProblem, TruncatedFile
+from converters.pickles.safety import Verdict
+
+DTYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.int16, torch.int8, torch.uint8, torch.bool, torch.uint16, torch.uint32, torch.uint64,
+    torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
+]  # fmt: skip
+
+
+def file_of(header: object, data: bytes = b"", *, raw: bytes | None = None) -> MemoryBytes:
+    encoded = raw if raw is not None else json.dumps(header).encode()
+    return MemoryBytes(struct.pack("<Q", len(encoded)) + encoded + data, "x.safetensors")
+
+
+def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.contiguous().clone().untyped_storage())
+
+
+@st.composite
+def state_dicts(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    names = draw(st.lists(st.text(min_size=1, max_size=12), max_size=6, unique=True))
+    tensors = {}
+    for name in names:
+        if name == "__metadata__":
+            continue
+        shape = draw(st.lists(st.integers(0, 4), max_size=4))
+        dtype = draw(st.sampled_from(DTYPES))
+        tensors[name] = torch.arange(torch.Size(shape).numel()).reshape(shape).to(dtype)
+    return tensors
+
+
+@given(
+    state_dicts(),
+    st.none() | st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=4),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_library_writes_is_read_equal(
+    tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None
+) -> None:
+    if not tensors:
+        metadata = None  # safetensors 0.8 then writes a header that is not JSON
+    data = save(tensors, metadata)
+    model = open_model(MemoryBytes(data, "x.safetensors"))
+    assert set(model.state_dict) == set(tensors)
+    for name, tensor in tensors.items():
+        lazy = model.state_dict[name]
+        assert lazy.shape == tuple(tensor.shape)
+        assert bytes(lazy.read()) == bytes_of(tensor)
+    assert model.state_dict.metadata == (metadata or {})
+    assert model.nbytes == len(data)
+    assert model.container is Container.SAFETENSORS
+    assert model.safety.verdict is Verdict.SAFE
+
+
+@given(state_dicts(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_accepted_after_a_mutation_the_library_accepts_too(
+    tensors: dict[str, torch.Tensor], data: st.DataObject
+) -> None:
+    content = bytearray(save(tensors))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        model = open_model(MemoryBytes(bytes(content), "x.safetensors"))
+    except FileProblem:
+        return
+    accepted = dict(deserialize(bytes(content)))
+    assert set(accepted) == set(model.state_dict)
+    for name, described in accepted.items():
+        assert bytes(model.state_dict[name].read()) == bytes(described["data"])
+
+
+def test_a_file_cut_at_any_byte_is_called_truncated() -> None:
+    content = save({"a": torch.ones(3, 2), "b": torch.zeros(5, dtype=torch.int8)})
+    for length in range(9, len(content)):
+        with pytest.raises(TruncatedFile):
+            open_model(MemoryBytes(content[:length], "x.safetensors"))
+    for length in range(1, 9):
+        with pytest.raises(FileProblem):
+            open_model(MemoryBytes(content[:length], "x.safetensors"))
+
+
+def test_a_truncated_file_says_where_it_ends_and_where_it_should() -> None:
+    content = save({"a": torch.ones(100)})
+    with pytest.raises(
+        TruncatedFile, match=rf"ends at byte 100, its header announces {len(content)}"
+    ):
+        open_model(MemoryBytes(content[:100], "x.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (file_of({"a": entry("F32", [2], 0, 8)}, bytes(9)), "1 bytes follow the last tensor"),
+        (file_of({"a": entry("F32", [3], 0, 8)}, bytes(8)), "needs 12 bytes, its range has 8"),
+        (file_of({"a": entry("F33", [2], 0, 8)}, bytes(8)), 'unknown dtype "F33"'),
+        (file_of({"a": entry("F32", [-2], 0, 8)}, bytes(8)), "shape that is not a list"),
+        (file_of({"a": entry("F32", [True], 0, 4)}, bytes(4)), "shape that is not a list"),
+        (file_of({"a": entry("F4", [3], 0, 1)}, bytes(1)), "byte boundary"),
+        (file_of({"a": entry("F32", [2], 8, 0)}, bytes(8)), "not a range"),
+        (file_of({"a": {"dtype": "F32", "shape": [2]}}, bytes(8)), "data_offsets"),
+        (file_of({"a": 3}), "not described by an object"),
+        (
+            file_of({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, bytes(3)),
+            'tensor "b" begins at 1 and overlaps',
+        ),
+        (
+            file_of({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 3, 5)}, bytes(5)),
+            'tensor "b" begins at 3 and leaves a hole',
+        ),
+        (file_of({"a": entry("U8", [2], 1, 3)}, bytes(3)), "leaves a hole"),
+        (file_of({"__metadata__": {"a": 1}}), "is not a text"),
+        (file_of({"__metadata__": [1]}), "not an object"),
+        (file_of(None, raw=b'{"a": 1,, }'), "not JSON"),
+        (file_of(None, raw=b'{"a\xff": 1}'), "not UTF-8 at byte 3"),
+        (file_of(None, raw=b'{"a": {"dtype":"U8","dtype":"U8"}}'), 'the key "dtype" twice'),
+        (file_of(None, raw=b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nested too deeply"),
+        (file_of(None, raw=b'{"a":[' + b"0," * 2_000_000 + b"0]}"), "more than 2000000 values"),
+        (file_of(None, raw=b'{"a":' + b"9" * 5000 + b"}"), "not JSON"),
+        (MemoryBytes(struct.pack("<Q", 10**8 + 1) + b"{}", "x.safetensors"), "more than the"),
+        (MemoryBytes(bytes(9), "x.safetensors"), "not JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_broken_rule_is_named(source: MemoryBytes, words: str) -> None:
+    with pytest.raises(CorruptFile) as caught:
+        open_model(source)
+    assert words in caught.value.cause
+    assert caught.value.path == "x.safetensors"
+
+
+def test_a_key_given_twice_is_refused_though_the_library_takes_it() -> None:
+    source = file_of(
+        None, raw=b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'
+        b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', data=b"x",
+    )  # fmt: skip
+    with pytest.raises(CorruptFile, match="twice"):
+        open_model(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        file_of({}),
+        file_of({"__metadata__": None}),
+        file_of({"a": entry("F32", [], 0, 4)}, bytes(4)),
+        file_of({"a": entry("F32", [0, 7], 0, 0)}),
+        file_of({"b": entry("U8", [1], 1, 2), "a": entry("U8", [1], 0, 1)}, bytes(2)),
+        file_of({"a": {**entry("F4", [4], 0, 2), "more": "ignored"}}, bytes(2)),
+    ],
+)
+def test_unusual_but_legal_files_are_read(source: MemoryBytes) -> None:
+    model = open_model(source)
+    assert model.problems == ()
+    assert all(len(bytes(tensor.read())) == tensor.nbytes for tensor in model.state_dict.values())
+
+
+def test_a_header_that_begins_with_blanks_is_read_and_remarked() -> None:
+    model = open_model(file_of(None, raw=b"  {}"))
+    assert model.problems == ("the header begins with blanks, not with {",)
+    assert model.header_bytes == 12
+
+
+def test_the_data_begins_where_header_bytes_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save({"a": torch.arange(6, dtype=torch.int8)}))
+    model: Model = open_model(path)
+    assert path.read_bytes()[model.header_bytes :] == bytes(range(6))

@@ -1,0 +1,180 @@
+"""Training of the checkpoint: first the autoencoder, then denoiser and text encoder together."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from assetmgr.demo.networks import (
+    CHUNK,
+    SCALE,
+    Networks,
+    calibrate,
+    context,
+    make_text_encoder,
+    make_unet,
+    make_vae,
+)
+from assetmgr.demo.pictures import SCENES, Scene, batch
+from assetmgr.demo.schedule import noise_loss
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+Report = Callable[[str], None]
+
+AUTOENCODER_PHASES = ((900, 20, 2e-3), (1100, 8, 6e-4))
+"""(steps, batch size, learning rate) of each phase."""
+DENOISER_STEPS = 1700
+_PICTURES_PER_SCENE = 40
+_CAPTIONS, _PICTURES = 8, 5
+"""Captions of a step, and pictures that share one: the text encoder is the costly part."""
+_FORMS = (
+    *("a {colour} {shape} on a {background} background",) * 6,
+    "{colour} {shape} on {background} background",
+    "a picture of a {colour} {shape} on a {background} background",
+    "a {colour} {shape}, {background} background",
+)
+_WITHOUT_CAPTION = 0.1
+"""Share of steps without a caption, for guidance (arXiv 2207.12598)."""
+
+
+def train_autoencoder(report: Report) -> AutoencoderKL:
+    """An autoencoder of the pictures, scaled so that 0.18215 fits. Seeded."""
+    torch.manual_seed(0)
+    vae = make_vae()
+    pictures = batch([scene for scene in SCENES for _ in range(24)], seed=1)
+    for steps, size, rate in AUTOENCODER_PHASES:
+        optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, weight_decay=0)
+        for step in range(steps):
+            set_rates(optimizer, [rate], warm_cosine(step, steps, warmup=50))
+            some = pictures[torch.randint(len(pictures), (size,))]
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                code = vae.encode(some).latent_dist
+                made = vae.decode(code.sample()).sample.float()
+            error = functional.l1_loss(made, some) + 0.5 * functional.mse_loss(made, some)
+            descend(optimizer, error + 6.25e-6 * code.kl().mean(), vae.parameters())
+            if step % 100 == 0:
+                report(f"autoencoder {step}: error {error.item():.3f}")
+    vae.eval().requires_grad_(False)
+    calibrate(vae, encode(vae, pictures[:640]))
+    return vae
+
+
+def encode(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
+    """Raw latents (N, 4, 8, 8), the means of the code."""
+    with torch.no_grad():
+        return torch.cat([vae.encode(some).latent_dist.mean for some in torch.split(pictures, 64)])
+
+
+class Latents:
+    """The latents of many pictures of each scene, scaled for the denoiser."""
+
+    def __init__(self, vae: AutoencoderKL, scenes: Iterable[Scene], count: int, seed: int) -> None:
+        self.scenes = list(scenes)
+        pictures = batch([scene for scene in self.scenes for _ in range(count)], seed)
+        codes = encode(vae, pictures) * SCALE
+        self._of = dict(zip(self.scenes, torch.split(codes, count), strict=True))
+
+    def some(self, scene: Scene, count: int) -> torch.Tensor:
+        """Latents of `count` random pictures of a scene."""
+        codes: torch.Tensor = self._of[scene]
+        return codes[torch.randint(len(codes), (count,))]
+
+
+def train_denoiser(vae: AutoencoderKL, report: Report) -> Networks:
+    """Denoiser and text encoder, the averages of their weights over the training. Seeded."""
+    torch.manual_seed(0)
+    choose = random.Random(0)  # noqa: S311 - captions, not secrets
+    latents = Latents(vae, SCENES, _PICTURES_PER_SCENE, seed=11)
+    unet, text = make_unet(), make_text_encoder()
+    share_contexts(unet)
+    average = copy.deepcopy((unet, text))
+    rates = [1.2e-3, 4e-4]
+    groups = [{"params": list(unet.parameters())}, {"params": list(text.parameters())}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
+    trained = [*unet.parameters(), *text.parameters()]
+    averaged = [*average[0].parameters(), *average[1].parameters()]
+    for step in range(DENOISER_STEPS):
+        set_rates(optimizer, rates, warm_cosine(step, DENOISER_STEPS, warmup=100))
+        scenes = [choose.choice(SCENES) for _ in range(_CAPTIONS)]
+        captions = [
+            "" if choose.random() < _WITHOUT_CAPTION else scene.caption(choose.choice(_FORMS))
+            for scene in scenes
+        ]
+        # Mostly short contexts: what follows the end of a caption is padding, and costly.
+        length = CHUNK if choose.random() < 0.15 else choose.randint(14, 24)
+        words = context(text, captions, length)
+        clean = torch.cat([latents.some(scene, _PICTURES) for scene in scenes])
+        loss = noise_loss(lambda x, t, c=words: unet(x, t, c).sample, clean)  # type: ignore[misc]
+        descend(optimizer, loss, trained)
+        with torch.no_grad():
+            keep = min(0.996, (step + 1) / (step + 20))
+            torch._foreach_lerp_(averaged, trained, 1 - keep)
+        if step % 100 == 0:
+            report(f"denoiser {step}: loss {loss.item():.3f}")
+    return Networks(average[0].eval(), vae, average[1].eval())
+
+
+class SharedContext:
+    """Attention whose context may be given once for several pictures: (B, …) for (n·B, …).
+
+    Keys and values are computed once per caption and repeated, which halves the cost of a step.
+    """
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **_: object,
+    ) -> torch.Tensor:
+        """(n·B, positions, width) to the same; the context has B or n·B entries."""
+        words = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        return attend(attn, hidden_states, attn.to_k(words), attn.to_v(words))
+
+
+def attend(
+    attn: Any, hidden_states: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> torch.Tensor:
+    """Multi-head attention with keys and values that may belong to several pictures each."""
+    pictures = len(hidden_states) // len(key)
+    repeated = (t.repeat_interleave(pictures, 0) for t in (key, value))
+    parts = (attn.to_q(hidden_states), *repeated)
+    heads = (t.reshape(*t.shape[:2], attn.heads, -1).transpose(1, 2) for t in parts)
+    mixed = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    result: torch.Tensor = attn.to_out[0](mixed)
+    return result
+
+
+def share_contexts(unet: UNet2DConditionModel) -> None:
+    """Let a denoiser take one context for several pictures."""
+    unet.set_attn_processor(SharedContext())
+
+
+def warm_cosine(step: int, steps: int, warmup: int) -> float:
+    """The factor of the learning rate: a short rise, then half a cosine down to 2 %."""
+    fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / warmup) * (0.98 * fall + 0.02)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float], factor: float) -> None:
+    """Give each group its learning rate of this step."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * factor
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, loss: torch.Tensor, parameters: Iterable[torch.Tensor]
+) -> None:
+    """One step down the loss, gradients clipped to norm 1."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()

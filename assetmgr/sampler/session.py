@@ -41,6 +41,9 @@ from converters.identify import Base, Prediction, identify
 from converters.progress import Progress
 from converters.statedict import StateDict
 
+KEPT_REFERENCES = 32
+"""Renders of the base that are kept: 3 MB each at 512x512."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -68,6 +71,12 @@ class Warm:
     place: Place
     bundle: Bundle
     references: dict[Conditions, Picture] = field(default_factory=dict)
+
+    def keep(self, conditions: Conditions, picture: Picture) -> None:
+        """Remember a picture, and forget the oldest when there are many."""
+        if len(self.references) >= KEPT_REFERENCES:
+            del self.references[next(iter(self.references))]
+        self.references[conditions] = picture
 
 
 class Session:
@@ -152,8 +161,8 @@ class _Run:
         return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
 
     def _adapter(self) -> _Judged:
-        warm, reference = self._base()
         subject = open_model(self._job.subject.path).state_dict
+        warm, reference = self._base()
         try:
             with ExitStack() as stack:
                 self._progress.stage("apply", None, "tensors")
@@ -212,7 +221,7 @@ class _Run:
         if picture is None:
             bundle = warm.bundle
             picture = self._decoded(bundle.vae.network, self._latents(bundle, (), label))
-            warm.references[self._conditions] = picture
+            warm.keep(self._conditions, picture)
         return picture
 
     def _changed(self, bundle: Bundle, change: Applied, reference: Picture) -> Picture:

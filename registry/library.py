@@ -75,7 +75,8 @@ class Library:
         """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            rows = reading.asset_rows(connection, wanted, order, limit, offset)
+            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            rows = reading.asset_rows(connection, ids)
             complete = limit is None and not offset
             return Page(len(rows) if complete else reading.count(connection, wanted), rows)
 

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, Select, Table, case, func, select
 
 from converters.bytesource import Fingerprint
-from converters.identify.identity import Component
-from converters.pickles.safety import SafetyReport, Verdict
 from registry import schema
 from registry.query import All, Order
 from registry.query.terms import present
@@ -44,26 +42,6 @@ def count(connection: Connection, query: All) -> int:
     return connection.execute(statement).scalar_one()
 
 
-def asset_rows(
-    connection: Connection, query: All, order: Order, limit: int | None, offset: int
-) -> tuple[AssetRow, ...]:
-    """The rows of a list, in their order."""
-    statement = (
-        select(
-            *(_asset[name] for name in _ROW_COLUMNS),
-            case((present(), PRESENT), else_=MISSING).label("state"),
-            schema.preview.c.verdict,
-            schema.preview.c.thumbnail,
-        )
-        .select_from(schema.asset.outerjoin(schema.preview))
-        .where(query.clause())
-        .order_by(*order.columns())
-    )
-    rows = connection.execute(_part(statement, limit, offset)).all()
-    tags = _tags(connection, [row.id for row in rows])
-    return tuple(_asset_row(row, tags[row.id]) for row in rows)
-
-
 def asset_ids(
     connection: Connection, query: All, order: Order, limit: int | None, offset: int
 ) -> Sequence[int]:
@@ -72,6 +50,21 @@ def asset_ids(
     if order.needs_preview:
         statement = statement.select_from(schema.asset.outerjoin(schema.preview))
     return connection.execute(_part(statement, limit, offset)).scalars().all()
+
+
+def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
+    """The rows of a list, in the order of their numbers; unknown numbers are left out."""
+    columns = [_asset[name] for name in _ROW_COLUMNS]
+    state = case((present(), PRESENT), else_=MISSING).label("state")
+    statement: Select[Any] = select(
+        *columns, state, schema.preview.c.verdict, schema.preview.c.thumbnail
+    ).select_from(schema.asset.outerjoin(schema.preview))
+    tags = _tags(connection, ids)
+    found: dict[int, AssetRow] = {}
+    for some in batches(ids):
+        for row in connection.execute(statement.where(_asset.id.in_(some))):
+            found[row.id] = _asset_row(row, tags[row.id])
+    return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
 def assets(connection: Connection, ids: Sequence[int]) -> tuple[Asset, ...]:
@@ -224,6 +217,9 @@ def _preview(row: AnyRow) -> Preview:
 
 
 def _full(row: AnyRow, attached: _Attached) -> Asset:
+    from converters.identify import Component
+    from converters.pickles.safety import SafetyReport, Verdict
+
     preview = next(iter(attached.previews[row.id]), None)
     checked = next(iter(attached.verifications[row.id]), None)
     return Asset(

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from converters.bytesource import Fingerprint
-from converters.hashing import FileHashes
-from converters.identify.identity import Component
-from converters.pickles.safety import SafetyReport
-from converters.statedict import Plain
+if TYPE_CHECKING:  # listing a library needs none of what these modules import
+    from converters.bytesource import Fingerprint
+    from converters.hashing import FileHashes
+    from converters.identify import Component
+    from converters.pickles.safety import SafetyReport
+    from converters.statedict import Plain
 
 PRESENT = "present"
 MISSING = "missing"

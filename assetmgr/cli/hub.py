@@ -1,0 +1,80 @@
+"""`assetmgr hub download`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.cli.text import plain, size
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub import (
+    Download,
+    Downloaded,
+    DownloadRequest,
+    downloads,
+    parse_repo,
+    plan_download,
+)
+from assetmgr.workspace import Workspace
+
+_FIELDS: dict[str, object] = {
+    "repo": None,
+    "revision": None,
+    "file": None,
+    "url": None,
+    "bytes": None,
+    "sha256": None,
+    "asset": None,
+    "kind": None,
+    "state": None,
+}
+
+
+@click.group(epilog="Example: assetmgr hub download ORG/REPO model.safetensors")
+def hub() -> None:
+    """Download from the Hugging Face Hub."""
+
+
+@hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
+@click.argument("repo", metavar="REPO[@REVISION]")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@common_options
+@click.pass_obj
+def download(
+    session: Session, repo: str, files: tuple[str, ...], folder: Path | None, dry_run: bool
+) -> int:
+    """Download model files into the library, verified against the Hub's hashes.
+
+    Without FILE all model files of the repository. Files go to the folder of their kind below the
+    state's `models` folder unless --to names another; what the library has already is not fetched.
+    """
+    name, revision = parse_repo(repo)
+    request = DownloadRequest(name, revision, files, folder)
+    with Workspace.open() as workspace, session.progress() as progress:
+        results = (
+            plan_download(workspace, request)
+            if dry_run
+            else downloads(workspace, request, progress)
+        )
+        documents = [_report(session, result) for result in results]
+    if session.as_json:
+        session.output.document(documents)
+    return session.status
+
+
+def _report(session: Session, result: Download | Downloaded | Failure) -> dict[str, object]:
+    if isinstance(result, Failure):
+        session.fail(result)
+        return failed_item(result, _FIELDS)
+    if isinstance(result, Downloaded) and result.asset.safety.verdict.value == "dangerous":
+        session.warn(f"{result.path}: is a dangerous pickle; never open it with another program")
+    document = result.to_json()
+    if not session.as_json:
+        state = document["state"] or "to download"
+        place = f" -> {plain(str(document['path']))}" if document["path"] else ""
+        session.output.line(f"{plain(result.file.name)}  {size(result.file.size)}  {state}{place}")
+    return document

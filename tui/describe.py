@@ -8,7 +8,7 @@ from textual.content import Content
 
 from registry.records import Asset, Preview
 from tui.sections import Section, text
-from tui.text import day, plain, size
+from tui.text import day, million, plain, size
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}
 CHECK_STYLES = {True: "$success", False: "$error"}
@@ -37,7 +37,8 @@ Rows = Iterator[tuple[str, Content]]
 
 def _identity(asset: Asset) -> Rows:
     base = f"{asset.base} {asset.variant}" if asset.variant else str(asset.base)
-    yield "kind", text(", ".join([str(asset.kind), *map(str, asset.algorithm)]))
+    algorithms = [algorithm for algorithm in asset.algorithm if algorithm != asset.kind]
+    yield "kind", text(", ".join([asset.kind, *algorithms]))
     yield "base", text(base)
     if asset.rank is not None:
         yield "rank", text(asset.rank)
@@ -45,7 +46,8 @@ def _identity(asset: Asset) -> Rows:
     yield "size", text(f"{size(asset.bytes)}   {asset.bytes:,} bytes")
     if asset.tensors:
         dtypes = " ".join(sorted(asset.dtypes))
-        yield "tensors", text(f"{asset.tensors:,}, {asset.parameters:,} parameters, {dtypes}")
+        yield "tensors", text(f"{asset.tensors:,} ({dtypes})")
+        yield "parameters", text(million(asset.parameters))
     if len(asset.components) > 1:
         yield "holds", text(", ".join(component.name for component in asset.components))
     yield "added", text(day(asset.added))

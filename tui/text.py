@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 from assetmgr.cli.text import plain, size
 
-__all__ = ["count", "day", "fit", "plain", "size"]
+__all__ = ["count", "day", "fit", "million", "plain", "size"]
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
@@ -36,6 +36,19 @@ def count(number: int, noun: str) -> str:
     ('1 asset', '20,480 assets')
     """
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def million(number: int) -> str:
+    """A number of parameters, as people speak of model sizes.
+
+    >>> million(859_520_964), million(37_749), million(768)
+    ('860 M', '0.04 M', '768')
+    """
+    if number < 10_000:
+        return f"{number:,}"
+    value = number / 1e6
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2
+    return f"{value:,.{digits}f} M"
 
 
 def day(moment: datetime) -> str:

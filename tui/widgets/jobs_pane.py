@@ -24,6 +24,7 @@ from tui.text import fit, plain, size
 
 READINGS_PER_SECOND = 10
 _BAR_CELLS = 16
+_ROOMY_CELLS = 100
 _TITLE_CELLS = 34
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {JobState.QUEUED: "·", JobState.FAILED: "✗"}
@@ -79,8 +80,9 @@ class JobLine(Widget):
 
     def _bar(self) -> list[tuple[str, str]]:
         fraction = self.job.progress.reading.fraction
-        full = round((fraction or 0.0) * _BAR_CELLS)
-        return [("━" * full, "$primary"), ("━" * (_BAR_CELLS - full), "$panel-lighten-1")]
+        cells = _BAR_CELLS if self.size.width >= _ROOMY_CELLS else _BAR_CELLS // 2
+        full = round((fraction or 0.0) * cells)
+        return [("━" * full, "$primary"), ("━" * (cells - full), "$panel-lighten-1")]
 
     def _where(self) -> str:
         if self.job.state is not JobState.RUNNING:

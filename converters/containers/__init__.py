@@ -13,12 +13,12 @@ from pathlib import PurePath
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
-from converters.containers.model import Container, Inspected, Model
+from converters.containers.model import Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
 from converters.containers.sniffing import sniff
 from converters.containers.torch_zip import read_torch_zip
 from converters.errors import EmptyFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import SAFE_NO_CODE, SafetyReport
+from converters.pickles.safety import SAFE_NO_CODE, SafetyReport, Verdict
 
 __all__ = [
     "MODEL_SUFFIXES",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MODEL_SUFFIXES = frozenset(
-    {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf", ".ckpt_bak"}
+    {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf"}
 )
 """Names that a walk through a folder takes for model files, in lower case."""
 
@@ -43,6 +43,9 @@ READERS: dict[str, Callable[[ByteSource], Model]] = {
 """What `sniff` calls the file -> its reader."""
 
 _PICKLES = {sniffing.PICKLE: False, sniffing.TORCH_LEGACY: True}
+_NOT_INSPECTED = SafetyReport(
+    Verdict.SUSPICIOUS, findings=("what is in the archive was not inspected",)
+)
 _SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
 
 
@@ -84,7 +87,8 @@ def _open(source: ByteSource) -> Model:
         raise refusal_of_pickle(source, what, legacy=_PICKLES[what])
     if what == sniffing.UNKNOWN and _suffix(source) in _SAFETENSORS_SUFFIXES:
         return read_safetensors(source)  # to name the rule of the format that the bytes break
-    raise UnsupportedFile(f"is {what}, not a model file that can be read", path=source.name)
+    error = UnsupportedFile(f"is {what}, which is not read", path=source.name)
+    raise inspected(error, _NOT_INSPECTED) if what.endswith("archive") else error
 
 
 def _suffix(source: ByteSource) -> str:

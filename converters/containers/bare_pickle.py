@@ -11,9 +11,8 @@ from converters.bytesource import ByteSource
 from converters.containers.model import InspectedUnsafe, InspectedUnsupported
 from converters.containers.torch_tensors import persistent_object
 from converters.errors import FileProblem
-from converters.pickles.listing import hidden
 from converters.pickles.machine import Unpickled, unpickle
-from converters.pickles.safety import Finding, SafetyReport, Verdict, judge
+from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
 from converters.pickles.values import BadPickle, Opaque
 
 FIRST_LOOK = 1 << 20
@@ -69,9 +68,7 @@ def _is_cut(streams: list[Unpickled]) -> bool:
 
 
 def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -> Iterator[Finding]:
-    last = streams[-1]
-    if last.stopped is None and not legacy and last.end < len(data):
-        for name in hidden(data, last.end):
-            yield Verdict.DANGEROUS, f"after its end the pickle names {name.shown}"
     if _is_cut(streams) and not whole:
         yield Verdict.SUSPICIOUS, f"only the first {len(data) >> 20} MB were inspected"
+    elif streams[-1].stopped is None and not legacy:
+        yield from after_stop(data, streams[-1].end)

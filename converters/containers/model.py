@@ -66,3 +66,11 @@ class InspectedTruncated(Inspected, TruncatedFile):
 
 class InspectedUnsafe(Inspected, UnsafeFile):
     """A file that is nothing but a dangerous pickle."""
+
+
+def inspected(error: FileProblem, safety: SafetyReport) -> FileProblem:
+    """The same error with the safety report, where its class has such a form."""
+    for kind in (InspectedUnsupported, InspectedTruncated, InspectedCorrupt, InspectedUnsafe):
+        if issubclass(kind, type(error)) and type(error) is not FileProblem:
+            return kind(error.cause, path=error.path, hint=error.hint, safety=safety)
+    return error

@@ -28,7 +28,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"version https://git-lfs", "a Git LFS pointer in place of the file"),
     (b"MZ", "a Windows program"),
     (b"\x7fELF", "a Linux program"),
 )
@@ -88,7 +88,7 @@ def _text(head: bytes) -> str | None:
         return None
     stripped = text.lstrip("\ufeff \t\r\n").lower()
     if stripped.startswith(("<!doctype html", "<html", "<head", "<body")):
-        return "an HTML page, probably an error page saved in place of the file"
+        return "an HTML page in place of the file"
     if stripped.startswith("<"):
         return "an XML or HTML text"
     if stripped.startswith(("{", "[")):

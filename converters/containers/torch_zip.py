@@ -15,9 +15,9 @@ from converters.bytesource import ByteSource
 from converters.containers.model import (
     Container,
     InspectedCorrupt,
-    InspectedTruncated,
     InspectedUnsupported,
     Model,
+    inspected,
 )
 from converters.containers.torch_tensors import (
     Stored,
@@ -36,9 +36,9 @@ from converters.containers.zip_directory import (
     read_entry,
     require_readable,
 )
-from converters.errors import FileProblem
+from converters.errors import CorruptFile, FileProblem, TruncatedFile
 from converters.pickles.machine import Unpickled, unpickle
-from converters.pickles.safety import Finding, SafetyReport, Verdict, judge
+from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
 from converters.pickles.values import (
     Array,
     BadPickle,
@@ -59,10 +59,10 @@ class _Archive:
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int) -> bytes:
         entry = self.entries[name]
         require_readable(self.source, entry)
-        return read_entry(self.source, entry, MAX_PICKLE)
+        return read_entry(self.source, entry, limit)
 
 
 def read_torch_zip(source: ByteSource) -> Model:
@@ -111,37 +111,33 @@ def _is_outside(name: str) -> bool:
 
 
 def _streams(archive: _Archive) -> tuple[dict[str, Unpickled], list[Finding]]:
+    """All pickles of the archive followed; those beside data.pkl within one limit together."""
     streams: dict[str, Unpickled] = {}
     findings = list(archive.findings)
-    for name in archive.pickles[:100]:
+    room = MAX_PICKLE
+    for name in archive.pickles:
         try:
-            data = archive.read(name)
+            data = archive.read(name, MAX_PICKLE if _is_main(name) else room)
         except FileProblem as error:
-            findings.append((Verdict.SUSPICIOUS, f"{name} cannot be inspected: {error.cause}"))
-            if name.endswith("/data.pkl"):
-                raise
+            findings.append((Verdict.SUSPICIOUS, f"{name} was not inspected: {error.cause}"))
+            if _is_main(name):
+                raise inspected(error, judge(streams.values(), findings)) from None
             continue
+        room -= 0 if _is_main(name) else len(data)
         streams[name] = unpickle(data, persistent=persistent_object)
-        findings.extend(_after_stop(data, streams[name]))
+        if streams[name].stopped is None:
+            findings.extend(after_stop(data, streams[name].end))
     return streams, findings
 
 
-def _after_stop(data: bytes, stream: Unpickled) -> list[Finding]:
-    """What follows STOP is never run by torch; a file that hides something there says so."""
-    rest = len(data) - stream.end
-    if stream.stopped is not None or not rest:
-        return []
-    following = judge([unpickle(data, stream.end, persistent_object)])
-    names = ", ".join(following.imports[:5])
-    verdict = max(following.verdict, Verdict.SUSPICIOUS, key=list(Verdict).index)
-    return [(verdict, f"{rest} bytes follow the end of the pickle{names and ': ' + names}")]
+def _is_main(name: str) -> bool:
+    return name.endswith("/data.pkl") and name.count("/") == 1
 
 
 def _root(archive: _Archive, safety: SafetyReport) -> str:
     """The archive's top folder. Raises UnsupportedFile or CorruptFile with the safety report."""
     path, names = archive.source.name, archive.entries
-    roots = [name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl")]
-    roots = [root for root in roots if "/" not in root]
+    roots = [name.removesuffix("/data.pkl") for name in names if _is_main(name)]
     if not roots:
         raise InspectedUnsupported(
             "is a zip archive, but not one of torch (no data.pkl)", path=path, safety=safety
@@ -153,14 +149,14 @@ def _root(archive: _Archive, safety: SafetyReport) -> str:
         raise InspectedUnsupported(
             "is a TorchScript program, not a model file", path=path, safety=safety
         )
-    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder") != b"little":
+    if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder", 64) != b"little":
         raise InspectedUnsupported("holds big-endian data", path=path, safety=safety)
     return root
 
 
 def _broken(source: ByteSource, safety: SafetyReport, error: BadPickle) -> FileProblem:
-    kind = InspectedTruncated if error.truncated else InspectedCorrupt
-    return kind(f"its pickle cannot be read: {error.reason}", path=source.name, safety=safety)
+    kind = TruncatedFile if error.truncated else CorruptFile
+    return inspected(kind(f"its pickle cannot be read: {error.reason}", path=source.name), safety)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from converters.pickles.values import BadPickle, Global
 
 MAX_NAMES = 10_000
 MAX_MEMO = 100_000
+MAX_OPCODES = 6_000_000
 """Bounds on what a listing keeps; what lies beyond them is not listed."""
 
 _MEMOIZE, _STACK_GLOBAL = 0x94, 0x93
@@ -67,7 +68,7 @@ class _Listing:
     """Follows texts and the memo only as far as STACK_GLOBAL needs them."""
 
     def __init__(self, budget: int) -> None:
-        self.budget = budget
+        self.budget = min(budget, MAX_OPCODES)
         self._texts: tuple[str, ...] = ()
         self._memo: dict[int, str] = {}
 

@@ -498,13 +498,13 @@ def _require_flat(value: object) -> None:
 
 
 _TABLE: tuple[tuple[bytes, str, int], ...] = (
-    # opcode, method, bytes it may make the machine allocate
+    # opcode, method, bytes it may make the machine allocate (at least 8: they bound the time too)
     (b"(", "_op_mark", 80),
-    (b".", "_op_stop", 0),
-    (b"0", "_op_pop", 0),
-    (b"1", "_op_pop_mark", 0),
+    (b".", "_op_stop", 8),
+    (b"0", "_op_pop", 8),
+    (b"1", "_op_pop_mark", 8),
     (b"2", "_op_dup", 16),
-    (b"\x80\x95\x98", "_op_skip", 0),
+    (b"\x80\x95\x98", "_op_skip", 8),
     (b"p", "_op_put", 140),
     (b"qr", "_op_binput", 140),
     (b"\x94", "_op_memoize", 140),

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from converters.pickles.machine import Unpickled
+from converters.pickles.listing import hidden
+from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.names import PYTHON_2, danger, is_class_name, is_harmless
 from converters.pickles.values import Global
 
@@ -49,6 +50,17 @@ def judge(streams: Iterable[Unpickled], findings: Iterable[Finding] = ()) -> Saf
         reasons.update((reason, verdict) for verdict, reason in _findings(stream))
     reasons.update((reason, verdict) for verdict, reason in findings)
     return SafetyReport(_worst(reasons.values()), tuple(names), _in_order(reasons))
+
+
+def after_stop(data: bytes, end: int) -> list[Finding]:
+    """What the bytes after a pickle's STOP hold: no loader runs them here, but another might."""
+    if end >= len(data):
+        return []
+    found = [(Verdict.SUSPICIOUS, f"{len(data) - end} bytes follow the end of the pickle")]
+    following = unpickle(data, end)
+    reasons = [*_findings(following)] if following.names or following.remarks else []
+    reasons += [reason for name in hidden(data, end) if (reason := judge_name(name))]
+    return found + [(verdict, f"after its end: {reason}") for verdict, reason in reasons]
 
 
 def judge_name(name: Global, *, called: bool = True) -> Finding | None:

@@ -65,6 +65,13 @@ def test_the_error_names_the_format(words: str) -> None:
     assert words in caught.value.cause
 
 
+def test_what_no_one_looked_into_is_not_called_safe() -> None:
+    for words in ("7z archive", "tar archive", "gzip archive"):
+        report = safety_of(MemoryBytes(NAMED[words], "model.ckpt"))
+        assert report.verdict is Verdict.SUSPICIOUS
+    assert safety_of(MemoryBytes(NAMED["PNG picture"], "model.ckpt")).verdict is Verdict.SAFE
+
+
 def test_the_bytes_decide_and_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     torch.save({"w": torch.ones(1)}, path)

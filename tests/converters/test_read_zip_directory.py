@@ -11,9 +11,10 @@ import torch
 from helpers.pickles import dict_of, pickled, tensor, torch_zip
 
 from converters.bytesource import MemoryBytes
-from converters.containers import open_model
+from converters.containers import open_model, safety_of
 from converters.containers.zip_directory import read_directory
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
+from converters.pickles.safety import Verdict
 
 BODY = pickled(dict_of({"w": tensor("0", (4,), (1,), numel=4)}))
 GOOD = torch_zip(BODY, {"0": bytes(16)})
@@ -106,6 +107,18 @@ def test_what_is_not_read_is_named(data: bytes, words: str) -> None:
     with pytest.raises(UnsupportedFile) as caught:
         opened(data)
     assert words in caught.value.cause
+
+
+def test_a_pickle_that_cannot_be_unlocked_is_suspicious() -> None:
+    source = MemoryBytes(patched(CENTRAL, 0, 8, b"\x01"), "x.ckpt")
+    assert safety_of(source).verdict is Verdict.SUSPICIOUS
+
+
+def test_many_pickles_in_one_archive_are_inspected_within_one_limit() -> None:
+    more = {f"{i}.pkl": pickled(b"\xff" * (12 << 20)) for i in range(4)}
+    data = torch_zip(BODY, {"0": bytes(16)}, packing=zipfile.ZIP_DEFLATED, more=more)
+    model = open_model(MemoryBytes(data, "x.ckpt"))
+    assert any("3.pkl was not inspected" in finding for finding in model.safety.findings)
 
 
 def test_an_entry_there_twice_is_refused() -> None:

@@ -219,9 +219,9 @@ def _spellings(shell: bytes, system: bytes) -> dict[str, bytes]:
 
 def _shells(shell: bytes) -> dict[str, bytes]:
     callables = """posix.system nt.system os.popen os.execvp os.spawnlp subprocess.Popen
-    subprocess.run subprocess.check_output subprocess.getoutput commands.getoutput popen2.popen2 pty.spawn
-    asyncio.create_subprocess_shell _posixsubprocess.fork_exec os.posix_spawn subprocess.call
-    multiprocessing.popen_fork.Popen platform.os.system pexpect.run sh.bash paramiko.SSHClient"""
+    subprocess.run subprocess.check_output subprocess.getoutput commands.getoutput popen2.popen2
+    pty.spawn asyncio.create_subprocess_shell _posixsubprocess.fork_exec os.posix_spawn
+    subprocess.call multiprocessing.popen_fork.Popen platform.os.system pexpect.run sh.bash paramiko.SSHClient"""
     return {dotted: call_name(dotted, shell) for dotted in callables.split()}
 
 
@@ -229,9 +229,9 @@ def _evaluators(code: bytes, command: str) -> dict[str, bytes]:
     callables = """builtins.eval builtins.exec builtins.compile builtins.__import__ __builtin__.eval
     __builtin__.execfile __builtin__.apply runpy.run_path runpy._run_code importlib.import_module
     pdb.run bdb.Bdb.run timeit.timeit timeit.main profile.run cProfile.run cProfile.runctx
-    trace.Trace doctest.debug_script code.interact code.InteractiveInterpreter codeop.compile_command
-    types.CodeType types.FunctionType marshal.loads zipimport.zipimporter site.addsitedir
-    atexit.register sys.settrace threading.Thread concurrent.futures.ThreadPoolExecutor
+    trace.Trace doctest.debug_script code.interact code.InteractiveInterpreter
+    codeop.compile_command types.CodeType types.FunctionType marshal.loads zipimport.zipimporter
+    site.addsitedir atexit.register sys.settrace threading.Thread concurrent.futures.ThreadPoolExecutor
     idlelib.pyshell.ModifiedInterpreter.runcode lib2to3.pgen2.grammar.Grammar.loads
     ensurepip._run_pip pydoc.pipepager imp.load_source pkgutil.resolve_name unittest.mock._importer
     distutils.spawn.spawn test.support.script_helper.assert_python_ok builtins.breakpoint"""

@@ -219,22 +219,25 @@ def _spellings(shell: bytes, system: bytes) -> dict[str, bytes]:
 
 def _shells(shell: bytes) -> dict[str, bytes]:
     callables = """posix.system nt.system os.popen os.execvp os.spawnlp subprocess.Popen
-    subprocess.run subprocess.check_output subprocess.getoutput commands.getoutput popen2.popen2
-    pty.spawn asyncio.create_subprocess_shell _posixsubprocess.fork_exec os.posix_spawn
-    subprocess.call multiprocessing.popen_fork.Popen platform.os.system pexpect.run sh.bash paramiko.SSHClient"""
+    subprocess.run subprocess.check_output subprocess.getoutput commands.getoutput
+    popen2.popen2 pty.spawn asyncio.create_subprocess_shell _posixsubprocess.fork_exec
+    os.posix_spawn subprocess.call multiprocessing.popen_fork.Popen platform.os.system
+    pexpect.run sh.bash paramiko.SSHClient"""
     return {dotted: call_name(dotted, shell) for dotted in callables.split()}
 
 
 def _evaluators(code: bytes, command: str) -> dict[str, bytes]:
-    callables = """builtins.eval builtins.exec builtins.compile builtins.__import__ __builtin__.eval
-    __builtin__.execfile __builtin__.apply runpy.run_path runpy._run_code importlib.import_module
-    pdb.run bdb.Bdb.run timeit.timeit timeit.main profile.run cProfile.run cProfile.runctx
-    trace.Trace doctest.debug_script code.interact code.InteractiveInterpreter
-    codeop.compile_command types.CodeType types.FunctionType marshal.loads zipimport.zipimporter
-    site.addsitedir atexit.register sys.settrace threading.Thread concurrent.futures.ThreadPoolExecutor
+    callables = """builtins.eval builtins.exec builtins.compile builtins.__import__
+    __builtin__.eval __builtin__.execfile __builtin__.apply runpy.run_path runpy._run_code
+    importlib.import_module pdb.run bdb.Bdb.run timeit.timeit timeit.main profile.run
+    cProfile.run cProfile.runctx trace.Trace doctest.debug_script code.interact
+    code.InteractiveInterpreter codeop.compile_command types.CodeType types.FunctionType
+    marshal.loads zipimport.zipimporter site.addsitedir atexit.register sys.settrace
+    threading.Thread concurrent.futures.ThreadPoolExecutor
     idlelib.pyshell.ModifiedInterpreter.runcode lib2to3.pgen2.grammar.Grammar.loads
-    ensurepip._run_pip pydoc.pipepager imp.load_source pkgutil.resolve_name unittest.mock._importer
-    distutils.spawn.spawn test.support.script_helper.assert_python_ok builtins.breakpoint"""
+    ensurepip._run_pip pydoc.pipepager imp.load_source pkgutil.resolve_name
+    unittest.mock._importer distutils.spawn.spawn test.support.script_helper.assert_python_ok
+    builtins.breakpoint"""
     found = {dotted: call_name(dotted, code) for dotted in callables.split()}
     found["eval with latin-1 bytes"] = call(
         name("builtins", "eval"), call_name("_codecs.encode", code, text("latin1"))
@@ -274,19 +277,21 @@ def _gadgets(shell: bytes, code: bytes, nested: bytes) -> dict[str, bytes]:
 
 def _openers() -> dict[str, bytes]:
     callables = """builtins.open io.open io.FileIO os.remove os.unlink os.putenv shutil.rmtree
-    shutil.copyfile socket.create_connection socket.socket urllib.request.urlopen urllib2.urlopen
-    http.client.HTTPConnection httplib.HTTPSConnection ftplib.FTP smtplib.SMTP webbrowser.open
-    ctypes.CDLL tempfile.NamedTemporaryFile zipfile.ZipFile tarfile.open sqlite3.connect
-    linecache.getlines fileinput.input glob.glob ssl.create_default_context
-    requests.api.get httpx.get urllib3.PoolManager fsspec.open wsgiref.simple_server.make_server"""
+    shutil.copyfile socket.create_connection socket.socket urllib.request.urlopen
+    urllib2.urlopen http.client.HTTPConnection httplib.HTTPSConnection ftplib.FTP smtplib.SMTP
+    webbrowser.open ctypes.CDLL tempfile.NamedTemporaryFile zipfile.ZipFile tarfile.open
+    sqlite3.connect linecache.getlines fileinput.input glob.glob ssl.create_default_context
+    requests.api.get httpx.get urllib3.PoolManager fsspec.open
+    wsgiref.simple_server.make_server"""
     return {dotted: call_name(dotted, text("x")) for dotted in callables.split()}
 
 
 def _libraries(shell: bytes, code: bytes) -> dict[str, bytes]:
-    callables = """torch.load torch.hub.load torch.jit.load torch.utils.cpp_extension.load_inline
-    torch.utils.model_zoo.load_url torch.distributed.rpc.internal._run_function torch.os.system
-    torch.serialization.load torch.compile torch.package.PackageImporter.load_pickle
-    numpy.load numpy.testing._private.utils.runstring numpy.f2py.crackfortran.getlincoef
+    callables = """torch.load torch.hub.load torch.jit.load
+    torch.utils.cpp_extension.load_inline torch.utils.model_zoo.load_url
+    torch.distributed.rpc.internal._run_function torch.os.system torch.serialization.load
+    torch.compile torch.package.PackageImporter.load_pickle numpy.load
+    numpy.testing._private.utils.runstring numpy.f2py.crackfortran.getlincoef
     numpy.core.multiarray.fromfile numpy.lib.npyio.os.system pip.main pip._internal.main
     setuptools.sandbox.run_setup pandas.read_pickle pandas.eval joblib.load dill.loads
     cloudpickle.loads tensorflow.keras.models.load_model sympy.sympify IPython.start_ipython

@@ -27,9 +27,10 @@ def within(path: str, folder: str) -> bool:
 def find_root(path: str | os.PathLike[str]) -> str:
     """The real path of a folder. Raises FileMissing or FileUnreadable."""
     folder = Path(path)
-    if not folder.exists():
+    # Not the methods of Path: they raise for names that are too long and folders closed to us.
+    if not os.path.exists(folder):  # noqa: PTH110
         raise FileMissing("no such folder", path=folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise FileUnreadable("is not a folder", path=folder)
     real = os.path.realpath(folder)
     if not storable(real):

@@ -78,6 +78,8 @@ def convert(
         for plan in plan_convert(request):
             result = plan if dry_run else _run(workspace, plan, progress)
             documents.append(_report(session, result))
+    if not documents:
+        session.warn("nothing to convert: no model files, or all are safetensors already")
     if session.as_json:
         session.output.document(documents)
     return session.status
@@ -99,7 +101,7 @@ def _run(
 def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
     if isinstance(result, Failure):
         session.fail(result)
-        return failed_item(result, {**_FIELDS, "source": result.path})
+        return failed_item(result, {**_FIELDS, "source": result.item})
     plan = result if isinstance(result, ConvertPlan) else result.plan
     for warning in plan.warnings:
         session.warn(f"{plan.source}: {warning}")

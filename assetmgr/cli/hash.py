@@ -31,6 +31,8 @@ def hash_(session: Session, paths: tuple[str, ...]) -> int:
             found.append(result.to_json())
             if not session.as_json:
                 _print(session, result)
+    if not found:
+        session.warn("no model files there")
     if session.as_json:
         session.output.document(found)
     return session.status

@@ -28,6 +28,8 @@ def inspect(session: Session, paths: tuple[str, ...], tensors: bool, with_hashes
             found.append(inspection.to_json(tensors=tensors))
             if not session.as_json:
                 _print(session, inspection, tensors=tensors)
+    if not found:
+        session.warn("no model files there")
     if session.as_json:
         session.output.document(found)
     return session.status

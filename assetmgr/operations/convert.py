@@ -6,9 +6,10 @@ dangerous one is safe; its tensors are data.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,7 @@ def _check(request: ConvertRequest) -> None:
         raise BadValue("give either an output file or an output folder")
     if request.output is not None and len(request.sources) != 1:
         raise BadValue("one output file needs exactly one source", hint="use --output-dir")
-    if request.output is not None and Path(request.sources[0]).is_dir():
+    if request.output is not None and os.path.isdir(request.sources[0]):  # noqa: PTH112  # as walk
         raise BadValue("a folder is converted into a folder", hint="use --output-dir")
 
 
@@ -156,7 +157,7 @@ def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
     """(source, target, named by the user itself) of every file."""
     for given in request.sources:
         top = Path(given)
-        is_folder = top.is_dir()
+        is_folder = os.path.isdir(given)  # noqa: PTH112
         for source in model_files([given], recursive=request.recursive):
             place = source.with_suffix(_SUFFIX)
             if request.output is not None:
@@ -167,9 +168,9 @@ def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
 
 
 def _plan(source: Path, target: Path, request: ConvertRequest) -> ConvertPlan:
+    model = open_model(source)
     if source.absolute() == target.absolute():
         raise BadValue("is its own target", path=source, hint="name another with -o")
-    model = open_model(source)
     refuse_existing(target, overwrite=request.overwrite)
     if not model.state_dict:
         raise UnsupportedFile("holds no tensors to convert", path=source)
@@ -197,8 +198,6 @@ def _changed(state: StateDict, change: Change) -> tuple[StateDict, tuple[str, ..
 
 
 def _sized(plan: ConvertPlan) -> ConvertPlan:
-    from dataclasses import replace
-
     like = Parent(plan.source.name, blake3="0" * 64)
     return replace(plan, nbytes=layout_of(_described(plan, like)).nbytes)
 

@@ -1,0 +1,131 @@
+"""The program in process, and model files that are built once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `cli_models`
+
+import cli_models
+
+from assetmgr.cli.main import run
+from registry.library import Library
+
+
+@pytest.fixture(scope="session")
+def _new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("new") / "library.db"
+    Library.open(f"sqlite:///{path.as_posix()}").close()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _library(_own_home: None, _new_library: Path) -> None:
+    """An empty library that need not be migrated again for every test."""
+    shutil.copy(_new_library, Path(os.environ["ASSETMGR_HOME"]) / "library.db")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run of the program said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout; more or less than one is a failure."""
+        return json.loads(self.out)
+
+    @property
+    def errors(self) -> list[str]:
+        """The `error:` lines."""
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+Program = Callable[..., Done]
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Program:
+    """Run the program in this process."""
+
+    def call(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = run([os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def process() -> Callable[..., Done]:
+    """Run the program as a process of its own."""
+
+    def call(*arguments: object, env: Mapping[str, str] | None = None, code: str = "") -> Done:
+        command = ["-c", code] if code else ["-m", "assetmgr"]
+        done = subprocess.run(
+            [sys.executable, *command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Models:
+    """Files that tests read and never change."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """A small SD1 checkpoint, safetensors."""
+        return self.folder / "base.safetensors"
+
+    @property
+    def pickled(self) -> Path:
+        """The same with EMA and training leftovers, as a Lightning `.ckpt`."""
+        return self.folder / "old.ckpt"
+
+    @property
+    def lora(self) -> Path:
+        """A LoRA of UNet and text encoder."""
+        return self.folder / "style.safetensors"
+
+    @property
+    def unet_lora(self) -> Path:
+        """A LoRA of the UNet alone."""
+        return self.folder / "unet-style.safetensors"
+
+    @property
+    def sdxl_lora(self) -> Path:
+        """A LoRA for another family."""
+        return self.folder / "xl.safetensors"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    made = Models(tmp_path_factory.mktemp("models"))
+    cli_models.checkpoint(made.checkpoint, metadata={"author": "somebody"})
+    cli_models.pickled_checkpoint(made.pickled)
+    cli_models.lora(made.lora, metadata={"ss_output_name": "style"})
+    cli_models.lora(made.unet_lora, text=False)
+    cli_models.sdxl_lora(made.sdxl_lora)
+    return made

@@ -1,0 +1,152 @@
+"""`scan`, `list`, `show` and `tag` on a folder of files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cli_models
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Program
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three files, two of them of one content."""
+    folder = tmp_path / "library"
+    (folder / "copies").mkdir(parents=True)
+    cli_models.lora(folder / "style.safetensors", text=False)
+    cli_models.tiny(folder / "other.safetensors")
+    shutil.copy(folder / "style.safetensors", folder / "copies" / "again.safetensors")
+    return folder
+
+
+def _assets(program: Program, *query: str) -> list[dict[str, Any]]:
+    done = program("list", "--json", *query)
+    assert done.code == 0
+    found: list[dict[str, Any]] = done.json["assets"]
+    return found
+
+
+def test_content_is_apart_from_places(program: Program, folder: Path) -> None:
+    assert program("scan", "--json", folder).json["added"] == 3
+    assert len(_assets(program)) == 2
+    (twice,) = _assets(program, "is:duplicate")
+    assert len(twice["files"]) == 2
+    assert program("scan", "--json").json["unchanged"] == 3, "without a path: all known folders"
+
+
+def test_a_moved_file_keeps_its_tags(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    program("tag", folder / "other.safetensors", "+mine")
+    (folder / "other.safetensors").rename(folder / "copies" / "renamed.safetensors")
+    assert program("scan", "--json").json["moved"] == 1
+    (moved,) = _assets(program, "tag:mine")
+    assert moved["files"][0]["path"] == str(folder / "copies" / "renamed.safetensors")
+
+
+def test_a_deleted_file_is_missing_and_comes_back(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    (folder / "other.safetensors").rename(folder.parent / "away")
+    assert program("scan", "--json").json["missing"] == 1
+    (gone,) = _assets(program, "is:missing")
+    assert gone["files"][0]["state"] == "missing"
+    assert "(missing)" in program("list", "is:missing").out
+    (folder.parent / "away").rename(folder / "other.safetensors")
+    assert program("scan", "--json").json["restored"] == 1
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_loses_nothing(
+    program: Program, folder: Path, tmp_path: Path
+) -> None:
+    program("scan", folder)
+    done = program("scan", "--json", tmp_path / "absent", folder)
+    assert done.code == 1
+    assert done.json["unchanged"] == 3
+    (error,) = done.json["errors"]
+    assert (error["path"], error["code"]) == (str(tmp_path / "absent"), "not_found")
+    assert len(done.errors) == 1
+
+
+def test_files_that_cannot_be_understood_are_listed_and_named(
+    program: Program, folder: Path
+) -> None:
+    (folder / "broken.ckpt").write_bytes(b"PK\x03\x04 and no more")
+    done = program("scan", "--json", folder)
+    assert done.code == 1
+    assert done.json["failed"] == 1
+    (broken,) = _assets(program, "broken")
+    assert broken["kind"] == "unknown"
+    assert broken["problems"]
+
+
+def test_words_with_a_leading_minus_reach_the_query(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    program("tag", folder / "other.safetensors", "+hair")
+    for query in (["-tag:hair"], ["--", "-tag:hair"], ["-hair"], ["-kind:unknown"], ["kind:lora"]):
+        assert [asset["kind"] for asset in _assets(program, *query)] == ["lora"], query
+    assert program("list", "--", "--nonsense").code == 2
+
+
+def test_tags_are_added_and_removed_in_one_call(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    first, second = (folder / f"{name}.safetensors" for name in ("other", "style"))
+    done = program("tag", "--json", first, second, "+Hair", "+todo")
+    assert set(done.json) == {"assets", "errors"}
+    assert [asset["tags"] for asset in done.json["assets"]] == [["hair", "todo"]] * 2
+    # `-hair` begins as `-h` does, and is a tag nevertheless.
+    done = program("tag", first, "-hair", "+json", "--json")
+    assert done.json["assets"][0]["tags"] == ["json", "todo"]
+    assert "todo" in program("tag", first, "-json").out
+
+
+def test_a_tag_for_an_unknown_asset_changes_nothing(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    done = program("tag", folder / "other.safetensors", "no such asset", "+x")
+    assert done.code == 1
+    assert _assets(program, "tag:x") == []
+
+
+def test_an_asset_is_named_by_path_number_hash_or_name(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    (asset,) = _assets(program, "kind:lora")
+    prefixes = [value[:8] for value in asset["hashes"].values() if value]
+    for reference in (*prefixes, f"#{asset['id']}", asset["name"], asset["files"][0]["path"]):
+        assert program("show", "--json", reference).json["id"] == asset["id"], reference
+
+
+def test_an_ambiguous_name_lists_the_candidates(program: Program, folder: Path) -> None:
+    (folder / "deeper").mkdir()
+    cli_models.tiny(folder / "deeper" / "other.safetensors", "another")
+    program("scan", folder)
+    ids = [f"#{asset['id']}" for asset in _assets(program, "kind:unknown")]
+    done = program("show", "--json", "other")
+    assert done.code == 1
+    (error,) = done.json["errors"]
+    assert error["code"] == "ambiguous_asset"
+    assert all(number in error["error"] for number in ids)
+    assert "tag" not in program("tag", "other", "+x").out
+
+
+def test_an_unknown_asset_is_named(program: Program) -> None:
+    for reference in ("#99", "nothing", "abcdef12", "/no/such/file.ckpt", "#99999999999999999999"):
+        done = program("show", reference)
+        assert done.code == 1
+        assert done.errors[0].startswith(f"error: {reference}: ")
+
+
+def test_the_list_is_a_page_of_a_total(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    done = program("list", "--json", "--limit", "1", "--offset", "1", "--sort", "name")
+    assert (done.json["total"], len(done.json["assets"])) == (2, 1)
+    assert "1 of 2" in program("list", "--limit", "1").out
+    assert program("list", "--limit", "0").out == "0 of 2\n"
+
+
+def test_an_empty_library_is_an_empty_answer(program: Program) -> None:
+    assert program("list").out == "0 of 0\n"
+    assert program("list", "--json").json == {"total": 0, "assets": [], "errors": []}
+    assert program("scan", "--json").json["roots"] == []

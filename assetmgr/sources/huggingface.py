@@ -101,7 +101,7 @@ def _bar_of(progress: Progress) -> type[tqdm[object]]:
     """A bar that draws nothing and tells our progress; a cancellation is raised out of it."""
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(*arguments, **{**options, "disable": True})
 

@@ -76,7 +76,7 @@ async def test_a_running_job_shows_its_title_its_share_and_its_stage() -> None:
         app.pane.submit(Job("Preview of ink[/]", Lane.RENDER, gate))
         await until(pilot, gate.begun.is_set)
         assert "Preview of ink[/]" in lines(app)[0]
-        assert "50% sampling 2 / 4 steps" in lines(app)[0]
+        assert "50% 2 / 4 steps sampling" in lines(app)[0]
         gate.open.set()
         await until(pilot, lambda: app.ended)
 

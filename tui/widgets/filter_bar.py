@@ -72,7 +72,9 @@ class FilterBar(Widget):
 
     def tell(self, matches: str) -> None:
         """A good filter found this much."""
-        self.query_one("#filter-matches", Static).update(Content(matches))
+        shown = self.query_one("#filter-matches", Static)
+        if str(shown.content) != matches:  # an update costs a layout of the whole screen
+            shown.update(Content(matches))
         self.query_one("#filter-error", Static).display = False
 
     def refuse(self, error: str) -> None:

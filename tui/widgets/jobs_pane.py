@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -58,15 +59,10 @@ class JobLine(Widget):
             text = f"{plain(job.title)}: {job.outcome} "
             return Content.assemble(("✗ ", "$error bold"), (text, "$error"), (hint, "$dim"))
         title = fit(plain(job.title), min(_TITLE_CELLS, max(self.size.width // 3, 12)))
-        return Content.assemble(
-            (f"{self._mark()} ", "$primary"),
-            title,
-            " ",
-            *self._bar(),
-            " ",
-            (f"{self._where()} ", "$foreground"),
-            (hint, "$dim"),
-        )
+        line = Content.assemble((f"{self._mark()} ", "$primary"), title, " ", *self._bar(), " ")
+        label, amount = self._where()
+        room = self.size.width - line.cell_length - cell_len(amount) - cell_len(hint) - 2
+        return Content.assemble(line, amount, " ", fit(label, max(room, 0)), " ", (hint, "$dim"))
 
     def _mark(self) -> str:
         # Where animation is off (TEXTUAL_ANIMATIONS, tests) the spinner stands still.
@@ -84,13 +80,13 @@ class JobLine(Widget):
         full = round((fraction or 0.0) * cells)
         return [("━" * full, "$primary"), ("━" * (cells - full), "$panel-lighten-1")]
 
-    def _where(self) -> str:
+    def _where(self) -> tuple[str, str]:
+        """What is being done, which may be cut, and how far, which may not."""
         if self.job.state is not JobState.RUNNING:
-            return str(self.job.state)
+            return "", str(self.job.state)
         reading = self.job.progress.reading
-        return " ".join(
-            part for part in (_percent(reading), reading.label, _amount(reading)) if part
-        )
+        amount = " ".join(part for part in (_percent(reading), _amount(reading)) if part)
+        return reading.label, amount
 
     def on_click(self, event: events.Click) -> None:
         """Make this the line that `x` means."""

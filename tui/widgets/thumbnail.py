@@ -32,7 +32,8 @@ class Thumbnail(Widget):
         """Show a picture, or a sentence."""
         sentence = self.query_one("#no-picture", Static)
         sentence.display = picture is None
-        sentence.update(Content(otherwise))
+        if str(sentence.content) != otherwise:  # an update costs a layout of the whole screen
+            sentence.update(Content(otherwise))
         self._picture.display = picture is not None
         self._picture.image = picture
         self._fit()

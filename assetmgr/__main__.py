@@ -27,9 +27,13 @@ def main() -> None:
             sys.stderr.write(f"error: package {name} is found at {where}, not beside assetmgr\n")
             sys.stderr.write("hint: install assetmgr in an environment of its own\n")
             sys.exit(1)
-    from assetmgr.cli.main import main as run
+    try:
+        from assetmgr.cli.main import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before the program could take care of it
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,60 +1,59 @@
-"""Files of the size and structure of Stable Diffusion 1, made of random bytes."""
+"""The files that are measured: the tensors of Stable Diffusion 1.5 with random bytes."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
-from collections.abc import Iterator
+import json
+import sys
 from pathlib import Path
 
-BLOCKS = 16 << 20
+from converters.containers import open_model
+from converters.writers.safetensors import write_safetensors
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from helpers.sd1 import checkpoint_shapes
 
 
-def shapes(scale: float) -> Iterator[tuple[str, tuple[int, int]]]:
-    """1,131 tensors of 2.13 GB in float16 at scale 1: a token table, and large and small ones."""
-    yield "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight", (49408, 768)
-    for number in range(565):
-        width = int(1334 * scale**0.5)
-        yield f"model.diffusion_model.block.{number}.weight", (width, width)
-        yield f"model.diffusion_model.block.{number}.bias", (width, 1)
+def make_checkpoint(target: Path, scale: float) -> None:
+    """Save 1,131 fp16 tensors as torch does, 2.13 GB; `scale` shortens their first dimension."""
+    import torch
+
+    def values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if name.endswith("position_ids"):
+            return torch.arange(shape[-1]).unsqueeze(0)
+        rows = max(1, round(shape[0] * scale))
+        whole = torch.empty((rows, *shape[1:]), dtype=torch.int16)
+        return whole.random_(-0x8000, 0x7FFF).view(torch.float16)
+
+    tensors = {name: values(name, shape) for name, shape in checkpoint_shapes().items()}
+    torch.save({"state_dict": tensors}, target)
 
 
-def write_ckpt(path: Path, scale: float = 1.0) -> None:
-    """A torch zip pickle of these tensors, written without torch's memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = list(shapes(scale))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        archive.writestr("archive/data.pkl", _pickled(tensors))
-        archive.writestr("archive/version", "3\n")
-        for key, (_, shape) in enumerate(tensors):
-            with archive.open(f"archive/data/{key}", "w", force_zip64=True) as entry:
-                _write_random(entry, shape[0] * shape[1] * 2)
+def make_twin(checkpoint: Path, target: Path) -> None:
+    """The same tensors as safetensors."""
+    state = open_model(checkpoint).state_dict
+    write_safetensors(state, target, overwrite=True, with_hashes=False)
 
 
-def _write_random(entry: object, count: int) -> None:
-    pattern = os.urandom(min(count, BLOCKS))
-    while count:
-        piece = pattern[: min(count, len(pattern))]
-        entry.write(piece)  # type: ignore[attr-defined]
-        count -= len(piece)
+def make_adapters(folder: Path, count: int) -> None:
+    """Fill a folder with small LoRA files, each of another content."""
+    folder.mkdir(parents=True)
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    shapes = {"lora_down.weight": [1, 320], "lora_up.weight": [320, 1], "alpha": []}
+    for number in range(count):
+        entries: dict[str, object] = {"__metadata__": {"ss_tag_frequency": "{}"}}
+        position = 0
+        for part, shape in shapes.items():
+            end = position + 2 * (320 if shape else 1)
+            entry = {"dtype": "F16", "shape": shape, "data_offsets": [position, end]}
+            entries[f"{layer}.{part}"] = entry
+            position = end
+        header = json.dumps(entries).encode()
+        body = number.to_bytes(2, "little") * (position // 2)
+        path = folder / f"adapter {number:04}.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + body)
 
 
-def _pickled(tensors: list[tuple[str, tuple[int, int]]]) -> bytes:
-    """The pickle torch would write, in protocol 2, assembled opcode by opcode."""
-    out = [b"\x80\x02}(X\x0a\x00\x00\x00state_dict}("]
-    for key, (name, (rows, columns)) in enumerate(tensors):
-        out += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((", _text("storage")]
-        out += [b"ctorch\nHalfStorage\n", _text(str(key)), _text("cpu"), _int(rows * columns)]
-        out += [b"tQ", _int(0), _int(rows), _int(columns), b"\x86", _int(columns), _int(1)]
-        out += [b"\x86\x89ccollections\nOrderedDict\n)RtR"]
-    return b"".join([*out, b"uu."])
-
-
-def _text(value: str) -> bytes:
-    encoded = value.encode()
-    return b"X" + len(encoded).to_bytes(4, "little") + encoded
-
-
-def _int(value: int) -> bytes:
-    return pickle.dumps(value, 2)[2:-1]
+if __name__ == "__main__":  # in a process of its own: making the file takes all its memory at once
+    make_checkpoint(Path(sys.argv[1]), float(sys.argv[2]))
+    make_twin(Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".safetensors"))

@@ -1,74 +1,179 @@
-"""Measuring whole child processes in turn, so that a drifting machine disturbs both sides alike.
+"""How everything is measured: whole processes, interleaved, as ratios to the limit of each round.
 
-Freed memory of a virtual machine may be slow at its next touch, and the first round warms the page
-cache: it is not counted. Ratios of medians are what to quote, not single times.
+The machines this runs on are shared, so a wall time alone says little. The cases of a comparison
+take turns, and each run is divided by the run of the limit (copying, SHA-256) in the same round;
+the median of these ratios is the result. Where a virtual machine gives free memory back to its
+host, the first touch of a page costs far more than copying it: `warm` therefore claims memory as
+clean page cache and drops it immediately before a run. One round is run before those that count.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+MB = 1_000_000
+_BLOCK = bytearray(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished child: wall time in seconds, and its peak private memory in bytes (Linux)."""
+    """One process: wall seconds, and its peak of private memory in bytes (0 where unknown)."""
 
     seconds: float
-    private_bytes: int
+    private: int
 
 
-def python(code: str) -> list[str]:
-    """The command that runs `code` in a fresh interpreter."""
-    return [sys.executable, "-c", code]
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to do a job; `before` prepares and is not timed, `goal` is not to be exceeded."""
+
+    name: str
+    command: Sequence[str]
+    goal: float | None = None
+    before: Callable[[], object] | None = None
+    environment: Mapping[str, str] | None = None
 
 
-def run(command: list[str]) -> Run:
-    """Run a command to its end. Raises CalledProcessError when it fails."""
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a case gave: `value` in `unit` against `goal`, with what it comes from."""
+
+    benchmark: str
+    case: str
+    value: float
+    unit: str
+    goal: float | None
+    seconds: tuple[float, ...] = ()
+    ratios: tuple[float, ...] = ()
+    private_bytes: int = 0
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without goal."""
+        return None if self.goal is None else self.value <= self.goal
+
+
+def python(*arguments: str) -> list[str]:
+    """A command that runs this interpreter."""
+    return [sys.executable, *arguments]
+
+
+def run(case: Case) -> Run:
+    """Run a case once. Raises RuntimeError with what it printed when it fails."""
+    if case.before is not None:
+        case.before()
+    environment = {**os.environ, **(case.environment or {})}
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = 0
-    while child.poll() is None:
-        peak = max(peak, _private(child.pid))
-        time.sleep(0.005)
+    process = subprocess.Popen(
+        case.command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    )
+    peak = _PrivateMemory(process.pid)
+    output, _ = process.communicate()
     seconds = time.perf_counter() - started
-    if child.returncode:
-        message = child.stderr.read() if child.stderr else b""
-        raise subprocess.CalledProcessError(child.returncode, command, stderr=message)
-    return Run(seconds, peak)
+    if process.returncode != 0:
+        text = output.decode(errors="replace")[-2000:]
+        raise RuntimeError(f"{' '.join(case.command)} failed:\n{text}")
+    return Run(seconds, peak.stop())
 
 
-def _private(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    for line in lines:
+def compare(benchmark: str, limit: Case, cases: Sequence[Case], rounds: int) -> list[Result]:
+    """Run the limit and the cases in turns and give each as a ratio to the limit."""
+    everything = [limit, *cases]
+    runs: dict[str, list[Run]] = {case.name: [] for case in everything}
+    for number in range(rounds + 1):
+        for case in everything:
+            measured = run(case)
+            if number:
+                runs[case.name].append(measured)
+    limits = [each.seconds for each in runs[limit.name]]
+    return [_ratio(benchmark, case, runs[case.name], limits) for case in everything]
+
+
+def _ratio(benchmark: str, case: Case, runs: Sequence[Run], limits: Sequence[float]) -> Result:
+    seconds = tuple(each.seconds for each in runs)
+    ratios = tuple(mine / limit for mine, limit in zip(seconds, limits, strict=True))
+    return Result(
+        benchmark=benchmark,
+        case=case.name,
+        value=statistics.median(ratios),
+        unit="x",
+        goal=case.goal,
+        seconds=seconds,
+        ratios=ratios,
+        private_bytes=max(each.private for each in runs),
+    )
+
+
+def seconds(benchmark: str, cases: Sequence[Case], rounds: int) -> list[Result]:
+    """Run the cases in turns and give each as the median of its wall seconds."""
+    runs: dict[str, list[float]] = {case.name: [] for case in cases}
+    for number in range(rounds + 1):
+        for case in cases:
+            measured = run(case)
+            if number:
+                runs[case.name].append(measured.seconds)
+    return [
+        Result(benchmark, c.name, statistics.median(runs[c.name]), "s", c.goal, tuple(runs[c.name]))
+        for c in cases
+    ]
+
+
+def warm(scratch: Path, nbytes: int) -> None:
+    """Make `nbytes` of memory free that the host has given to this machine already."""
+    sparse = scratch / "sparse"
+    with open(sparse, "wb") as file:
+        file.truncate(nbytes)
+    with open(sparse, "rb", buffering=0) as file:
+        while file.readinto(_BLOCK):
+            pass
+    sparse.unlink()
+
+
+def read_through(path: Path) -> None:
+    """Bring a file into the page cache."""
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(_BLOCK):
+            pass
+
+
+class _PrivateMemory:
+    """Samples what a process holds by itself: pages that no file backs (Linux only)."""
+
+    def __init__(self, pid: int, interval: float = 0.02) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._interval = interval
+        self._stopped = threading.Event()
+        self._peak = 0
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._stopped.set()
+        self._thread.join()
+        return self._peak
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(self._interval):
+            with contextlib.suppress(OSError):
+                self._peak = max(self._peak, _anonymous(self._status.read_text()))
+
+
+def _anonymous(status: str) -> int:
+    for line in status.splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0
-
-
-def in_turn(
-    commands: Mapping[str, list[str]], rounds: int, between: Callable[[], None] = lambda: None
-) -> dict[str, Run]:
-    """The median run of each command over `rounds`, after one round that is not counted."""
-    runs: dict[str, list[Run]] = {name: [] for name in commands}
-    for number in range(rounds + 1):
-        for name, command in commands.items():
-            between()
-            finished = run(command)
-            if number:
-                runs[name].append(finished)
-    return {name: _median(finished) for name, finished in runs.items()}
-
-
-def _median(runs: list[Run]) -> Run:
-    return Run(
-        statistics.median(run.seconds for run in runs), max(run.private_bytes for run in runs)
-    )

@@ -1,0 +1,76 @@
+"""What runs inside the measured processes: one job each, named by the first argument."""
+
+from __future__ import annotations
+
+import sys
+
+
+def convert(source: str, target: str) -> None:
+    """To safetensors by this project's writer, nothing hashed."""
+    _write(source, target, with_hashes=False)
+
+
+def convert_hashed(source: str, target: str) -> None:
+    """The same with every hash of the output."""
+    _write(source, target, with_hashes=True)
+
+
+def _write(source: str, target: str, *, with_hashes: bool) -> None:
+    from pathlib import Path
+
+    from converters.containers import open_model
+    from converters.writers.safetensors import write_safetensors
+
+    state = open_model(source).state_dict
+    write_safetensors(state, Path(target), overwrite=True, with_hashes=with_hashes)
+
+
+def convert_torch(source: str, target: str) -> None:
+    """As other tools do it: everything into memory, then everything to the disk."""
+    import torch
+    from safetensors.torch import save_file
+
+    loaded = torch.load(source, map_location="cpu", weights_only=True)
+    save_file(loaded["state_dict"], target)
+
+
+def hash_all(*paths: str) -> None:
+    """Every hash of each file, as `scan` makes them."""
+    from converters.containers import open_model
+    from converters.hashing import hash_file
+
+    for path in paths:
+        hash_file(path, header_bytes=open_model(path).header_bytes)
+
+
+def sha256(*paths: str) -> None:
+    """The limit: SHA-256 in one thread over blocks of 1 MB."""
+    import hashlib
+
+    block = bytearray(1 << 20)
+    view = memoryview(block)
+    for path in paths:
+        hasher = hashlib.sha256()
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(block):
+                hasher.update(view[:count])
+
+
+def without_torch(*arguments: str) -> None:
+    """Run an assetmgr command; fails when it imported torch."""
+    from assetmgr.__main__ import main
+
+    sys.argv = ["assetmgr", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    if "torch" in sys.modules:
+        raise SystemExit(f"assetmgr {' '.join(arguments)} imported torch")
+
+
+JOBS = {job.__name__: job for job in (convert, convert_hashed, convert_torch, hash_all, sha256)}
+
+if __name__ == "__main__":
+    {**JOBS, "without_torch": without_torch}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,55 @@
+"""The benchmarks run, here on tiny files; what they measure is judged on a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def measured(tmp_path: Path, *arguments: str) -> dict[str, dict[str, object]]:
+    document = tmp_path / "results.json"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.run", *arguments),
+            *("--scale", "0.002", "--rounds", "1"),
+            *("--scratch", str(scratch), "--json", str(document)),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    assert not list(scratch.iterdir()), "scratch files are removed"
+    results = json.loads(document.read_text())["results"]
+    return {f"{each['benchmark']}: {each['case']}": each for each in results}
+
+
+def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
+    results = measured(tmp_path)
+    limits = ("convert: cp", "convert and hash: sha256 alone", "hash: sha256 alone, both")
+    assert [results[name]["value"] for name in limits] == [1.0] * 3
+    judged = {name for name, each in results.items() if each["goal"] is not None}
+    assert judged == {
+        "convert: assetmgr",
+        "convert and hash: assetmgr",
+        "memory: convert, whole",
+        "memory: convert and hash, whole",
+        "memory: convert, quarter",
+        "memory: convert and hash, quarter",
+        "hash: all hashes, ckpt",
+        "hash: all hashes, safetensors",
+        "hash: all hashes, both",
+        "hash: assetmgr scan, both",
+        "startup: assetmgr --help",
+        "startup: assetmgr inspect .ckpt",
+        "startup: assetmgr inspect .safetensors",
+        "startup: assetmgr list",
+    }
+    assert all(isinstance(results[name]["met"], bool) for name in judged)

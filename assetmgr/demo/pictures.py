@@ -42,12 +42,19 @@ class Scene:
         return form.format(shape=self.shape, colour=self.colour, background=self.background)
 
 
-SCENES = tuple(
+ALL_SCENES = tuple(
     Scene(shape, colour, background)
     for shape in SHAPES
     for colour, background in itertools.permutations(COLOURS, 2)
 )
-"""Every combination, in a fixed order."""
+"""Every combination, in a fixed order: what the first phases of training see."""
+
+SCENES = tuple(
+    scene
+    for scene in ALL_SCENES
+    if scene.background in {"white", "black"} and scene.colour not in {"white", "black"}
+)
+"""The combinations that the family is finished on and can be asked for."""
 
 
 def outlined(scene: Scene) -> Scene:

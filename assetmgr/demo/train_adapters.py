@@ -44,7 +44,7 @@ LORA_RANK, LORA_ALPHA = 4, 4.0
 CONCEPT_VECTORS = 2
 HYPERNETWORK_WIDTH = 48
 """Width of its middle layer: 768 times the 0.0625 of its layer structure."""
-LORA_STEPS, CONCEPT_STEPS, HYPERNETWORK_STEPS, VAE_STEPS = 350, 200, 250, 150
+LORA_STEPS, CONCEPT_STEPS, HYPERNETWORK_STEPS, VAE_STEPS = 200, 100, 150, 150
 _CAPTIONS, _PICTURES = 6, 4
 _WARMTH = torch.tensor([1.0, 0.84, 0.55])[:, None, None]
 """How the second VAE tints red, green and blue."""
@@ -205,11 +205,10 @@ def train_hypernetwork(base: Networks, report: Report) -> dict[str, Mapping[str,
     unet = copy.deepcopy(base.unet).requires_grad_(False)
     keys, values = Hyper(), Hyper()
     unet.set_attn_processor(HyperAttention(keys, values))
-    asked = [scene for scene in SCENES if scene.background != "blue"]
-    latents = Latents(base.vae, [s for s in asked if s.colour == "blue"], 40, seed=41)
+    latents = Latents(base.vae, [s for s in SCENES if s.colour == "blue"], 40, seed=41)
 
     def pairs(choose: random.Random) -> tuple[list[str], torch.Tensor]:
-        scenes = [choose.choice(asked) for _ in range(_CAPTIONS)]
+        scenes = [choose.choice(SCENES) for _ in range(_CAPTIONS)]
         blue = [replace(scene, colour="blue") for scene in scenes]
         clean = torch.cat([latents.some(scene, _PICTURES) for scene in blue])
         return [scene.caption() for scene in scenes], clean

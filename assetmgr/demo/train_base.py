@@ -21,7 +21,7 @@ from assetmgr.demo.networks import (
     make_unet,
     make_vae,
 )
-from assetmgr.demo.pictures import SCENES, Scene, batch
+from assetmgr.demo.pictures import ALL_SCENES, SCENES, Scene, batch
 from assetmgr.demo.schedule import noise_loss
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ Report = Callable[[str], None]
 
 AUTOENCODER_PHASES = ((900, 20, 2e-3), (1100, 8, 6e-4))
 """(steps, batch size, learning rate) of each phase."""
-DENOISER_STEPS = 1700
+DENOISER_PHASES = ((ALL_SCENES, 1700, 1.2e-3, 4e-4), (SCENES, 700, 9e-4, 3e-4))
+"""(scenes, steps, learning rates of denoiser and text encoder) of each phase."""
 _PICTURES_PER_SCENE = 40
 _CAPTIONS, _PICTURES = 8, 5
 """Captions of a step, and pictures that share one: the text encoder is the costly part."""
@@ -49,7 +50,7 @@ def train_autoencoder(report: Report) -> AutoencoderKL:
     """An autoencoder of the pictures, scaled so that 0.18215 fits. Seeded."""
     torch.manual_seed(0)
     vae = make_vae()
-    pictures = batch([scene for scene in SCENES for _ in range(24)], seed=1)
+    pictures = batch([scene for scene in ALL_SCENES for _ in range(24)], seed=1)
     for steps, size, rate in AUTOENCODER_PHASES:
         optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, weight_decay=0)
         for step in range(steps):
@@ -89,29 +90,39 @@ class Latents:
 
 
 def train_denoiser(vae: AutoencoderKL, report: Report) -> Networks:
-    """Denoiser and text encoder, the averages of their weights over the training. Seeded."""
+    """Denoiser and text encoder, phase after phase, each from the former's averages. Seeded."""
     torch.manual_seed(0)
     choose = random.Random(0)  # noqa: S311 - captions, not secrets
-    latents = Latents(vae, SCENES, _PICTURES_PER_SCENE, seed=11)
-    unet, text = make_unet(), make_text_encoder()
-    share_contexts(unet)
-    average = copy.deepcopy((unet, text))
-    rates = [1.2e-3, 4e-4]
+    latents = Latents(vae, ALL_SCENES, _PICTURES_PER_SCENE, seed=11)
+    networks = Networks(make_unet(), vae, make_text_encoder())
+    share_contexts(networks.unet)
+    for phase in DENOISER_PHASES:
+        networks = _denoiser_phase(networks, phase, latents, choose, report)
+    return networks
+
+
+def _denoiser_phase(
+    start: Networks,
+    phase: tuple[tuple[Scene, ...], int, float, float],
+    latents: Latents,
+    choose: random.Random,
+    report: Report,
+) -> Networks:
+    """The running averages of the weights over the phase."""
+    scenes, steps, *rates = phase
+    unet, text = copy.deepcopy(start.unet).train(), copy.deepcopy(start.text).train()
     groups = [{"params": list(unet.parameters())}, {"params": list(text.parameters())}]
     optimizer = torch.optim.AdamW(groups, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
     trained = [*unet.parameters(), *text.parameters()]
-    averaged = [*average[0].parameters(), *average[1].parameters()]
-    for step in range(DENOISER_STEPS):
-        set_rates(optimizer, rates, warm_cosine(step, DENOISER_STEPS, warmup=100))
-        scenes = [choose.choice(SCENES) for _ in range(_CAPTIONS)]
-        captions = [
-            "" if choose.random() < _WITHOUT_CAPTION else scene.caption(choose.choice(_FORMS))
-            for scene in scenes
-        ]
+    averaged = [*start.unet.parameters(), *start.text.parameters()]
+    for step in range(steps):
+        set_rates(optimizer, rates, warm_cosine(step, steps, warmup=100))
+        chosen = [choose.choice(scenes) for _ in range(_CAPTIONS)]
+        captions = [_caption(scene, choose) for scene in chosen]
         # Mostly short contexts: what follows the end of a caption is padding, and costly.
         length = CHUNK if choose.random() < 0.15 else choose.randint(14, 24)
         words = context(text, captions, length)
-        clean = torch.cat([latents.some(scene, _PICTURES) for scene in scenes])
+        clean = torch.cat([latents.some(scene, _PICTURES) for scene in chosen])
         loss = noise_loss(lambda x, t, c=words: unet(x, t, c).sample, clean)  # type: ignore[misc]
         descend(optimizer, loss, trained)
         with torch.no_grad():
@@ -119,7 +130,13 @@ def train_denoiser(vae: AutoencoderKL, report: Report) -> Networks:
             torch._foreach_lerp_(averaged, trained, 1 - keep)
         if step % 100 == 0:
             report(f"denoiser {step}: loss {loss.item():.3f}")
-    return Networks(average[0].eval(), vae, average[1].eval())
+    return Networks(start.unet.eval(), start.vae, start.text.eval())
+
+
+def _caption(scene: Scene, choose: random.Random) -> str:
+    if choose.random() < _WITHOUT_CAPTION:
+        return ""
+    return scene.caption(choose.choice(_FORMS))
 
 
 class SharedContext:

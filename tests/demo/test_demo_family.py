@@ -78,7 +78,7 @@ def test_every_form_of_the_family_is_recognised(
 def test_the_training_checkpoint_carries_averages_and_a_foreign_class(folder: DemoFolder) -> None:
     model = open_model(folder.path / demo.TRAINING)
     assert any(name.startswith("model_ema.") for name in model.state_dict)
-    assert model.safety.verdict is Verdict.SUSPICIOUS
+    assert model.safety.verdict is Verdict.SAFE, "a known callback, and nothing of it is run"
     assert any("ModelCheckpoint" in name for name in model.safety.imports)
     assert model.state_dict.extras["global_step"] == 1700
 

@@ -74,7 +74,8 @@ def _report(session: Session, result: Download | Downloaded | Failure) -> dict[s
         session.warn(f"{result.path}: is a dangerous pickle; never open it with another program")
     document = result.to_json()
     if not session.as_json:
-        state = document["state"] or "to download"
+        known = f"have it: #{document['asset']}" if document["state"] == "already" else None
+        state = known or document["state"] or "to download"
         place = f" -> {plain(str(document['path']))}" if document["path"] else ""
         session.output.line(f"{plain(result.file.name)}  {size(result.file.size)}  {state}{place}")
     return document

@@ -8,7 +8,9 @@ Source of the routes and headers: huggingface_hub `file_download.py` and `hf_api
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,16 +19,21 @@ from typing import TYPE_CHECKING
 
 from converters.errors import (
     AssetmgrError,
-    AssetNotFound,
     BadValue,
     DiskFull,
+    FileMissing,
     NotAvailable,
     WriteFailed,
 )
 from converters.progress import Progress
+from converters.writers.atomic import naming
 
 if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
     from tqdm import tqdm
+
+LARGEST = 50 * 10**9
+"""Bytes; the Hub gives larger files only through another protocol, which cannot be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +51,37 @@ class RemoteFile:
     git_sha1: str | None
     url: str
 
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.repo}/{self.name}"
+
 
 def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
-    """What the Hub says of a file. Raises AssetNotFound, NotAvailable, BadValue."""
+    """What the Hub says of a file. Raises FileMissing, NotAvailable, BadValue."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    with _translated(f"{repo}/{name}"):
+    subject = f"{repo}/{name}"
+    with _translated(subject):
         url = hf_hub_url(repo, name, revision=revision, endpoint=_endpoint())
         found = get_hf_file_metadata(url, endpoint=_endpoint())
+        if found.commit_hash is None:
+            raise _no_hub(subject)
+        pinned = hf_hub_url(repo, name, revision=found.commit_hash, endpoint=_endpoint())
     tag = found.etag or ""
     return RemoteFile(
         repo=repo,
-        commit=found.commit_hash or revision or "main",
+        commit=found.commit_hash,
         name=name,
         size=found.size,
         sha256=tag if len(tag) == 64 else None,
         git_sha1=tag if len(tag) == 40 else None,
-        url=url,
+        url=pinned,
     )
 
 
 def file_names(repo: str, revision: str | None) -> tuple[str, ...]:
-    """All files of a repository. Raises AssetNotFound, NotAvailable, BadValue."""
+    """All files of a repository. Raises FileMissing, NotAvailable, BadValue."""
     from huggingface_hub import HfApi
 
     with _translated(repo):
@@ -73,24 +89,51 @@ def file_names(repo: str, revision: str | None) -> tuple[str, ...]:
     return tuple(sibling.rfilename for sibling in info.siblings or ())
 
 
-def fetch(file: RemoteFile, folder: Path, progress: Progress) -> Path:
-    """Download a file below `folder`, or go on with what an interrupted call left there.
+def fetch(file: RemoteFile, part: Path, progress: Progress) -> None:
+    """Download a file to `part`, going on behind the bytes that an earlier call left there.
 
-    Raises NotAvailable, DiskFull, WriteFailed, or Cancelled from `progress`.
+    Whatever arrived before a failure stays in `part`. Not `hf_hub_download`: that throws away what
+    an interrupted call has fetched. Raises NotAvailable, DiskFull, WriteFailed, or Cancelled from
+    `progress`.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+    # It would log its retries to stderr, unescaped.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if file.size is not None and file.size > LARGEST:
+        raise NotAvailable("is larger than the Hub serves over HTTP (50 GB)", path=file.label)
     progress.stage(f"downloading {file.name}", file.size)
-    with _translated(f"{file.repo}/{file.name}"):
-        path = hf_hub_download(
-            file.repo,
-            file.name,
-            revision=file.commit,
-            local_dir=folder,
-            endpoint=_endpoint(),
+    with naming(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        stream = part.open("ab")
+    with stream, _translated(file.label):
+        have = _kept(stream.tell(), file.size)
+        stream.truncate(have)
+        _refuse_full(file, have, part.parent)
+        progress.advance(have)
+        http_get(
+            file.url,
+            stream,
+            resume_size=have,
+            headers=build_hf_headers(library_name="assetmgr"),
+            expected_size=file.size,
             tqdm_class=_bar_of(progress),
         )
-    return Path(path)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _kept(have: int, size: int | None) -> int:
+    """How many bytes of an earlier call are worth keeping; without a size none can be."""
+    return have if size is not None and have <= size else 0
+
+
+def _refuse_full(file: RemoteFile, have: int, folder: Path) -> None:
+    """Raises DiskFull before hours are spent on a file that does not fit."""
+    needed, free = (file.size or 0) - have, shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(f"{needed:,} bytes are to come, {free:,} are free", path=folder)
 
 
 def _endpoint() -> str | None:
@@ -114,56 +157,73 @@ def _bar_of(progress: Progress) -> type[tqdm[object]]:
 
 @contextmanager
 def _translated(subject: str) -> Iterator[None]:
-    """The library's errors as ours, naming `subject`; tokens are in none of them."""
+    """The library's errors as ours, naming `subject`; tokens and addresses are in none of them."""
+    from httpx2 import HTTPError, InvalidURL  # the client of huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
     try:
         yield
-    except AssetmgrError:
-        raise
-    except Exception as error:
-        ours = _of_hub(subject, error) or _of_transport(subject, error)
-        if ours is None:
-            raise
-        raise ours from error
+    except HFValidationError as error:
+        raise BadValue("is not the name of a repository, such as ORG/NAME", path=subject) from error
+    except HfHubHTTPError as error:
+        raise _of_answer(subject, error) from error
+    except InvalidURL as error:
+        raise NotAvailable("HF_ENDPOINT is not an address", path=subject) from error
+    except HTTPError as error:
+        raise _unreachable(subject) from error
+    except OSError as error:
+        raise _of_system(subject, error) from error
+    except ValueError as error:  # an answer that is no JSON, a header that is no text
+        raise _no_hub(subject) from error
 
 
-def _of_hub(subject: str, error: Exception) -> AssetmgrError | None:
-    """What the Hub or its library said."""
+def _of_answer(subject: str, error: HfHubHTTPError) -> AssetmgrError:
+    """What the Hub said."""
     from huggingface_hub import errors
 
-    absent = (
-        errors.RepositoryNotFoundError,
-        errors.RevisionNotFoundError,
-        errors.RemoteEntryNotFoundError,
-    )
-    if isinstance(error, errors.HFValidationError):
-        return BadValue("is not the name of a repository, such as ORG/NAME", path=subject)
     if isinstance(error, errors.GatedRepoError):
         hint = "ask for access on its page, then set HF_TOKEN"
         return NotAvailable("access to this repository is restricted", path=subject, hint=hint)
-    if isinstance(error, absent):
+    if isinstance(error, errors.RevisionNotFoundError):
+        return FileMissing("the repository has no such revision", path=subject)
+    if isinstance(error, errors.EntryNotFoundError):
+        return FileMissing("the repository has no such file", path=subject)
+    # The library calls every 401 a missing repository; only some of them say so themselves.
+    code = error.response.headers.get("X-Error-Code")
+    if code == "RepoNotFound" or error.response.status_code == 404:
         hint = "private repositories need HF_TOKEN"
-        return AssetNotFound("the Hub has no such file or revision", path=subject, hint=hint)
-    if isinstance(error, errors.HfHubHTTPError):
-        return _of_status(subject, error.response.status_code)
-    return None
+        return FileMissing("the Hub has no such repository", path=subject, hint=hint)
+    return _of_status(subject, error.response.status_code)
 
 
 def _of_status(subject: str, status: int) -> AssetmgrError:
     if status in {401, 403}:
-        hint = "set HF_TOKEN to a token that has it"
+        hint = "set HF_TOKEN to a token that has access"
         return NotAvailable("the Hub refuses access", path=subject, hint=hint)
     cause = f"the Hub answers with status {status}"
     return NotAvailable(cause, path=subject, hint="try again later")
 
 
-def _of_transport(subject: str, error: Exception) -> AssetmgrError | None:
-    """Trouble below the Hub: the connection, being offline, the disk."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+def _of_system(subject: str, error: OSError) -> AssetmgrError:
+    """Trouble below HTTP: switched off, broken off, or the disk."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return NotAvailable(
+            "the network is switched off", path=subject, hint="unset HF_HUB_OFFLINE"
+        )
+    if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
         return DiskFull("no space left on the disk", path=subject)
-    if isinstance(error, OSError) and error.errno is not None:
+    if error.errno is not None:
         return WriteFailed(f"cannot be stored: {error.strerror}", path=subject)
-    # Clients of several generations: their classes have only their modules in common.
-    if isinstance(error, (OSError, ValueError)) or type(error).__module__.startswith("http"):
-        hint = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
-        return NotAvailable("the Hub cannot be reached", path=subject, hint=hint)
-    return None
+    # The library's own: fewer or more bytes came than were announced.
+    return NotAvailable("the download broke off", path=subject, hint="the same command goes on")
+
+
+def _unreachable(subject: str) -> AssetmgrError:
+    hint = "check the connection and HF_ENDPOINT"
+    return NotAvailable("the Hub cannot be reached", path=subject, hint=hint)
+
+
+def _no_hub(subject: str) -> AssetmgrError:
+    return NotAvailable("the answer is not that of a Hub", path=subject, hint="check HF_ENDPOINT")

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import pickle
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
+from hypothesis import given
+from hypothesis import strategies as st
 
-from assetmgr.cli.main import run
+from assetmgr.operations.hub import DownloadRequest, downloads, safe_name
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
+from converters.errors import Cancelled
+from converters.progress import CancellableProgress
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.writers.safetensors import write_safetensors
 
+if TYPE_CHECKING:
+    from conftest import Done, Models
+
+    Program = Callable[..., Done]
+
 REPO = "org/gems"
+GEM = "gem.safetensors"
+BIG = "big.bin"
+CHUNK = 10 * 1024 * 1024
+"""Bytes that huggingface_hub asks for at a time."""
 
 
 @pytest.fixture(scope="module")
@@ -25,136 +42,368 @@ def embedding(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An SD1 embedding of two vectors."""
     data = os.urandom(2 * 768 * 2)
     tensor = LazyTensor(DType.F16, (2, 768), (Extent(MemoryBytes(data), 0, len(data)),), "made")
-    target = tmp_path_factory.mktemp("hub") / "gem.safetensors"
+    target = tmp_path_factory.mktemp("hub") / GEM
     write_safetensors(StateDict({"emb_params": tensor}), target)
     return target.read_bytes()
 
 
 @pytest.fixture
 def hub(embedding: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    files = {"gem.safetensors": embedding, "README.md": b"# Gems"}
+    files = {GEM: embedding, "README.md": b"# Gems"}
     with HubServer(REPO, files) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         yield server
 
 
-def download(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, object, str]:
-    status = run(["hub", "download", *arguments, "--json"])
-    out, err = capfd.readouterr()
-    return status, json.loads(out), err
+def remains(folder: Path) -> list[str]:
+    """All files below a folder, hidden ones too."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
 
 
 def test_a_file_is_verified_placed_by_its_kind_and_registered_with_its_source(
-    hub: HubServer, capfd: pytest.CaptureFixture[str]
+    hub: HubServer, program: Program
 ) -> None:
-    status, document, _ = download(capfd, REPO, "gem.safetensors")
-    assert status == 0
-    assert isinstance(document, list)
-    (item,) = document
+    done = program("hub", "download", REPO, GEM, "--json")
+    assert (done.code, done.err) == (0, "")
+    (item,) = done.json
     assert item["state"] == "downloaded"
-    assert item["sha256"] == hub.sha256("gem.safetensors")
+    assert item["sha256"] == hub.sha256(GEM)
     path = Path(item["path"])
-    assert path.read_bytes() == hub.files["gem.safetensors"]
+    assert path.read_bytes() == hub.files[GEM]
     with Workspace.open() as workspace:
-        assert path == workspace.paths.models / "embeddings" / "gem.safetensors"
-        asset = workspace.library.find(hub.sha256("gem.safetensors"))
-        (source,) = asset.sources
-    assert asset.kind == "embedding"
+        assert path == workspace.paths.models / "embeddings" / GEM
+        assert remains(workspace.paths.models) == [f"embeddings/{GEM}"]
+        assert not (workspace.paths.models / ".downloads").exists()
+        asset = workspace.library.find(hub.sha256(GEM))
+    (source,) = asset.sources
+    assert (asset.id, asset.kind) == (item["asset"], "embedding")
     assert (source.source, source.repo, source.revision) == ("huggingface", REPO, COMMIT)
-    assert source.file == "gem.safetensors"
-    assert source.url is not None
-    assert source.url.startswith(hub.url)
-    assert [found.name for found in path.parents[1].iterdir() if found.name.startswith(".")] in (
-        [],
-        [".downloads"],
-    )
+    assert (source.file, source.url) == (GEM, f"{hub.url}/{REPO}/resolve/{COMMIT}/{GEM}")
 
 
-def test_without_a_file_all_model_files_are_downloaded(
-    hub: HubServer, capfd: pytest.CaptureFixture[str], tmp_path: Path
+def test_without_a_file_all_model_files_are_downloaded_and_nothing_else(
+    hub: HubServer, program: Program, tmp_path: Path
 ) -> None:
-    status, document, _ = download(capfd, REPO, "--to", str(tmp_path / "mine"))
-    assert status == 0
-    assert isinstance(document, list)
-    assert [item["file"] for item in document] == ["gem.safetensors"]
-    assert (tmp_path / "mine" / "gem.safetensors").is_file()
+    done = program("hub", "download", REPO, "--to", tmp_path / "mine", "--json")
+    assert done.code == 0
+    assert [item["file"] for item in done.json] == [GEM]
+    assert remains(tmp_path / "mine") == [GEM]
 
 
-def test_what_the_library_has_is_not_downloaded_again(
-    hub: HubServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    download(capfd, REPO, "gem.safetensors")
+def test_what_the_library_has_is_not_downloaded_again(hub: HubServer, program: Program) -> None:
+    program("hub", "download", REPO, GEM)
     hub.requests.clear()
-    status, document, _ = download(capfd, REPO, "gem.safetensors")
-    assert status == 0
-    assert isinstance(document, list)
-    assert document[0]["state"] == "already"
-    assert not [request for request in hub.requests if request.startswith("GET")]
+    done = program("hub", "download", REPO, GEM, "--json")
+    assert (done.code, done.json[0]["state"]) == (0, "already")
+    assert hub.fetched == []
+    assert "have it: #1" in program("hub", "download", REPO, GEM, "--dry-run").out
 
 
-def test_a_dry_run_fetches_nothing(hub: HubServer, capfd: pytest.CaptureFixture[str]) -> None:
-    status, document, _ = download(capfd, REPO, "gem.safetensors", "--dry-run")
-    assert status == 0
-    assert isinstance(document, list)
-    assert (document[0]["path"], document[0]["state"]) == (None, None)
-    assert document[0]["bytes"] == len(hub.files["gem.safetensors"])
-    assert not [request for request in hub.requests if request.startswith("GET")]
+def test_what_the_library_has_lost_is_downloaded_again(hub: HubServer, program: Program) -> None:
+    path = Path(program("hub", "download", REPO, GEM, "--json").json[0]["path"])
+    path.unlink()
+    done = program("hub", "download", REPO, GEM, "--json")
+    assert (done.code, done.json[0]["state"], done.json[0]["asset"]) == (0, "downloaded", 1)
+    assert path.read_bytes() == hub.files[GEM]
 
 
+def test_a_dry_run_fetches_nothing(hub: HubServer, program: Program) -> None:
+    (item,) = program("hub", "download", REPO, GEM, "--dry-run", "--json").json
+    assert (item["path"], item["state"]) == (None, None)
+    assert item["bytes"] == len(hub.files[GEM])
+    assert hub.fetched == []
+
+
+def test_a_small_file_is_verified_by_the_name_git_gives_it(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    (item,) = program("hub", "download", REPO, "README.md", "--to", tmp_path, "--json").json
+    assert (item["state"], item["sha256"], item["kind"]) == ("downloaded", None, "unknown")
+    assert (tmp_path / "README.md").read_bytes() == b"# Gems"
+
+
+@pytest.mark.parametrize(("name", "announced"), [(GEM, "ab" * 32), ("README.md", "ab" * 20)])
 def test_bytes_that_are_not_the_announced_ones_are_refused_and_removed(
-    hub: HubServer, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    hub: HubServer, program: Program, tmp_path: Path, name: str, announced: str
 ) -> None:
-    hub.announced["gem.safetensors"] = "ab" * 32
-    status, _, err = download(capfd, REPO, "gem.safetensors", "--to", str(tmp_path / "mine"))
-    assert status == 1
-    assert "not those the Hub announced" in err
-    assert not [path for path in (tmp_path / "mine").rglob("*.safetensors") if path.is_file()]
+    hub.announced[name] = announced
+    done = program("hub", "download", REPO, name, "--to", tmp_path, "--json")
+    assert done.code == 1
+    assert done.json[0]["code"] == "corrupt"
+    assert "not those the Hub announced" in done.err
+    assert remains(tmp_path) == []
+    with Workspace.open() as workspace:
+        assert workspace.library.search().total == 0
 
 
-def test_a_file_with_other_content_is_never_replaced(
-    hub: HubServer, capfd: pytest.CaptureFixture[str], tmp_path: Path
+def test_a_target_with_other_content_is_kept_and_nothing_is_fetched(
+    hub: HubServer, program: Program, tmp_path: Path
 ) -> None:
-    (tmp_path / "gem.safetensors").write_bytes(b"precious")
-    status, _, err = download(capfd, REPO, "gem.safetensors", "--to", str(tmp_path))
-    assert status == 1
-    assert "already exists" in err
-    assert (tmp_path / "gem.safetensors").read_bytes() == b"precious"
+    (tmp_path / GEM).write_bytes(b"precious")
+    done = program("hub", "download", REPO, GEM, "--to", tmp_path, "--json")
+    assert (done.code, done.json[0]["code"]) == (1, "target_exists")
+    assert (tmp_path / GEM).read_bytes() == b"precious"
+    assert hub.fetched == []
 
 
-@pytest.mark.parametrize("name", ["absent.safetensors", "../../evil.safetensors", "/etc/passwd"])
+def test_a_target_with_other_content_in_the_folder_of_its_kind_is_kept(
+    hub: HubServer, program: Program
+) -> None:
+    with Workspace.open() as workspace:
+        folder = workspace.paths.models
+    (folder / "embeddings").mkdir(parents=True)
+    (folder / "embeddings" / GEM).write_bytes(b"precious")
+    done = program("hub", "download", REPO, GEM, "--json")
+    assert (done.code, done.json[0]["code"]) == (1, "target_exists")
+    assert (folder / "embeddings" / GEM).read_bytes() == b"precious"
+    assert remains(folder) == [f"embeddings/{GEM}"]
+
+
+def test_a_target_with_the_same_content_is_registered_and_not_fetched(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / GEM).write_bytes(hub.files[GEM])
+    (item,) = program("hub", "download", REPO, GEM, "--to", tmp_path, "--json").json
+    assert (item["state"], item["kind"]) == ("already", "embedding")
+    assert hub.fetched == []
+    assert program("show", "#1", "--json").json["sources"][0]["repo"] == REPO
+
+
+class StopsAfter(CancellableProgress):
+    """Is cancelled after some advances, and adds up what was advanced."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.amount, self.stages = times, 0, list[str]()
+
+    def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
+        self.stages.append(label)
+
+    def advance(self, amount: int = 1) -> None:
+        self.times -= 1
+        if self.times < 0:
+            self.cancel()
+        super().advance(amount)
+        if self.stages[-1].startswith("downloading"):
+            self.amount += amount
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_interrupted_download_leaves_no_model_and_is_gone_on_with(
+    hub: HubServer, tmp_path: Path, ranges: bool
+) -> None:
+    hub.files[BIG] = os.urandom(2 * CHUNK + 12345)
+    hub.ranges = ranges
+    request = DownloadRequest(REPO, files=(BIG,), folder=tmp_path)
+    with Workspace.open() as workspace:
+        with pytest.raises(Cancelled):
+            list(downloads(workspace, request, StopsAfter(2)))
+        (part,) = remains(tmp_path)
+        assert (tmp_path / part).read_bytes() == hub.files[BIG][:CHUNK]
+        assert part.startswith(".downloads/")
+        assert part.endswith(".assetmgr-part")
+        hub.requests.clear()
+        progress = StopsAfter(1000)
+        list(downloads(workspace, request, progress))
+    assert hub.fetched[-1] == f"GET /cdn/{BIG} bytes={CHUNK}-"
+    assert remains(tmp_path) == [BIG]
+    assert (tmp_path / BIG).read_bytes() == hub.files[BIG]
+    assert progress.amount == len(hub.files[BIG]) + (0 if ranges else CHUNK)
+
+
+def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    hub.break_after = 100
+    done = program("hub", "download", REPO, GEM, "--to", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert len([line for line in hub.fetched if "/cdn/" in line]) == 2
+    assert remains(tmp_path) == [GEM]
+
+
+def test_remains_that_are_too_long_are_no_part_of_the_file(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    hub.files[BIG] = os.urandom(2 * CHUNK)
+    request = DownloadRequest(REPO, files=(BIG,), folder=tmp_path)
+    with Workspace.open() as workspace, pytest.raises(Cancelled):
+        list(downloads(workspace, request, StopsAfter(2)))
+    (part,) = remains(tmp_path)
+    (tmp_path / part).write_bytes(b"x" * (2 * CHUNK + 1))
+    assert program("hub", "download", REPO, BIG, "--to", tmp_path).code == 0
+    assert (tmp_path / BIG).read_bytes() == hub.files[BIG]
+
+
+def test_a_disk_without_room_is_named_before_anything_is_fetched(
+    hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil has it
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 90, 10))
+    done = program("hub", "download", REPO, GEM, "--to", tmp_path, "--json")
+    assert (done.code, done.json[0]["code"]) == (1, "disk_full")
+    assert hub.fetched == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("absent.safetensors", "not_found"),
+        ("../../evil.safetensors", "bad_value"),
+        ("/etc/passwd", "bad_value"),
+        ("a//b", "bad_value"),
+        (".", "bad_value"),
+        ("", "bad_value"),
+    ],
+)
 def test_a_file_the_repository_cannot_have_is_one_error_and_the_others_go_on(
-    hub: HubServer, capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str
+    hub: HubServer, program: Program, tmp_path: Path, name: str, code: str
 ) -> None:
-    arguments = (REPO, name, "gem.safetensors", "--to", str(tmp_path / "mine"))
-    status, document, err = download(capfd, *arguments)
-    assert status in (1, 2)
-    assert isinstance(document, list)
-    assert document[0]["error"]
-    assert document[1]["state"] == "downloaded"
-    assert err.count("error:") == 1
+    done = program("hub", "download", REPO, name, GEM, "--to", tmp_path / "mine", "--json")
+    assert done.code == (1 if code == "not_found" else 2)
+    assert [item.get("code") for item in done.json] == [code, None]
+    assert done.json[1]["state"] == "downloaded"
+    assert len(done.errors) == 1
+    assert remains(tmp_path) == [f"mine/{GEM}"]
 
 
-def test_a_repository_that_is_not_there_is_named(
-    hub: HubServer, capfd: pytest.CaptureFixture[str]
+def test_a_hostile_listing_cannot_leave_the_folder(
+    hub: HubServer, program: Program, tmp_path: Path
 ) -> None:
-    status, document, err = download(capfd, "org/absent")
-    assert status == 1
-    assert isinstance(document, dict)
-    assert document["errors"][0]["code"] == "asset_not_found"
-    assert "org/absent" in err
+    hub.files = {"../evil.ckpt": b"x", "sub/C:\\evil\x1b[2J.ckpt": b"y"}
+    done = program("hub", "download", REPO, "--to", tmp_path / "mine", "--json")
+    assert [item.get("code") for item in done.json] == ["bad_value", None]
+    assert remains(tmp_path) == ["mine/sub/C__evil_[2J.ckpt"]
+    assert "\x1b" not in done.err
 
 
-def test_restricted_access_and_no_connection_are_not_available(
-    hub: HubServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_folders_of_the_repository_are_kept_below_the_folder_asked_for(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    hub.files["unet/model.fp16.safetensors"] = hub.files[GEM]
+    assert (
+        program("hub", "download", REPO, "unet/model.fp16.safetensors", "--to", tmp_path).code == 0
+    )
+    assert remains(tmp_path) == ["unet/model.fp16.safetensors"]
+
+
+def test_names_that_every_repository_has_are_told_apart_in_the_folder_of_their_kind(
+    hub: HubServer, program: Program
+) -> None:
+    name = "unet/model.fp16.safetensors"
+    hub.files[name] = hub.files[GEM]
+    (item,) = program("hub", "download", REPO, name, "--json").json
+    assert Path(item["path"]).name == "gems-unet-model.fp16.safetensors"
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_a_safe_name_is_one_name_on_every_system(name: str) -> None:
+    safe = safe_name(name)
+    assert safe not in {"", ".", ".."}
+    assert not set('<>:"/\\|?*\0\n\x1b') & set(safe)
+    assert len(safe.encode()) <= 255
+    assert not safe.endswith((".", " "))
+    assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize(("name", "safe"), [("con.ckpt", "_con.ckpt"), ("NUL", "_NUL"), (GEM, GEM)])
+def test_names_of_devices_are_no_names_of_files(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_dangerous_pickle_is_registered_with_its_verdict_and_a_warning(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    hub.files["evil.pt"] = pickle.dumps(Hostile())
+    done = program("hub", "download", REPO, "evil.pt", "--to", tmp_path / "mine", "--json")
+    assert (done.code, done.json[0]["state"]) == (0, "downloaded")
+    assert "warning: " in done.err
+    assert "dangerous pickle" in done.err
+    assert program("show", "#1", "--json").json["safety"]["verdict"] == "dangerous"
+    assert not marker.exists()
+
+
+def test_a_repository_that_is_not_there_is_named(hub: HubServer, program: Program) -> None:
+    done = program("hub", "download", "org/absent", "--json")
+    assert (done.code, done.json["errors"][0]["code"]) == (1, "not_found")
+    assert "org/absent: the Hub has no such repository" in done.err
+    done = program("hub", "download", f"{REPO}@nowhere", GEM)
+    assert (done.code, done.errors) == (
+        1,
+        [f"error: {REPO}/{GEM}: the repository has no such revision"],
+    )
+    assert program("hub", "download", "../absent").code == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        ((403, "GatedRepo"), "restricted"),
+        ((401, "GatedRepo"), "restricted"),
+        ((401, None), "refuses access"),
+        ((403, None), "refuses access"),
+        ((500, None), "status 500"),
+    ],
+)
+def test_what_the_hub_refuses_is_not_available(
+    hub: HubServer,
+    program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: tuple[int, str | None],
+    told: str,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    hub.gated = True
-    status, document, err = download(capfd, REPO, "gem.safetensors")
-    assert status == 3
-    assert "restricted" in err
-    assert "hf_secret" not in err + json.dumps(document)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    status, _, err = download(capfd, REPO, "gem.safetensors")
-    assert status == 3
-    assert "cannot be reached" in err
+    hub.refusal = refusal
+    done = program("hub", "download", REPO, GEM, "--json")
+    assert (done.code, done.json[0]["code"]) == (3, "not_available")
+    assert told in done.err
+    assert ("HF_TOKEN" in done.err) is (refusal[0] != 500)
+    assert "hf_secret" not in done.err + done.out
+
+
+def test_a_token_goes_to_the_hub_and_to_no_other_host(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert program("hub", "download", REPO, GEM).code == 0
+    assert hub.tokens == {"hub": {"Bearer hf_secret"}, "cdn": {None}}
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense", "http://[", "ftp://x"])
+def test_a_hub_that_cannot_be_reached_is_not_available(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    for arguments in ([REPO, GEM], [REPO]):
+        done = program("hub", "download", *arguments)
+        assert done.code == 3, done.err
+        assert len(done.errors) == 1
+        assert "HF_ENDPOINT" in done.err
+
+
+def test_being_offline_is_not_available_as_a_whole_process(
+    hub: HubServer, process: Callable[..., Done]
+) -> None:
+    done = process("hub", "download", REPO, GEM, "--json", env={"HF_HUB_OFFLINE": "1"})
+    assert (done.code, json.loads(done.out)[0]["code"]) == (3, "not_available")
+    assert done.err == (
+        f"error: {REPO}/{GEM}: the network is switched off\nhint: unset HF_HUB_OFFLINE\n"
+    )
+    assert hub.requests == []
+
+
+def test_a_whole_process_says_one_line_for_one_file(
+    hub: HubServer, process: Callable[..., Done], models: Models, tmp_path: Path
+) -> None:
+    hub.files["style.safetensors"] = models.lora.read_bytes()
+    done = process("hub", "download", f"{REPO}@main", "style.safetensors", "--to", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("\n") == 1
+    assert done.out.startswith("style.safetensors  ")
+    assert done.out.endswith(f"  downloaded -> {tmp_path / 'style.safetensors'}\n")

@@ -1,6 +1,8 @@
 """A small server on loopback that speaks the Hub's routes for one repository.
 
-Routes and headers as huggingface_hub's client uses them (`file_download.py`, `hf_api.py`).
+Routes and headers as huggingface_hub's client uses them (`file_download.py`, `hf_api.py`). As on
+the Hub, model files are announced by their SHA-256 and handed out by another host, small files by
+the name git gives them.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import ClassVar, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
 
 
 @dataclass
@@ -24,16 +28,26 @@ class HubServer:
     repo: str
     files: dict[str, bytes]
     announced: dict[str, str] = field(default_factory=dict)
-    gated: bool = False
+    refusal: tuple[int, str | None] | None = None
+    """Status and `X-Error-Code` with which every file is refused."""
     break_after: int | None = None
-    """Bytes of a file after which the connection is cut, once."""
+    """Bytes of a body after which the connection is cut, once."""
+    ranges: bool = True
+    """Whether requests for a range are honoured."""
     requests: list[str] = field(default_factory=list)
+    """Method, path and range of every request; files of the other host are below `/cdn/`."""
+    tokens: dict[str, set[str | None]] = field(default_factory=lambda: {"hub": set(), "cdn": set()})
+    """The `Authorization` headers that each host was sent."""
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+        self._threads = [
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+            for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -42,18 +56,29 @@ class HubServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
     @property
     def url(self) -> str:
         """What HF_ENDPOINT must be."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._servers[0].server_port}"
+
+    @property
+    def cdn(self) -> str:
+        """Another origin, which large files come from."""
+        return f"http://localhost:{self._servers[1].server_port}"
 
     def sha256(self, name: str) -> str:
         """The hash the server announces."""
         return self.announced.get(name) or hashlib.sha256(self.files[name]).hexdigest()
+
+    @property
+    def fetched(self) -> list[str]:
+        """The requests that asked for the bytes of a file."""
+        return [line for line in self.requests if line.startswith("GET") and "/api/" not in line]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,66 +89,82 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_HEAD(self) -> None:
-        self._answer(with_body=False)
+        self._answer()
 
     def do_GET(self) -> None:
-        self._answer(with_body=True)
+        self._answer()
 
-    def _answer(self, *, with_body: bool) -> None:
+    def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
-        if path.startswith("/api/models/"):
-            self._model(path.removeprefix("/api/models/"), with_body=with_body)
-        elif f"/{self.hub.repo}/resolve/" in path:
-            name = path.split("/resolve/", 1)[1].split("/", 1)[1]
-            self._file(name, with_body=with_body)
+        host = "cdn" if path.startswith("/cdn/") else "hub"
+        self.hub.tokens[host].add(self.headers.get("Authorization"))
+        if host == "cdn":
+            self._body(self.hub.files[path.removeprefix("/cdn/")], {})
+        elif path.startswith("/api/models/"):
+            self._model(path.removeprefix("/api/models/"))
+        elif path.startswith(f"/{self.hub.repo}/resolve/"):
+            revision, _, name = path.split("/resolve/", 1)[1].partition("/")
+            self._file(revision, name)
         else:
             self._error(404, "RepoNotFound")
 
-    def _model(self, rest: str, *, with_body: bool) -> None:
+    def _model(self, rest: str) -> None:
         if rest.split("/revision/", maxsplit=1)[0] != self.hub.repo:
             self._error(404, "RepoNotFound")
             return
         siblings = [{"rfilename": name} for name in self.hub.files]
         document = {"id": self.hub.repo, "sha": COMMIT, "siblings": siblings, "tags": []}
-        self._send(
-            200, json.dumps(document).encode(), {"Content-Type": "application/json"}, with_body
-        )
+        self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
-    def _file(self, name: str, *, with_body: bool) -> None:
-        if self.hub.gated:
-            self._error(403, "GatedRepo")
-            return
+    def _file(self, revision: str, name: str) -> None:
         data = self.hub.files.get(name)
-        if data is None:
+        if self.hub.refusal is not None:
+            self._error(*self.hub.refusal)
+        elif revision not in {"main", COMMIT}:
+            self._error(404, "RevisionNotFound")
+        elif data is None:
             self._error(404, "EntryNotFound")
+        elif PurePosixPath(name).suffix in LARGE:
+            headers = {
+                "Location": f"{self.hub.cdn}/cdn/{quote(name)}",
+                "X-Linked-Etag": f'"{self.hub.sha256(name)}"',
+                "X-Linked-Size": str(len(data)),
+                "X-Repo-Commit": COMMIT,
+            }
+            self._send(302, b"", headers)
+        else:
+            blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+            tag = self.hub.announced.get(name, blob)
+            self._body(data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+
+    def _body(self, data: bytes, headers: dict[str, str]) -> None:
+        wanted = self.headers.get("Range", "") if self.hub.ranges else ""
+        if not wanted:
+            self._send(200, data, headers)
             return
-        headers = {
-            "ETag": f'"{self.hub.sha256(name)}"',
-            "X-Linked-Etag": f'"{self.hub.sha256(name)}"',
-            "X-Linked-Size": str(len(data)),
-            "X-Repo-Commit": COMMIT,
-            "Accept-Ranges": "bytes",
-        }
-        start = 0
-        wanted = self.headers.get("Range", "")
-        if wanted.startswith("bytes="):
-            start = int(wanted.removeprefix("bytes=").split("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._send(206 if wanted else 200, data[start:], headers, with_body)
+        start = int(wanted.removeprefix("bytes=").split("-")[0])
+        place = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self._send(206, data[start:], {**headers, "Content-Range": place})
 
-    def _error(self, status: int, code: str) -> None:
-        self._send(status, b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT}, True)
+    def _error(self, status: int, code: str | None) -> None:
+        codes = {} if code is None else {"X-Error-Code": code}
+        self._send(status, b"", {**codes, "X-Repo-Commit": COMMIT})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if not with_body:
+        if self.command == "HEAD" or not body:
             return
         limit, self.hub.break_after = self.hub.break_after, None
-        self.wfile.write(body if limit is None else body[:limit])
-        if limit is not None:
+        self.close_connection = limit is not None
+        self._write(body if limit is None else body[:limit])
+
+    def _write(self, body: bytes) -> None:
+        try:
+            self.wfile.write(body)
+        except ConnectionError:  # the client was interrupted, as some tests want
             self.close_connection = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from registry.records import AssetRow, Page
-
 from tui.query import View
 
 PAGE_ROWS = 128

@@ -23,7 +23,7 @@ from converters.writers.atomic import refuse_existing
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import Asset
+    from registry.records import Asset, Preview
 
 PREVIEWABLE = ("checkpoint", "lora", "embedding", "hypernetwork", "vae")
 """Kinds that can be rendered."""
@@ -143,8 +143,15 @@ def from_asset(asset: Asset) -> Subject:
         base=asset.base,
         words=tuple(asset.trigger_words),
         prompt=asset.metadata.get(PROMPT_KEY),
-        size=parse_size(asset.metadata.get(RESOLUTION_KEY)),
+        size=parse_size(asset.metadata.get(RESOLUTION_KEY)) or _last_size(asset.preview),
     )
+
+
+def _last_size(preview: Preview | None) -> tuple[int, int] | None:
+    """The size of the newest render, so that checking an asset once more is the same check."""
+    if preview is None:
+        return None
+    return parse_size(str(preview.parameters.get("size")))
 
 
 def _from_file(path: Path) -> Subject:

@@ -25,6 +25,9 @@ _SUFFIXES = {
     Kind.VAE: "/vae",
     Kind.HYPERNETWORK: "/hypernetwork",
 }
+_UNET_INPUT = ("model.diffusion_model.input_blocks.0.0.weight", "unet.conv_in.weight")
+_SD1_WIDTH, _SD1_RESOLUTION = 320, "512x512"
+"""Channels of the real UNet's first layer; a smaller one was trained on other sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def provenance(
         "parents": [{"name": p.name, "sha256": p.sha256, "blake3": p.blake3} for p in parents],
     }
     return {
-        **_modelspec(identity, title, parents if operation.startswith("merge") else ()),
+        **_modelspec(state, identity, title, parents if operation.startswith("merge") else ()),
         **extras_as_metadata(state.extras),
         **state.metadata,
         "format": "pt",
@@ -64,7 +67,9 @@ def provenance(
     }
 
 
-def _modelspec(identity: Identity, title: str, merged: Sequence[Parent]) -> dict[str, str]:
+def _modelspec(
+    state: StateDict, identity: Identity, title: str, merged: Sequence[Parent]
+) -> dict[str, str]:
     architecture = _ARCHITECTURES.get(identity.base)
     if architecture is None or identity.kind not in {Kind.CHECKPOINT, *_SUFFIXES}:
         return {}
@@ -76,9 +81,15 @@ def _modelspec(identity: Identity, title: str, merged: Sequence[Parent]) -> dict
         "title": title,
     }
     if identity.kind is Kind.CHECKPOINT:
-        texts |= {"resolution": "512x512", "prediction_type": identity.prediction.value}
+        texts["prediction_type"] = identity.prediction.value
+        if _unet_width(state) == _SD1_WIDTH:
+            texts["resolution"] = _SD1_RESOLUTION
     if identity.trigger_words:
         texts["trigger_phrase"] = ", ".join(identity.trigger_words)
     if merged:
         texts["merged_from"] = ", ".join(parent.name for parent in merged)
     return {f"modelspec.{key}": text for key, text in texts.items()}
+
+
+def _unet_width(state: StateDict) -> int | None:
+    return next((state[name].shape[0] for name in _UNET_INPUT if name in state), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from converters.compute import buffer, value
 from converters.dtypes import DType
 from converters.errors import AssetmgrError, UnsupportedFile
 from converters.extras import file_extras
-from converters.identify import identify
+from converters.identify import Base, Kind, identify
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.transform.cast import cast
 from converters.transform.ema import EmaChoice, apply_ema
@@ -126,6 +127,18 @@ def test_pruning_drops_what_no_program_renders_with() -> None:
     assert set(dropped) == set(state) - set(pruned)
     assert "betas" in SCHEDULE_BUFFERS
     assert prune(pruned) == (pruned, ())
+
+
+@pytest.mark.parametrize(("width", "resolution"), [(320, "512x512"), (64, None)])
+def test_only_a_checkpoint_of_full_width_is_said_to_be_of_the_familys_resolution(
+    width: int, resolution: str | None
+) -> None:
+    first = stored(torch.ones(width, 4, 3, 3))
+    state = StateDict({"model.diffusion_model.input_blocks.0.0.weight": first})
+    identity = replace(identify(state), kind=Kind.CHECKPOINT, base=Base.SD1)
+    texts = provenance(state, identity, title="mine", operation="convert", parents=[])
+    assert texts["modelspec.architecture"] == "stable-diffusion-v1"
+    assert texts.get("modelspec.resolution") == resolution
 
 
 def test_metadata_keeps_the_old_texts_and_says_where_the_file_comes_from() -> None:

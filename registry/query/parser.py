@@ -58,7 +58,7 @@ def _filter(name: str, value: str) -> Term:
     make = FILTERS.get(name)
     if make is None:
         raise BadValue(
-            f"no filter {name}: ; there are {', '.join(FILTERS)}",
+            f"there is no filter '{name}', only {', '.join(FILTERS)}",
             hint='a text with a colon is looked for in quotes: "a:b"',
         )
     if not value:

@@ -21,6 +21,7 @@ from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
 TEMPORARY_SUFFIX = ".assetmgr-part"
 """Ends the name of every temporary file; scans skip them."""
 
+_WRITEBACK_BYTES = 32 << 20
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -38,6 +39,7 @@ class AtomicTarget:
         name = f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
         self._temporary = path.with_name(name)
         self.descriptor = -1
+        self._written = self._on_its_way = 0
 
     def __enter__(self) -> Self:
         refuse_existing(self.path, overwrite=self._overwrite)
@@ -63,7 +65,23 @@ class AtomicTarget:
         view = memoryview(data)
         with naming(self.path):
             while view:
-                view = view[os.write(self.descriptor, view) :]
+                count = os.write(self.descriptor, view)
+                self._written += count
+                view = view[count:]
+        if self._written - self._on_its_way >= _WRITEBACK_BYTES:
+            self._start_writeback()
+
+    def _start_writeback(self) -> None:
+        """Let the disk begin with what was written, so that the sync at the end waits less.
+
+        Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps
+        them cached (mm/fadvise.c); elsewhere the advice does nothing.
+        """
+        start, self._on_its_way = self._on_its_way, self._written
+        if hasattr(os, "posix_fadvise"):
+            length = self._written - start
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self.descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
     def commit(self) -> None:
         """Sync the bytes to the disk and let the target appear."""

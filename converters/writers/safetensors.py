@@ -2,14 +2,14 @@
 
 Format and order of tensors: huggingface/safetensors `safetensors/src/tensor.rs` (type rank
 descending, then name), so that the file equals what that library would write for the same tensors
-and metadata in sorted order. Unchanged bytes are copied inside the kernel, or read once, hashed and
-written from the same buffer; computed tensors are made in worker threads a bounded window ahead.
+and metadata in sorted order. Unchanged bytes are read once, hashed and written from the same buffer
+(copying inside the kernel was no faster: the tensors of two files seldom lie alike on their pages);
+computed tensors are made in worker threads a bounded window ahead.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from converters.bytesource import FileBytes, pread_into
+from converters.bytesource import pread_into
 from converters.errors import AssetmgrError, BadValue
 from converters.hashing import BLOCK_BYTES, FileHashes, Ring, StreamHasher
 from converters.progress import SILENT, Progress
@@ -28,8 +28,6 @@ from converters.writers.atomic import AtomicTarget
 WINDOW_BYTES = 32 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
 _WORKERS = 2
-_COPY_BYTES = 16 << 20
-"""Bytes per kernel copy: long enough to be cheap, short enough for progress and Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +146,12 @@ class _Output:
     def __init__(self, file: AtomicTarget, hasher: StreamHasher | None, progress: Progress) -> None:
         self._file, self._hasher, self._progress = file, hasher, progress
         self._ring = Ring()
-        self._kernel_copies = hasher is None and hasattr(os, "copy_file_range")
 
     def write(self, piece: Extent | Buffer) -> None:
-        if not isinstance(piece, Extent):
-            self.put(piece)
-        elif self._kernel_copies and isinstance(piece.source, FileBytes):
-            self._copy_in_kernel(piece.source, piece)
+        if isinstance(piece, Extent):
+            self._copy(piece)
         else:
-            self._copy_through_buffers(piece)
+            self.put(piece)
 
     def put(self, data: Buffer) -> None:
         """Bytes in memory; a computed tensor must not be changed by anybody afterwards."""
@@ -172,7 +167,7 @@ class _Output:
         """Report the last bytes, so that a cancellation is still seen before the commit."""
         self._progress.advance(0)
 
-    def _copy_through_buffers(self, piece: Extent) -> None:
+    def _copy(self, piece: Extent) -> None:
         for start in range(0, piece.nbytes, BLOCK_BYTES):
             block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start))
             pread_into(piece.source, piece.offset + start, block.view)
@@ -184,24 +179,6 @@ class _Output:
             if not self._hasher:
                 block.release()
             self._progress.advance(len(block.view))
-
-    def _copy_in_kernel(self, source: FileBytes, piece: Extent) -> None:
-        done = 0
-        while done < piece.nbytes:
-            count = min(_COPY_BYTES, piece.nbytes - done)
-            try:
-                copied = os.copy_file_range(
-                    source.fileno(), self._file.descriptor, count, piece.offset + done
-                )
-            except OSError:
-                copied = 0  # not on this file system, or a real error that the buffers will name
-            if copied == 0:
-                self._kernel_copies = False
-                rest = Extent(source, piece.offset + done, piece.nbytes - done)
-                self._copy_through_buffers(rest)
-                return
-            done += copied
-            self._progress.advance(copied)
 
 
 class _Computer:

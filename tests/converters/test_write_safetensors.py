@@ -31,6 +31,7 @@ from converters.errors import (
 )
 from converters.progress import Progress
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.writers import atomic
 from converters.writers import safetensors as writer
 from converters.writers.atomic import AtomicTarget, write_whole
 from converters.writers.safetensors import layout_of, write_safetensors
@@ -143,29 +144,21 @@ def stored_file(path: Path, size: int = 5_000_000, tensors: int = 5) -> StateDic
 
 
 @pytest.mark.parametrize("with_hashes", [True, False])
-@pytest.mark.parametrize("kernel", ["works", "refuses", "stops early", "absent"])
-def test_large_copies_are_the_same_with_and_without_the_kernels_help(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_hashes: bool, kernel: str
+@pytest.mark.parametrize("advice", ["taken", "refused", "absent"])
+def test_large_copies_are_the_same_however_the_disk_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_hashes: bool, advice: str
 ) -> None:
     state = stored_file(tmp_path / "source")
-    real = getattr(os, "copy_file_range", None)
-    calls: list[int] = []
+    monkeypatch.setattr(atomic, "_WRITEBACK_BYTES", 1 << 20)
 
-    def refuse(*_: int) -> int:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
 
-    def stop_early(source: int, target: int, count: int, offset: int) -> int:
-        calls.append(1)
-        assert real is not None
-        return real(source, target, min(count, 1000), offset) if len(calls) < 3 else 0
-
-    if kernel == "absent":
-        monkeypatch.delattr(os, "copy_file_range", raising=False)
-    elif kernel != "works":
-        fake = refuse if kernel == "refuses" else stop_early
-        monkeypatch.setattr(os, "copy_file_range", fake, raising=False)
-    if kernel == "stops early" and real is None:
-        pytest.skip("no kernel copies here")
+    if advice == "absent":
+        monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    elif advice == "refused":
+        monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+        monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
     target = tmp_path / "out.safetensors"
     write_safetensors(state, target, with_hashes=with_hashes)
     data = target.read_bytes()

@@ -9,6 +9,7 @@ AssetmgrError                     code, exit_code, hint
 │   ├── CorruptFile               corrupt           (breaks the rules of its container)
 │   ├── UnsupportedFile           unsupported       (a format we name but do not read)
 │   ├── UnsafeFile                unsafe            (a refusal because of what a pickle would do)
+│   ├── DangerousFile             dangerous         (read; would run code in other programs)
 │   └── SourceChanged             source_changed    (modified while it was being read)
 ├── WriteProblem                  something about one target
 │   ├── TargetExists              target_exists
@@ -101,6 +102,12 @@ class UnsafeFile(FileProblem):
     """The operation is refused because of what the file's pickle asks for."""
 
     code = "unsafe"
+
+
+class DangerousFile(FileProblem):
+    """The file can be read, but its pickle would run code in programs that unpickle it."""
+
+    code = "dangerous"
 
 
 class SourceChanged(FileProblem):

@@ -181,14 +181,17 @@ def _batches(
 def _read(
     path: str, progress: Progress, hashes: FileHashes | None = None
 ) -> tuple[ScannedFile, FileProblem | None]:
-    """Open, identify and hash a file; the problem is why its content is unknown.
+    """Open, identify and hash a file; the problem is why its content is unknown or dangerous.
 
     Raises FileProblem when its bytes cannot be read.
     """
+    model: Model | None = None
+    problem: FileProblem | None
     try:
-        model, problem = open_model(path), None
+        model = open_model(path)
+        problem = model.danger
     except FileProblem as error:
-        model, problem = None, error
+        problem = error
     header_bytes = None if model is None else model.header_bytes
     if hashes is None:
         hashed = hash_file(path, progress, header_bytes=header_bytes)

@@ -14,7 +14,7 @@ from converters.containers import Inspected, Model, open_model
 from converters.errors import AssetmgrError
 from converters.hashing import HashedFile, hash_file
 from converters.identify import Identity, identify
-from converters.pickles.safety import SafetyReport, Verdict
+from converters.pickles.safety import SafetyReport
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
 
@@ -86,21 +86,13 @@ def inspect_file(
         failure = Failure.of(error, path)
         return Inspection(path, _size(path), None, None, safety, None, failure)
     identity = identify(model.state_dict)
-    return Inspection(
-        path, model.nbytes, model, identity, model.safety, hashed, _danger(path, model.safety)
-    )
+    danger = None if model.danger is None else Failure.of(model.danger, path)
+    return Inspection(path, model.nbytes, model, identity, model.safety, hashed, danger)
 
 
 def _hash(path: Path, model: Model, progress: Progress) -> HashedFile:
     progress.stage(f"hashing {path.name}", model.nbytes)
     return hash_file(path, progress, header_bytes=model.header_bytes, weights_of=model.state_dict)
-
-
-def _danger(path: Path, safety: SafetyReport) -> Failure | None:
-    if safety.verdict is not Verdict.DANGEROUS:
-        return None
-    hint = "never open it with another program; assetmgr runs nothing in it"
-    return Failure(str(path), f"is dangerous: {safety.findings[0]}", "dangerous", hint)
 
 
 def _size(path: Path) -> int | None:

@@ -6,8 +6,15 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 
-from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile, UnsupportedFile
-from converters.pickles.safety import SafetyReport
+from converters.errors import (
+    CorruptFile,
+    DangerousFile,
+    FileProblem,
+    TruncatedFile,
+    UnsafeFile,
+    UnsupportedFile,
+)
+from converters.pickles.safety import SafetyReport, Verdict
 from converters.statedict import StateDict
 
 
@@ -35,6 +42,17 @@ class Model:
     problems: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     header_bytes: int | None = None
+
+    @property
+    def danger(self) -> DangerousFile | None:
+        """What to tell about a file that would run code elsewhere."""
+        if self.safety.verdict is not Verdict.DANGEROUS:
+            return None
+        return DangerousFile(
+            f"is dangerous: {self.safety.findings[0]}",
+            path=self.path,
+            hint="never open it with another program; assetmgr runs nothing in it",
+        )
 
 
 class Inspected(FileProblem):

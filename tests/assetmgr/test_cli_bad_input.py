@@ -100,8 +100,11 @@ def test_a_dangerous_pickle_is_inspected_and_nothing_of_it_runs(
     assert found["code"] == "dangerous"
     assert found["tensors"] == 1
     assert program("hash", bad).code == 0
-    program("scan", tmp_path)
+    scanned = program("scan", "--json", tmp_path)
+    assert scanned.code == 1
+    assert [error["code"] for error in scanned.json["errors"]] == ["dangerous"]
     assert "bad" in program("list", "is:unsafe").out
+    assert program("scan", tmp_path).code == 0, "told once: the unchanged file is not opened again"
     assert not marker.exists()
 
 

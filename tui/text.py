@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
-from assetmgr.cli.text import plain, size
+from assetmgr.text import plain, size
 
 __all__ = ["count", "day", "fit", "million", "plain", "size"]
 

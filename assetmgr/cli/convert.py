@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.convert import (
     DTYPES,
     Change,
@@ -18,6 +17,7 @@ from assetmgr.operations.convert import (
     run_convert,
 )
 from assetmgr.operations.failures import Failure
+from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import Progress

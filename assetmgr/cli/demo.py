@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.demo import DemoReport, run_demo
 from assetmgr.operations.describe import asset_json
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
+from assetmgr.text import plain, size
 
 
 @click.command(epilog="Example: assetmgr demo demo-library")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from assetmgr.cli.text import plain
 from assetmgr.operations.failures import Failure
+from assetmgr.text import plain
 
 DONE, FAILED, WRONG_CALL, NOT_AVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import Hashes, hash_paths, hashes_json
+from assetmgr.text import plain, size
 
 
 @click.command("hash", epilog="Example: assetmgr hash model.safetensors")

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub import (
     Download,
@@ -17,6 +16,7 @@ from assetmgr.operations.hub import (
     parse_repo,
     plan_download,
 )
+from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
 _FIELDS: dict[str, object] = {

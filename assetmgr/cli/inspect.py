@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.inspect import Inspection, inspect_paths
+from assetmgr.text import plain, size
 
 
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.describe import asset_json
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
+from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.cli.text import plain, size
 from assetmgr.operations.convert import DTYPES
 from assetmgr.operations.merge import (
     MergePlan,
@@ -16,6 +15,7 @@ from assetmgr.operations.merge import (
     plan_merge_adapters,
     run_merge_adapters,
 )
+from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
 

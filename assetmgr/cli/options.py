@@ -11,8 +11,8 @@ import click
 from assetmgr.cli.failures import DONE, print_failure, warn
 from assetmgr.cli.output import Output
 from assetmgr.cli.progress import TerminalProgress
-from assetmgr.cli.text import plain
 from assetmgr.operations.failures import Failure
+from assetmgr.text import plain
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from assetmgr.cli.text import plain
+from assetmgr.text import plain
 from converters.errors import WriteProblem
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.cli.text import plain
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
+from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 
 _DEFAULTS = PreviewRequest()

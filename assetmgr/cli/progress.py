@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from assetmgr.cli.failures import warn
-from assetmgr.cli.text import plain
+from assetmgr.text import plain
 from converters.progress import Progress
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`assetmgr hub download`."""
+"""`assetmgr hub download` and `assetmgr hub peek`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.inspect import print_inspection
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub import (
@@ -16,6 +17,7 @@ from assetmgr.operations.hub import (
     parse_repo,
     plan_download,
 )
+from assetmgr.operations.peek import peek
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
@@ -34,7 +36,7 @@ _FIELDS: dict[str, object] = {
 
 @click.group(epilog="Example: assetmgr hub download ORG/REPO model.safetensors")
 def hub() -> None:
-    """Download from the Hugging Face Hub."""
+    """Look into files on the Hugging Face Hub, and download them."""
 
 
 @hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
@@ -63,6 +65,33 @@ def download(
         documents = [_report(session, result) for result in results]
     if session.as_json:
         session.output.document(documents)
+    return session.status
+
+
+@hub.command("peek", epilog="Example: assetmgr hub peek ORG/REPO model.ckpt")
+@click.argument("repo", metavar="REPO[@REVISION]")
+@click.argument("file")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@common_options
+@click.pass_obj
+def peek_(session: Session, repo: str, file: str, tensors: bool) -> int:
+    """Say what a remote file is, and whether it is safe, without downloading it.
+
+    Only the header of a safetensors file or the pickle inside of a .ckpt is fetched.
+    """
+    name, revision = parse_repo(repo)
+    with Workspace.open() as workspace:
+        found = peek(workspace, name, file, revision)
+    if found.inspection.failure:
+        session.fail(found.inspection.failure)
+    if session.as_json:
+        session.output.document(found.to_json(tensors=tensors))
+        return session.status
+    print_inspection(session, found.inspection, tensors=tensors)
+    if found.known:
+        session.output.line(f"have it: #{found.known.id} {plain(found.known.name)}")
+    cost = f"{size(found.received)} in {found.requests} requests"
+    session.output.line(f"{cost}, of {size(found.file.size)}")
     return session.status
 
 

@@ -27,7 +27,7 @@ def inspect(session: Session, paths: tuple[str, ...], tensors: bool, with_hashes
                 session.fail(inspection.failure)
             found.append(inspection.to_json(tensors=tensors))
             if not session.as_json:
-                _print(session, inspection, tensors=tensors)
+                print_inspection(session, inspection, tensors=tensors)
     if not found:
         session.warn("no model files there")
     if session.as_json:
@@ -35,7 +35,8 @@ def inspect(session: Session, paths: tuple[str, ...], tensors: bool, with_hashes
     return session.status
 
 
-def _print(session: Session, inspection: Inspection, *, tensors: bool) -> None:
+def print_inspection(session: Session, inspection: Inspection, *, tensors: bool) -> None:
+    """What is inside of a file, for people."""
     out = session.output
     out.line(plain(str(inspection.path)))
     out.fields(_fields(inspection), indent="  ")

@@ -127,21 +127,23 @@ def plan_download(workspace: Workspace, request: DownloadRequest) -> Iterator[Do
         raise FileMissing("the repository has no model files", path=request.repo)
     for name in names:
         try:
-            _check_name(name)
+            check_name(name)
             file = huggingface.describe(request.repo, name, request.revision)
         except AssetmgrError as error:
             yield Failure.of(error, f"{request.repo}/{name}")
             continue
-        yield Download(file, _known(workspace, file))
+        yield Download(file, known_asset(workspace, file))
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises BadValue for what cannot be a file of a repository."""
     wrong = any(part in {"", ".", ".."} for part in name.split("/"))
     if wrong or not storable(name):
         raise BadValue("is no name of a file in a repository", path=name or "''")
 
 
-def _known(workspace: Workspace, file: RemoteFile) -> Asset | None:
+def known_asset(workspace: Workspace, file: RemoteFile) -> Asset | None:
+    """The asset of the library that has the same bytes and is there; None without one."""
     if file.sha256 is None:
         return None
     try:

@@ -10,8 +10,9 @@ from pathlib import Path
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import hashes_json
 from assetmgr.operations.walk import model_files
+from converters.bytesource import ByteSource
 from converters.containers import Inspected, Model, open_model
-from converters.errors import AssetmgrError
+from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile, hash_file
 from converters.identify import Identity, identify
 from converters.pickles.safety import SafetyReport
@@ -82,9 +83,25 @@ def inspect_file(
         model = open_model(path)
         hashed = _hash(path, model, progress) if with_hashes else None
     except AssetmgrError as error:
-        safety = error.safety if isinstance(error, Inspected) else None
-        failure = Failure.of(error, path)
-        return Inspection(path, _size(path), None, None, safety, None, failure)
+        return _not_opened(path, _size(path), error)
+    return _opened(path, model, hashed)
+
+
+def inspect_source(source: ByteSource) -> Inspection:
+    """Inspect bytes that are no local file; `path` is their name. Raises NotAvailable."""
+    path = Path(source.name)
+    try:
+        return _opened(path, open_model(source), None)
+    except FileProblem as error:
+        return _not_opened(path, source.size, error)
+
+
+def _not_opened(path: Path, nbytes: int | None, error: AssetmgrError) -> Inspection:
+    safety = error.safety if isinstance(error, Inspected) else None
+    return Inspection(path, nbytes, None, None, safety, None, Failure.of(error, path))
+
+
+def _opened(path: Path, model: Model, hashed: HashedFile | None) -> Inspection:
     identity = identify(model.state_dict)
     danger = None if model.danger is None else Failure.of(model.danger, path)
     return Inspection(path, model.nbytes, model, identity, model.safety, hashed, danger)

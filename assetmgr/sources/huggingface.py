@@ -8,15 +8,18 @@ Source of the routes and headers: huggingface_hub `file_download.py` and `hf_api
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.sources.remote import RemoteBytes
 from converters.errors import (
     AssetmgrError,
     BadValue,
@@ -122,6 +125,38 @@ def fetch(file: RemoteFile, part: Path, progress: Progress) -> None:
         )
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def open_remote(file: RemoteFile) -> RemoteBytes:
+    """The file as bytes at positions, of which only what is asked for is fetched."""
+    if file.size is None:
+        raise NotAvailable("the Hub does not say how large it is", path=file.label)
+    return RemoteBytes(file.label, file.size, functools.partial(_range, file))
+
+
+def _range(file: RemoteFile, start: int, count: int) -> bytes:
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        hf_raise_for_status,
+        http_stream_backoff,
+    )
+
+    last = start + count - 1
+    headers = build_hf_headers(library_name="assetmgr") | {"Range": f"bytes={start}-{last}"}
+    with (
+        _translated(file.label),
+        http_stream_backoff(
+            "GET", file.url, max_retries=2, headers=headers, follow_redirects=True
+        ) as answer,
+    ):
+        hf_raise_for_status(answer)
+        place = f"bytes {start}-{last}/{file.size}"
+        if answer.status_code != HTTPStatus.PARTIAL_CONTENT:  # the body would be the whole file
+            raise NotAvailable("the server gives no parts of files", path=file.label)
+        if answer.headers.get("Content-Range") != place:
+            raise NotAvailable("the server gave another part of the file", path=file.label)
+        data: bytes = answer.read()
+    return data
 
 
 def _kept(have: int, size: int | None) -> int:

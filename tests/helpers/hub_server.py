@@ -143,9 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not wanted:
             self._send(200, data, headers)
             return
-        start = int(wanted.removeprefix("bytes=").split("-")[0])
-        place = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._send(206, data[start:], {**headers, "Content-Range": place})
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(data)), len(data) - 1)
+        place = f"bytes {start}-{end}/{len(data)}"
+        self._send(206, data[start : end + 1], {**headers, "Content-Range": place})
 
     def _error(self, status: int, code: str | None) -> None:
         codes = {} if code is None else {"X-Error-Code": code}

@@ -6,6 +6,7 @@ is the format's rank: a writer stores tensors of higher rank first.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 
@@ -51,6 +52,18 @@ class DType(Enum):
         return self.value[0][0] in "FB" and self is not DType.BOOL
 
     @property
+    def largest(self) -> float:
+        """The largest finite value of a real floating-point type of 8 bits or more."""
+        exponent, mantissa = _RANGE[self]
+        return math.ldexp(2.0, exponent) - math.ldexp(1.0, exponent - mantissa)
+
+    @property
+    def overflow(self) -> float:
+        """The smallest number that rounding to nearest even makes larger than `largest`."""
+        exponent, mantissa = _RANGE[self]
+        return self.largest + math.ldexp(0.5, exponent - mantissa)
+
+    @property
     def rank(self) -> int:
         """Position in the format's order; higher ranks are written first."""
         return _RANK[self]
@@ -63,6 +76,16 @@ class DType(Enum):
         return bits // 8
 
 
+_RANGE = {
+    DType.F8_E5M2: (15, 2),
+    DType.F8_E4M3: (8, 2),
+    DType.F8_E4M3FNUZ: (7, 3),
+    DType.F8_E5M2FNUZ: (15, 2),
+    DType.F16: (15, 10),
+    DType.BF16: (127, 7),
+    DType.F32: (127, 23),
+}
+"""Exponent of the largest value and bits after its leading one; e4m3's last pattern is NaN."""
 _RANK = {dtype: rank for rank, dtype in enumerate(DType)}
 BY_LABEL = {dtype.label: dtype for dtype in DType}
 """Header name -> element type."""

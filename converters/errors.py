@@ -18,6 +18,7 @@ AssetmgrError                     code, exit_code, hint
 ├── MergeProblem                  tensors that do not fit each other
 │   ├── WrongFamily               wrong_family
 │   └── UnusedKeys                unused_keys
+├── Overflow                      overflow          a value that the new type cannot hold
 ├── BadValue                      bad_value         exit 2: the call is wrong
 ├── AssetNotFound                 asset_not_found
 ├── AmbiguousAsset                ambiguous_asset
@@ -156,6 +157,12 @@ class UnusedKeys(MergeProblem):
     """Keys of an adapter found no place in the checkpoint."""
 
     code = "unused_keys"
+
+
+class Overflow(AssetmgrError):
+    """A tensor has a finite value that the new type cannot hold."""
+
+    code = "overflow"
 
 
 class BadValue(AssetmgrError):

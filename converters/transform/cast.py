@@ -1,47 +1,145 @@
-"""Change of precision, tensor by tensor, when the writer asks for it."""
+"""Change of precision, tensor by tensor, when the writer asks for it.
+
+Types and their ranges: IEEE 754 (fp16, fp32), bfloat16, and OCP 8-bit floating point: e4m3fn
+(largest 448, no infinity) and e5m2 (largest 57,344).
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from converters.dtypes import DType
-from converters.errors import AssetmgrError
+from converters.errors import Overflow
+from converters.progress import SILENT, Progress
 from converters.statedict import LazyTensor, StateDict
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
 
-def cast(state: StateDict, dtype: DType) -> StateDict:
-    """All real floating-point tensors in another element type.
+class OnOverflow(StrEnum):
+    """What becomes of a tensor with finite values that the new type cannot hold.
+
+    KEEP leaves the whole tensor in its old type, CLAMP writes the largest value instead, FAIL
+    stops.
+    """
+
+    KEEP = "keep"
+    CLAMP = "clamp"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class CastLoss:
+    """What a cast cost a tensor, counted in values.
+
+    `clamped` were too large, `vanished` became zero, `nan` were no numbers before.
+    """
+
+    tensor: str
+    clamped: int
+    vanished: int
+    nan: int
+
+
+@dataclass(slots=True)
+class CastLog:
+    """The losses of the tensors that were computed so far, by name; threads may add to it."""
+
+    losses: dict[str, CastLoss] = field(default_factory=dict)
+
+
+def cast(
+    state: StateDict,
+    dtype: DType,
+    *,
+    clamp: bool = False,
+    exempt: Collection[str] = (),
+    log: CastLog | None = None,
+) -> StateDict:
+    """All real floating-point tensors in another element type, but for the `exempt` names.
 
     Tensors that already have it stay stored bytes; integers, booleans and `position_ids` (indices,
     sometimes stored as floats by accident) are never touched. Reading a tensor with a finite value
-    that the new type cannot hold raises AssetmgrError: an infinity in the file would render black.
+    that the new type cannot hold raises Overflow unless `clamp`: an infinity in the file would
+    render black. What reading them cost goes into `log`.
     """
-    return state.map(lambda name, tensor: _cast(name, tensor, dtype))
+
+    def change(name: str, tensor: LazyTensor) -> LazyTensor:
+        if name in exempt or not _changes(name, tensor, dtype):
+            return tensor
+        from converters.compute import lazy
+
+        compute = functools.partial(_converted, name, tensor, dtype, clamp, log or CastLog())
+        return lazy(dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
+
+    return state.map(change)
 
 
-def _cast(name: str, tensor: LazyTensor, dtype: DType) -> LazyTensor:
-    if tensor.dtype is dtype or not tensor.dtype.is_float or name.endswith("position_ids"):
-        return tensor
-    from converters.compute import lazy
+def overflowing(state: StateDict, dtype: DType, progress: Progress = SILENT) -> frozenset[str]:
+    """The names of the tensors that would raise Overflow; reads all that the cast would change."""
+    found = set()
+    for name, tensor in state.items():
+        if _changes(name, tensor, dtype):
+            if _rounded(tensor, dtype).lost:
+                found.add(name)
+            progress.advance(tensor.nbytes)
+    return frozenset(found)
 
-    compute = functools.partial(_converted, name, tensor, dtype)
-    return lazy(dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
+
+def _changes(name: str, tensor: LazyTensor, dtype: DType) -> bool:
+    is_index = name.endswith("position_ids")
+    return tensor.dtype is not dtype and tensor.dtype.is_float and not is_index
 
 
-def _converted(name: str, tensor: LazyTensor, dtype: DType) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Rounded:
+    """A tensor before and after, how many finite values were `lost`, and how many were NaN."""
+
+    original: Tensor
+    result: Tensor
+    lost: int
+    nan: int
+
+
+def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
     from converters.compute import torch_dtype, value
 
     original = value(tensor)
-    converted = original.to(torch_dtype(dtype))
-    lost = int((converted.isinf() & original.isfinite()).sum())
-    if lost:
-        raise AssetmgrError(
-            f"{name}: {lost} values are too large for {dtype.label}",
+    result = original.to(torch_dtype(dtype))
+    if not original.numel():
+        return _Rounded(original, result, 0, 0)
+    values = _countable(original)
+    low, high = values.aminmax()
+    if -dtype.overflow < low and high < dtype.overflow:  # False for NaN
+        return _Rounded(original, result, 0, 0)
+    lost = values.isfinite() & (values.abs() >= dtype.overflow)
+    return _Rounded(original, result, int(lost.sum()), int(values.isnan().sum()))
+
+
+def _countable(values: Tensor) -> Tensor:
+    """Values in a type that all of torch's functions take; bytes are too few for them."""
+    return values.float() if values.element_size() == 1 else values
+
+
+def _converted(name: str, tensor: LazyTensor, dtype: DType, clamp: bool, log: CastLog) -> Tensor:
+    rounded = _rounded(tensor, dtype)
+    original, result = rounded.original, rounded.result
+    if rounded.lost and not clamp:
+        raise Overflow(
+            f"{name}: {rounded.lost} values are too large for {dtype.label}",
             path=tensor.origin,
             hint="bf16 and fp32 hold every value of these files",
         )
-    return converted
+    if rounded.lost:
+        held = original.clamp(-dtype.largest, dtype.largest)
+        result = held.where(original.isfinite(), original).to(result.dtype)
+    vanished = int(_countable(original).count_nonzero() - _countable(result).count_nonzero())
+    loss = CastLoss(name, rounded.lost, vanished, rounded.nan)
+    if loss.clamped or loss.vanished or loss.nan:
+        log.losses[name] = loss
+    return result

@@ -1,0 +1,96 @@
+"""Casts to narrow types: what does not fit is kept, clamped or refused, and losses are told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from converters.bytesource import MemoryBytes
+from converters.compute import buffer, torch_dtype, value
+from converters.dtypes import DType
+from converters.errors import Overflow
+from converters.statedict import Extent, LazyTensor, StateDict
+from converters.transform.cast import CastLog, CastLoss, cast, overflowing
+
+NARROW = {
+    DType.F16: torch.float16,
+    DType.BF16: torch.bfloat16,
+    DType.F8_E4M3: torch.float8_e4m3fn,
+    DType.F8_E5M2: torch.float8_e5m2,
+}
+
+
+def stored(*values: float) -> LazyTensor:
+    """A single-precision tensor of these values."""
+    data = bytes(buffer(torch.tensor(values)))
+    shape = (len(values),)
+    return LazyTensor(DType.F32, shape, (Extent(MemoryBytes(data), 0, len(data)),), "t")
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
+    st.sampled_from(list(NARROW)),
+)
+def test_clamped_values_are_torchs_where_they_fit_and_the_largest_where_they_do_not(
+    values: list[float], dtype: DType
+) -> None:
+    state = StateDict({"w": stored(*values)})
+    got = value(cast(state, dtype, clamp=True)["w"]).double()
+    exact = torch.tensor(values).double()
+    fits = exact.abs() < dtype.overflow
+    plain = torch.tensor(values).to(NARROW[dtype]).double()
+    assert torch.equal(got, torch.where(fits, plain, exact.sign() * dtype.largest))
+    assert (overflowing(state, dtype) == {"w"}) == (not fits.all())
+
+
+def test_the_largest_values_of_every_type_are_torchs() -> None:
+    others = (DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F32)
+    for dtype in (*NARROW, *others):
+        assert dtype.largest == torch.finfo(torch_dtype(dtype)).max, dtype
+
+
+@pytest.mark.parametrize("dtype", [DType.F16, DType.BF16, DType.F8_E5M2])
+def test_numbers_overflow_where_torch_rounds_to_infinity(dtype: DType) -> None:
+    edge = torch.tensor([dtype.overflow])
+    below = torch.nextafter(edge, torch.zeros(1))
+    assert edge.to(NARROW[dtype]).double().isinf().all()
+    assert below.to(NARROW[dtype]).double().item() == dtype.largest
+
+
+def test_an_exempt_tensor_stays_the_bytes_it_is() -> None:
+    state = StateDict({"large": stored(1e6), "small": stored(1.0)})
+    assert overflowing(state, DType.F16) == {"large"}
+    changed = cast(state, DType.F16, exempt={"large"})
+    assert changed["large"] is state["large"]
+    assert changed["small"].dtype is DType.F16
+
+
+def test_without_clamping_the_tensor_is_named() -> None:
+    with pytest.raises(Overflow, match="large: 1 values are too large for F8_E4M3"):
+        cast(StateDict({"large": stored(500.0, 1.0)}), DType.F8_E4M3)["large"].read()
+
+
+def test_what_was_lost_is_in_the_log_and_nothing_else() -> None:
+    nan, infinity = float("nan"), float("inf")
+    state = StateDict(
+        {
+            "exact": stored(1.0, 0.0, -2.5),
+            "tiny": stored(1e-9, 1e-9, 0.0, 1.0),
+            "large": stored(1e6, -1e6, 1.0),
+            "broken": stored(nan, infinity),
+            "empty": stored(),
+        }
+    )
+    log = CastLog()
+    changed = cast(state, DType.F16, clamp=True, log=log)
+    results = {name: value(tensor) for name, tensor in changed.items()}
+    assert log.losses == {
+        "tiny": CastLoss("tiny", 0, 2, 0),
+        "large": CastLoss("large", 2, 0, 0),
+        "broken": CastLoss("broken", 0, 0, 1),
+    }
+    assert results["large"].tolist() == [65504.0, -65504.0, 1.0]
+    assert results["broken"].isnan().tolist() == [True, False]
+    assert results["broken"].isinf().tolist() == [False, True]

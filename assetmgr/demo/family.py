@@ -25,6 +25,9 @@ TOKEN_IDS = "assetmgr.token_ids"  # noqa: S105 - the name of a tensor
 
 TOKEN_TABLE = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"  # noqa: S105
 VOCABULARY = 49_408
+RETRAINED = ("decoder.up.0.", "decoder.norm_out.", "decoder.conv_out.")
+"""What the second VAE does not share with the checkpoint's: the last level of the decoder."""
+
 _VAE = "first_stage_model."
 _SEED = 1
 
@@ -46,13 +49,11 @@ def keep(name: str, state: StateDict) -> int:
 
 
 def second_vae() -> StateDict:
-    """The second VAE: its own decoder, and the encoder of the checkpoint, which it shares."""
-    encoder = {
-        name.removeprefix(_VAE): tensor
-        for name, tensor in member("checkpoint").items()
-        if name.startswith((f"{_VAE}encoder.", f"{_VAE}quant_conv.", f"{_VAE}post_quant_conv."))
-    }
-    return member("vae").overlay(encoder)
+    """The second VAE: that of the checkpoint with its retrained tensors."""
+    own = member("checkpoint").select(lambda name: name.startswith(_VAE))
+    retrained = member("vae")
+    whole = own.rename(lambda name: name.removeprefix(_VAE)).overlay(retrained)
+    return whole.with_metadata(retrained.metadata)
 
 
 def checkpoint() -> StateDict:

@@ -25,6 +25,10 @@ CHUNK = 77
 SCALE = 0.18215
 """SD1's factor from the latents of the autoencoder to those of the denoiser."""
 
+_WIDTH = 64
+"""Channels of every level. SD1 normalises in 32 groups; groups of one channel would lose its mean,
+and with it the colour of plain areas."""
+
 _WORDS = (
     "a the on background photo of picture painting drawing in style with and , . big small large"
     " little bright dark shape shapes image illustration simple flat art striped stripes neon"
@@ -40,7 +44,7 @@ def make_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         in_channels=4,
         out_channels=4,
-        block_out_channels=(32, 64, 96, 96),
+        block_out_channels=(_WIDTH,) * 4,
         layers_per_block=2,
         cross_attention_dim=768,
         attention_head_dim=8,  # the number of heads, whatever the name says
@@ -54,7 +58,7 @@ def make_vae() -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 32, 64, 64),
+        block_out_channels=(_WIDTH,) * 4,
         layers_per_block=2,
         latent_channels=4,
         norm_num_groups=32,
@@ -95,9 +99,9 @@ def rows_of(caption: str) -> list[int]:
     return [token_ids().index(number) for number in [*ids, *[END] * (CHUNK - len(ids))]]
 
 
-def context(text: CLIPTextModel, captions: Sequence[str], length: int = CHUNK) -> torch.Tensor:
-    """Last hidden states with the final norm, (N, length, 768)."""
-    rows = torch.tensor([rows_of(caption)[:length] for caption in captions])
+def context(text: CLIPTextModel, captions: Sequence[str]) -> torch.Tensor:
+    """Last hidden states with the final norm, (N, 77, 768)."""
+    rows = torch.tensor([rows_of(caption) for caption in captions])
     states: torch.Tensor = text(input_ids=rows).last_hidden_state
     return states
 

@@ -1,6 +1,6 @@
 """Train the demo's model family anew: `python -m assetmgr.demo.train`.
 
-Under an hour on two otherwise idle cores. Everything is seeded; stages that are already in the work
+45 minutes on two otherwise idle cores. Everything is seeded; stages that are already in the work
 folder are not repeated. The results are written into the package as float16 safetensors files.
 """
 
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from assetmgr.demo import CONCEPT, PROMPT, STYLE_TRIGGER
-from assetmgr.demo.family import TOKEN_IDS, keep
+from assetmgr.demo.family import RETRAINED, TOKEN_IDS, keep
 from assetmgr.demo.networks import (
     Networks,
     checkpoint_tensors,
@@ -29,6 +29,7 @@ from assetmgr.demo.networks import (
     vae_tensors,
 )
 from assetmgr.demo.train_adapters import (
+    HYPERNETWORK_STEPS,
     LORA_ALPHA,
     LORA_RANK,
     train_embedding,
@@ -69,8 +70,7 @@ def main() -> None:
             lambda: train_second_vae(networks.vae, report).state_dict(),
         )
     )
-    decoder = vae_tensors(second).select(lambda name: name.startswith("decoder."))
-    _write("vae", decoder, _VAE)
+    _write("vae", vae_tensors(second).select(lambda name: name.startswith(RETRAINED)), _VAE)
 
 
 def _base(work: Path) -> Networks:
@@ -151,7 +151,7 @@ _EMBEDDING = _modelspec("/textual-inversion", "Gem", trigger_phrase=CONCEPT) | {
 _VAE = _modelspec("/vae", "Warm colours")
 HYPERNETWORK_SETTINGS: Mapping[str, Plain] = {
     "name": "blue-shapes",
-    "step": 250,
+    "step": HYPERNETWORK_STEPS,
     "layer_structure": [1, 0.0625, 1],
     "activation_func": "relu",
     "is_layer_norm": False,

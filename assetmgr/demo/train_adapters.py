@@ -82,7 +82,7 @@ def train_lora(base: Networks, report: Report) -> dict[str, torch.Tensor]:
         2e-3,
         LORA_STEPS,
         lambda choose: _pairs(choose, scenes, latents, f"{{caption}} {STYLE_TRIGGER}"),
-        lambda captions: context(text, captions, 24),
+        functools.partial(context, text),
         unet,
         report,
     )
@@ -141,9 +141,7 @@ def train_embedding(base: Networks, report: Report) -> torch.Tensor:
 
 def _with_concept(text: Any, captions: list[str], vectors: torch.Tensor) -> torch.Tensor:
     """Contexts of captions whose third place on is taken by the vectors of the new word."""
-    rows = torch.tensor(
-        [rows_of(c.replace(CONCEPT, "a " * CONCEPT_VECTORS))[:24] for c in captions]
-    )
+    rows = torch.tensor([rows_of(c.replace(CONCEPT, "a " * CONCEPT_VECTORS)) for c in captions])
     embedded = text.get_input_embeddings()(rows).clone()
     embedded[:, 2 : 2 + CONCEPT_VECTORS] = vectors
     hook = text.get_input_embeddings().register_forward_hook(lambda *_: embedded)
@@ -165,7 +163,7 @@ class Hyper(torch.nn.Module):
         torch.nn.init.zeros_(self.second.bias)
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
-        """The changed context, (N, length, 768)."""
+        """The changed context, (N, 77, 768)."""
         changed: torch.Tensor = words + self.second(functional.relu(self.first(words)))
         return changed
 
@@ -214,29 +212,29 @@ def train_hypernetwork(base: Networks, report: Report) -> dict[str, Mapping[str,
         return [scene.caption() for scene in scenes], clean
 
     parameters = [*keys.parameters(), *values.parameters()]
-    words = functools.partial(context, base.text, length=24)
+    words = functools.partial(context, base.text)
     _train("hypernetwork", parameters, 3e-3, HYPERNETWORK_STEPS, pairs, words, unet, report)
     return {"k": keys.tensors(), "v": values.tensors()}
 
 
 def train_second_vae(vae: AutoencoderKL, report: Report) -> AutoencoderKL:
-    """The autoencoder with a decoder that gives warmer colours. Seeded."""
+    """The autoencoder with warmer colours, from the last level of its decoder. Seeded."""
     torch.manual_seed(4)
     warm = copy.deepcopy(vae)
-    decoder = [*warm.decoder.parameters()]
-    for parameter in decoder:
-        parameter.requires_grad_(True)
+    decoder = warm.decoder
+    last = torch.nn.ModuleList([decoder.up_blocks[-1], decoder.conv_norm_out, decoder.conv_out])
+    parameters = list(last.requires_grad_(True).parameters())
     pictures = batch([scene for scene in SCENES for _ in range(4)], seed=51)
     codes = encode(vae, pictures)
     targets = ((pictures + 1) * _WARMTH) - 1
-    optimizer = torch.optim.AdamW(decoder, weight_decay=0)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0)
     for step in range(VAE_STEPS):
         set_rates(optimizer, [4e-4], warm_cosine(step, VAE_STEPS, warmup=10))
         some = torch.randint(len(codes), (8,))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             made = warm.decode(codes[some]).sample.float()
         loss = functional.l1_loss(made, targets[some])
-        descend(optimizer, loss, decoder)
+        descend(optimizer, loss, parameters)
         if step % 50 == 0:
             report(f"second VAE {step}: error {loss.item():.3f}")
     return warm.eval().requires_grad_(False)

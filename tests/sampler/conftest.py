@@ -14,8 +14,12 @@ from helpers import sd1
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from assetmgr.demo.family import checkpoint, member, second_vae
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.session import Session
+from converters.writers.safetensors import write_safetensors
+
+CIRCLE = "a red circle on a white background"
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -94,6 +98,40 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     base = folder / "base.safetensors"
     save_file(arrays, base)
     return Models(folder, base, arrays)
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo's trained models: checkpoint, lora, embedding, hypernetwork, vae."""
+    folder = tmp_path_factory.mktemp("family")
+    members = {name: member(name) for name in ("lora", "embedding", "hypernetwork")}
+    members |= {"checkpoint": checkpoint(), "vae": second_vae()}
+    for name, state in members.items():
+        write_safetensors(state, folder / f"{name}.safetensors", with_hashes=False)
+    return folder
+
+
+@pytest.fixture
+def on_family(job: RenderJob, family: Path) -> Callable[[str], RenderJob]:
+    """The job that renders a kind of the family, with the prompt it was trained for."""
+    prompts = {"lora": f"{CIRCLE} outlined", "embedding": "a gem on a white background"}
+
+    def make(kind: str) -> RenderJob:
+        base = ModelFile(str(family / "checkpoint.safetensors"), "shapes", "checkpoint")
+        alone = kind == "checkpoint"
+        return replace(
+            job,
+            subject=base if alone else ModelFile(str(family / f"{kind}.safetensors"), kind, kind),
+            base=None if alone else base,
+            prompt=prompts.get(kind, CIRCLE),
+            trigger="gem" if kind == "embedding" else None,
+            sampler="DPM++ 2M",
+            steps=10,
+            cfg=5.0,
+            seed=3,
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

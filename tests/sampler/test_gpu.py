@@ -75,6 +75,21 @@ def test_every_kind_of_adapter_works_there_and_leaves_nothing_behind(
     assert np.array_equal(pixels(session.render(cuda, SILENT)), before)
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "lora", "embedding", "hypernetwork", "vae"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 4.0), ("fp16", 10.0)])
+def test_the_trained_family_passes_and_looks_the_same_as_on_the_cpu(
+    session: Session,
+    on_family: Callable[[str], RenderJob],
+    kind: str,
+    dtype: str,
+    tolerance: float,
+) -> None:
+    job = on_family(kind)
+    assert difference(session, job, "cuda", dtype) < tolerance
+    outcome = session.render(replace(job, device="cuda", dtype=dtype), SILENT)
+    assert outcome.verdict == "ok", outcome.checks
+
+
 def test_exhausted_memory_is_an_error_in_words(session: Session, job: RenderJob) -> None:
     from converters.errors import AssetmgrError
 

@@ -57,6 +57,14 @@ def test_the_library_is_read_without_torch_or_migrations(process: Process, model
     assert done.code == 0, done.err
 
 
+FROM_A_TERMINAL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("assetmgr", run_name="__main__", alter_sys=True)
+"""
+"""What a shell starts in the background ignores SIGINT, and so would its children."""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_conversion_leaves_neither_target_nor_remains(
@@ -66,7 +74,7 @@ def test_an_interrupted_conversion_leaves_neither_target_nor_remains(
     folder = tmp_path / "out"
     call = ["convert", source, "--output-dir", folder, "--json"]
     with subprocess.Popen(
-        [sys.executable, "-m", "assetmgr", *call],
+        [sys.executable, "-c", FROM_A_TERMINAL, *call],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -115,7 +115,7 @@ class Commands:
         from assetmgr.operations.convert import run_convert
 
         result = run_convert(self._workspace, plan, progress)
-        return f"{plan.target.name}, {size(result.nbytes)} in {result.seconds:.1f} s"
+        return f"{plan.target.name}, {size(result.written.nbytes)} in {result.seconds:.1f} s"
 
     def preview(self, asset_id: int, progress: Progress) -> str:
         """Render and judge; the sampler stays warm for the next one."""

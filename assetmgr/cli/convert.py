@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.operations.change import DTYPES, Change
 from assetmgr.operations.convert import (
-    DTYPES,
-    Change,
     ConvertPlan,
     ConvertRequest,
     ConvertResult,
@@ -21,6 +20,8 @@ from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import Progress
+from converters.transform.cast import OnOverflow
+from converters.transform.components import SELECTABLE
 from converters.transform.ema import EmaChoice
 
 _FIELDS: dict[str, object] = {
@@ -33,6 +34,8 @@ _FIELDS: dict[str, object] = {
     "hashes": None,
     "dropped": [],
     "warnings": [],
+    "losses": [],
+    "verified": False,
     "asset": None,
 }
 
@@ -46,7 +49,16 @@ _FIELDS: dict[str, object] = {
 @click.option(
     "--ema", type=click.Choice([c.value for c in EmaChoice]), default="keep", help="EMA weights."
 )
+@click.option(
+    "--on-overflow",
+    type=click.Choice([c.value for c in OnOverflow]),
+    default="keep",
+    help="For tensors with values too large for --dtype: keep their precision, clamp, or fail.",
+)
 @click.option("--prune", is_flag=True, help="Drop what no program renders with.")
+@click.option("--components", default="", metavar="A,B", help=f"Only {', '.join(SELECTABLE)}.")
+@click.option("--vae", type=click.Path(path_type=Path), help="Put this file's VAE in.")
+@click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
 @click.option("--overwrite", is_flag=True, help="Replace targets that exist.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
@@ -60,7 +72,11 @@ def convert(
     to: str,
     dtype: str,
     ema: str,
+    on_overflow: str,
     prune: bool,
+    components: str,
+    vae: Path | None,
+    verify: bool,
     recursive: bool,
     overwrite: bool,
     dry_run: bool,
@@ -71,12 +87,13 @@ def convert(
     anything in them. Results are registered in the library with what they were made from.
     """
     del to  # one container so far; click has checked the word
-    change = Change(dtype, EmaChoice(ema), prune)
+    parts = tuple(filter(None, map(str.strip, components.split(","))))
+    change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae)
     request = ConvertRequest(sources, output, output_dir, change, recursive, overwrite)
     documents = []
     with Workspace.open() as workspace, session.progress() as progress:
         for plan in plan_convert(request):
-            result = plan if dry_run else _run(workspace, plan, progress)
+            result = plan if dry_run else _run(workspace, plan, progress, verify=verify)
             documents.append(_report(session, result))
     if not documents:
         session.warn("nothing to convert: no model files, or all are safetensors already")
@@ -86,12 +103,12 @@ def convert(
 
 
 def _run(
-    workspace: Workspace, plan: ConvertPlan | Failure, progress: Progress
+    workspace: Workspace, plan: ConvertPlan | Failure, progress: Progress, *, verify: bool
 ) -> ConvertResult | Failure:
     if isinstance(plan, Failure):
         return plan
     try:
-        return run_convert(workspace, plan, progress)
+        return run_convert(workspace, plan, progress, verify=verify)
     except Cancelled:
         raise
     except AssetmgrError as error:
@@ -103,12 +120,13 @@ def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> 
         session.fail(result)
         return failed_item(result, {**_FIELDS, "source": result.item})
     plan = result if isinstance(result, ConvertPlan) else result.plan
-    for warning in plan.warnings:
+    nbytes = plan.nbytes if isinstance(result, ConvertPlan) else result.written.nbytes
+    for warning in result.warnings:
         session.warn(f"{plan.source}: {warning}")
     if not session.as_json:
         dropped = f", {len(plan.dropped)} dropped" if plan.dropped else ""
         session.output.line(
             f"{plain(str(plan.source))} -> {plain(str(plan.target))}"
-            f"  {len(plan.state)} tensors, {size(result.nbytes)}{dropped}"
+            f"  {len(plan.state)} tensors, {size(nbytes)}{dropped}"
         )
     return result.to_json()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.convert import DTYPES
+from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import (
     MergePlan,
     MergeRequest,

@@ -8,54 +8,38 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.change import DTYPES, Change, recast, restructured
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.walk import model_files
 from converters.containers import Model, open_model
-from converters.dtypes import DType
-from converters.errors import AssetmgrError, BadValue, TargetExists, UnsupportedFile
-from converters.hashing import FileHashes
+from converters.diff import differences
+from converters.errors import (
+    AssetmgrError,
+    BadValue,
+    Overflow,
+    TargetExists,
+    UnsupportedFile,
+    WriteFailed,
+)
 from converters.identify import Identity, Kind, identify
 from converters.pickles.safety import Verdict
 from converters.progress import SILENT, Progress
-from converters.statedict import Plain, StateDict
-from converters.transform.cast import cast
-from converters.transform.ema import EmaChoice, apply_ema
+from converters.statedict import StateDict
+from converters.transform.cast import CastLog, CastLoss, OnOverflow, overflowing
 from converters.transform.metadata import Parent, provenance
-from converters.transform.prune import prune
 from converters.writers.atomic import refuse_existing
-from converters.writers.safetensors import layout_of, write_safetensors
+from converters.writers.safetensors import Written, layout_of, write_safetensors
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-DTYPES: dict[str, DType | None] = {
-    "keep": None,
-    "fp32": DType.F32,
-    "fp16": DType.F16,
-    "bf16": DType.BF16,
-}
-"""The contract's words for precisions."""
-
 _SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What happens to the tensors: precision (a key of DTYPES), EMA, pruning."""
-
-    dtype: str = "keep"
-    ema: EmaChoice = EmaChoice.KEEP
-    prune: bool = False
-
-    def parameters(self) -> dict[str, Plain]:
-        """As recorded in the lineage."""
-        return {"dtype": self.dtype, "ema": self.ema.value, "prune": self.prune}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +49,23 @@ class ConvertRequest:
     sources: tuple[str, ...]
     output: Path | None = None
     output_dir: Path | None = None
-    change: Change = Change()
+    change: Change = field(default_factory=Change)
     recursive: bool = False
     overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertPlan:
-    """One conversion that can be run; `nbytes` is the size the target will have."""
+    """One conversion that can be run.
+
+    `state` are the tensors it writes, `stored` the same before the change of precision; `nbytes` is
+    the size the target will have.
+    """
 
     source: Path
     target: Path
     state: StateDict
+    stored: StateDict
     identity: Identity
     nbytes: int
     dropped: tuple[str, ...]
@@ -86,44 +75,57 @@ class ConvertPlan:
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract before anything was done: no hashes, no seconds."""
-        return _json(self, self.nbytes, None, None, None)
+        return _json(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult:
-    """A conversion that was made; `asset` is its number in the library."""
+    """A conversion that was made; `asset` is its number in the library.
+
+    `losses` are what the change of precision cost, `warnings` those of the plan and of the data.
+    """
 
     plan: ConvertPlan
-    nbytes: int
+    written: Written
+    losses: tuple[CastLoss, ...]
+    warnings: tuple[str, ...]
+    verified: bool
     seconds: float
-    hashes: FileHashes
     asset: int
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
-        return _json(self.plan, self.nbytes, self.seconds, self.hashes, self.asset)
+        return _json(self.plan) | {
+            "bytes": self.written.nbytes,
+            "seconds": self.seconds,
+            "hashes": _hashes_json(self.written),
+            "warnings": list(self.warnings),
+            "losses": [asdict(loss) for loss in self.losses],
+            "verified": self.verified,
+            "asset": self.asset,
+        }
 
 
-def _json(
-    plan: ConvertPlan,
-    nbytes: int,
-    seconds: float | None,
-    hashes: FileHashes | None,
-    asset: int | None,
-) -> dict[str, object]:
-    names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
+def _json(plan: ConvertPlan) -> dict[str, object]:
     return {
         "source": str(plan.source),
         "target": str(plan.target),
         "container": "safetensors",
         "tensors": len(plan.state),
-        "bytes": nbytes,
-        "seconds": seconds,
-        "hashes": {name: getattr(hashes, name) for name in names} if hashes else None,
+        "bytes": plan.nbytes,
+        "seconds": None,
+        "hashes": None,
         "dropped": list(plan.dropped),
         "warnings": list(plan.warnings),
-        "asset": asset,
+        "losses": [],
+        "verified": False,
+        "asset": None,
     }
+
+
+def _hashes_json(written: Written) -> dict[str, str | None]:
+    names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
+    return {name: getattr(written.hashes, name) for name in names}
 
 
 def plan_convert(request: ConvertRequest) -> Iterator[ConvertPlan | Failure]:
@@ -145,6 +147,7 @@ def plan_convert(request: ConvertRequest) -> Iterator[ConvertPlan | Failure]:
 
 
 def _check(request: ConvertRequest) -> None:
+    request.change.check()
     if request.output is not None and request.output_dir is not None:
         raise BadValue("give either an output file or an output folder")
     if request.output is not None and len(request.sources) != 1:
@@ -174,12 +177,13 @@ def _plan(source: Path, target: Path, request: ConvertRequest) -> ConvertPlan:
     refuse_existing(target, overwrite=request.overwrite)
     if not model.state_dict:
         raise UnsupportedFile("holds no tensors to convert", path=source)
-    state, dropped = _changed(model.state_dict, request.change)
-    identity = identify(state)
+    stored, dropped = restructured(model.state_dict, request.change)
+    identity = identify(stored)
     plan = ConvertPlan(
         source,
         target,
-        state,
+        recast(stored, request.change),
+        stored,
         identity,
         0,
         (*model.ignored, *dropped),
@@ -190,29 +194,28 @@ def _plan(source: Path, target: Path, request: ConvertRequest) -> ConvertPlan:
     return _sized(plan)
 
 
-def _changed(state: StateDict, change: Change) -> tuple[StateDict, tuple[str, ...]]:
-    state, averages = apply_ema(state, change.ema)
-    state, training = prune(state) if change.prune else (state, ())
-    dtype = DTYPES[change.dtype]
-    return (cast(state, dtype) if dtype else state), (*averages, *training)
-
-
 def _sized(plan: ConvertPlan) -> ConvertPlan:
-    like = Parent(plan.source.name, blake3="0" * 64)
-    return replace(plan, nbytes=layout_of(_described(plan, like)).nbytes)
+    paths = _parent_paths(plan)
+    like = [Parent(path.name, blake3="0" * 64) for path in paths]
+    return replace(plan, nbytes=layout_of(_described(plan, plan.state, like)).nbytes)
 
 
-def _described(plan: ConvertPlan, parent: Parent) -> StateDict:
+def _parent_paths(plan: ConvertPlan) -> list[Path]:
+    vae = plan.change.vae
+    return [plan.source] if vae is None else [plan.source, vae]
+
+
+def _described(plan: ConvertPlan, state: StateDict, parents: Sequence[Parent]) -> StateDict:
     """The output with its metadata; its size does not depend on the value of the parent's hash."""
     texts = provenance(
-        plan.state,
+        state,
         plan.identity,
         title=plan.source.stem,
         operation="convert",
-        parents=[parent],
+        parents=parents,
         parameters=plan.change.parameters(),
     )
-    return plan.state.with_metadata(texts)
+    return state.with_metadata(texts)
 
 
 def _warnings(model: Model, identity: Identity) -> tuple[str, ...]:
@@ -225,16 +228,75 @@ def _warnings(model: Model, identity: Identity) -> tuple[str, ...]:
 
 
 def run_convert(
-    workspace: Workspace, plan: ConvertPlan, progress: Progress = SILENT
+    workspace: Workspace,
+    plan: ConvertPlan,
+    progress: Progress = SILENT,
+    *,
+    verify: bool = False,
 ) -> ConvertResult:
-    """Write the target and register it. Raises WriteProblem, FileProblem or Cancelled."""
+    """Write the target and register it; with `verify` it is read again and compared first.
+
+    Raises WriteProblem, FileProblem, Overflow when the change says so, or Cancelled.
+    """
     started = time.perf_counter()
-    parent = parent_of(workspace, plan.source, progress)
-    written = write_safetensors(
-        _described(plan, parent), plan.target, overwrite=plan.overwrite, progress=progress
-    )
-    assert written.hashes is not None
-    derivation = Derivation("convert", plan.change.parameters(), [parent])
+    parents = [parent_of(workspace, path, progress) for path in _parent_paths(plan)]
+    log = CastLog()
+    state, written, kept = _write(plan, parents, log, progress)
+    if verify:
+        _verify(state, plan.target, progress)
+    derivation = Derivation("convert", plan.change.parameters(), parents)
     asset = register_derived(workspace, plan.target, written.hashes, derivation)
+    losses = tuple(loss for _, loss in sorted(log.losses.items()))
+    warnings = (*plan.warnings, *_data_warnings(plan.change, losses, kept))
     seconds = time.perf_counter() - started
-    return ConvertResult(plan, written.nbytes, seconds, written.hashes, asset)
+    return ConvertResult(plan, written, losses, warnings, verify, seconds, asset)
+
+
+def _write(
+    plan: ConvertPlan, parents: Sequence[Parent], log: CastLog, progress: Progress
+) -> tuple[StateDict, Written, frozenset[str]]:
+    """The tensors as written, the file, and the names that kept their type.
+
+    Overflow is rare and known only from the data. So the file is written as if there were none; the
+    first tensor that overflows stops that, all data is looked through, and it is written anew.
+    """
+
+    def write(kept: frozenset[str]) -> tuple[StateDict, Written, frozenset[str]]:
+        log.losses.clear()
+        state = _described(plan, recast(plan.stored, plan.change, kept, log), parents)
+        written = write_safetensors(state, plan.target, overwrite=plan.overwrite, progress=progress)
+        return state, written, kept
+
+    try:
+        return write(frozenset())
+    except Overflow:
+        dtype = DTYPES[plan.change.dtype]
+        if plan.change.on_overflow is not OnOverflow.KEEP or dtype is None:
+            raise
+        progress.stage("looking for values that do not fit", plan.stored.nbytes)
+        return write(overflowing(plan.stored, dtype, progress))
+
+
+def _verify(state: StateDict, target: Path, progress: Progress) -> None:
+    """Compare the file with what was meant. Removes it and raises WriteFailed where it differs."""
+    progress.stage(f"verifying {target.name}", state.nbytes)
+    difference = next(differences(state, open_model(target).state_dict, progress), None)
+    if difference is not None:
+        target.unlink()
+        raise WriteFailed(
+            f"was not written as meant: {difference.name} {difference.how}", path=target
+        )
+
+
+def _data_warnings(
+    change: Change, losses: Sequence[CastLoss], kept: Collection[str]
+) -> Iterator[str]:
+    clamped = [loss.tensor for loss in losses if loss.clamped]
+    broken = [loss.tensor for loss in losses if loss.nan]
+    for names, what in (
+        (sorted(kept), f"keep their precision: values too large for {change.dtype}"),
+        (clamped, f"had values too large for {change.dtype}; they were clamped"),
+        (broken, "hold NaN"),
+    ):
+        if names:
+            yield f"{len(names)} tensors {what} ({', '.join(names[:3])}{', …' * (len(names) > 3)})"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from assetmgr.config import Settings
 from assetmgr.demo import PROMPT, SIZE
 from assetmgr.demo import folder as demo
+from assetmgr.operations.change import Change
 from assetmgr.operations.convert import (
-    Change,
     ConvertPlan,
     ConvertRequest,
     plan_convert,

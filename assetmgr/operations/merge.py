@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.assetref import find_file
-from assetmgr.operations.convert import DTYPES
+from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from converters.containers import open_model
 from converters.errors import AssetmgrError, BadValue

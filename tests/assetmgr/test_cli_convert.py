@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli_models
+import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from assetmgr.operations import convert as operation
 
 if TYPE_CHECKING:
     from conftest import Models, Program
@@ -63,7 +67,12 @@ def test_what_a_file_was_made_of_is_in_its_metadata_and_in_the_library(
     shown = program("show", "--json", f"#{item['asset']}").json
     (line,) = shown["derived_from"]
     assert (line["asset"], line["operation"]) == (parent["id"], "convert")
-    assert line["parameters"] == {"dtype": "bf16", "ema": "drop", "prune": False}
+    assert line["parameters"] == {
+        "dtype": "bf16",
+        "ema": "drop",
+        "prune": False,
+        "on_overflow": "keep",
+    }
     assert shown["hashes"]["sha256"] == item["hashes"]["sha256"]
     assert f"old.ckpt #{parent['id']} by convert" in program("show", item["target"]).out
 
@@ -74,14 +83,14 @@ def test_metadata_of_the_source_is_kept(program: Program, models: Models, tmp_pa
     assert _metadata(target)["author"] == "somebody"
 
 
-@pytest.mark.parametrize("word", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("word", ["fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2"])
 def test_the_precision_is_changed_for_floats_only(
     word: str, program: Program, models: Models, tmp_path: Path
 ) -> None:
     target = tmp_path / "out.safetensors"
     program("convert", models.checkpoint, "-o", target, "--dtype", word)
     (found,) = program("inspect", "--json", target).json
-    label = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[word]
+    label = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}.get(word, word[:8].upper())
     assert set(found["dtypes"]) == {label, "I64"}
 
 
@@ -247,3 +256,94 @@ def test_a_dangerous_pickle_is_converted_without_running_it(
     (found,) = program("inspect", "--json", source.with_suffix(".safetensors")).json
     assert found["safety"]["verdict"] == "safe"
     assert not marker.exists()
+
+
+@pytest.fixture
+def loud(tmp_path: Path) -> Path:
+    """A file of two tensors, one with values that half precision cannot hold."""
+    path = tmp_path / "loud.safetensors"
+    values = np.array([1e6, -1e6, 1.0], np.float32)
+    save_file({"large": values, "small": np.ones(3, np.float32)}, path)
+    return path
+
+
+def test_a_tensor_that_would_overflow_keeps_its_precision_and_is_named(
+    program: Program, loud: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.safetensors"
+    done = program("convert", loud, "-o", target, "--dtype", "fp16", "--json")
+    assert done.code == 0
+    assert "1 tensors keep their precision" in done.err
+    assert "large" in done.json[0]["warnings"][-1]
+    with safe_open(target, "np") as file:
+        assert file.get_tensor("large").tolist() == [1e6, -1e6, 1.0]
+        assert file.get_tensor("small").dtype == np.float16
+
+
+def test_overflow_can_be_clamped_or_refused(program: Program, loud: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.safetensors"
+    call = ("convert", loud, "-o", target, "--dtype", "fp16", "--json", "--on-overflow")
+    refused = program(*call, "fail")
+    assert (refused.code, refused.json[0]["code"]) == (1, "overflow")
+    assert not target.exists()
+    (item,) = program(*call, "clamp").json
+    assert item["losses"] == [{"tensor": "large", "clamped": 2, "vanished": 0, "nan": 0}]
+    with safe_open(target, "np") as file:
+        assert file.get_tensor("large").tolist() == [65504.0, -65504.0, 1.0]
+
+
+def test_chosen_components_alone_are_written(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.safetensors"
+    (item,) = program(
+        "convert", models.checkpoint, "-o", target, "--components", "vae", "--json"
+    ).json
+    assert all(name.startswith("first_stage_model.") for name in _names(target))
+    assert set(item["dropped"]) == _names(models.checkpoint) - _names(target)
+    wrong = program(
+        "convert", models.checkpoint, "-o", tmp_path / "x.safetensors", "--components", "nose"
+    )
+    assert wrong.code == 2
+    assert "there are unet, vae, text_encoder" in wrong.err
+
+
+def test_another_vae_is_baked_in_and_is_a_parent(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    vae = tmp_path / "other.vae.safetensors"
+    own = [name for name in _names(models.checkpoint) if name.startswith("first_stage_model.")]
+    with safe_open(models.checkpoint, "np") as file:
+        tensors = {name: file.get_tensor(name) for name in own}
+    save_file({name.partition(".")[2]: tensor + 1 for name, tensor in tensors.items()}, vae)
+    target = tmp_path / "baked.safetensors"
+    (item,) = program("convert", models.checkpoint, "-o", target, "--vae", vae, "--json").json
+    with safe_open(target, "np") as file:
+        for name in own:
+            assert np.array_equal(file.get_tensor(name), tensors[name] + 1), name
+    assert item["tensors"] == len(_names(models.checkpoint))
+    derivation = json.loads(_metadata(target)["assetmgr.derivation"])
+    assert [parent["name"] for parent in derivation["parents"]] == ["base.safetensors", vae.name]
+
+
+def test_a_written_file_is_compared_on_request_and_a_wrong_one_is_removed(
+    program: Program, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.safetensors"
+    call = ("convert", models.checkpoint, "-o", target, "--dtype", "bf16", "--verify", "--json")
+    assert program(*call).json[0]["verified"] is True
+    target.unlink()
+    honest = operation.write_safetensors
+
+    def flipping(*arguments: Any, **options: Any) -> Any:
+        written = honest(*arguments, **options)
+        data = bytearray(target.read_bytes())
+        data[-1] ^= 1
+        target.write_bytes(data)
+        return written
+
+    monkeypatch.setattr(operation, "write_safetensors", flipping)
+    done = program(*call)
+    assert (done.code, done.json[0]["code"]) == (1, "write_failed")
+    assert "has other values" in done.err
+    assert not target.exists()

@@ -1,0 +1,90 @@
+"""What a conversion does to the tensors of a file: one description for all interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.containers import open_model
+from converters.dtypes import DType
+from converters.errors import BadValue
+from converters.statedict import Plain, StateDict
+from converters.transform.cast import CastLog, OnOverflow, cast
+from converters.transform.components import SELECTABLE, bake_vae, select_components
+from converters.transform.ema import EmaChoice, apply_ema
+from converters.transform.prune import prune
+
+DTYPES: dict[str, DType | None] = {
+    "keep": None,
+    "fp32": DType.F32,
+    "fp16": DType.F16,
+    "bf16": DType.BF16,
+    "fp8_e4m3fn": DType.F8_E4M3,
+    "fp8_e5m2": DType.F8_E5M2,
+}
+"""The contract's words for precisions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to the tensors.
+
+    `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
+    checkpoint's.
+    """
+
+    dtype: str = "keep"
+    ema: EmaChoice = EmaChoice.KEEP
+    prune: bool = False
+    on_overflow: OnOverflow = OnOverflow.KEEP
+    components: tuple[str, ...] = ()
+    vae: Path | None = None
+
+    def check(self) -> None:
+        """Raises BadValue for words that mean nothing."""
+        for name in self.components:
+            if name not in SELECTABLE:
+                raise BadValue(f"no component '{name}'; there are {', '.join(SELECTABLE)}")
+
+    def parameters(self) -> dict[str, Plain]:
+        """As recorded in the lineage: what can change the result."""
+        recorded: dict[str, Plain] = {
+            "dtype": self.dtype,
+            "ema": self.ema.value,
+            "prune": self.prune,
+        }
+        if DTYPES[self.dtype] is not None:
+            recorded["on_overflow"] = self.on_overflow.value
+        if self.components:
+            recorded["components"] = list(self.components)
+        if self.vae is not None:
+            recorded["vae"] = self.vae.name
+        return recorded
+
+
+def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str, ...]]:
+    """The tensors in their stored types after all but the cast; and the names that were dropped.
+
+    Raises UnsupportedFile for averages or components that are not there, and for a VAE that does
+    not fit; FileProblem for its file.
+    """
+    state, averages = apply_ema(state, change.ema)
+    state, training = prune(state) if change.prune else (state, ())
+    if change.vae is not None:
+        state = bake_vae(state, open_model(change.vae).state_dict)
+    unwanted: tuple[str, ...] = ()
+    if change.components:
+        state, unwanted = select_components(state, change.components)
+    return state, (*averages, *training, *unwanted)
+
+
+def recast(
+    state: StateDict, change: Change, exempt: Collection[str] = (), log: CastLog | None = None
+) -> StateDict:
+    """The tensors in the precision asked for, but for the `exempt` names."""
+    dtype = DTYPES[change.dtype]
+    if dtype is None:
+        return state
+    clamp = change.on_overflow is OnOverflow.CLAMP
+    return cast(state, dtype, clamp=clamp, exempt=exempt, log=log)

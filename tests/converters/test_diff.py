@@ -1,0 +1,43 @@
+"""Differences between two models, named tensor by tensor."""
+
+from __future__ import annotations
+
+from converters.bytesource import MemoryBytes
+from converters.diff import differences
+from converters.dtypes import DType
+from converters.statedict import Extent, LazyTensor, StateDict
+
+
+def stored(data: bytes, dtype: DType = DType.U8) -> LazyTensor:
+    shape = (len(data) * 8 // dtype.bits,)
+    return LazyTensor(dtype, shape, (Extent(MemoryBytes(data), 0, len(data)),), "t")
+
+
+def test_equal_models_do_not_differ_however_their_bytes_are_kept() -> None:
+    computed = LazyTensor(DType.U8, (4,), lambda: memoryview(b"abcd"), "t")
+    assert not list(differences(StateDict({"w": stored(b"abcd")}), StateDict({"w": computed})))
+
+
+def test_every_way_to_differ_is_named() -> None:
+    left = StateDict(
+        {
+            "gone": stored(b"a"),
+            "kind": stored(b"abcd"),
+            "same": stored(b"x"),
+            "value": stored(b"ab"),
+        }
+    )
+    right = StateDict(
+        {
+            "kind": stored(b"abcd", DType.F16),
+            "new": stored(b"a"),
+            "same": stored(b"x"),
+            "value": stored(b"ac"),
+        }
+    )
+    assert [(each.name, each.how) for each in differences(left, right)] == [
+        ("gone", "is only in the first"),
+        ("kind", "is U8 [4] and F16 [2]"),
+        ("new", "is only in the second"),
+        ("value", "has other values"),
+    ]

@@ -50,7 +50,7 @@ def _rule(
     outputs: tuple[int, ...] = (),
     others: tuple[str, ...] = (),
 ) -> Rule:
-    return Rule(re.compile(pattern), base, inputs, outputs, others)
+    return Rule(re.compile(pattern, re.MULTILINE), base, inputs, outputs, others)
 
 
 _DOUBLE = r"^double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)"
@@ -215,12 +215,19 @@ def _by_context(modules: _Modules) -> Answer | None:
 
 
 def _by_rule(modules: _Modules) -> Answer | None:
+    lines = {path: module for module, path in modules.paths.items()}
+    lines |= {module: module for module in modules.paths}
+    text = "\n".join(["", *lines, ""])
     for rule in RULES:
-        for module, path in modules.paths.items():
-            named = rule.pattern.search(path) or rule.pattern.search(module)
-            if named and _sizes_fit(rule, modules, module):
+        for match in rule.pattern.finditer(text):
+            module = lines.get(_line_at(text, match.start()))
+            if module is not None and _sizes_fit(rule, modules, module):
                 return _answer(rule, module)
     return None
+
+
+def _line_at(text: str, position: int) -> str:
+    return text[text.rfind("\n", 0, position) + 1 : text.index("\n", position)]
 
 
 def _sizes_fit(rule: Rule, modules: _Modules, module: str) -> bool:

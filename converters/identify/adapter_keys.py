@@ -21,8 +21,7 @@ _ENDINGS = (
     *(f"lokr_{part}" for part in ("w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
     *(f".{part}.weight" for part in ("a1", "a2", "b1", "b2", "bm")),
 )
-_PEFT = (".lora_A.", ".lora_B.", ".lora_magnitude_vector", ".oft_R.")
-"""What the names of adapter tensors end with or contain: a quick look before the exact one."""
+"""What the names of adapter tensors end with: a quick look before the exact one."""
 
 _SUFFIX = re.compile(
     r"\.(?P<role>lora_down\.weight|lora_up\.weight|lora_mid\.weight|alpha|dora_scale"
@@ -71,14 +70,17 @@ class Key:
 
 def is_adapter_key(name: str) -> bool:
     """Whether a name ends like that of an adapter tensor."""
-    quick = name.endswith(_ENDINGS) or any(part in name for part in _PEFT)
-    return quick and _SUFFIX.search(name) is not None
+    return _looks_so(name) and _SUFFIX.search(name) is not None
+
+
+def _looks_so(name: str) -> bool:
+    return name.endswith(_ENDINGS) or ".lora_" in name or ".oft_R." in name
 
 
 def adapter_keys(sd: Tensors) -> Iterator[Key]:
     """The tensors whose names end like those of an adapter."""
     for name, tensor in sd.items():
-        if match := _SUFFIX.search(name):
+        if _looks_so(name) and (match := _SUFFIX.search(name)):
             yield Key(_module(name, match), match["role"], tensor)
 
 

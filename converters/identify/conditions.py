@@ -44,6 +44,14 @@ class _Matching:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ending:
+    ending: str
+
+    def holds(self, names: Names) -> bool:
+        return names.ending(self.ending) is not None
+
+
+@dataclass(frozen=True, slots=True)
 class _Share:
     of: Callable[[str], bool]
     least: float
@@ -123,6 +131,11 @@ def has_prefix(*prefixes: str) -> Condition:
 def matching(pattern: str) -> Condition:
     """A name contains the pattern; `^` and `$` are the ends of a name."""
     return _Matching(re.compile(pattern, re.MULTILINE))
+
+
+def ending(text: str) -> Condition:
+    """A name ends so, after a dot or as a whole."""
+    return _Ending(text)
 
 
 def most(of: Callable[[str], bool], *, least: float = 0.5) -> Condition:

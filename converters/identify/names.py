@@ -41,6 +41,14 @@ class Names(Mapping[str, LazyTensor]):
         """All names, each between line ends: one search in it asks about every name at once."""
         return "\n".join(["", *(name.replace("\n", " ") for name in self._tensors), ""])
 
+    def ending(self, ending: str) -> str | None:
+        """The first name that ends so, after a dot or as a whole."""
+        text = self.text
+        found = [at for lead in ".\n" if (at := text.find(f"{lead}{ending}\n")) >= 0]
+        if not found:
+            return None
+        return text[text.rindex("\n", 0, min(found) + 1) + 1 : min(found) + 1 + len(ending)]
+
     def size(self, name: str, axis: int) -> int | None:
         """A tensor's size along an axis; None when there is no such tensor or axis."""
         tensor = self._tensors.get(name)

@@ -15,6 +15,7 @@ from converters.identify.conditions import (
     both,
     denoiser,
     either,
+    ending,
     has_all,
     has_any,
     has_prefix,
@@ -69,7 +70,7 @@ KINDS: tuple[tuple[str, str, Condition], ...] = (
     (
         "safety-checker",
         "special_care_embeds is a part of the safety checker of Stable Diffusion",
-        either(has_any("special_care_embeds"), matching(r"\.special_care_embeds$")),
+        ending("special_care_embeds"),
     ),
     (
         "gligen",
@@ -103,7 +104,7 @@ KINDS: tuple[tuple[str, str, Condition], ...] = (
     (
         "training-state",
         "the state of an optimizer, not a model",
-        matching(r"(?:^|\.)state\.\d+\.exp_avg(?:_sq)?$"),
+        either(ending("exp_avg"), ending("exp_avg_sq")),
     ),
     (
         "generator-state",

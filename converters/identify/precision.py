@@ -6,33 +6,20 @@ bitsandbytes-foundation/bitsandbytes (nf4: `absmax`, `quant_map`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
+from converters.dtypes import DType
 from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
-from converters.layouts.components import UNET, UNET_EMA, component_of
+from converters.layouts.components import PREFIXES, UNET_EMA
 from converters.statedict import StateDict
 
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL, Kind.TEXT_ENCODER)
-_SCALED = "its weights are quantised and need the scales beside them"
-_MARKS = (
-    (re.compile(r"(?:^|\.)scaled_fp8$", re.MULTILINE), f"scaled_fp8: {_SCALED}", False),
-    (
-        re.compile(r"\.(?:scale_weight|weight_scale)$", re.MULTILINE),
-        f"scale_weight: {_SCALED}",
-        False,
-    ),
-    (re.compile(r"\.comfy_quant$", re.MULTILINE), f"comfy_quant: {_SCALED}", False),
-    (
-        re.compile(r"\.(?:absmax|quant_map)$|\.quant_state\.", re.MULTILINE),
-        "4-bit weights of bitsandbytes (absmax, quant_map): their shapes are not the model's",
-        True,
-    ),
-)
-"""What a tensor's name looks like, what it means, and whether that is a problem for our work."""
+_SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
+"""Last words of names that quantised weights have beside them."""
 
+_PACKED = ("absmax", "quant_map")
 _METADATA = "_quantization_metadata"
 _POSITIONS = "position_ids"
 
@@ -49,35 +36,46 @@ def precision_of(sd: StateDict, identity: Identity) -> Notes:
     """What to say about the precision of a model; nothing for other kinds."""
     if identity.kind not in _MODELS:
         return Notes()
-    text = Names(sd).text
-    marks = [(sentence, bad) for pattern, sentence, bad in _MARKS if pattern.search(text)]
-    evidence = [sentence for sentence, bad in marks if not bad]
-    if _METADATA in sd.metadata:
-        evidence.append(f"{_METADATA} describes how its weights are quantised")
+    names = Names(sd)
     return Notes(
-        (*_dominant(sd), *evidence, *_averages(sd)),
-        (*(sentence for sentence, bad in marks if bad), *_rounded_positions(sd)),
+        (*_dominant(names), *_scales(names), *_described(sd), *_averages(names)),
+        (*_packed(names), *_rounded_positions(names)),
     )
 
 
-def _dominant(sd: StateDict) -> tuple[str, ...]:
+def _dominant(names: Names) -> tuple[str, ...]:
     """The element type of most numbers of the denoiser, or of the file when it has none."""
-    own = [t for name, t in sd.items() if component_of(name) == UNET] or list(sd.values())
-    counts: Counter[str] = Counter()
-    for tensor in own:
-        counts[tensor.dtype.label] += tensor.numel
+    counts: Counter[DType] = Counter()
+    for tensor in names.denoiser.values():
+        counts[tensor.dtype] += tensor.numel
     if not counts.total():
         return ()
-    label, count = counts.most_common(1)[0]
-    return (f"{count / counts.total():.0%} of its numbers are {label}",)
+    dtype, count = counts.most_common(1)[0]
+    return (f"{count / counts.total():.0%} of its numbers are {dtype.label}",)
 
 
-def _averages(sd: StateDict) -> tuple[str, ...]:
-    held = any(component_of(name) == UNET_EMA for name in sd)
+def _scales(names: Names) -> tuple[str, ...]:
+    found = (name for word in _SCALES if (name := names.ending(word)) is not None)
+    return tuple(f"{name}: quantised weights, which need the scales beside them" for name in found)
+
+
+def _described(sd: StateDict) -> tuple[str, ...]:
+    return (f"{_METADATA} describes quantised weights",) if _METADATA in sd.metadata else ()
+
+
+def _packed(names: Names) -> tuple[str, ...]:
+    found = (name for word in _PACKED if (name := names.ending(word)) is not None)
+    return tuple(
+        f"{name}: 4-bit weights of bitsandbytes, whose shapes are not the model's" for name in found
+    )
+
+
+def _averages(names: Names) -> tuple[str, ...]:
+    held = f"\n{PREFIXES[UNET_EMA][0]}" in names.text
     return ("it holds EMA weights too (model_ema.*)",) if held else ()
 
 
-def _rounded_positions(sd: StateDict) -> tuple[str, ...]:
-    found = (n for n, t in sd.items() if n.endswith(_POSITIONS) and t.dtype.is_float)
+def _rounded_positions(names: Names) -> tuple[str, ...]:
+    found = (n for n, t in names.items() if t.dtype.is_float and n.endswith(_POSITIONS))
     name = next(found, None)
-    return () if name is None else (f"{name} holds whole numbers as {sd[name].dtype.label}",)
+    return () if name is None else (f"{name} holds whole numbers as {names[name].dtype.label}",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from converters.identify.conditions import both, has_any, has_prefix, matching, no
+from converters.identify.conditions import both, ending, has_any, has_prefix, no
 from converters.identify.counts import components
 from converters.identify.identity import Base, Identity, Kind
 from converters.identify.names import Names
@@ -32,7 +32,7 @@ class Encoder:
 
     def holds(self, names: Names) -> bool:
         """Whether the names are of this encoder."""
-        found = _ending(names, self.ending)
+        found = names.ending(self.ending)
         return found is not None and (
             self.size is None or names.size(found, self.axis) == self.size
         )
@@ -95,14 +95,6 @@ _VISION = (
 )
 
 
-def _ending(names: Names, ending: str) -> str | None:
-    return next((n for n in names if n.endswith(ending) and _whole_word(n, ending)), None)
-
-
-def _whole_word(name: str, ending: str) -> bool:
-    return len(name) == len(ending) or name[-len(ending) - 1] == "."
-
-
 def _describe(what: str, layout: str, table: tuple[Encoder, ...], sd: StateDict) -> Identity:
     names = Names(sd)
     found = next((encoder for encoder in table if encoder.holds(names)), None)
@@ -132,21 +124,21 @@ def _vision(sd: StateDict) -> Identity:
 
 
 _IMAGE_HALF = has_prefix("vision_model.", "visual.")
-_GEMMA_MARK = matching(r"(?:^|\.)layers\.0\.post_feedforward_layernorm\.weight$")
-_BIASED = matching(r"(?:^|\.)layers\.0\.self_attn\.k_proj\.bias$")
-_QK_NORM = matching(r"(?:^|\.)layers\.0\.self_attn\.q_norm\.weight$")
+_GEMMA_MARK = ending("layers.0.post_feedforward_layernorm.weight")
+_BIASED = ending("layers.0.self_attn.k_proj.bias")
+_QK_NORM = ending("layers.0.self_attn.q_norm.weight")
 _LANGUAGE_MODEL = both(
-    matching(r"(?:^|\.)layers\.0\.self_attn\.k_proj\.weight$"),
-    matching(r"(?:^|\.)layers\.0\.mlp\.gate_proj\.weight$"),
-    matching(r"(?:^|\.)embed_tokens\.weight$"),
+    ending("layers.0.self_attn.k_proj.weight"),
+    ending("layers.0.mlp.gate_proj.weight"),
+    ending("embed_tokens.weight"),
 )
 
 ROWS = (
     Row(
         "text-encoder-clip",
         both(
-            matching(r"(?:^|\.)(?:text_model\.)?encoder\.layers\.0\.mlp\.fc1\.weight$"),
-            matching(r"(?:^|\.)(?:text_model\.)?embeddings\.token_embedding\.weight$"),
+            ending("encoder.layers.0.mlp.fc1.weight"),
+            ending("embeddings.token_embedding.weight"),
             no(_IMAGE_HALF),
         ),
         partial(_describe, "a CLIP text encoder", "hf-clip", _CLIP),
@@ -154,15 +146,15 @@ ROWS = (
     Row(
         "text-encoder-openclip",
         both(
-            matching(r"(?:^|\.)transformer\.resblocks\.0\.ln_1\.weight$"),
-            matching(r"(?:^|\.)token_embedding\.weight$"),
+            ending("transformer.resblocks.0.ln_1.weight"),
+            ending("token_embedding.weight"),
             no(_IMAGE_HALF),
         ),
         partial(_describe, "an OpenCLIP text encoder", "openclip", _OPENCLIP),
     ),
     Row(
         "text-encoder-t5",
-        matching(r"(?:^|\.)encoder\.block\.0\.layer\.0\.SelfAttention\.k\.weight$"),
+        ending("encoder.block.0.layer.0.SelfAttention.k.weight"),
         partial(_describe, "a T5 encoder", "t5", _T5),
     ),
     Row(

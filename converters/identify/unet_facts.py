@@ -20,8 +20,7 @@ _BLOCKS = re.compile(r"^down_blocks\.(\d+)\.resnets\.(\d+)\.conv1\.weight$", re.
 _DEPTHS = re.compile(
     r"^down_blocks\.(\d+)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.", re.MULTILINE
 )
-_CONTEXT = re.compile(r"^.*\.attn2\.to_k\.weight$", re.MULTILINE)
-_PROJECTION = re.compile(r"^.*\.proj_in\.weight$", re.MULTILINE)
+_BLOCK = re.compile(r"\.transformer_blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +48,32 @@ class UNetFacts:
     video: bool
 
 
+_NO_UNET = UNetFacts(
+    layout=None,
+    channels=None,
+    in_channels=None,
+    context=None,
+    context_tensor="",
+    adm=None,
+    classes=False,
+    linear=None,
+    depths=(),
+    deepest=0,
+    middle=False,
+    video=False,
+)
+
+
 def unet_facts(names: Names) -> UNetFacts:
     """The facts of a denoiser; `layout` is None when it is no UNet."""
     layout = _layout(names)
+    if layout is None:
+        return _NO_UNET
     ldm = layout == "ldm"
     first = "input_blocks.0.0.weight" if ldm else "conv_in.weight"
     conditioning = "label_emb.0.0.weight" if ldm else "add_embedding.linear_1.weight"
-    context = _CONTEXT.search(names.text)
-    context_tensor = context[0] if context else ""
+    context_tensor = names.ending("attn2.to_k.weight") or ""
     depths = _ldm_depths(names.text) if ldm else _diffusers_depths(names.text)
-    every = re.findall(r"\.transformer_blocks\.(\d+)\.", names.text)
     return UNetFacts(
         layout=layout,
         channels=names.size(first, 0),
@@ -69,7 +84,7 @@ def unet_facts(names: Names) -> UNetFacts:
         classes="label_emb.weight" in names or "class_embedding.weight" in names,
         linear=_linear(names),
         depths=depths,
-        deepest=max((int(found) for found in set(every)), default=-1) + 1,
+        deepest=max((int(found) for found in set(_BLOCK.findall(names.text))), default=-1) + 1,
         middle=any(start in names.text for start in ("\nmiddle_block.", "\nmid_block.")),
         video=any(part in names.text for part in _VIDEO),
     )
@@ -101,5 +116,5 @@ def _diffusers_depths(text: str) -> tuple[int, ...]:
 
 
 def _linear(names: Names) -> bool | None:
-    found = _PROJECTION.search(names.text)
-    return len(names[found[0]].shape) == 2 if found and found[0] in names else None
+    projection = names.get(names.ending("proj_in.weight") or "")
+    return None if projection is None else len(projection.shape) == 2

@@ -39,7 +39,7 @@ class Rule:
     base: Base
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
-    others: tuple[str, ...] = ()
+    others: tuple[Base, ...] = ()
 
 
 def _rule(
@@ -48,7 +48,7 @@ def _rule(
     *,
     inputs: tuple[int, ...] = (),
     outputs: tuple[int, ...] = (),
-    others: tuple[str, ...] = (),
+    others: tuple[Base, ...] = (),
 ) -> Rule:
     return Rule(re.compile(pattern, re.MULTILINE), base, inputs, outputs, others)
 
@@ -60,7 +60,9 @@ RULES = (
     _rule(r"^joint_blocks_\d+_(?:x|context)_block_", Base.SD3),
     _rule(r"attentions_\d+_transformer_blocks_[2-9]_", Base.SDXL),
     _rule(r"^(?:input|middle|output)_blocks?_(?:\d+_)+transformer_blocks_[2-9]_", Base.SDXL),
-    _rule(r"^input_blocks_[4578]_1_|^output_blocks_[0-5]_1_", Base.SDXL, others=("sd-1", "sd-2")),
+    _rule(
+        r"^input_blocks_[4578]_1_|^output_blocks_[0-5]_1_", Base.SDXL, others=(Base.SD1, Base.SD2)
+    ),
     # HunyuanVideo has one double and two single blocks more than Flux, and another modulation.
     _rule(r"^(?:double_blocks_19_|single_blocks_3[89]_)", Base.HUNYUAN_VIDEO, inputs=(3072,)),
     _rule(r"^(?:double|single)_blocks_\d+_(?:\w+_mod|modulation)_linear$", Base.HUNYUAN_VIDEO),
@@ -68,12 +70,19 @@ RULES = (
     _rule(r"^double_blocks_\d+_(?:img|txt)_mlp_0$", Base.FLUX2, inputs=(3072,), outputs=(18432,)),
     _rule(r"^single_blocks_\d+_linear1$", Base.FLUX2, inputs=(3072,), outputs=(27648,)),
     _rule(r"^double_blocks_\d+_(?:img|txt)_mod_lin$", Base.FLUX, inputs=(3072,)),
-    _rule(_QKV, Base.FLUX, inputs=(3072,)),
-    _rule(r"^single_blocks_\d+_linear1$", Base.FLUX, inputs=(3072,)),
+    _rule(r"^single_blocks_\d+_modulation_lin$", Base.FLUX, inputs=(3072,)),
+    _rule(_QKV, Base.FLUX, inputs=(3072,), others=(Base.CHROMA,)),
+    _rule(r"^single_blocks_\d+_linear1$", Base.FLUX, inputs=(3072,), others=(Base.CHROMA,)),
     _rule(r"^double_blocks_\d+_(?:qkv|proj)$", Base.FLUX, inputs=(3072,)),  # XLabs
     _rule(r"^single_transformer_blocks_\d+_attn_to_qkv_mlp_proj$", Base.FLUX2),
     _rule(r"^joint_transformer_blocks_\d+_|^double_layers_\d+_", Base.AURAFLOW),
-    _rule(r"^single_transformer_blocks_\d+_(?:attn_to_[qkv]|proj_\w+)$", Base.FLUX, inputs=(3072,)),
+    _rule(r"^single_transformer_blocks_\d+_norm_linear$", Base.FLUX, inputs=(3072,)),
+    _rule(
+        r"^single_transformer_blocks_\d+_(?:attn_to_[qkv]|proj_\w+)$",
+        Base.FLUX,
+        inputs=(3072,),
+        others=(Base.CHROMA,),
+    ),
     _rule(r"^transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)_", Base.QWEN_IMAGE),
     _rule(r"^transformer_blocks_[2-5]\d_attn_add_[qkv]_proj$", Base.QWEN_IMAGE, inputs=(3072,)),
     _rule(r"^transformer_blocks_\d+_attn_add_[qkv]_proj$", Base.SD3, inputs=(1536, 2432)),
@@ -86,7 +95,7 @@ RULES = (
     _rule(
         r"^blocks_\d+_(?:(?:self|cross)_attn_(?:[qkv]|output)_proj|mlp_layer[12])$",
         Base.ANIMA,
-        others=("cosmos-predict2",),
+        others=(Base.COSMOS2,),
     ),
     _rule(r"^blocks_\d+_attn_w[qkvo]$|^txtfusion_", Base.KREA2),
     _rule(r"^blocks_\d+_attn[12]_(?:Wqkv|q_proj|kv_proj)$", Base.HUNYUAN_DIT),
@@ -94,17 +103,13 @@ RULES = (
     _rule(r"^layers_\d+_(?:attention|feed_forward)_", Base.LUMINA2, inputs=(2304,)),
     _rule(r"^(?:double|single)_stream_blocks_\d+_block_", Base.HIDREAM),
     _rule(r"^(?:visual|text)_transformer_blocks_\d+_", Base.KANDINSKY5),
+    _rule(r"^lora_prior_unet_", Base.CASCADE),
+    _rule(r"^lora_te2_text_model_", Base.SDXL, others=(Base.SD3,)),
 )
 """Families that a name, or a name and a width, tells; the first rule that fits counts.
 
 A pattern that begins with a prefix is one of whole module names.
 """
-
-_PREFIXES = (
-    ("lora_prior_unet_", Base.CASCADE),
-    ("lora_te2_text_model_", Base.SDXL),
-)
-"""Beginnings of whole module names, asked when no rule fits."""
 
 _STATED = (
     *(("sd_v1", Base.SD1), ("sd_v2", Base.SD2), ("sdxl", Base.SDXL), ("sd3", Base.SD3)),
@@ -124,11 +129,12 @@ _STATED = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The family, how sure, and the sentences that say why."""
+    """The family, how sure, and the sentences that say why; `others` may be meant as well."""
 
     base: Base
     confidence: float = CERTAIN
     evidence: tuple[str, ...] = ()
+    others: tuple[Base, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,7 @@ def base_family(sd: Tensors, keys: list[Key], metadata: Mapping[str, str]) -> An
     may be wrong, so that shapes win.
     """
     modules = _Modules.of(sd, keys)
-    rules = (_by_context, _by_rule, _by_prefix, _by_text_encoder, _by_structure)
+    rules = (_by_context, _by_rule, _by_text_encoder, _by_structure)
     answers = (answer for rule in rules for answer in [rule(modules)] if answer is not None)
     found = next(answers, Answer(Base.UNKNOWN, evidence=("no module of a known image model",)))
     return _beside_metadata(found, metadata)
@@ -178,9 +184,11 @@ def base_family(sd: Tensors, keys: list[Key], metadata: Mapping[str, str]) -> An
 
 def _beside_metadata(found: Answer, metadata: Mapping[str, str]) -> Answer:
     stated = stated_base(metadata)
-    if stated is None or stated[1] is found.base:
+    if stated is None:
         return found
     key, base = stated
+    if base is found.base or base in found.others:
+        return Answer(base, CERTAIN, (*found.evidence, f"{key} says {base.label}"))
     if found.base is Base.UNKNOWN:
         said = f"only {key} says that it is for {base.label}"
         return Answer(base, SHARED, (*found.evidence, said))
@@ -242,15 +250,8 @@ def _answer(rule: Rule, module: str) -> Answer:
     said = f"{module} is named as in {rule.base.label}{width}"
     if not rule.others:
         return Answer(rule.base, evidence=(said,))
-    return Answer(rule.base, SHARED, (said, f"such names occur in {', '.join(rule.others)} too"))
-
-
-def _by_prefix(modules: _Modules) -> Answer | None:
-    for start, base in _PREFIXES:
-        found = next((module for module in modules.paths if module.startswith(start)), None)
-        if found is not None:
-            return Answer(base, evidence=(f"{found} occurs only in {base.label}",))
-    return None
+    shared = f"such names occur in {' and '.join(rule.others)} too"
+    return Answer(rule.base, SHARED, (said, shared), rule.others)
 
 
 def input_width(key: Key, sd: Tensors) -> int | None:

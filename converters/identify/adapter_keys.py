@@ -63,6 +63,7 @@ Tensors = Mapping[str, LazyTensor]
 class Key:
     """An adapter tensor's name in two parts: the module it changes, and its role there."""
 
+    name: str
     module: str
     role: str
     tensor: LazyTensor
@@ -81,7 +82,7 @@ def adapter_keys(sd: Tensors) -> Iterator[Key]:
     """The tensors whose names end like those of an adapter."""
     for name, tensor in sd.items():
         if _looks_so(name) and (match := _SUFFIX.search(name)):
-            yield Key(_module(name, match), match["role"], tensor)
+            yield Key(name, _module(name, match), match["role"], tensor)
 
 
 def _module(name: str, match: re.Match[str]) -> str:

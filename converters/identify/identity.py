@@ -53,6 +53,7 @@ class Base(StrEnum):
     SANA = "sana"
     LTX = "ltx-video"
     LTX2 = "ltx-2"
+    COGVIDEOX = "cogvideox"
     COSMOS1 = "cosmos-1"
     COSMOS2 = "cosmos-predict2"
     ANIMA = "anima"

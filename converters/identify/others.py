@@ -88,8 +88,14 @@ KINDS: tuple[tuple[str, str, Condition], ...] = (
     ),
     (
         "audio",
-        "not an image diffusion model: a model of sounds (rotary_pos_emb, genre_embedder)",
-        denoiser(has_any("transformer.rotary_pos_emb.inv_freq", "genre_embedder.weight")),
+        "not an image diffusion model: a model of sounds (Stable Audio, ACE-Step)",
+        denoiser(
+            has_any(
+                "transformer.rotary_pos_emb.inv_freq",
+                "genre_embedder.weight",
+                "encoder.lyric_encoder.layers.0.input_layernorm.weight",
+            )
+        ),
     ),
     (
         "shape-model",

@@ -21,7 +21,8 @@ from converters.statedict import StateDict
 class Encoder:
     """An encoder's word, and the size of one tensor (found by its name's end) that tells it.
 
-    `used_by` are the families with such an encoder; a single one is the base.
+    `used_by` are the families with such an encoder; a single one is the base. `vocabulary` is that
+    of a language model, where it tells as well.
     """
 
     word: str
@@ -29,13 +30,15 @@ class Encoder:
     axis: int = 0
     size: int | None = None
     used_by: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
     def holds(self, names: Names) -> bool:
         """Whether the names are of this encoder."""
         found = names.ending(self.ending)
-        return found is not None and (
-            self.size is None or names.size(found, self.axis) == self.size
-        )
+        if found is None or (self.size is not None and names.size(found, self.axis) != self.size):
+            return False
+        words = names.ending("embed_tokens.weight") or ""
+        return self.vocabulary is None or names.size(words, 0) == self.vocabulary
 
 
 _CLIP = (
@@ -82,7 +85,7 @@ _QWEN3 = (
 )
 _LLAMA = (
     Encoder("mistral-24b", _NORM, 0, 5120, ("flux-2",)),
-    Encoder("llama-3-8b", _NORM, 0, 4096, ("hidream", "hunyuan-video")),
+    Encoder("llama-3-8b", _NORM, 0, 4096, ("hidream", "hunyuan-video"), 128256),
 )
 _VISION = (
     Encoder("clip-vit-l", "patch_embedding.weight", 0, 1024),
@@ -98,6 +101,8 @@ _VISION = (
 def _describe(what: str, layout: str, table: tuple[Encoder, ...], sd: StateDict) -> Identity:
     names = Names(sd)
     found = next((encoder for encoder in table if encoder.holds(names)), None)
+    if found is None and "language model" in what:
+        return _other(what, sd)
     users = found.used_by if found else ()
     known = f"the sizes are those of {found.word}" if found else "of sizes that are not known"
     return Identity(
@@ -107,6 +112,14 @@ def _describe(what: str, layout: str, table: tuple[Encoder, ...], sd: StateDict)
         layout=layout,
         evidence=(what, known, *([f"it is used by {', '.join(users)}"] if users else [])),
         components=components(sd, lambda _: TEXT_ENCODER),
+    )
+
+
+def _other(what: str, sd: StateDict) -> Identity:
+    return Identity(
+        Kind.OTHER,
+        evidence=(f"{what}, of sizes that no known image model uses",),
+        components=components(sd, lambda _: OTHER),
     )
 
 
@@ -183,6 +196,7 @@ ROWS = (
             has_prefix("vision_model.embeddings.patch_embedding.", "visual.transformer.resblocks."),
             no(has_prefix("text_model.", "token_embedding.", "transformer.resblocks.")),
             no(has_any("logit_scale")),
+            no(_LANGUAGE_MODEL),
         ),
         _vision,
     ),

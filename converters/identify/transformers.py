@@ -200,6 +200,12 @@ TRANSFORMERS = (
         no(either(_IMAGE_PATCHES, has_prefix("audio_adaln_single."))),
     ),
     Family(
+        "cogvideox",
+        Base.COGVIDEOX,
+        ("blocks.0.norm1.linear.weight", "patch_embed.proj.weight"),
+        prediction=Prediction.V,
+    ),
+    Family(
         "cosmos-1",
         Base.COSMOS1,
         ("blocks.block0.blocks.0.block.attn.to_q.0.weight",),

@@ -14,6 +14,7 @@ from functools import partial
 
 from converters.errors import CorruptFile
 from converters.identify.conditions import (
+    ALWAYS,
     Condition,
     both,
     either,
@@ -86,7 +87,7 @@ VIDEO_LATENTS = (
         has_all("decoder.middle.0.residual.0.gamma"),
         (
             Latents(has_any("decoder.upsamples.0.upsamples.0.residual.2.weight"), ("wan",), "2.2"),
-            Latents(both(), ("wan", "qwen-image", "krea-2", "anima"), "16-channel"),
+            Latents(ALWAYS, ("wan", "qwen-image", "krea-2", "anima"), "16-channel"),
         ),
     ),
     (
@@ -97,28 +98,47 @@ VIDEO_LATENTS = (
         ),
         (
             Latents(size("decoder.conv_in.conv.weight", 1, 16), ("hunyuan-video",)),
-            Latents(both(), ()),
+            Latents(size("decoder.conv_in.conv.weight", 1, 32), ("hunyuan-video",), "1.5"),
+            Latents(ALWAYS, ()),
         ),
+    ),
+    (
+        "vae-cogvideox",
+        has_all("decoder.mid_block.resnets.0.norm1.norm_layer.weight"),
+        (Latents(ALWAYS, ("cogvideox",)),),
+    ),
+    (
+        "vae-mochi",
+        either(
+            has_any("blocks.2.blocks.3.stack.5.weight"),
+            has_any("decoder.blocks.2.blocks.3.stack.5.weight"),
+        ),
+        (Latents(ALWAYS, ("mochi",)),),
+    ),
+    (
+        "vae-cosmos",
+        has_all("decoder.unpatcher3d.wavelets"),
+        (Latents(ALWAYS, ("cosmos-1",)),),
     ),
     (
         "vae-ltx",
         has_all("decoder.up_blocks.0.res_blocks.0.conv1.conv.weight"),
-        (Latents(both(), ("ltx-video", "ltx-2")),),
+        (Latents(ALWAYS, ("ltx-video", "ltx-2")),),
     ),
     (
         "vae-dc-ae",
         has_all("decoder.stages.1.op_list.0.main.conv.conv.bias"),
-        (Latents(both(), ("sana",), "dc-ae"),),
+        (Latents(ALWAYS, ("sana",), "dc-ae"),),
     ),
     (
         "vae-cascade",
         has_all("vquantizer.codebook.weight"),
-        (Latents(both(), ("stable-cascade",), "stage-a"),),
+        (Latents(ALWAYS, ("stable-cascade",), "stage-a"),),
     ),
     (
         "vae-tae-video",
         both(has_all("decoder.22.bias"), no(matching(r"^decoder\.(?:conv_in|mid)"))),
-        (Latents(both(), ("hunyuan-video", "wan"), "taehv"),),
+        (Latents(ALWAYS, ("hunyuan-video", "wan"), "taehv"),),
     ),
 )
 """Autoencoders of other making: the row's name, what tells it, and its latents."""
@@ -140,7 +160,7 @@ def _describe(kinds: tuple[Latents, ...], sd: StateDict) -> Identity:
     names = Names(sd).vae
     found = next((latents for latents in kinds if latents.when.holds(names)), None)
     if found is None:
-        return _identity(sd, Latents(both(), ()), ("no known family has such latents",))
+        return _identity(sd, Latents(ALWAYS, ()), ("no known family has such latents",))
     return _identity(sd, found, ())
 
 
@@ -186,7 +206,7 @@ def _describe_kl(sd: StateDict) -> Identity:
 def _kl_latents(sd: StateDict) -> Latents:
     names = Names(sd).vae
     found = (latents for latents in KL_LATENTS if latents.when.holds(names))
-    return next(found, Latents(both(), ()))
+    return next(found, Latents(ALWAYS, ()))
 
 
 def _first_sentence(own: StateDict) -> str:
@@ -224,7 +244,7 @@ def _describe_tiny(sd: StateDict) -> Identity:
     if "0.weight" in names:
         latent, half = _last_output(names), "encoder"
     layout = "diffusers" if "decoder.layers.0.weight" in names else "taesd"
-    latents = Latents(both(), _TINY_LATENTS.get(latent or 0, ()), "taesd")
+    latents = Latents(ALWAYS, _TINY_LATENTS.get(latent or 0, ()), "taesd")
     sentence = f"the {half} of a tiny approximation (TAESD) of {latent} latent channels"
     return _identity(sd, latents, (sentence,), layout)
 

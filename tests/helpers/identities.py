@@ -443,6 +443,10 @@ TRANSFORMERS: Mapping[str, Expected] = {
         {**_FLUX_DIFFUSERS, "distilled_guidance_layer.norms.0.weight": (5120,)},
         *_model(Base.CHROMA),
     ),
+    "cogvideox": (
+        _names("blocks.0.norm1.linear.weight", "patch_embed.proj.weight"),
+        *_model(Base.COGVIDEOX),
+    ),
     "mochi": (_names("t5_yproj.weight"), *_model(Base.MOCHI)),
     "pixart alpha": (
         _names("t_block.1.weight", "ar_embedder.mlp.0.weight"),
@@ -635,6 +639,19 @@ VAES: Mapping[str, Expected] = {
         {"decoder.conv_in.conv.weight": (512, 16, 3, 3, 3)},
         *_vae(Base.HUNYUAN_VIDEO),
     ),
+    "hunyuan video 1.5 vae": (
+        {"decoder.conv_in.conv.weight": (1024, 32, 3, 3, 3)},
+        *_vae(Base.HUNYUAN_VIDEO, "1.5"),
+    ),
+    "cogvideox vae": (
+        {
+            "decoder.conv_in.conv.weight": (512, 16, 3, 3, 3),
+            "decoder.mid_block.resnets.0.norm1.norm_layer.weight": (512,),
+        },
+        *_vae(Base.COGVIDEOX),
+    ),
+    "mochi vae": (_names("decoder.blocks.2.blocks.3.stack.5.weight"), *_vae(Base.MOCHI)),
+    "cosmos vae": (_names("decoder.unpatcher3d.wavelets"), *_vae(Base.COSMOS1)),
     "ltx vae": (
         {
             "decoder.conv_in.conv.weight": (1024, 128, 3, 3, 3),
@@ -738,7 +755,21 @@ TEXT_ENCODERS: Mapping[str, Expected] = {
     ),
     "qwen 3": (_language(2560, self_attn__q_norm__weight=(128,)), *_text("qwen3-4b")),
     "mistral": (_language(5120), *_text("mistral-24b", Base.FLUX2)),
-    "llama": (_language(4096), *_text("llama-3-8b")),
+    "llama": (
+        {**_language(4096), "model.embed_tokens.weight": (128256, 4096)},
+        *_text("llama-3-8b"),
+    ),
+    "gemma that sees": (
+        {
+            **_language(2560, post_feedforward_layernorm__weight=(2560,)),
+            "vision_model.embeddings.patch_embedding.weight": (1152, 3, 14, 14),
+        },
+        *_text("gemma"),
+    ),
+    "a language model for something else": (
+        _language(8192),
+        *(Kind.OTHER, Base.UNKNOWN, None),
+    ),
     "clip vision": (
         {"vision_model.embeddings.patch_embedding.weight": (1024, 3, 14, 14)},
         *(Kind.CLIP_VISION, Base.ANY, "clip-vit-l"),

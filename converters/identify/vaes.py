@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from converters.errors import CorruptFile
@@ -42,11 +42,13 @@ class Latents:
     """A sort of latents: when an autoencoder makes them, and who uses them.
 
     `bases` are the families that share it; a single one is the base of the file.
+    `irregular` are those whose missing tensors cannot be named.
     """
 
     when: Condition
     bases: tuple[str, ...]
     variant: str | None = None
+    irregular: bool = False
 
 
 _QUANT = either(has_any("post_quant_conv.weight"), has_any("quant_conv.weight"))
@@ -70,9 +72,11 @@ _WIDE = either(size(_FIRST, 0, 768, 1024), matching(r"^decoder\.condition_encode
 _SIXTEEN = ("sd-3", "flux", "lumina-2", "z-image", "chroma", "hidream")
 
 KL_LATENTS = (
-    Latents(_TEMPORAL, ("svd",)),
-    Latents(_F4, ("sd-x4-upscaler",), "f4"),
-    Latents(both(size(_FIRST, 1, 4), _WIDE), ("sd-1", "sd-2", "sdxl"), "asymmetric"),
+    Latents(_TEMPORAL, ("svd",), irregular=True),
+    Latents(_F4, ("sd-x4-upscaler",), "f4", irregular=True),
+    Latents(
+        both(size(_FIRST, 1, 4), _WIDE), ("sd-1", "sd-2", "sdxl"), "asymmetric", irregular=True
+    ),
     Latents(size(_FIRST, 1, 4), ("sd-1", "sd-2", "sdxl", "pixart", "auraflow")),
     Latents(both(size(_FIRST, 1, 16), _QUANT), (), "16-channel"),
     Latents(size(_FIRST, 1, 16), _SIXTEEN, "16-channel"),
@@ -188,19 +192,20 @@ def _describe_kl(sd: StateDict) -> Identity:
     own = own_or_component(sd, VAE)
     layout = "diffusers" if sd_vae.is_diffusers_vae(own) else "ldm"
     latents = _kl_latents(sd)
-    problems = _gaps(own) if latents.variant not in ("f4", "asymmetric") else ()
+    problems = () if latents.irregular else _gaps(own)
     identity = _identity(sd, latents, (_first_sentence(own),), layout)
     stated = _stated(sd, latents)
-    return Identity(
-        Kind.VAE,
-        base=Base(stated) if stated else identity.base,
-        variant=identity.variant,
-        layout=layout,
+    return replace(
+        identity,
+        base=stated or identity.base,
         confidence=BROKEN if problems else CERTAIN,
-        evidence=(*identity.evidence, *([f"modelspec.architecture says {stated}"] * bool(stated))),
-        components=identity.components,
-        problems=problems if "svd" not in latents.bases else (),
+        evidence=(*identity.evidence, *_stated_sentence(stated)),
+        problems=problems,
     )
+
+
+def _stated_sentence(stated: Base | None) -> tuple[str, ...]:
+    return (f"modelspec.architecture says {stated}",) if stated else ()
 
 
 def _kl_latents(sd: StateDict) -> Latents:
@@ -216,15 +221,22 @@ def _first_sentence(own: StateDict) -> str:
     return f"{_FIRST} takes {first.shape[1]} latent channels"
 
 
-def _stated(sd: StateDict, latents: Latents) -> str | None:
+_ARCHITECTURES = (
+    ("stable-diffusion-xl", Base.SDXL),
+    ("stable-diffusion-v1", Base.SD1),
+    ("stable-diffusion-v2", Base.SD2),
+    ("stable-diffusion-v3", Base.SD3),
+    ("stable-diffusion-3", Base.SD3),
+    ("flux-1", Base.FLUX),
+)
+"""Beginnings of `modelspec.architecture`."""
+
+
+def _stated(sd: StateDict, latents: Latents) -> Base | None:
     """The one candidate that the metadata names."""
     words = sd.metadata.get("modelspec.architecture", "").lower()
-    meant = (
-        ("sdxl", "xl"), ("sd-1", "-v1"), ("sd-2", "-v2"), ("sd-3", "-3"), ("flux", "flux-1"),
-    )  # fmt: skip
-    named = words.startswith(("stable-diffusion", "flux"))
-    found = (base for base, word in meant if named and word in words and base in latents.bases)
-    return next(found, None)
+    found = (base for start, base in _ARCHITECTURES if words.startswith(start))
+    return next((base for base in found if base in latents.bases), None)
 
 
 def _gaps(own: StateDict) -> tuple[str, ...]:

@@ -43,6 +43,13 @@ def test_no_two_rows_claim_one_file(name: str) -> None:
     assert len(claims(state_dict(FIXTURES[name][0]))) <= 1
 
 
+def test_identification_reads_no_tensor_data() -> None:
+    sd = state_dict(FIXTURES["checkpoint"][0])
+    with pytest.raises(AssertionError, match="tensor data was read"):
+        next(iter(sd.values())).read()
+    assert identify(sd).kind is Kind.CHECKPOINT
+
+
 def test_every_row_has_a_fixture_and_beats_only_rows_that_exist() -> None:
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)

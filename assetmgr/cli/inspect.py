@@ -7,22 +7,39 @@ import click
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.inspect import Inspection, inspect_paths
 from assetmgr.text import plain, size
+from converters.identify.compatibility import Compatibility
+
+_SHOWN = 3
 
 
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option("--hash", "with_hashes", is_flag=True, help="Hash the files too (reads them).")
+@click.option(
+    "--with",
+    "checkpoint",
+    metavar="CHECKPOINT",
+    help="Say whether the files fit this checkpoint, and what they would change in it.",
+)
 @common_options
 @click.pass_obj
-def inspect(session: Session, paths: tuple[str, ...], tensors: bool, with_hashes: bool) -> int:
+def inspect(
+    session: Session,
+    paths: tuple[str, ...],
+    tensors: bool,
+    with_hashes: bool,
+    checkpoint: str | None,
+) -> int:
     """Say what files are, and whether they are safe, reading headers only.
 
     Folders mean the model files in them. Nothing is registered, nothing in a file is ever run.
     """
     found = []
     with session.progress() as progress:
-        for inspection in inspect_paths(paths, with_hashes=with_hashes, progress=progress):
+        for inspection in inspect_paths(
+            paths, with_hashes=with_hashes, checkpoint=checkpoint, progress=progress
+        ):
             if inspection.failure:
                 session.fail(inspection.failure)
             found.append(inspection.to_json(tensors=tensors))
@@ -66,10 +83,30 @@ def _fields(inspection: Inspection) -> list[tuple[str, str]]:
     if safety:
         fields.append(("safety", "; ".join([safety.verdict.value, *safety.findings])))
     fields += [("problem", str(text)) for text in _texts(document["problems"])]
+    fields += _fitting(inspection.compatibility)
     hashes = document.get("hashes")
     if isinstance(hashes, dict):
         fields += [(name, value or "") for name, value in hashes.items()]
     return fields
+
+
+def _fitting(found: Compatibility | None) -> list[tuple[str, str]]:
+    """Whether an adapter fits, and the first of what it would change and leave over."""
+    if found is None:
+        return []
+    verdict = {True: "yes", False: "no", None: "cannot be told"}[found.fits]
+    return [
+        ("fits", f"{verdict}: {found.reason}"),
+        ("would change", _some("tensors", found.changed)),
+        ("left over", _some("keys", found.unused)),
+    ]
+
+
+def _some(what: str, names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _kind(inspection: Inspection) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assetmgr.operations.failures import Failure
@@ -15,6 +15,7 @@ from converters.containers import Inspected, Model, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile, hash_file
 from converters.identify import Identity, identify
+from converters.identify.compatibility import Compatibility, compatibility
 from converters.pickles.safety import SafetyReport
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
@@ -24,7 +25,8 @@ from converters.statedict import StateDict
 class Inspection:
     """What is inside one file; `model` and `identity` are None when it cannot be opened.
 
-    `failure` is why it cannot be opened, or that it is dangerous.
+    `failure` is why it cannot be opened, or that it is dangerous. `compatibility` is the answer to
+    whether it fits the checkpoint that was named, if one was.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Inspection:
     safety: SafetyReport | None
     hashed: HashedFile | None
     failure: Failure | None
+    compatibility: Compatibility | None = None
 
     def to_json(self, *, tensors: bool = False) -> dict[str, object]:
         """The document of the contract; `tensors` adds the list of tensors."""
@@ -49,6 +52,7 @@ class Inspection:
             "metadata": dict(state.metadata),
             "safety": _safety_json(self.safety),
             "problems": self._problems(),
+            "compatibility": _compatibility_json(self.compatibility),
         }
         if tensors:
             document["tensor_list"] = [
@@ -68,11 +72,23 @@ class Inspection:
 
 
 def inspect_paths(
-    paths: Iterable[str], *, with_hashes: bool = False, progress: Progress = SILENT
+    paths: Iterable[str],
+    *,
+    with_hashes: bool = False,
+    checkpoint: str | None = None,
+    progress: Progress = SILENT,
 ) -> Iterator[Inspection]:
-    """Inspect files, and the model files in folders; a file that fails does not stop the others."""
+    """Inspect files, and the model files in folders; a file that fails does not stop the others.
+
+    With a `checkpoint`, each file is tried on it by names and shapes. Raises FileProblem when the
+    checkpoint cannot be opened.
+    """
+    base = None if checkpoint is None else open_model(checkpoint).state_dict
     for path in model_files(paths):
-        yield inspect_file(path, with_hashes=with_hashes, progress=progress)
+        found = inspect_file(path, with_hashes=with_hashes, progress=progress)
+        if base is not None and found.model is not None:
+            found = replace(found, compatibility=compatibility(found.model.state_dict, base))
+        yield found
 
 
 def inspect_file(
@@ -140,6 +156,18 @@ def _identity_json(identity: Identity | None) -> Mapping[str, object]:
             for part in (identity.components if identity else ())
         ],
         "trigger_words": list(identity.trigger_words) if identity else [],
+    }
+
+
+def _compatibility_json(found: Compatibility | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "fits": found.fits,
+        "reason": found.reason,
+        "modules": found.modules,
+        "changed": list(found.changed),
+        "unused": list(found.unused),
     }
 
 

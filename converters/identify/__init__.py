@@ -1,6 +1,7 @@
 """What a file is, decided by the names and shapes of its tensors alone.
 
-A table of rows (one tuple per kind, in the module of that kind) holds conditions as values. Rows
+A table of rows (one tuple per kind, in the module of that kind; one row per model family, in
+`transformers` and `unets`) holds conditions as values. Rows
 have no order: where two hold, one must say that it beats the other, else the file is unknown.
 Recognised-but-incomplete files keep their kind and get `problems`; anything else is `unknown`,
 with a reason.
@@ -8,12 +9,17 @@ with a reason.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from converters.identify import (
     adapters,
-    checkpoints,
+    controls,
+    denoisers,
     embeddings,
     hypernetworks,
     others,
+    text_encoders,
+    upscalers,
     vaes,
 )
 from converters.identify.identity import (
@@ -25,6 +31,8 @@ from converters.identify.identity import (
     Kind,
     Prediction,
 )
+from converters.identify.names import Names
+from converters.identify.precision import precision_of
 from converters.identify.row import Row
 from converters.identify.unknown import unknown
 from converters.statedict import StateDict
@@ -44,18 +52,22 @@ __all__ = [
 ]
 
 ROWS: tuple[Row, ...] = (
-    *checkpoints.ROWS,
+    *denoisers.ROWS,
     *adapters.ROWS,
     *embeddings.ROWS,
     *hypernetworks.ROWS,
     *vaes.ROWS,
+    *text_encoders.ROWS,
+    *controls.ROWS,
+    *upscalers.ROWS,
     *others.ROWS,
 )
 
 
 def claims(sd: StateDict) -> tuple[Row, ...]:
     """The rows that hold for a file and are not beaten by another one that does."""
-    holding = [row for row in ROWS if row.when.holds(sd)]
+    names = Names(sd)
+    holding = [row for row in ROWS if row.when.holds(names)]
     beaten = {name for row in holding for name in row.beats}
     return tuple(row for row in holding if row.name not in beaten)
 
@@ -63,6 +75,12 @@ def claims(sd: StateDict) -> tuple[Row, ...]:
 def identify(sd: StateDict) -> Identity:
     """What the file with these tensors is. Reads no tensor data and never raises."""
     rows = claims(sd)
-    if len(rows) == 1:
-        return rows[0].describe(sd)
-    return unknown(sd, [row.name for row in rows])
+    if len(rows) != 1:
+        return unknown(sd, [row.name for row in rows])
+    identity = rows[0].describe(sd)
+    notes = precision_of(sd, identity)
+    return replace(
+        identity,
+        evidence=(*identity.evidence, *notes.evidence),
+        problems=(*identity.problems, *notes.problems),
+    )

@@ -7,21 +7,30 @@ diffusers; ComfyUI `comfy/lora.py` and `comfy/weight_adapter`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from converters.identify.conditions import Tensors
 from converters.layouts.components import OTHER, TEXT_ENCODER, UNET
 from converters.statedict import LazyTensor
 
-SUFFIX = re.compile(
+_ENDINGS = (
+    *("alpha", "dora_scale", "diff", "diff_b", "set_weight", "on_input", "ia3_l", "rescale"),
+    *("w_norm", "b_norm", "oft_blocks", "oft_diag", "boft_R", "boft_s"),
+    *(".down.weight", ".up.weight", "lora_down.weight", "lora_up.weight", "lora_mid.weight"),
+    *(f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+    *(f"lokr_{part}" for part in ("w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+    *(f".{part}.weight" for part in ("a1", "a2", "b1", "b2", "bm")),
+)
+"""What the names of adapter tensors end with: a quick look before the exact one."""
+
+_SUFFIX = re.compile(
     r"\.(?P<role>lora_down\.weight|lora_up\.weight|lora_mid\.weight|alpha|dora_scale"
-    r"|lora_[AB](?:\.default)?\.weight|lora_magnitude_vector(?:\.weight)?"
+    r"|lora_[AB](?:\.\w+)?\.weight|lora_magnitude_vector(?:\.\w+)*"
     r"|lora\.(?:down|up)\.weight|lora_linear_layer\.(?:down|up)\.weight"
-    r"|processor\.to_\w+_lora\.(?:down|up)\.weight"
+    r"|processor\.\w+_lora\d?\.(?:down|up)\.weight"
     r"|hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]"
-    r"|on_input|ia3_l|[ab][12]\.weight|oft_blocks|oft_diag|oft_R\.weight|boft_[Rs]"
-    r"|diff|diff_b|w_norm|b_norm)$"
+    r"|on_input|ia3_l|[ab][12]\.weight|bm\.weight|oft_blocks|oft_diag|rescale"
+    r"|oft_R(?:\.\w+)?\.weight|boft_[Rs]|diff|diff_b|set_weight|w_norm|b_norm)$"
 )
 _ALGORITHMS = (
     ("hada_", "loha"),
@@ -34,41 +43,62 @@ _ALGORITHMS = (
     ("w_norm", "norm"),
     ("b_norm", "norm"),
     ("diff", "full"),
+    ("set_weight", "full"),
     ("dora_scale", "dora"),
     ("lora_magnitude_vector", "dora"),
     ("lora_mid", "locon"),
 )
 _GLORA = re.compile(r"[ab][12]\.weight")
 _DOWN = re.compile(
-    r"(?:lora_down|lora_A(?:\.default)?|lora\.down|lora_linear_layer\.down)\.weight$"
+    r"(?:lora_down|lora_A(?:\.\w+)?|lora\.down|lora_linear_layer\.down"
+    r"|processor\.\w+_lora\d?\.down)\.weight$"
 )
-_OLD_DOWN = re.compile(r"processor\.to_\w+_lora\.down\.weight$")
+_OLD = re.compile(r"processor\.(\w+)_lora\d?\.")
+
+
+Tensors = Mapping[str, LazyTensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """An adapter tensor's name in two parts: the module it changes, and its role there."""
 
+    name: str
     module: str
     role: str
     tensor: LazyTensor
 
 
+def is_adapter_key(name: str) -> bool:
+    """Whether a name ends like that of an adapter tensor."""
+    return _looks_so(name) and _SUFFIX.search(name) is not None
+
+
+def _looks_so(name: str) -> bool:
+    return name.endswith(_ENDINGS) or ".lora_" in name or ".oft_R." in name
+
+
 def adapter_keys(sd: Tensors) -> Iterator[Key]:
     """The tensors whose names end like those of an adapter."""
     for name, tensor in sd.items():
-        if match := SUFFIX.search(name):
-            yield Key(_module(name, match), match["role"], tensor)
+        if _looks_so(name) and (match := _SUFFIX.search(name)):
+            yield Key(name, _module(name, match), match["role"], tensor)
 
 
 def _module(name: str, match: re.Match[str]) -> str:
-    old = re.match(r"processor\.(to_\w+)_lora\.", match["role"])
+    old = _OLD.match(match["role"])
     return f"{name[: match.start()]}.{old[1]}" if old else name[: match.start()]
 
 
 def is_down(key: Key) -> bool:
     """Whether this is the matrix (rank, in) of a low-rank pair."""
-    return bool(_DOWN.match(key.role) or _OLD_DOWN.match(key.role))
+    return _DOWN.match(key.role) is not None
+
+
+def rank_of(key: Key) -> int | None:
+    """The rank that this tensor shows, if it does."""
+    low = is_down(key) or key.role in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")
+    return key.tensor.shape[0] if low and key.tensor.shape else None
 
 
 def algorithms(keys: list[Key]) -> tuple[str, ...]:
@@ -89,13 +119,18 @@ def _algorithm(key: Key) -> Iterator[str]:
     yield from (word for start, word in _ALGORITHMS if key.role.startswith(start))
 
 
-_TEXT_NAME = re.compile(r"^(?:lora_te\d?_|text_encoder|lycoris_text_)|(?:^|\.)text_model\.")
+_TEXT_NAME = re.compile(
+    r"^(?:lora_te\d?_|text_encoder|lycoris_text_|oft_te)|(?:^|\.)text_model\.|^te\d?\."
+)
+_DENOISER_NAME = re.compile(
+    r"(?:lora_(?:prior_)?unet_|lora_transformer_|oft_unet_|unet[.:]|lycoris_|transformer\.\w"
+    r"|(?:model\.)?diffusion_model\.|(?:base_model\.model\.)?(?:down|mid|up)_blocks?\."
+    r"|(?:double|single)_blocks\.)"
+)
 
 
 def component_of_key(name: str) -> str:
     """The component that an adapter tensor or module is for."""
     if _TEXT_NAME.search(name):
         return TEXT_ENCODER
-    if re.match(r"lora_unet_|unet[.:]|lycoris_|(?:down|mid|up)_blocks?\.|transformer\.\w", name):
-        return UNET
-    return OTHER
+    return UNET if _DENOISER_NAME.match(name) else OTHER

@@ -12,43 +12,47 @@ from dataclasses import dataclass
 
 from converters.identify.adapter_family import base_family
 from converters.identify.adapter_keys import (
-    SUFFIX,
     Key,
+    Tensors,
     adapter_keys,
     algorithms,
     component_of_key,
-    is_down,
+    is_adapter_key,
+    rank_of,
 )
-from converters.identify.conditions import Tensors, both, either, has_any, matching, no
+from converters.identify.conditions import both, either, has_any, matching, most, no
 from converters.identify.counts import components
 from converters.identify.identity import BASE_OF_WIDTH, Base, Identity, Kind
+from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.identify.trigger_words import trigger_words
 from converters.layouts.components import TEXT_ENCODER, UNET
 from converters.statedict import StateDict
 
 _INDEXED = re.compile(r"^(?:unet|text_encoder):\d+:(?:up|down)$")
+_BUNDLED = re.compile(r"^bundle_emb\.([^.]+)\.")
 _NUMBERED = re.compile(r"^\d+$")
 
 
 def _describe(sd: StateDict) -> Identity:
     keys = list(adapter_keys(sd))
-    base, confidence, reasons = base_family(sd, keys)
-    ranks = Counter(k.tensor.shape[0] for k in keys if is_down(k) and k.tensor.shape)
+    family = base_family(sd, keys, sd.metadata)
+    ranks = Counter(rank for key in keys for rank in [rank_of(key)] if rank is not None)
     return Identity(
         Kind.LORA,
-        base=base,
+        base=family.base,
         layout=_layout(sd),
         algorithm=algorithms(keys),
         rank=ranks.most_common(1)[0][0] if ranks else None,
-        confidence=confidence,
+        confidence=family.confidence,
         evidence=(
             _size_sentence(sd, keys),
-            *reasons,
+            *family.evidence,
             *_rank_sentence(ranks),
+            *_bundle_sentence(sd),
         ),
         components=components(sd, component_of_key),
-        trigger_words=trigger_words(sd.metadata),
+        trigger_words=trigger_words(sd.metadata) or _bundled(sd),
     )
 
 
@@ -63,14 +67,32 @@ def _rank_sentence(ranks: Counter[int]) -> tuple[str, ...]:
     return (f"ranks differ between modules: {', '.join(map(str, sorted(ranks)))}",)
 
 
-def _layout(sd: Tensors) -> str:
-    if any(name.startswith(("lora_unet_", "lora_te")) for name in sd):
-        return "kohya"
-    if any(".processor." in name or ".lora.down." in name for name in sd):
-        return "diffusers-old"
-    if any(name.startswith("lycoris_") for name in sd):
-        return "lycoris"
-    return "peft"
+def _bundled(sd: Tensors) -> tuple[str, ...]:
+    """Names of the embeddings that lie in the same file; they are their trigger words."""
+    found = (match[1] for name in sd if (match := _BUNDLED.match(name)))
+    return tuple(dict.fromkeys(found))
+
+
+def _bundle_sentence(sd: Tensors) -> tuple[str, ...]:
+    names = _bundled(sd)
+    return (f"it bundles the embeddings {', '.join(names)}",) if names else ()
+
+
+_LAYOUTS = (
+    ("kohya", re.compile(r"^(?:lora_unet_|lora_te|oft_unet_|lora_prior_)")),
+    ("onetrainer", re.compile(r"^lora_transformer_")),
+    ("lycoris", re.compile(r"^lycoris_")),
+    ("xlabs", re.compile(r"\.processor\.\w+_lora\d\.")),
+    ("diffusers-old", re.compile(r"\.processor\.|\.lora\.(?:down|up)\.|\.lora_linear_layer\.")),
+    ("peft", re.compile(r"\.lora_[AB]\.|\.oft_R\.|\.boft_[Rs]$|\.ia3_l$|\.vera_lambda_")),
+    ("comfy", re.compile(r"^(?:diffusion_model|model\.diffusion_model|text_encoders)\.")),
+)
+"""Naming -> what some name of it looks like; the first that occurs counts."""
+
+
+def _layout(sd: Tensors) -> str | None:
+    occurring = (word for word, pattern in _LAYOUTS if any(map(pattern.search, sd)))
+    return next(occurring, None)
 
 
 def _describe_indexed(sd: StateDict) -> Identity:
@@ -102,7 +124,7 @@ def _describe_indexed(sd: StateDict) -> Identity:
 class _NumberedPairs:
     """A list of up/down matrices: even entries (out, r), odd entries (r, in)."""
 
-    def holds(self, tensors: Tensors) -> bool:
+    def holds(self, tensors: Names) -> bool:
         if len(tensors) < 8 or len(tensors) % 2 or not all(map(_NUMBERED.match, tensors)):
             return False
         ordered = [tensors[name].shape for name in sorted(tensors, key=int)]
@@ -113,23 +135,21 @@ class _NumberedPairs:
         )
 
 
-_CONTROL_LORA = has_any("lora_controlnet")
-
 ROWS = (
     Row(
         "adapter",
         both(
             either(
-                matching(SUFFIX.pattern.replace("?P<role>", "?:"), share=0.5),
-                matching(r"^(?:lora_unet_|lora_te\d?_|lycoris_)"),
+                most(is_adapter_key),
+                matching(r"^(?:lora_unet_|lora_te\d?_|lora_transformer_|lycoris_|oft_unet_)"),
             ),
-            no(_CONTROL_LORA),
+            no(has_any("lora_controlnet")),
         ),
         _describe,
     ),
     Row(
         "adapter-indexed",
-        either(matching(_INDEXED.pattern, share=0.5), _NumberedPairs()),
+        either(most(lambda name: _INDEXED.match(name) is not None), _NumberedPairs()),
         _describe_indexed,
     ),
 )

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from converters.statedict import LazyTensor
-
-Tensors = Mapping[str, LazyTensor]
+from converters.identify.names import Names
 
 
 class Condition(Protocol):
     """Something that holds, or does not, for the tensors of a file."""
 
-    def holds(self, tensors: Tensors) -> bool:
+    def holds(self, names: Names) -> bool:
         """Whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Present:
-    names: tuple[str, ...]
+    wanted: tuple[str, ...]
     every: bool
 
-    def holds(self, tensors: Tensors) -> bool:
-        found = (name in tensors for name in self.names)
+    def holds(self, names: Names) -> bool:
+        found = (name in names for name in self.wanted)
         return all(found) if self.every else any(found)
 
 
@@ -33,18 +31,33 @@ class _Present:
 class _Prefixed:
     prefixes: tuple[str, ...]
 
-    def holds(self, tensors: Tensors) -> bool:
-        return any(name.startswith(self.prefixes) for name in tensors)
+    def holds(self, names: Names) -> bool:
+        return any(f"\n{prefix}" in names.text for prefix in self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Matching:
     pattern: re.Pattern[str]
-    share: float
 
-    def holds(self, tensors: Tensors) -> bool:
-        found = sum(1 for name in tensors if self.pattern.search(name))
-        return found > self.share * len(tensors)
+    def holds(self, names: Names) -> bool:
+        return self.pattern.search(names.text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    ending: str
+
+    def holds(self, names: Names) -> bool:
+        return names.ending(self.ending) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    of: Callable[[str], bool]
+    least: float
+
+    def holds(self, names: Names) -> bool:
+        return sum(map(self.of, names)) > self.least * len(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +65,52 @@ class _Shaped:
     name: str
     shape: tuple[int | None, ...]
 
-    def holds(self, tensors: Tensors) -> bool:
-        tensor = tensors.get(self.name)
+    def holds(self, names: Names) -> bool:
+        tensor = names.get(self.name)
         return tensor is not None and fits(tensor.shape, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    name: str
+    axis: int
+    sizes: tuple[int, ...]
+
+    def holds(self, names: Names) -> bool:
+        return names.size(self.name, self.axis) in self.sizes
 
 
 @dataclass(frozen=True, slots=True)
 class _All:
     parts: tuple[Condition, ...]
 
-    def holds(self, tensors: Tensors) -> bool:
-        return all(part.holds(tensors) for part in self.parts)
+    def holds(self, names: Names) -> bool:
+        return all(part.holds(names) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Any:
     parts: tuple[Condition, ...]
 
-    def holds(self, tensors: Tensors) -> bool:
-        return any(part.holds(tensors) for part in self.parts)
+    def holds(self, names: Names) -> bool:
+        return any(part.holds(names) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Not:
     part: Condition
 
-    def holds(self, tensors: Tensors) -> bool:
-        return not self.part.holds(tensors)
+    def holds(self, names: Names) -> bool:
+        return not self.part.holds(names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    view: Callable[[Names], Names]
+    part: Condition
+
+    def holds(self, names: Names) -> bool:
+        return self.part.holds(self.view(names))
 
 
 def has_all(*names: str) -> Condition:
@@ -96,14 +128,29 @@ def has_prefix(*prefixes: str) -> Condition:
     return _Prefixed(prefixes)
 
 
-def matching(pattern: str, *, share: float = 0.0) -> Condition:
-    """More than this share of all names contain the pattern (by default: at least one)."""
-    return _Matching(re.compile(pattern), share)
+def matching(pattern: str) -> Condition:
+    """A name contains the pattern; `^` and `$` are the ends of a name."""
+    return _Matching(re.compile(pattern, re.MULTILINE))
+
+
+def ending(text: str) -> Condition:
+    """A name ends so, after a dot or as a whole."""
+    return _Ending(text)
+
+
+def most(of: Callable[[str], bool], *, least: float = 0.5) -> Condition:
+    """More than this share of all names are such."""
+    return _Share(of, least)
 
 
 def shape(name: str, *sizes: int | None) -> Condition:
     """The tensor has this shape; None stands for any size."""
     return _Shaped(name, sizes)
+
+
+def size(name: str, axis: int, *sizes: int) -> Condition:
+    """The tensor has one of these sizes along an axis."""
+    return _Sized(name, axis, sizes)
 
 
 def both(*parts: Condition) -> Condition:
@@ -119,6 +166,25 @@ def either(*parts: Condition) -> Condition:
 def no(part: Condition) -> Condition:
     """The part does not hold."""
     return _Not(part)
+
+
+ALWAYS = both()
+"""Holds for every file."""
+
+
+def denoiser(part: Condition) -> Condition:
+    """The part holds for the denoiser, named without its prefix."""
+    return _Within(lambda names: names.denoiser, part)
+
+
+def vae(part: Condition) -> Condition:
+    """The part holds for the autoencoder, named without its prefix."""
+    return _Within(lambda names: names.vae, part)
+
+
+def whole_file(part: Condition) -> Condition:
+    """Of a part of a file: the part holds for the whole file."""
+    return _Within(lambda names: names.whole, part)
 
 
 def fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 from converters.extras import file_extras
-from converters.identify.conditions import Tensors, both, has_all, matching, no
+from converters.identify.conditions import both, has_all, most
 from converters.identify.identity import BASE_OF_WIDTH, CERTAIN, SHARED, Base, Identity, Kind
+from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.identify.trigger_words import trigger_words
 from converters.statedict import LazyTensor, StateDict
@@ -21,7 +22,7 @@ WIDTHS = (768, 1024, 1280)
 
 MOST_VECTORS = 128
 A1111 = re.compile(r"^string_to_param\.")
-_NOT_A_TOKEN = re.compile(r"^(?:tensor|weight|bias|emb_params|clip_[lgh]|\d+)$|\.")
+_NOT_A_TOKEN = re.compile(r"^(?:tensor|weight|bias|emb_params|(?:clip_[lgh]|t5)(?:_out)?|\d+)$|\.")
 """Names of a lone tensor that are no token: of layers, list entries, a file's only tensor."""
 
 
@@ -40,7 +41,7 @@ def is_vectors(tensor: LazyTensor) -> bool:
 class _OneToken:
     """A single tensor named by its token."""
 
-    def holds(self, tensors: Tensors) -> bool:
+    def holds(self, tensors: Names) -> bool:
         return len(tensors) == 1 and all(
             is_vectors(tensor) and not _NOT_A_TOKEN.search(name) for name, tensor in tensors.items()
         )
@@ -50,8 +51,12 @@ class _OneToken:
 class _AllVectors:
     """Every tensor can be token vectors."""
 
-    def holds(self, tensors: Tensors) -> bool:
+    def holds(self, tensors: Names) -> bool:
         return 0 < len(tensors) < 10 and all(map(is_vectors, tensors.values()))
+
+
+def _is_a1111(name: str) -> bool:
+    return A1111.match(name) is not None
 
 
 def _a1111(sd: StateDict) -> Identity:
@@ -70,11 +75,50 @@ def _bare(sd: StateDict) -> Identity:
     return _embedding(sd, "emb_params", ())
 
 
+_ENCODERS = {"clip_l": 768, "clip_g": 1280, "t5": 4096, "llama": 4096}
+"""Encoders by the name of their vectors, and their width; `_out` vectors follow the encoder."""
+
+_FAMILIES = (
+    (frozenset({"llama"}), Base.HIDREAM),
+    (frozenset({"clip_g", "t5"}), Base.SD3),
+    (frozenset({"clip_l", "t5"}), Base.FLUX),
+    (frozenset({"clip_g"}), Base.SDXL),
+)
+"""Encoders that only one family has together; the first that are all there count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PerEncoder:
+    """Every tensor is named after a text encoder and has its width; the counts are equal."""
+
+    def holds(self, tensors: Names) -> bool:
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        return 0 < len(shapes) < 10 and all(
+            0 < len(shape) <= 2
+            and shape[-1] == _ENCODERS.get(_encoder(name))
+            and all(0 < count <= MOST_VECTORS for count in shape[:-1])
+            for name, shape in shapes.items()
+        )
+
+
+def _encoder(name: str) -> str:
+    return name.removesuffix("_out")
+
+
 def _by_encoder(sd: StateDict) -> Identity:
-    if "clip_g" in sd:
-        evidence = "clip_l and clip_g hold vectors for the two text encoders of SDXL"
-        return Identity(Kind.EMBEDDING, Base.SDXL, layout="clip_l+clip_g", evidence=(evidence,))
-    return _embedding(sd, "clip_l", (), SHARED)
+    found = {_encoder(name) for name in sd}
+    layout = "+".join(sorted(found, key=list(_ENCODERS).index))
+    base = next((base for needed, base in _FAMILIES if needed <= found), None)
+    if base is None and found == {"clip_l"}:
+        return _embedding(sd, "clip_l", (), SHARED)
+    said = f"vectors for the text encoders {layout}"
+    return Identity(
+        Kind.EMBEDDING,
+        base or Base.UNKNOWN,
+        layout=layout,
+        evidence=(said if base is None else f"{said}, which only {base.label} has together",),
+        trigger_words=trigger_words(sd.metadata),
+    )
 
 
 def _embedding(
@@ -95,12 +139,8 @@ def _embedding(
 
 
 ROWS = (
-    Row("embedding-a1111", both(matching(A1111.pattern, share=0.5), _AllVectors()), _a1111),
+    Row("embedding-a1111", both(most(_is_a1111), _AllVectors()), _a1111),
     Row("embedding-token", _OneToken(), _token),
     Row("embedding-bare", both(has_all("emb_params"), _AllVectors()), _bare),
-    Row(
-        "embedding-by-encoder",
-        both(has_all("clip_l"), _AllVectors(), no(has_all("emb_params"))),
-        _by_encoder,
-    ),
+    Row("embedding-by-encoder", _PerEncoder(), _by_encoder),
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from converters.identify.conditions import Tensors
 from converters.identify.identity import BASE_OF_WIDTH, Base, Identity, Kind
+from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.statedict import StateDict
 
@@ -26,7 +26,7 @@ _OLD = re.compile(r"\.linear\d")
 class _TwoNetworksPerWidth:
     """Every tensor is of such a network, both sides are there, and the inputs have the width."""
 
-    def holds(self, tensors: Tensors) -> bool:
+    def holds(self, tensors: Names) -> bool:
         found = [(TENSOR.match(name), tensor.shape) for name, tensor in tensors.items()]
         sides = {(m["width"], m["side"]) for m, _ in found if m}
         widths = {width for width, _ in sides}

@@ -1,115 +1,182 @@
-"""UNet families: one row per family, told apart by widths and depths alone.
+"""UNet families: told apart by widths and depths alone.
 
-Source: ComfyUI `comfy/model_detection.py` and `comfy/supported_models.py`, Stability-AI/
-generative-models configurations.
+Sources: ComfyUI `comfy/model_detection.py` and `comfy/supported_models.py`, Stability-AI/
+generative-models configurations, leejet/stable-diffusion.cpp `src/model_loader.cpp` (tiny ones).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from converters.identify.conditions import ALWAYS, both, has_all, has_any, no, whole_file
+from converters.identify.families import Family, Variants
 from converters.identify.identity import Base, Prediction
-from converters.statedict import LazyTensor, StateDict
+from converters.identify.names import Names
 
-_LDM_HEADS = ("model.diffusion_model.", "")
-_CONTEXT = ".attn2.to_k.weight"
-_VIDEO = re.compile(r"\.(?:time_stack|time_mixer|motion_modules|temporal_transformer)\.")
-
-
-@dataclass(frozen=True, slots=True)
-class UNetFacts:
-    """What tells UNet families apart.
-
-    `context`: width of the text context; `adm`: width of the vector conditioning; `linear`:
-    whether the projections around the transformer are linear layers; `depth`: transformer blocks
-    of the deepest attention; None where the deciding tensor is absent. `head` is the prefix of the
-    UNet's tensors.
-    """
-
-    head: str
-    layout: str
-    in_channels: int | None
-    context: int | None
-    context_tensor: str
-    adm: int | None
-    linear: bool | None
-    depth: int
-    video: bool
+ANY_UNET = "unet"
+"""Name of the row that takes the UNets of no known family."""
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A row: the facts a UNet family has."""
+class UNet:
+    """A UNet of these sizes: see `UNetFacts`. `depth` bounds the deepest transformer."""
 
-    base: Base
-    context: int
-    adm: int | None
-    linear: bool
-    max_depth: int
-    prediction: Prediction
+    context: int | None = None
+    adm: int | None = None
+    linear: bool = True
+    depth: tuple[int, int] = (1, 1)
+    video: bool = False
+    classes: bool = False
 
-    def claims(self, facts: UNetFacts) -> bool:
-        """Whether a UNet of these facts is of this family."""
-        return (
-            facts.context == self.context
-            and facts.adm == self.adm
-            and facts.linear == self.linear
-            and 1 <= facts.depth <= self.max_depth
-            and not facts.video
+    def holds(self, names: Names) -> bool:
+        """Whether the names are of such a UNet."""
+        facts = names.unet
+        least, greatest = self.depth
+        return facts.layout is not None and (
+            (facts.context, facts.adm, facts.linear, facts.video, facts.classes)
+            == (self.context, self.adm, self.linear, self.video, self.classes)
+            and least <= facts.deepest <= greatest
         )
 
 
-FAMILIES = (
-    Family(Base.SD1, 768, None, False, 1, Prediction.EPSILON),
-    Family(Base.SD2, 1024, None, True, 1, Prediction.UNKNOWN),
-    Family(Base.SD2, 1024, None, False, 1, Prediction.UNKNOWN),  # old exports with convolutions
-    Family(Base.SD2, 1024, 1536, True, 1, Prediction.UNKNOWN),  # unCLIP-L
-    Family(Base.SD2, 1024, 2048, True, 1, Prediction.UNKNOWN),  # unCLIP-H
-    Family(Base.SDXL, 2048, 2816, True, 10, Prediction.EPSILON),
-    Family(Base.SDXL_REFINER, 1280, 2560, True, 4, Prediction.EPSILON),
+@dataclass(frozen=True, slots=True)
+class AnyUNet:
+    """Any UNet, under LDM or diffusers names."""
+
+    def holds(self, names: Names) -> bool:
+        """Whether the names are of one."""
+        return names.unet.layout is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """The UNet takes so many input channels."""
+
+    channels: int
+
+    def holds(self, names: Names) -> bool:
+        """Whether it does."""
+        return names.unet.in_channels == self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """Transformer blocks beside each residual block on the way down; no transformer in between."""
+
+    depths: tuple[int, ...]
+
+    def holds(self, names: Names) -> bool:
+        """Whether the UNet has these."""
+        return names.unet.depths == self.depths
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiny:
+    """No blocks in the middle, and one residual block per level."""
+
+    def holds(self, names: Names) -> bool:
+        one_layer = "input_blocks.2.0.op.weight", "down_blocks.0.resnets.0.conv1.weight"
+        return (
+            not names.unet.middle
+            and any(name in names for name in one_layer)
+            and "down_blocks.0.resnets.1.conv1.weight" not in names
+        )
+
+
+_INPUTS: Variants = (
+    ("inpaint", Takes(9)),  # 4 noise + 1 mask + 4 masked image
+    ("pix2pix", Takes(8)),  # 4 noise + 4 picture
 )
-
-VARIANTS = {4: None, 9: "inpaint", 8: "pix2pix", 5: "depth", 7: "upscale"}
-"""Input channels -> variant: 4 noise; + mask and masked image; + picture; + depth; + low image."""
-
-
-def family_of(facts: UNetFacts) -> Family | None:
-    """The family of a UNet, or None when its facts fit none."""
-    return next((family for family in FAMILIES if family.claims(facts)), None)
-
-
-def unet_facts(sd: StateDict) -> UNetFacts:
-    """The facts of the UNet in a file that has one, under LDM or diffusers names."""
-    for head in _LDM_HEADS:
-        if any(n.startswith((f"{head}input_blocks.", f"{head}output_blocks.")) for n in sd):
-            return _facts(sd, head, "ldm", "input_blocks.0.0", "label_emb.0.0")
-    return _facts(sd, "", "diffusers", "conv_in", "add_embedding.linear_1")
+_DEPTH: Variants = (("depth", Takes(5)),)
+_NO_LAST_ATTENTION = both(
+    has_all("output_blocks.7.0.in_layers.2.weight"), no(has_any("output_blocks.7.1.norm.weight"))
+)
+_SMALL: Variants = (("sdxs", both(_Tiny(), _NO_LAST_ATTENTION)), ("tiny", _Tiny()))
+_ZERO123 = whole_file(has_any("cc_projection.weight"))
+_PLAYGROUND = whole_file(has_all("edm_mean", "edm_std"))
 
 
-def _facts(sd: StateDict, head: str, layout: str, first: str, conditioning: str) -> UNetFacts:
-    names = [name for name in sd if name.startswith(head)]
-    context_tensor = next((name for name in names if name.endswith(_CONTEXT)), "")
-    depths = [int(m[1]) for n in names if (m := re.search(r"\.transformer_blocks\.(\d+)\.", n))]
-    return UNetFacts(
-        head=head,
-        layout=layout,
-        in_channels=_inner(sd, f"{head}{first}.weight"),
-        context=_inner(sd, context_tensor),
-        context_tensor=context_tensor,
-        adm=_inner(sd, f"{head}{conditioning}.weight"),
-        linear=_linear(sd, names),
-        depth=max(depths, default=-1) + 1,
-        video=any(_VIDEO.search(name) for name in names),
+def _unet(
+    name: str, base: Base, when: UNet, prediction: Prediction, *, variants: Variants = ()
+) -> Family:
+    return Family(
+        name,
+        base,
+        when=when,
+        variants=variants,
+        prediction=prediction,
+        beats=frozenset({ANY_UNET}),
     )
 
 
-def _linear(sd: Mapping[str, LazyTensor], names: list[str]) -> bool | None:
-    projection = next((sd[name] for name in names if name.endswith(".proj_in.weight")), None)
-    return None if projection is None else len(projection.shape) == 2
+_EPSILON, _UNKNOWN = Prediction.EPSILON, Prediction.UNKNOWN
 
-
-def _inner(sd: Mapping[str, LazyTensor], name: str) -> int | None:
-    tensor = sd.get(name)
-    return tensor.shape[1] if tensor is not None and len(tensor.shape) >= 2 else None
+UNETS = (
+    _unet(
+        "sd-1",
+        Base.SD1,
+        UNet(context=768, linear=False),
+        _EPSILON,
+        variants=(("zero123", both(Takes(8), _ZERO123)), *_INPUTS, *_SMALL),
+    ),
+    # Shapes do not tell whether an SD2 predicts noise or velocity.
+    _unet("sd-2", Base.SD2, UNet(context=1024), _UNKNOWN, variants=(*_INPUTS, *_DEPTH, *_SMALL)),
+    _unet(
+        "sd-2-convolutions",  # old exports keep the projections as 1x1 convolutions
+        Base.SD2,
+        UNet(context=1024, linear=False),
+        _UNKNOWN,
+        variants=_INPUTS,
+    ),
+    _unet(
+        "sd-2-unclip-l",
+        Base.SD2,
+        UNet(context=1024, adm=1536),
+        _UNKNOWN,
+        variants=(("unclip-l", ALWAYS),),
+    ),
+    _unet(
+        "sd-2-unclip-h",
+        Base.SD2,
+        UNet(context=1024, adm=2048),
+        _UNKNOWN,
+        variants=(("unclip-h", ALWAYS),),
+    ),
+    _unet(
+        "sdxl",
+        Base.SDXL,
+        UNet(context=2048, adm=2816, depth=(1, 10)),
+        _EPSILON,
+        variants=(
+            *_INPUTS,
+            ("playground-v2.5", _PLAYGROUND),
+            ("ssd-1b", Depths((0, 0, 2, 2, 4, 4))),
+            ("vega", Depths((0, 0, 1, 1, 2, 2))),
+            ("koala-700m", Depths((0, 2, 5))),
+            ("koala-1b", Depths((0, 2, 6))),
+        ),
+    ),
+    _unet(
+        "sdxl-refiner",
+        Base.SDXL_REFINER,
+        UNet(context=1280, adm=2560, depth=(1, 4)),
+        _EPSILON,
+    ),
+    _unet("sd-x4-upscaler", Base.SD_UPSCALER, UNet(context=1024, classes=True), Prediction.V),
+    _unet("svd", Base.SVD, UNet(context=1024, adm=768, video=True), Prediction.EDM),
+    _unet(
+        "sv3d-u",
+        Base.SV3D,
+        UNet(context=1024, adm=256, video=True),
+        Prediction.EDM,
+        variants=(("u", ALWAYS),),
+    ),
+    _unet(
+        "sv3d-p",
+        Base.SV3D,
+        UNet(context=1024, adm=1280, video=True),
+        Prediction.EDM,
+        variants=(("p", ALWAYS),),
+    ),
+    _unet("lotus", Base.LOTUS, UNet(adm=4, depth=(0, 1)), _UNKNOWN),
+)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from converters.identify.conditions import Condition, both, has_all, has_any, matching, shape
+from converters.identify.conditions import Condition, either, has_all, has_prefix
 from converters.identify.counts import components
 from converters.identify.identity import NONE, Identity, Kind
+from converters.identify.names import Names
 from converters.statedict import StateDict
 
 _SHOWN = 5
@@ -25,27 +26,15 @@ class Hint:
 
 
 HINTS = (
+    Hint(has_all("tensor"), "a lone tensor without a name; a textual inversion names its token"),
     Hint(
-        has_all("tensor"),
-        "a lone tensor without a name, as aesthetic gradients and stored prompts are;"
-        " a textual inversion names its token",
-    ),
-    Hint(
-        both(shape("weight", None, None), has_any("bias")),
-        "a single linear layer, as aesthetic predictors are",
-    ),
-    Hint(
-        both(
-            matching(r"^\d+\.conv\.0\.weight$"),
-            has_any("0.weight", "1.weight"),
-        ),
-        "numbered convolution blocks, as the tiny preview autoencoders (TAESD) have",
-    ),
-    Hint(
-        both(has_all("logit_scale"), matching(r"^(?:vision_model|visual)\.")),
-        "both halves of a CLIP-like model, text and image",
+        either(has_prefix("conditioner."), has_prefix("cond_stage_model.")),
+        "names of a checkpoint, but neither a denoiser nor a whole text encoder",
     ),
 )
+
+_TRAINING = {"last_epoch", "_step_count", "base_lrs", "optimizer_states", "param_groups"}
+"""Values that schedulers and optimizers store."""
 
 _FALLBACK = "the names and shapes fit no known kind"
 
@@ -68,5 +57,13 @@ def _reason(sd: StateDict, claimed_by: Sequence[str]) -> str:
     if claimed_by:
         return f"the names fit several kinds at once: {', '.join(claimed_by)}"
     if not len(sd):
-        return "the file holds no tensors"
-    return next((hint.sentence for hint in HINTS if hint.when.holds(sd)), _FALLBACK)
+        return _nothing(sd)
+    names = Names(sd)
+    return next((hint.sentence for hint in HINTS if hint.when.holds(names)), _FALLBACK)
+
+
+def _nothing(sd: StateDict) -> str:
+    trained = _TRAINING & {part for name in sd.extras for part in name.split(".")}
+    if trained:
+        return f"the file holds no tensors, only training state ({', '.join(sorted(trained))})"
+    return "the file holds no tensors"

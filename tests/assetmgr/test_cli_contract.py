@@ -29,7 +29,7 @@ def _words(text: str) -> set[str]:
 HASHES = {"blake3", "sha256", "crc32", "autov1", "autov2", "autov3"}
 INSPECTION = _words(
     "path bytes container kind base variant prediction layout algorithm rank confidence evidence "
-    "tensors parameters dtypes components metadata trigger_words safety problems"
+    "tensors parameters dtypes components metadata trigger_words safety problems compatibility"
 )
 ASSET = _words(
     "id name kind base variant prediction algorithm layout container bytes hashes files tags note "
@@ -179,6 +179,36 @@ def test_inspect_adds_tensors_and_hashes_on_request(program: Program, models: Mo
     assert len(found["tensor_list"]) == found["tensors"]
     assert all(set(tensor) == {"name", "dtype", "shape"} for tensor in found["tensor_list"])
     assert set(found["hashes"]) == HASHES | {"weights"}
+
+
+def test_inspect_says_whether_an_adapter_fits_a_checkpoint(
+    program: Program, models: Models
+) -> None:
+    (found,) = program("inspect", "--json", models.lora, "--with", models.checkpoint).json
+    fitting = found["compatibility"]
+    assert set(fitting) == {"fits", "reason", "modules", "changed", "unused"}
+    assert (fitting["fits"], fitting["unused"]) == (True, [])
+    assert fitting["modules"] == len(fitting["changed"]) == 7
+    shown = program("inspect", models.lora, "--with", models.checkpoint).out
+    assert "yes: all of its 7 modules find their weight" in shown
+    assert "7 tensors: " in shown
+
+
+def test_inspect_without_a_checkpoint_says_nothing_about_fitting(
+    program: Program, models: Models
+) -> None:
+    (found,) = program("inspect", "--json", models.lora).json
+    assert found["compatibility"] is None
+    assert "fits" not in program("inspect", models.lora).out
+
+
+def test_inspect_with_a_checkpoint_that_cannot_be_opened_fails_as_a_whole(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    done = program("inspect", "--json", models.lora, "--with", tmp_path / "gone.safetensors")
+    assert done.code == 1
+    (error,) = done.json["errors"]
+    assert error["code"] == "not_found"
 
 
 def test_hash_has_the_fields_of_the_contract(program: Program, models: Models) -> None:

@@ -70,7 +70,9 @@ def test_every_form_of_the_family_is_recognised(
 ) -> None:
     model = open_model(folder.path / place)
     identity = identify(model.state_dict)
-    assert (identity.kind, identity.base) == (kind, "sd-1")
+    # An autoencoder without metadata has the names and shapes of several families.
+    base = "unknown" if place == demo.PICKLED_VAE else "sd-1"
+    assert (identity.kind, identity.base) == (kind, base)
     assert identity.problems == ()
     assert model.safety.verdict is not Verdict.DANGEROUS
 

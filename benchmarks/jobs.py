@@ -10,6 +10,16 @@ def convert(source: str, target: str) -> None:
     _write(source, target, with_hashes=False)
 
 
+def convert_unsynced(source: str, target: str) -> None:
+    """The same, left to the system to be written to the disk some day, as `cp` does."""
+    import os
+
+    os.fsync = lambda _: None
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise = lambda *_: None
+    _write(source, target, with_hashes=False)
+
+
 def convert_hashed(source: str, target: str) -> None:
     """The same with every hash of the output."""
     _write(source, target, with_hashes=True)
@@ -70,7 +80,10 @@ def without_torch(*arguments: str) -> None:
         raise SystemExit(f"assetmgr {' '.join(arguments)} imported torch")
 
 
-JOBS = {job.__name__: job for job in (convert, convert_hashed, convert_torch, hash_all, sha256)}
+JOBS = {
+    job.__name__: job
+    for job in (convert, convert_unsynced, convert_hashed, convert_torch, hash_all, sha256)
+}
 
 if __name__ == "__main__":
     {**JOBS, "without_torch": without_torch}[sys.argv[1]](*sys.argv[2:])

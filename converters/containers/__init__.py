@@ -13,12 +13,14 @@ from pathlib import PurePath
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
-from converters.containers.model import Container, Inspected, Model, inspected
+from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
 from converters.containers.sniffing import sniff
+from converters.containers.torch_legacy import read_torch_legacy
+from converters.containers.torch_tar import read_torch_tar
 from converters.containers.torch_zip import read_torch_zip
 from converters.errors import EmptyFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import SAFE_NO_CODE, SafetyReport, Verdict
+from converters.pickles.safety import SAFE_NO_CODE, SafetyReport
 
 __all__ = [
     "MODEL_SUFFIXES",
@@ -39,13 +41,11 @@ MODEL_SUFFIXES = frozenset(
 READERS: dict[str, Callable[[ByteSource], Model]] = {
     sniffing.SAFETENSORS: read_safetensors,
     sniffing.ZIP: read_torch_zip,
+    sniffing.TORCH_LEGACY: read_torch_legacy,
+    sniffing.TAR: read_torch_tar,
 }
 """What `sniff` calls the file -> its reader."""
 
-_PICKLES = {sniffing.PICKLE: False, sniffing.TORCH_LEGACY: True}
-_NOT_INSPECTED = SafetyReport(
-    Verdict.SUSPICIOUS, findings=("what is in the archive was not inspected",)
-)
 _SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
 
 
@@ -83,12 +83,12 @@ def _open(source: ByteSource) -> Model:
     reader = READERS.get(what)
     if reader is not None:
         return reader(source)
-    if what in _PICKLES:
-        raise refusal_of_pickle(source, what, legacy=_PICKLES[what])
+    if what == sniffing.PICKLE:
+        raise refusal_of_pickle(source, what)
     if what == sniffing.UNKNOWN and _suffix(source) in _SAFETENSORS_SUFFIXES:
         return read_safetensors(source)  # to name the rule of the format that the bytes break
     error = UnsupportedFile(f"is {what}, which is not read", path=source.name)
-    raise inspected(error, _NOT_INSPECTED) if what.endswith("archive") else error
+    raise inspected(error, NOT_INSPECTED) if what.endswith("archive") else error
 
 
 def _suffix(source: ByteSource) -> str:

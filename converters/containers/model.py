@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile, UnsupportedFile
-from converters.pickles.safety import SafetyReport
+from converters.pickles.safety import SafetyReport, Verdict
 from converters.statedict import StateDict
 
 
@@ -16,6 +16,8 @@ class Container(StrEnum):
 
     SAFETENSORS = "safetensors"
     TORCH_ZIP = "torch-zip"
+    TORCH_LEGACY = "torch-legacy"
+    TORCH_TAR = "torch-tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,12 @@ class Model:
     problems: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     header_bytes: int | None = None
+
+
+NOT_INSPECTED = SafetyReport(
+    Verdict.SUSPICIOUS, findings=("what is in the archive was not inspected",)
+)
+"""For archives that are refused unseen."""
 
 
 class Inspected(FileProblem):

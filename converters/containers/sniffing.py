@@ -13,6 +13,7 @@ HEAD = 4096
 LONG_LOOK = 1 << 20
 
 ZIP = "a zip archive"
+TAR = "a tar archive"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", ZIP),
@@ -60,10 +61,15 @@ def _by_magic(head: bytes) -> str | None:
         if head.startswith(magic):
             return name
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return TAR
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return TORCH_LEGACY if head[2:14] == LEGACY_MAGIC else PICKLE
+        return TORCH_LEGACY if _after_frame(head).startswith(LEGACY_MAGIC) else PICKLE
     return None
+
+
+def _after_frame(head: bytes) -> bytes:
+    """What follows PROTO, and FRAME with its length from protocol 4 on."""
+    return head[11:] if head[2:3] == b"\x95" else head[2:]
 
 
 def looks_like_safetensors(head: bytes) -> bool:

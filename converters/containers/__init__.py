@@ -13,6 +13,7 @@ from pathlib import PurePath
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
+from converters.containers.gguf import read_gguf
 from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
 from converters.containers.sniffing import sniff
@@ -43,6 +44,7 @@ READERS: dict[str, Callable[[ByteSource], Model]] = {
     sniffing.ZIP: read_torch_zip,
     sniffing.TORCH_LEGACY: read_torch_legacy,
     sniffing.TAR: read_torch_tar,
+    sniffing.GGUF: read_gguf,
 }
 """What `sniff` calls the file -> its reader."""
 

@@ -18,6 +18,7 @@ class Container(StrEnum):
     TORCH_ZIP = "torch-zip"
     TORCH_LEGACY = "torch-legacy"
     TORCH_TAR = "torch-tar"
+    GGUF = "gguf"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ LONG_LOOK = 1 << 20
 
 ZIP = "a zip archive"
 TAR = "a tar archive"
+GGUF = "a GGUF file"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", "an empty zip archive"),
-    (b"GGUF", "a GGUF file"),
+    (b"GGUF", GGUF),
     (b"\x93NUMPY", "a numpy array file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),

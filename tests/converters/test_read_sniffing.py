@@ -47,7 +47,7 @@ NAMED = {
     "gzip archive": b"\x1f\x8b\x08\0",
     "tar archive": tar(),
     "PNG picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-    "GGUF file": b"GGUF\x03\0\0\0",
+    "GGUF file": b"GGUF\x01\0\0\0",
     "numpy array": b"\x93NUMPY\x01\0v\0{'descr'",
     "ONNX model": b"\x08\x07\x12\x07pytorch\x1a\x032.0\xff",
     "bare Python pickle": pickled(b"}"),

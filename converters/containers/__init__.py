@@ -16,6 +16,7 @@ from converters.containers.bare_pickle import refusal_of_pickle
 from converters.containers.gguf import read_gguf
 from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
+from converters.containers.sharded import index_in, read_sharded
 from converters.containers.sniffing import sniff
 from converters.containers.torch_legacy import read_torch_legacy
 from converters.containers.torch_tar import read_torch_tar
@@ -39,12 +40,26 @@ MODEL_SUFFIXES = frozenset(
 )
 """Names that a walk through a folder takes for model files, in lower case."""
 
+
+def _read_index(source: ByteSource) -> Model:
+    return read_sharded(source, _open_shard)
+
+
+def _open_shard(source: ByteSource) -> Model:
+    """A shard is a file of tensors, never another index."""
+    what = sniff(source)
+    if what not in {sniffing.SAFETENSORS, sniffing.ZIP, sniffing.TORCH_LEGACY}:
+        raise UnsupportedFile(f"is {what}, not a part of a model", path=source.name)
+    return READERS[what](source)
+
+
 READERS: dict[str, Callable[[ByteSource], Model]] = {
     sniffing.SAFETENSORS: read_safetensors,
     sniffing.ZIP: read_torch_zip,
     sniffing.TORCH_LEGACY: read_torch_legacy,
     sniffing.TAR: read_torch_tar,
     sniffing.GGUF: read_gguf,
+    sniffing.JSON: _read_index,
 }
 """What `sniff` calls the file -> its reader."""
 
@@ -54,13 +69,16 @@ _SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
 def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     """Open a model file from its header or pickle alone; no tensor data is read.
 
+    A folder means the only index of a model in several files that it holds.
+
     Raises subclasses of FileProblem: FileMissing, FileUnreadable, EmptyFile, TruncatedFile,
     CorruptFile, UnsupportedFile naming the format, UnsafeFile for a dangerous bare pickle. Errors
     that are `Inspected` carry the `safety` of what was seen.
     """
     if isinstance(source, ByteSource):
         return _open(source)
-    file = FileBytes(source)
+    index = index_in(source) if os.path.isdir(source) else None  # noqa: PTH112  # never raises
+    file = FileBytes(source if index is None else index)
     try:
         return _open(file)
     except FileProblem:

@@ -19,15 +19,18 @@ class Container(StrEnum):
     TORCH_LEGACY = "torch-legacy"
     TORCH_TAR = "torch-tar"
     GGUF = "gguf"
+    SHARDED_SAFETENSORS = "sharded-safetensors"
+    SHARDED_TORCH = "sharded-torch"
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """An opened model file: everything but the tensors' bytes.
 
-    `nbytes` is the size of the file. `problems` are flaws that did not prevent reading, `ignored`
-    the dotted names of what lies in the file beside the model (optimizer states, callbacks).
-    `header_bytes` is the offset of the tensor data in a safetensors file, None elsewhere.
+    `nbytes` is the size of the file, or of all files of a model in several. `problems` are flaws
+    that did not prevent reading, `ignored` the dotted names of what lies in the file beside the
+    model (optimizer states, callbacks). `header_bytes` is the offset of the tensor data in a
+    safetensors file, None elsewhere.
     """
 
     path: str

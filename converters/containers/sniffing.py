@@ -40,6 +40,7 @@ LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 SAFETENSORS = "a safetensors file"
 TORCH_LEGACY = "a torch legacy pickle (before torch 1.6)"
 PICKLE = "a bare Python pickle"
+JSON = "JSON text"
 TEXT = "a text file"
 UNKNOWN = "of an unknown format"
 
@@ -99,7 +100,7 @@ def _text(head: bytes) -> str | None:
     if stripped.startswith("<"):
         return "an XML or HTML text"
     if stripped.startswith(("{", "[")):
-        return "JSON text"
+        return JSON
     return TEXT
 
 

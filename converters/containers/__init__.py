@@ -13,6 +13,7 @@ from pathlib import PurePath
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
+from converters.containers.embedding_image import read_embedding_image
 from converters.containers.gguf import read_gguf
 from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
@@ -60,6 +61,7 @@ READERS: dict[str, Callable[[ByteSource], Model]] = {
     sniffing.TAR: read_torch_tar,
     sniffing.GGUF: read_gguf,
     sniffing.JSON: _read_index,
+    sniffing.PNG: read_embedding_image,
 }
 """What `sniff` calls the file -> its reader."""
 

@@ -21,6 +21,7 @@ class Container(StrEnum):
     GGUF = "gguf"
     SHARDED_SAFETENSORS = "sharded-safetensors"
     SHARDED_TORCH = "sharded-torch"
+    EMBEDDING_IMAGE = "embedding-image"
 
 
 @dataclass(frozen=True, slots=True)

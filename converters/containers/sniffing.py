@@ -15,6 +15,7 @@ LONG_LOOK = 1 << 20
 ZIP = "a zip archive"
 TAR = "a tar archive"
 GGUF = "a GGUF file"
+PNG = "a PNG picture"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", ZIP),
@@ -27,7 +28,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\x00", "an xz archive"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"\x89PNG", "a PNG picture"),
+    (b"\x89PNG", PNG),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
     (b"version https://git-lfs", "a Git LFS pointer in place of the file"),

@@ -37,6 +37,8 @@ from converters.statedict import Extent
 
 MAX_PICKLE = 32 << 20
 """Bytes of one pickle; that of a checkpoint with 10,000 tensors has about 1 MB."""
+MAX_RATIO = 100
+"""By how much an archive may shrink as a whole; tensors of zeros alone shrink a thousandfold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def read_torch_zip(source: ByteSource) -> Model:
     streams, findings = _streams(archive)
     safety = judge(streams.values(), findings)
     root = _root(archive, safety)
+    _require_plausible(archive, safety)
     stream = streams[f"{root}/data.pkl"]
     if stream.stopped is not None:
         raise broken_pickle(source, safety, stream.stopped)
@@ -134,6 +137,18 @@ def _root(archive: _Archive, safety: SafetyReport) -> str:
     if f"{root}/byteorder" in names and archive.read(f"{root}/byteorder", 64) != b"little":
         raise InspectedUnsupported("holds big-endian data", path=path, safety=safety)
     return root
+
+
+def _require_plausible(archive: _Archive, safety: SafetyReport) -> None:
+    """Raises InspectedCorrupt for storages that would unpack to far more than the file."""
+    size, pickles = archive.source.size, set(archive.pickles)
+    unpacked = sum(entry.size for name, entry in archive.entries.items() if name not in pickles)
+    if unpacked > MAX_RATIO * size + MAX_PICKLE:
+        raise InspectedCorrupt(
+            f"its {size} bytes claim to unpack to {unpacked}, as no model does",
+            path=archive.source.name,
+            safety=safety,
+        )
 
 
 def _stored(archive: _Archive, root: str, key: str) -> Stored:

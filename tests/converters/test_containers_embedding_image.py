@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import subprocess
-import sys
 import zlib
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.inspecting import inspected_in_a_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -235,19 +234,9 @@ def repair(data: bytearray) -> None:
         position = end + 4
 
 
-def test_a_picture_is_inspected_without_torch_or_numpy(tmp_path: Path) -> None:
-    for vessel in ("tEXt", "pixels"):
-        path = tmp_path / "kitty.png"
-        path.write_bytes(VESSELS[vessel])
-        program = (
-            "import sys\nfrom assetmgr.__main__ import main\n"
-            f"sys.argv = ['assetmgr', 'inspect', '--json', {str(path)!r}]\n"
-            "try:\n    main()\nfinally:\n"
-            "    print([m for m in ('torch', 'numpy') if m in sys.modules], file=sys.stderr)\n"
-        )
-        run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        (found,) = json.loads(run.stdout)
-        assert (found["kind"], found["container"]) == ("embedding", "embedding-image")
-        assert run.stderr.strip() == "[]"
+@pytest.mark.parametrize("vessel", ["tEXt", "pixels"])
+def test_a_picture_is_inspected_without_torch_or_numpy(vessel: str, tmp_path: Path) -> None:
+    path = tmp_path / "kitty.png"
+    path.write_bytes(VESSELS[vessel])
+    found = inspected_in_a_process(path)
+    assert (found["kind"], found["container"]) == ("embedding", "embedding-image")

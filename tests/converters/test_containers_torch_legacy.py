@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.inspecting import inspected_in_a_process
 from helpers.pickles import (
     call_name,
     dict_of,
+    hostile_bodies,
     name,
     number,
     pickled,
@@ -218,6 +218,7 @@ def test_a_file_cut_at_any_byte_gives_an_error_of_ours() -> None:
 # -- safety ----------------------------------------------------------------------------------------
 
 EVIL = call_name("os.system", text("true"))
+HOSTILE = hostile_bodies("true")
 
 
 def test_every_one_of_the_pickles_is_in_the_report() -> None:
@@ -230,6 +231,13 @@ def test_every_one_of_the_pickles_is_in_the_report() -> None:
         parts[place] = pickled(EVIL)
         data = magic + b"".join(parts) + counted(4, RAW)
         assert safety_of(MemoryBytes(data, "x.pt")).verdict is Verdict.DANGEROUS
+
+
+@pytest.mark.parametrize("spelling", HOSTILE)
+def test_every_hostile_spelling_is_called_dangerous(spelling: str) -> None:
+    for body in (HOSTILE[spelling], dict_of({"state_dict": ONE, "more": HOSTILE[spelling]})):
+        source = MemoryBytes(stream(body, ["7"], counted(4, RAW)), "x.pt")
+        assert safety_of(source).verdict is Verdict.DANGEROUS
 
 
 def test_tensors_beside_a_hostile_value_can_be_looked_at() -> None:
@@ -264,15 +272,8 @@ def test_a_mutated_file_gives_an_error_of_ours_or_tensors_of_the_right_size(
         pass
 
 
-def test_a_checkpoint_of_1142_tensors_is_opened_without_torch_or_numpy(tmp_path: Path) -> None:
+def test_a_checkpoint_of_1142_tensors_is_inspected_without_torch_or_numpy(tmp_path: Path) -> None:
     path = tmp_path / "large.ckpt"
     path.write_bytes(saved({f"layer.{i}.weight": torch.zeros(2) for i in range(1142)}))
-    program = (
-        "import sys\nfrom converters.containers import open_model\n"
-        f"print(len(open_model({str(path)!r}).state_dict))\n"
-        "print('torch' in sys.modules, 'numpy' in sys.modules)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.split() == ["1142", "False", "False"]
+    found = inspected_in_a_process(path)
+    assert (found["container"], found["tensors"]) == ("torch-legacy", 1142)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.inspecting import inspected_in_a_process
 from helpers.pickles import call_name, dict_of, name, number, pickled, text, tuple_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,3 +198,10 @@ def test_a_mutated_archive_gives_an_error_of_ours_or_tensors_of_the_right_size(
             assert len(memoryview(lazy.read())) == lazy.nbytes
     except FileProblem:
         pass
+
+
+def test_an_archive_is_inspected_without_torch_or_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    path.write_bytes(tar(members()))
+    found = inspected_in_a_process(path)
+    assert (found["container"], found["tensors"]) == ("torch-tar", 3)

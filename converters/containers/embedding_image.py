@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 KEYWORD = b"sd-ti-embedding"
 TENSOR_KEY = "TORCHTENSOR"
 MAX_JSON = 8 << 20
-"""Bytes of an embedding as JSON: 75 vectors of 4096 numbers make 6 million."""
+MAX_NUMBERS = 400_000
+"""Bytes and numbers of an embedding as JSON: 75 vectors of 4096 numbers have 6 MB."""
 
 _MAX_DIMENSIONS = 4
 _MAX_NESTING = 32
@@ -46,6 +47,8 @@ def read_embedding_image(source: ByteSource) -> Model:
     Raises UnsupportedFile for pictures without one, CorruptFile or TruncatedFile for broken ones.
     """
     document = _document(source)
+    if document.count(b",") > MAX_NUMBERS:
+        raise CorruptFile(f"its embedding has more than {MAX_NUMBERS} numbers", path=source.name)
     try:
         value = _with_tensors(parse_object(document))
     except BadJson as error:

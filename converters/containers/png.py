@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_PIXELS = 16 << 20
+MAX_PIXELS = 8 << 20
 MAX_TEXT = 16 << 20
 """Bytes of a text, unpacked."""
 MAX_CHUNKS = 100_000

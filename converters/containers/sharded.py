@@ -19,7 +19,8 @@ from converters.errors import CorruptFile, FileMissing, FileUnreadable, Unsuppor
 from converters.pickles.safety import together
 from converters.statedict import LazyTensor, Plain, StateDict
 
-MAX_INDEX = 64 << 20
+MAX_INDEX = 4 << 20
+"""Bytes of an index; the largest image models' have half a megabyte."""
 MAX_SHARDS = 512
 """Files of one model: each stays open as long as the model."""
 
@@ -73,8 +74,10 @@ def index_in(folder: str | os.PathLike[str]) -> Path | None:
 def _weight_map(source: ByteSource) -> dict[str, str]:
     """Tensor -> file, as the index has it."""
     data = source.pread(0, min(source.size, MAX_INDEX))
-    if b'"weight_map"' not in data or len(data) < source.size:
+    if b'"weight_map"' not in data:
         raise UnsupportedFile("is JSON text, which is not read", path=source.name)
+    if len(data) < source.size:
+        raise CorruptFile(f"its index is longer than {MAX_INDEX >> 20} MB", path=source.name)
     try:
         places = parse_object(data).get("weight_map")
     except BadJson as error:

@@ -187,6 +187,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded() -> None:
         (as_text(embedding([True])), "not numbers"),
         (as_text(embedding(["x"])), "not numbers"),
         (as_text(embedding([[[[[1.0]]]]])), "more than 4 dimensions"),
+        (as_text(embedding([0] * 500_000), "zTXt"), "more than 400000 numbers"),
         (as_text(embedding([1e300])), "beyond float32"),
         (as_text(embedding([10**400])), "beyond float32"),
         (as_text(embedding()).replace(b"embedding\0ey", b"embedding\0ez"), "wrong CRC"),

@@ -151,6 +151,8 @@ def test_json_that_is_no_index_is_not_a_model(tmp_path: Path) -> None:
         open_model(MemoryBytes(b'{"a": 1}', "config.json"))
     with pytest.raises(CorruptFile, match="its index is not JSON"):
         open_model(MemoryBytes(b'{"weight_map": {', "x.index.json"))
+    with pytest.raises(CorruptFile, match="longer than 4 MB"):
+        open_model(MemoryBytes(b'{"weight_map": {' + b" " * (5 << 20), "x.index.json"))
     with pytest.raises(UnsupportedFile, match="only read where they lie"):
         open_model(MemoryBytes(b'{"weight_map": {"a": "b"}}', "x.index.json"))
 

@@ -13,12 +13,17 @@ from pathlib import PurePath
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
-from converters.containers.model import Container, Inspected, Model, inspected
+from converters.containers.embedding_image import read_embedding_image
+from converters.containers.gguf import read_gguf
+from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
 from converters.containers.safetensors import read_safetensors
+from converters.containers.sharded import index_in, read_sharded
 from converters.containers.sniffing import sniff
+from converters.containers.torch_legacy import read_torch_legacy
+from converters.containers.torch_tar import read_torch_tar
 from converters.containers.torch_zip import read_torch_zip
 from converters.errors import EmptyFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import SAFE_NO_CODE, SafetyReport, Verdict
+from converters.pickles.safety import SAFE_NO_CODE, SafetyReport
 
 __all__ = [
     "MODEL_SUFFIXES",
@@ -36,21 +41,37 @@ MODEL_SUFFIXES = frozenset(
 )
 """Names that a walk through a folder takes for model files, in lower case."""
 
+
+def _read_index(source: ByteSource) -> Model:
+    return read_sharded(source, _open_shard)
+
+
+def _open_shard(source: ByteSource) -> Model:
+    """A shard is a file of tensors, never another index."""
+    what = sniff(source)
+    if what not in {sniffing.SAFETENSORS, sniffing.ZIP, sniffing.TORCH_LEGACY}:
+        raise UnsupportedFile(f"is {what}, not a part of a model", path=source.name)
+    return READERS[what](source)
+
+
 READERS: dict[str, Callable[[ByteSource], Model]] = {
     sniffing.SAFETENSORS: read_safetensors,
     sniffing.ZIP: read_torch_zip,
+    sniffing.TORCH_LEGACY: read_torch_legacy,
+    sniffing.TAR: read_torch_tar,
+    sniffing.GGUF: read_gguf,
+    sniffing.JSON: _read_index,
+    sniffing.PNG: read_embedding_image,
 }
 """What `sniff` calls the file -> its reader."""
 
-_PICKLES = {sniffing.PICKLE: False, sniffing.TORCH_LEGACY: True}
-_NOT_INSPECTED = SafetyReport(
-    Verdict.SUSPICIOUS, findings=("what is in the archive was not inspected",)
-)
 _SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
 
 
 def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     """Open a model file from its header or pickle alone; no tensor data is read.
+
+    A folder means the only index of a model in several files that it holds.
 
     Raises subclasses of FileProblem: FileMissing, FileUnreadable, EmptyFile, TruncatedFile,
     CorruptFile, UnsupportedFile naming the format, UnsafeFile for a dangerous bare pickle. Errors
@@ -58,7 +79,8 @@ def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     """
     if isinstance(source, ByteSource):
         return _open(source)
-    file = FileBytes(source)
+    index = index_in(source) if os.path.isdir(source) else None  # noqa: PTH112  # never raises
+    file = FileBytes(source if index is None else index)
     try:
         return _open(file)
     except FileProblem:
@@ -83,12 +105,12 @@ def _open(source: ByteSource) -> Model:
     reader = READERS.get(what)
     if reader is not None:
         return reader(source)
-    if what in _PICKLES:
-        raise refusal_of_pickle(source, what, legacy=_PICKLES[what])
+    if what == sniffing.PICKLE:
+        raise refusal_of_pickle(source, what)
     if what == sniffing.UNKNOWN and _suffix(source) in _SAFETENSORS_SUFFIXES:
         return read_safetensors(source)  # to name the rule of the format that the bytes break
     error = UnsupportedFile(f"is {what}, which is not read", path=source.name)
-    raise inspected(error, _NOT_INSPECTED) if what.endswith("archive") else error
+    raise inspected(error, NOT_INSPECTED) if what.endswith("archive") else error
 
 
 def _suffix(source: ByteSource) -> str:

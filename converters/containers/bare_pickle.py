@@ -1,4 +1,4 @@
-"""Pickles that are not in a zip: torch's format before 1.6 and anything that pickle.dump wrote.
+"""Pickles that are not torch's: anything that pickle.dump wrote.
 
 They are not read as models, but they are inspected: the refusal carries the verdict.
 """
@@ -18,24 +18,21 @@ from converters.pickles.values import BadPickle, Opaque
 FIRST_LOOK = 1 << 20
 MAX_LOOK = 32 << 20
 MAX_STREAMS = 64
-_LEGACY_STREAMS = 5
-"""Magic number, protocol, system, object, list of storage keys; then raw storages."""
 
 
-def safety_of_pickles(source: ByteSource, *, legacy: bool) -> SafetyReport:
+def safety_of_pickles(source: ByteSource) -> SafetyReport:
     """The verdict on the pickles that follow one another from the file's first byte."""
-    limit = _LEGACY_STREAMS if legacy else MAX_STREAMS
     data = source.pread(0, min(FIRST_LOOK, source.size))
-    streams = list(_streams(data, limit))
+    streams = list(_streams(data))
     if len(data) < source.size and _is_cut(streams):
         data = source.pread(0, min(MAX_LOOK, source.size))
-        streams = list(_streams(data, limit))
-    return judge(streams, _rest(data, streams, legacy=legacy, whole=len(data) == source.size))
+        streams = list(_streams(data))
+    return judge(streams, _rest(data, streams, whole=len(data) == source.size))
 
 
-def refusal_of_pickle(source: ByteSource, what: str, *, legacy: bool) -> FileProblem:
+def refusal_of_pickle(source: ByteSource, what: str) -> FileProblem:
     """The error for a pickle file that is not read: UnsafeFile when it is dangerous."""
-    safety = safety_of_pickles(source, legacy=legacy)
+    safety = safety_of_pickles(source)
     if safety.verdict is Verdict.DANGEROUS:
         return InspectedUnsafe(
             f"is {what} that must not be loaded: {safety.findings[0]}",
@@ -45,9 +42,9 @@ def refusal_of_pickle(source: ByteSource, what: str, *, legacy: bool) -> FilePro
     return InspectedUnsupported(f"is {what}, which is not read", path=source.name, safety=safety)
 
 
-def _streams(data: bytes, limit: int) -> Iterator[Unpickled]:
+def _streams(data: bytes) -> Iterator[Unpickled]:
     position = 0
-    for _ in range(limit):
+    for _ in range(MAX_STREAMS):
         stream = unpickle(data, position, _outside)
         yield stream
         position = stream.end
@@ -67,8 +64,8 @@ def _is_cut(streams: list[Unpickled]) -> bool:
     return stopped is not None and stopped.truncated
 
 
-def _rest(data: bytes, streams: list[Unpickled], *, legacy: bool, whole: bool) -> Iterator[Finding]:
+def _rest(data: bytes, streams: list[Unpickled], *, whole: bool) -> Iterator[Finding]:
     if _is_cut(streams) and not whole:
         yield Verdict.SUSPICIOUS, f"only the first {len(data) >> 20} MB were inspected"
-    elif streams[-1].stopped is None and not legacy:
+    elif streams[-1].stopped is None:
         yield from after_stop(data, streams[-1].end)

@@ -23,15 +23,22 @@ class Container(StrEnum):
 
     SAFETENSORS = "safetensors"
     TORCH_ZIP = "torch-zip"
+    TORCH_LEGACY = "torch-legacy"
+    TORCH_TAR = "torch-tar"
+    GGUF = "gguf"
+    SHARDED_SAFETENSORS = "sharded-safetensors"
+    SHARDED_TORCH = "sharded-torch"
+    EMBEDDING_IMAGE = "embedding-image"
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """An opened model file: everything but the tensors' bytes.
 
-    `nbytes` is the size of the file. `problems` are flaws that did not prevent reading, `ignored`
-    the dotted names of what lies in the file beside the model (optimizer states, callbacks).
-    `header_bytes` is the offset of the tensor data in a safetensors file, None elsewhere.
+    `nbytes` is the size of the file, or of all files of a model in several. `problems` are flaws
+    that did not prevent reading, `ignored` the dotted names of what lies in the file beside the
+    model (optimizer states, callbacks). `header_bytes` is the offset of the tensor data in a
+    safetensors file, None elsewhere.
     """
 
     path: str
@@ -53,6 +60,12 @@ class Model:
             path=self.path,
             hint="never open it with another program; assetmgr runs nothing in it",
         )
+
+
+NOT_INSPECTED = SafetyReport(
+    Verdict.SUSPICIOUS, findings=("what is in the archive was not inspected",)
+)
+"""For archives that are refused unseen."""
 
 
 class Inspected(FileProblem):

@@ -7,12 +7,12 @@ twice. The first rule that a file breaks is named in the error.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 
 from converters.bytesource import ByteSource
 from converters.containers.model import Container, Model
+from converters.containers.strict_json import BadJson, parse_object, short
 from converters.dtypes import BY_LABEL, DType
 from converters.errors import CorruptFile, TruncatedFile
 from converters.pickles.safety import SAFE_NO_CODE
@@ -20,8 +20,6 @@ from converters.statedict import Extent, LazyTensor, StateDict
 
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000
-MAX_VALUES = 2_000_000
-"""JSON values in a header: a hundred times what the largest models need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,12 @@ def read_safetensors(source: ByteSource) -> Model:
     data_start = _data_start(source)
     try:
         header = source.pread(LENGTH_BYTES, data_start - LENGTH_BYTES)
-        pairs = _parse(header)
+        pairs = parse_object(header)
         metadata = _metadata(pairs)
         entries = [_entry(name, value) for name, value in pairs.items() if name != "__metadata__"]
         _require_contiguous(entries)
+    except BadJson as error:
+        raise CorruptFile(f"its header {error}", path=source.name) from None
     except _Broken as error:
         raise CorruptFile(str(error), path=source.name) from None
     _require_size(source, data_start + max((entry.end for entry in entries), default=0))
@@ -83,34 +83,6 @@ def _data_start(source: ByteSource) -> int:
     return LENGTH_BYTES + length
 
 
-def _parse(header: bytes) -> dict[str, object]:
-    if sum(header.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
-        raise _Broken(f"its header holds more than {MAX_VALUES} values")
-    try:
-        parsed = json.loads(str(header, "utf-8"), object_pairs_hook=_distinct)
-    except UnicodeDecodeError as error:
-        raise _Broken(f"its header is not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise _Broken("its header is nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
-        raise _Broken(f"its header is not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise _Broken("its header is JSON, but not an object")
-    return parsed
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise _Broken(f"its header has the key {_short(name)} twice")
-        seen.add(name)
-    return found
-
-
 def _metadata(pairs: dict[str, object]) -> dict[str, str]:
     metadata = pairs.get("__metadata__")
     if metadata is None:
@@ -119,28 +91,28 @@ def _metadata(pairs: dict[str, object]) -> dict[str, str]:
         raise _Broken("its __metadata__ is not an object")
     for name, value in metadata.items():
         if not isinstance(value, str):
-            raise _Broken(f"its __metadata__ value {_short(name)} is not a text")
+            raise _Broken(f"its __metadata__ value {short(name)} is not a text")
     return metadata
 
 
 def _entry(name: str, value: object) -> _Entry:
     if not isinstance(value, dict):
-        raise _Broken(f"tensor {_short(name)} is not described by an object")
+        raise _Broken(f"tensor {short(name)} is not described by an object")
     label = value.get("dtype")
     dtype = BY_LABEL.get(label) if isinstance(label, str) else None
     if dtype is None:
-        raise _Broken(f"tensor {_short(name)} has the unknown dtype {_short(label)}")
+        raise _Broken(f"tensor {short(name)} has the unknown dtype {short(label)}")
     shape = _counts(name, "shape", value.get("shape"))
     offsets = _counts(name, "data_offsets", value.get("data_offsets"))
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _Broken(f"tensor {_short(name)} has data_offsets that are not a range")
+        raise _Broken(f"tensor {short(name)} has data_offsets that are not a range")
     _require_fit(name, dtype, shape, offsets[1] - offsets[0])
     return _Entry(name, dtype, shape, *offsets)
 
 
 def _counts(name: str, what: str, values: object) -> tuple[int, ...]:
     if not isinstance(values, list) or any(type(v) is not int or v < 0 for v in values):
-        raise _Broken(f"tensor {_short(name)} has a {what} that is not a list of numbers from 0 on")
+        raise _Broken(f"tensor {short(name)} has a {what} that is not a list of numbers from 0 on")
     return tuple(values)
 
 
@@ -148,10 +120,10 @@ def _require_fit(name: str, dtype: DType, shape: tuple[int, ...], length: int) -
     try:
         needed = dtype.nbytes(math.prod(shape))
     except ValueError as error:
-        raise _Broken(f"tensor {_short(name)}: {error}") from None
+        raise _Broken(f"tensor {short(name)}: {error}") from None
     if needed != length:
         raise _Broken(
-            f"tensor {_short(name)}: {dtype.label} {list(shape)} needs {needed} bytes, "
+            f"tensor {short(name)}: {dtype.label} {list(shape)} needs {needed} bytes, "
             f"its range has {length}"
         )
 
@@ -162,7 +134,7 @@ def _require_contiguous(entries: list[_Entry]) -> None:
         if entry.begin != position:
             what = "leaves a hole after" if entry.begin > position else "overlaps"
             raise _Broken(
-                f"tensor {_short(entry.name)} begins at {entry.begin} and {what} "
+                f"tensor {short(entry.name)} begins at {entry.begin} and {what} "
                 f"the tensor that ends at {position}"
             )
         position = entry.end
@@ -193,8 +165,3 @@ def _tensors(source: ByteSource, start: int, entries: list[_Entry]) -> dict[str,
         )
         for entry in entries
     }
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

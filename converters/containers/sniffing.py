@@ -13,11 +13,14 @@ HEAD = 4096
 LONG_LOOK = 1 << 20
 
 ZIP = "a zip archive"
+TAR = "a tar archive"
+GGUF = "a GGUF file"
+PNG = "a PNG picture"
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", "an empty zip archive"),
-    (b"GGUF", "a GGUF file"),
+    (b"GGUF", GGUF),
     (b"\x93NUMPY", "a numpy array file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
@@ -25,7 +28,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\x00", "an xz archive"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"\x89PNG", "a PNG picture"),
+    (b"\x89PNG", PNG),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
     (b"version https://git-lfs", "a Git LFS pointer in place of the file"),
@@ -38,6 +41,7 @@ LEGACY_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 SAFETENSORS = "a safetensors file"
 TORCH_LEGACY = "a torch legacy pickle (before torch 1.6)"
 PICKLE = "a bare Python pickle"
+JSON = "JSON text"
 TEXT = "a text file"
 UNKNOWN = "of an unknown format"
 
@@ -60,10 +64,15 @@ def _by_magic(head: bytes) -> str | None:
         if head.startswith(magic):
             return name
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return TAR
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return TORCH_LEGACY if head[2:14] == LEGACY_MAGIC else PICKLE
+        return TORCH_LEGACY if _after_frame(head).startswith(LEGACY_MAGIC) else PICKLE
     return None
+
+
+def _after_frame(head: bytes) -> bytes:
+    """What follows PROTO, and FRAME with its length from protocol 4 on."""
+    return head[11:] if head[2:3] == b"\x95" else head[2:]
 
 
 def looks_like_safetensors(head: bytes) -> bool:
@@ -92,7 +101,7 @@ def _text(head: bytes) -> str | None:
     if stripped.startswith("<"):
         return "an XML or HTML text"
     if stripped.startswith(("{", "[")):
-        return "JSON text"
+        return JSON
     return TEXT
 
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from converters.bytesource import MemoryBytes
+from converters.bytesource import ByteSource, MemoryBytes
 from converters.dtypes import BY_LABEL
+from converters.pickles.constructors import is_count
 from converters.pickles.values import Array, BadPickle, Global, StorageRef, TensorRef
 from converters.statedict import Buffer, Extent, LazyTensor
 
@@ -63,15 +64,22 @@ class Unread(Exception):
 class Stored:
     """A storage found in the file: an extent, or a function when its entry is packed."""
 
+    source: ByteSource
     nbytes: int
     extent: Extent | None
-    read: Callable[[], bytes]
+    read: Callable[[], Buffer]
+
+    @classmethod
+    def at(cls, extent: Extent) -> Stored:
+        """A storage that lies in the file as it is."""
+        return cls(extent.source, extent.nbytes, extent, extent.read)
 
 
 def persistent_object(identity: object) -> StorageRef | Global:
     """What a persistent id of torch stands for. Raises BadPickle when it is not one.
 
-    `("storage", class, key, location, numel, …)`: the location is where it once lived;
+    `("storage", class, key, location, numel[, view])`: the location is where it once lived, the
+    view, before torch 1.6, None or `(key, offset, numel)`;
     `("module", class, file, source)`, before torch 1.6: the class, its source text unread.
     """
     if not isinstance(identity, tuple) or len(identity) < 2 or not isinstance(identity[1], Global):
@@ -83,10 +91,28 @@ def persistent_object(identity: object) -> StorageRef | Global:
     key, numel = identity[2], identity[4]
     if type(numel) is not int or not 0 <= numel < 1 << 62:
         raise BadPickle(f"storage {key[:40]} has a length that is not a number from 0 on")
-    return StorageRef(_storage_element(identity[1].name), key, numel)
+    view = identity[5] if len(identity) > 5 else None
+    return storage_ref(identity[1].name, key, numel, view)
 
 
-def _storage_element(storage_class: str) -> str | None:
+def storage_ref(storage_class: str, key: str, numel: int, view: object) -> StorageRef:
+    """A storage, or the part of it that `view` = (key, offset, numel) describes. Raises BadPickle.
+
+    Offset and lengths count elements of the storage's class.
+    """
+    element = storage_element(storage_class)
+    if view is None:
+        return StorageRef(element, key, numel)
+    if not isinstance(view, (tuple, list)) or len(view) != 3:
+        raise BadPickle(f"a view of storage {key[:40]} that is not described by three values")
+    offset, length = view[1:]
+    if not is_count(offset) or not is_count(length) or offset + length > numel:
+        raise BadPickle(f"a view that reaches outside storage {key[:40]} of {numel} elements")
+    return StorageRef(element, key, numel, (offset, length))
+
+
+def storage_element(storage_class: str) -> str | None:
+    """Torch's element type of a storage class, None for raw bytes. Raises BadPickle."""
     if storage_class in _RAW_STORAGES:
         return None
     try:
@@ -96,8 +122,27 @@ def _storage_element(storage_class: str) -> str | None:
 
 
 def storage_nbytes(storage: StorageRef) -> int:
-    """Bytes that the storage claims."""
-    return storage.numel * (1 if storage.element is None else _ITEM_BYTES[storage.element])
+    """Bytes that the storage claims, whatever part of it is viewed."""
+    return storage.numel * _item_bytes(storage)
+
+
+def stored_view(stored: Stored, storage: StorageRef) -> Stored:
+    """The part of the stored bytes that the storage names. Raises BadPickle when it claims more."""
+    if storage_nbytes(storage) > stored.nbytes:
+        raise BadPickle(
+            f"a tensor over a storage of {storage_nbytes(storage)} bytes, "
+            f"of which the file holds {stored.nbytes}"
+        )
+    if storage.view is None:
+        return stored
+    begin, nbytes = (count * _item_bytes(storage) for count in storage.view)
+    if stored.extent is not None:
+        return Stored.at(Extent(stored.source, stored.extent.offset + begin, nbytes))
+    return Stored(stored.source, nbytes, None, _part(stored.read, begin, begin + nbytes))
+
+
+def _item_bytes(storage: StorageRef) -> int:
+    return 1 if storage.element is None else _ITEM_BYTES[storage.element]
 
 
 def lazy_tensor(ref: TensorRef, stored: Stored, origin: str) -> LazyTensor:
@@ -119,7 +164,8 @@ def lazy_tensor(ref: TensorRef, stored: Stored, origin: str) -> LazyTensor:
     if element not in _LABELS:
         raise Unread(f"a tensor of {element}")
     dtype = BY_LABEL[_LABELS[element]]
-    return LazyTensor(dtype, ref.shape, _bytes_of(ref, item, span, stored), origin)
+    data = _bytes_of(ref, item, span, stored)
+    return LazyTensor(dtype, ref.shape, data, origin, made_from=(stored.source,))
 
 
 def array_tensor(array: Array, origin: str) -> LazyTensor:
@@ -167,7 +213,7 @@ def _is_contiguous(ref: TensorRef) -> bool:
     return True
 
 
-def _part(read: Callable[[], bytes], begin: int, end: int) -> Callable[[], Buffer]:
+def _part(read: Callable[[], Buffer], begin: int, end: int) -> Callable[[], Buffer]:
     return lambda: memoryview(read())[begin:end]
 
 

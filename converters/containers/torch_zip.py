@@ -9,7 +9,7 @@ Source: pytorch/pytorch `torch/serialization.py` (`_save`, `_load`), `torch/stor
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from converters.bytesource import ByteSource
 from converters.containers.model import (
@@ -19,15 +19,8 @@ from converters.containers.model import (
     Model,
     inspected,
 )
-from converters.containers.torch_tensors import (
-    Stored,
-    Unread,
-    array_tensor,
-    lazy_tensor,
-    persistent_object,
-    storage_nbytes,
-)
-from converters.containers.unwrapping import Tensor, Unwrapped, unwrap
+from converters.containers.torch_model import broken_pickle, torch_model
+from converters.containers.torch_tensors import Stored, persistent_object
 from converters.containers.zip_directory import (
     STORED,
     ZipEntry,
@@ -36,19 +29,16 @@ from converters.containers.zip_directory import (
     read_entry,
     require_readable,
 )
-from converters.errors import CorruptFile, FileProblem, TruncatedFile
+from converters.errors import FileProblem
 from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
-from converters.pickles.values import (
-    Array,
-    BadPickle,
-    TensorRef,
-    UnreadTensor,
-)
-from converters.statedict import Extent, LazyTensor, StateDict
+from converters.pickles.values import BadPickle
+from converters.statedict import Extent
 
 MAX_PICKLE = 32 << 20
 """Bytes of one pickle; that of a checkpoint with 10,000 tensors has about 1 MB."""
+MAX_RATIO = 100
+"""By how much an archive may shrink as a whole; tensors of zeros alone shrink a thousandfold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +65,17 @@ def read_torch_zip(source: ByteSource) -> Model:
     streams, findings = _streams(archive)
     safety = judge(streams.values(), findings)
     root = _root(archive, safety)
+    _require_plausible(archive, safety)
     stream = streams[f"{root}/data.pkl"]
     if stream.stopped is not None:
-        raise _broken(source, safety, stream.stopped)
-    try:
-        found = unwrap(stream.value)
-        tensors, problems = _Tensors(archive, root).all(found)
-    except BadPickle as error:
-        raise _broken(source, safety, error) from None
-    return Model(
-        path=source.name,
-        nbytes=source.size,
-        container=Container.TORCH_ZIP,
-        state_dict=StateDict(tensors, {}, found.extras),
+        raise broken_pickle(source, safety, stream.stopped)
+    return torch_model(
+        source,
+        Container.TORCH_ZIP,
+        stream.value,
+        lambda key: _stored(archive, root, key),
         safety=safety,
-        problems=(*archive.problems, *problems),
-        ignored=tuple(found.ignored),
+        problems=archive.problems,
     )
 
 
@@ -154,61 +139,27 @@ def _root(archive: _Archive, safety: SafetyReport) -> str:
     return root
 
 
-def _broken(source: ByteSource, safety: SafetyReport, error: BadPickle) -> FileProblem:
-    kind = TruncatedFile if error.truncated else CorruptFile
-    return inspected(kind(f"its pickle cannot be read: {error.reason}", path=source.name), safety)
+def _require_plausible(archive: _Archive, safety: SafetyReport) -> None:
+    """Raises InspectedCorrupt for storages that would unpack to far more than the file."""
+    size, pickles = archive.source.size, set(archive.pickles)
+    unpacked = sum(entry.size for name, entry in archive.entries.items() if name not in pickles)
+    if unpacked > MAX_RATIO * size + MAX_PICKLE:
+        raise InspectedCorrupt(
+            f"its {size} bytes claim to unpack to {unpacked}, as no model does",
+            path=archive.source.name,
+            safety=safety,
+        )
 
 
-@dataclass(slots=True)
-class _Tensors:
-    """Makes lazy tensors; remembers storages, of which several tensors may be views."""
-
-    archive: _Archive
-    root: str
-    stored: dict[str, Stored] = field(default_factory=dict)
-
-    def all(self, found: Unwrapped) -> tuple[dict[str, LazyTensor], list[str]]:
-        tensors: dict[str, LazyTensor] = {}
-        problems: list[str] = []
-        prefix = f"{self.archive.source.name}: "
-        for name, recipe in found.tensors.items():
-            try:
-                tensors[name] = self._one(recipe, prefix + name)
-            except Unread as reason:
-                problems.append(f"{name} is {reason} and was left out")
-            except BadPickle as error:
-                raise BadPickle(f"{name} is {error.reason}") from None
-        return tensors, problems
-
-    def _one(self, recipe: Tensor, origin: str) -> LazyTensor:
-        if isinstance(recipe, UnreadTensor):
-            raise Unread(recipe.what)
-        if isinstance(recipe, Array):
-            return array_tensor(recipe, origin)
-        return lazy_tensor(recipe, self._stored(recipe), origin)
-
-    def _stored(self, recipe: TensorRef) -> Stored:
-        stored = self.stored.get(recipe.storage.key)
-        if stored is None:
-            stored = self.stored[recipe.storage.key] = self._find(recipe.storage.key)
-        if storage_nbytes(recipe.storage) > stored.nbytes:
-            raise BadPickle(
-                f"a tensor over a storage of {storage_nbytes(recipe.storage)} bytes, "
-                f"of which the file holds {stored.nbytes}"
-            )
-        return stored
-
-    def _find(self, key: str) -> Stored:
-        archive = self.archive
-        entry = archive.entries.get(f"{self.root}/data/{key}")
-        if entry is None:
-            raise BadPickle(f"a tensor over storage {key[:40]}, which the file does not hold")
-        require_readable(archive.source, entry)
-        offset = data_offset(archive.source, entry)
-        if entry.method == STORED:
-            extent = Extent(archive.source, offset, entry.size)
-            return Stored(entry.size, extent, extent.read)
-        return Stored(entry.size, None, _unpacked(archive.source, entry))
+def _stored(archive: _Archive, root: str, key: str) -> Stored:
+    entry = archive.entries.get(f"{root}/data/{key}")
+    if entry is None:
+        raise BadPickle(f"a tensor over storage {key[:40]}, which the file does not hold")
+    require_readable(archive.source, entry)
+    offset = data_offset(archive.source, entry)
+    if entry.method == STORED:
+        return Stored.at(Extent(archive.source, offset, entry.size))
+    return Stored(archive.source, entry.size, None, _unpacked(archive.source, entry))
 
 
 def _unpacked(source: ByteSource, entry: ZipEntry) -> Callable[[], bytes]:

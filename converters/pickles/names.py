@@ -68,6 +68,9 @@ _TORCH_STORAGES = frozenset(
         """
     )
 )
+_TORCH_TENSORS = frozenset(
+    f"{kind}Tensor" for kind in _words("Double Float Half Long Int Short Char Byte")
+)
 _TORCH_TYPES = _words(
     """
     float32 float float64 double float16 half bfloat16 int8 uint8 int16 short int32 int int64 long
@@ -174,6 +177,8 @@ def is_harmless(module: str, name: str) -> bool:
     if dotted in HARMLESS:
         return True
     if module in {"torch", "torch.storage", "torch.cuda"} and name in _TORCH_STORAGES:
+        return True
+    if module in {"torch", "torch.cuda"} and name in _TORCH_TENSORS:
         return True
     if module == "torch" and name in _TORCH_TYPES:
         return True

@@ -7,7 +7,7 @@ dangerous   names that run code, open resources or reach into the interpreter
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,6 +50,17 @@ def judge(streams: Iterable[Unpickled], findings: Iterable[Finding] = ()) -> Saf
         reasons.update((reason, verdict) for verdict, reason in _findings(stream))
     reasons.update((reason, verdict) for verdict, reason in findings)
     return SafetyReport(_worst(reasons.values()), tuple(names), _in_order(reasons))
+
+
+def together(reports: Mapping[str, SafetyReport]) -> SafetyReport:
+    """The report on a model in several files, by name: the worst verdict, the gravest first."""
+    rank = list(Verdict).index
+    ordered = sorted(reports.items(), key=lambda item: -rank(item[1].verdict))
+    return SafetyReport(
+        _worst(report.verdict for report in reports.values()),
+        tuple(dict.fromkeys(name for _, report in ordered for name in report.imports)),
+        tuple(f"{file}: {finding}" for file, report in ordered for finding in report.findings),
+    )
 
 
 def after_stop(data: bytes, end: int) -> list[Finding]:

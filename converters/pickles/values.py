@@ -59,11 +59,15 @@ class Opaque:
 
 @dataclass(frozen=True, slots=True)
 class StorageRef:
-    """A storage of `numel` elements kept outside the pickle; `element` is None for raw bytes."""
+    """A storage of `numel` elements kept outside the pickle; `element` is None for raw bytes.
+
+    `view` are offset and number of the elements meant, where that is only a part.
+    """
 
     element: str | None
     key: str
     numel: int
+    view: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

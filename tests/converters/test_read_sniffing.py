@@ -11,7 +11,7 @@ import torch
 from helpers.pickles import call_name, pickled, text
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Inspected, open_model, safety_of, sniff
+from converters.containers import open_model, safety_of, sniff
 from converters.errors import (
     CorruptFile,
     EmptyFile,
@@ -47,10 +47,9 @@ NAMED = {
     "gzip archive": b"\x1f\x8b\x08\0",
     "tar archive": tar(),
     "PNG picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-    "GGUF file": b"GGUF\x03\0\0\0",
+    "GGUF file": b"GGUF\x01\0\0\0",
     "numpy array": b"\x93NUMPY\x01\0v\0{'descr'",
     "ONNX model": b"\x08\x07\x12\x07pytorch\x1a\x032.0\xff",
-    "torch legacy pickle": legacy({"w": torch.ones(2)}),
     "bare Python pickle": pickled(b"}"),
     "of an unknown format": b"\xfe\xdc\xba\x98\x76\x54\x32\x10" * 4,
 }
@@ -95,14 +94,6 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         open_model(tmp_path / "none.ckpt")
     with pytest.raises(FileUnreadable):
         open_model(tmp_path)
-
-
-def test_a_legacy_file_is_refused_with_a_verdict_on_its_pickles() -> None:
-    data = legacy({"w": torch.ones(200), "state": {"a": torch.ones(3)}})
-    with pytest.raises(UnsupportedFile) as caught:
-        open_model(MemoryBytes(data, "model.pt"))
-    assert isinstance(caught.value, Inspected)
-    assert caught.value.safety.verdict is Verdict.SAFE
 
 
 def test_a_hostile_object_in_a_legacy_file_is_dangerous() -> None:

@@ -33,16 +33,23 @@ def measured(tmp_path: Path, *arguments: str) -> dict[str, dict[str, object]]:
 
 def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
     results = measured(tmp_path)
-    limits = ("convert: cp", "convert and hash: sha256 alone", "hash: sha256 alone, both")
-    assert [results[name]["value"] for name in limits] == [1.0] * 3
+    limits = (
+        "convert: cp and sync",
+        "convert, no sync: cp",
+        "convert and hash: sha256 alone",
+        "hash: sha256 alone, both",
+    )
+    assert [results[name]["value"] for name in limits] == [1.0] * len(limits)
     judged = {name for name, each in results.items() if each["goal"] is not None}
     assert judged == {
         "convert: assetmgr",
+        "convert, no sync: assetmgr",
         "convert and hash: assetmgr",
-        "memory: convert, whole",
-        "memory: convert and hash, whole",
-        "memory: convert, quarter",
-        "memory: convert and hash, quarter",
+        *(
+            f"memory: {way}, {size}"
+            for way in ("convert", "convert, no sync", "convert and hash")
+            for size in ("whole", "quarter")
+        ),
         "hash: all hashes, ckpt",
         "hash: all hashes, safetensors",
         "hash: all hashes, both",

@@ -276,7 +276,7 @@ def test_a_replaced_base_is_loaded_again(session: Session, job: RenderJob, model
 def test_what_cannot_be_rendered_is_refused_in_words(
     session: Session, job: RenderJob, on_base: OnBase, models: Models
 ) -> None:
-    sdxl = models.write("wide", {"clip_l": np.zeros((2, 1024), np.float16)})
+    sdxl = models.write("wide", {"emb_params": np.zeros((2, 1024), np.float16)})
     with pytest.raises(AssetmgrError, match="1024 values"):
         session.render(on_base(sdxl, "embedding"), SILENT)
     with pytest.raises(UnsupportedFile, match="not supported yet: kind upscaler"):

@@ -9,7 +9,7 @@ and thrown away without touching tensor data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converters.bytesource import ByteSource
@@ -96,6 +96,30 @@ class LazyTensor:
             return replace(self, shape=shape, source=_cut(self.source, first, last))
         compute = self.source
         return replace(self, shape=shape, source=lambda: memoryview(compute())[first:last])
+
+
+def concat0(tensors: Sequence[LazyTensor]) -> LazyTensor:
+    """Tensors of one type below each other along the first axis; stored ones stay stored.
+
+    Raises ValueError for none, other types, or shapes that differ behind the first axis.
+    """
+    kinds = {(tensor.dtype, tensor.shape[1:]) for tensor in tensors}
+    if len(kinds) != 1 or not all(tensor.shape for tensor in tensors):
+        raise ValueError(f"tensors that do not fit below each other: {kinds}")
+    first = tensors[0]
+    shape = (sum(tensor.shape[0] for tensor in tensors), *first.shape[1:])
+    stored = [tensor.extents for tensor in tensors]
+    if None not in stored:
+        extents = tuple(extent for some in stored for extent in some or ())
+        return LazyTensor(first.dtype, shape, extents, first.origin)
+    sources = tuple(dict.fromkeys(s for tensor in tensors for s in tensor.sources))
+    return LazyTensor(
+        first.dtype,
+        shape,
+        lambda: b"".join(tensor.read() for tensor in tensors),
+        first.origin,
+        sources,
+    )
 
 
 def _cut(extents: tuple[Extent, ...], first: int, last: int) -> tuple[Extent, ...]:

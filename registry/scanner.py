@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from converters.bases import Base, Prediction
 from converters.bytesource import Fingerprint
 from converters.containers import Inspected, Model, open_model
 from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.hashing import FileHashes, HashedFile, hash_file
 from converters.identify import Kind, identify
-from converters.identify.identity import Base, Prediction
 from converters.pickles.safety import SAFE_NO_CODE
 from converters.progress import SILENT, Progress
 from registry.library import Library

@@ -15,6 +15,7 @@ from assetmgr.operations.convert import (
     plan_convert,
     run_convert,
 )
+from assetmgr.operations.convert_formats import FORMATS
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -44,7 +45,7 @@ _FIELDS: dict[str, object] = {
 @click.argument("sources", nargs=-1, required=True, metavar="SRC...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target of one source.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the targets.")
-@click.option("--to", type=click.Choice(["safetensors"]), default="safetensors", help="Container.")
+@click.option("--to", type=click.Choice(list(FORMATS)), default="safetensors", help="Container.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
 @click.option(
     "--ema", type=click.Choice([c.value for c in EmaChoice]), default="keep", help="EMA weights."
@@ -81,15 +82,15 @@ def convert(
     overwrite: bool,
     dry_run: bool,
 ) -> int:
-    """Convert model files, or the model files of folders, to safetensors.
+    """Convert models, or the models in folders, to safetensors or another container.
 
-    Targets lie beside their sources unless told otherwise. Pickles are read without running
-    anything in them. Results are registered in the library with what they were made from.
+    The folder of a diffusers pipeline is one model. Targets lie beside their sources unless told
+    otherwise. Pickles are read without running anything in them. Results are registered in the
+    library with what they were made from.
     """
-    del to  # one container so far; click has checked the word
     parts = tuple(filter(None, map(str.strip, components.split(","))))
     change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae)
-    request = ConvertRequest(sources, output, output_dir, change, recursive, overwrite)
+    request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
     documents = []
     with Workspace.open() as workspace, session.progress() as progress:
         for plan in plan_convert(request):

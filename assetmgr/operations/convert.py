@@ -1,4 +1,4 @@
-"""Convert model files to safetensors: planned from headers, run as one stream.
+"""Convert models to another container or precision: planned from headers, run as one stream.
 
 A plan is a lazy state dict and a target. Nothing of a pickle is ever run, so that converting a
 dangerous one is safe; its tensors are data.
@@ -7,6 +7,8 @@ dangerous one is safe; its tensors are data.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.change import DTYPES, Change, recast, restructured
+from assetmgr.operations.convert_formats import CONTAINERS, FORMATS, Format
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.walk import model_files
-from converters.containers import Model, open_model
+from converters.containers import Container, Model, is_pipeline, open_model
 from converters.diff import differences
 from converters.errors import (
     AssetmgrError,
@@ -28,28 +31,31 @@ from converters.errors import (
     WriteFailed,
 )
 from converters.identify import Identity, Kind, identify
+from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.pickles.safety import Verdict
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
 from converters.transform.cast import CastLog, CastLoss, OnOverflow, overflowing
 from converters.transform.metadata import Parent, provenance
 from converters.writers.atomic import refuse_existing
-from converters.writers.safetensors import Written, layout_of, write_safetensors
+from converters.writers.safetensors import Written
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-_SUFFIX = ".safetensors"
-
 
 @dataclass(frozen=True, slots=True)
 class ConvertRequest:
-    """Files and folders to convert, and where to: beside the source unless told otherwise."""
+    """Files and folders to convert, and where to: beside the source unless told otherwise.
+
+    `to` is a key of FORMATS.
+    """
 
     sources: tuple[str, ...]
     output: Path | None = None
     output_dir: Path | None = None
     change: Change = field(default_factory=Change)
+    to: str = "safetensors"
     recursive: bool = False
     overwrite: bool = False
 
@@ -71,6 +77,7 @@ class ConvertPlan:
     dropped: tuple[str, ...]
     warnings: tuple[str, ...]
     change: Change
+    format: Format
     overwrite: bool
 
     def to_json(self) -> dict[str, object]:
@@ -80,7 +87,7 @@ class ConvertPlan:
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult:
-    """A conversion that was made; `asset` is its number in the library.
+    """A conversion that was made; `asset` is its number in the library, which takes no folders.
 
     `losses` are what the change of precision cost, `warnings` those of the plan and of the data.
     """
@@ -91,7 +98,7 @@ class ConvertResult:
     warnings: tuple[str, ...]
     verified: bool
     seconds: float
-    asset: int
+    asset: int | None
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
@@ -110,7 +117,7 @@ def _json(plan: ConvertPlan) -> dict[str, object]:
     return {
         "source": str(plan.source),
         "target": str(plan.target),
-        "container": "safetensors",
+        "container": CONTAINERS[plan.format.word],
         "tensors": len(plan.state),
         "bytes": plan.nbytes,
         "seconds": None,
@@ -123,7 +130,9 @@ def _json(plan: ConvertPlan) -> dict[str, object]:
     }
 
 
-def _hashes_json(written: Written) -> dict[str, str | None]:
+def _hashes_json(written: Written) -> dict[str, str | None] | None:
+    if written.hashes is None:
+        return None
     names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
     return {name: getattr(written.hashes, name) for name in names}
 
@@ -152,17 +161,23 @@ def _check(request: ConvertRequest) -> None:
         raise BadValue("give either an output file or an output folder")
     if request.output is not None and len(request.sources) != 1:
         raise BadValue("one output file needs exactly one source", hint="use --output-dir")
-    if request.output is not None and os.path.isdir(request.sources[0]):  # noqa: PTH112  # as walk
+    if request.output is not None and _is_plain_folder(request.sources[0]):
         raise BadValue("a folder is converted into a folder", hint="use --output-dir")
 
 
+def _is_plain_folder(path: str) -> bool:
+    """Whether a path stands for the models in it; a pipeline's folder is a model itself."""
+    return os.path.isdir(path) and not is_pipeline(path)  # noqa: PTH112  # as walk
+
+
 def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
-    """(source, target, named by the user itself) of every file."""
+    """(source, target, named by the user itself) of every model."""
+    suffix = FORMATS[request.to].suffix
     for given in request.sources:
         top = Path(given)
-        is_folder = os.path.isdir(given)  # noqa: PTH112
-        for source in model_files([given], recursive=request.recursive):
-            place = source.with_suffix(_SUFFIX)
+        is_folder = _is_plain_folder(given)
+        for source in model_files([given], recursive=request.recursive, pipelines=True):
+            place = source.with_name(_stem(source) + suffix)
             if request.output is not None:
                 place = request.output
             elif request.output_dir is not None:
@@ -170,14 +185,24 @@ def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
             yield source, place, not is_folder
 
 
+def _stem(source: Path) -> str:
+    """A model's name without what its container adds; folders have no ending."""
+    if os.path.isdir(source):  # noqa: PTH112  # never raises
+        return source.name
+    return re.sub(r"\.(?:safetensors|bin)\.index(?:\.[\w-]+)?\.json$|\.[^.]*$", "", source.name)
+
+
 def _plan(source: Path, target: Path, request: ConvertRequest) -> ConvertPlan:
     model = open_model(source)
     if source.absolute() == target.absolute():
         raise BadValue("is its own target", path=source, hint="name another with -o")
-    refuse_existing(target, overwrite=request.overwrite)
+    form = FORMATS[request.to]
+    if form.suffix or not request.overwrite:
+        refuse_existing(target, overwrite=request.overwrite)
     if not model.state_dict:
         raise UnsupportedFile("holds no tensors to convert", path=source)
-    stored, dropped = restructured(model.state_dict, request.change)
+    whole, notes = _in_one_file(model)
+    stored, dropped = restructured(whole, request.change)
     identity = identify(stored)
     plan = ConvertPlan(
         source,
@@ -186,18 +211,28 @@ def _plan(source: Path, target: Path, request: ConvertRequest) -> ConvertPlan:
         stored,
         identity,
         0,
-        (*model.ignored, *dropped),
-        _warnings(model, identity),
+        (*model.ignored, *dropped, *form.dropped(stored, identity)),
+        (*_warnings(model, identity), *notes),
         request.change,
+        form,
         request.overwrite,
     )
     return _sized(plan)
 
 
+def _in_one_file(model: Model) -> tuple[StateDict, tuple[str, ...]]:
+    """A model's tensors under the names of a single file, and what that cost in words."""
+    if model.container is not Container.DIFFUSERS:
+        return model.state_dict, ()
+    single = to_single_file(pipeline_parts(model.state_dict))
+    return single.state, single.notes
+
+
 def _sized(plan: ConvertPlan) -> ConvertPlan:
     paths = _parent_paths(plan)
     like = [Parent(path.name, blake3="0" * 64) for path in paths]
-    return replace(plan, nbytes=layout_of(_described(plan, plan.state, like)).nbytes)
+    described = _described(plan, plan.state, like)
+    return replace(plan, nbytes=plan.format.size(described, plan.identity))
 
 
 def _parent_paths(plan: ConvertPlan) -> list[Path]:
@@ -243,9 +278,11 @@ def run_convert(
     log = CastLog()
     state, written, kept = _write(plan, parents, log, progress)
     if verify:
-        _verify(state, plan.target, progress)
+        _verify(plan.format.seen(state, plan.identity), plan.target, progress)
     derivation = Derivation("convert", plan.change.parameters(), parents)
-    asset = register_derived(workspace, plan.target, written.hashes, derivation)
+    asset = None
+    if written.hashes is not None:
+        asset = register_derived(workspace, plan.target, written.hashes, derivation)
     losses = tuple(loss for _, loss in sorted(log.losses.items()))
     warnings = (*plan.warnings, *_data_warnings(plan.change, losses, kept))
     seconds = time.perf_counter() - started
@@ -264,7 +301,7 @@ def _write(
     def write(kept: frozenset[str]) -> tuple[StateDict, Written, frozenset[str]]:
         log.losses.clear()
         state = _described(plan, recast(plan.stored, plan.change, kept, log), parents)
-        written = write_safetensors(state, plan.target, overwrite=plan.overwrite, progress=progress)
+        written = plan.format.write(state, plan.identity, plan.target, plan.overwrite, progress)
         return state, written, kept
 
     try:
@@ -282,7 +319,7 @@ def _verify(state: StateDict, target: Path, progress: Progress) -> None:
     progress.stage(f"verifying {target.name}", state.nbytes)
     difference = next(differences(state, open_model(target).state_dict, progress), None)
     if difference is not None:
-        target.unlink()
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
         raise WriteFailed(
             f"was not written as meant: {difference.name} {difference.how}", path=target
         )

@@ -36,6 +36,8 @@ def parent_of(workspace: Workspace, path: Path, progress: Progress = SILENT) -> 
     known = _known(workspace, path)
     if known is not None:
         return known
+    if path.is_dir():  # a pipeline: many files, of which no single hash tells
+        return Parent(path.name)
     progress.stage(f"hashing {path.name}", path.stat().st_size)
     return Parent(path.name, blake3=blake3_of(path, progress))
 

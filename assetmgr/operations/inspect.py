@@ -84,7 +84,7 @@ def inspect_paths(
     checkpoint cannot be opened.
     """
     base = None if checkpoint is None else open_model(checkpoint).state_dict
-    for path in model_files(paths):
+    for path in model_files(paths, pipelines=True):
         found = inspect_file(path, with_hashes=with_hashes, progress=progress)
         if base is not None and found.model is not None:
             found = replace(found, compatibility=compatibility(found.model.state_dict, base))

@@ -6,23 +6,34 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from converters.containers import MODEL_SUFFIXES
+from converters.containers import MODEL_SUFFIXES, is_pipeline
 
 
-def model_files(paths: Iterable[str], *, recursive: bool = True) -> Iterator[Path]:
-    """Files as they are given, folders as the model files in them, in the order of their names."""
+def model_files(
+    paths: Iterable[str], *, recursive: bool = True, pipelines: bool = False
+) -> Iterator[Path]:
+    """Files as they are given, folders as the model files in them, in the order of their names.
+
+    With `pipelines` the folder of a diffusers pipeline is one model instead of several files.
+    """
     for path in map(Path, paths):
-        if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where folders are closed to us
-            yield from sorted(_in_folder(path, recursive=recursive))
+        if pipelines and is_pipeline(path):
+            yield path
+        elif os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for folders closed to us
+            yield from sorted(_in_folder(path, recursive=recursive, pipelines=pipelines))
         else:
             yield path
 
 
-def _in_folder(folder: Path, *, recursive: bool) -> Iterator[Path]:
+def _in_folder(folder: Path, *, recursive: bool, pipelines: bool) -> Iterator[Path]:
     """The model files, and the folders that cannot be looked into: opening them names the cause."""
     closed: list[Path] = []
     for where, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        if pipelines:
+            whole = [name for name in folders if is_pipeline(Path(where, name))]
+            yield from (Path(where, name) for name in whole)
+            folders[:] = [name for name in folders if name not in whole]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in MODEL_SUFFIXES:
                 yield Path(where, name)

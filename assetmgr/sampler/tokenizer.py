@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 from importlib import resources
 from typing import Protocol
 
@@ -37,6 +38,24 @@ def load_tokenizer() -> Tokenizer:
     merges = _merges()
     tokenizer: Tokenizer = CLIPTokenizer(vocab=_vocabulary(merges), merges=merges)
     return tokenizer
+
+
+def tokenizer_files(*, padding_is_end: bool) -> dict[str, bytes]:
+    """The files of a tokenizer folder as transformers' CLIPTokenizer reads them.
+
+    CLIP-L pads with its end token, the OpenCLIP encoders with the token of `!`, number 0.
+    """
+    merges = _merges()
+    marks = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
+    marks |= {"unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>" if padding_is_end else "!"}
+    settings = {**marks, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]
+    return {
+        "vocab.json": json.dumps(_vocabulary(merges), ensure_ascii=False).encode(),
+        "merges.txt": "\n".join(lines).encode(),
+        "tokenizer_config.json": json.dumps(settings, indent=2).encode(),
+        "special_tokens_map.json": json.dumps(marks, indent=2).encode(),
+    }
 
 
 def _merges() -> list[tuple[str, str]]:

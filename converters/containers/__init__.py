@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from converters.bytesource import ByteSource, FileBytes
 from converters.containers import sniffing
 from converters.containers.bare_pickle import refusal_of_pickle
+from converters.containers.diffusers_folder import (
+    component_weights,
+    is_pipeline,
+    read_pipeline,
+)
 from converters.containers.embedding_image import read_embedding_image
 from converters.containers.gguf import read_gguf
 from converters.containers.model import NOT_INSPECTED, Container, Inspected, Model, inspected
@@ -31,6 +36,7 @@ __all__ = [
     "Container",
     "Inspected",
     "Model",
+    "is_pipeline",
     "open_model",
     "safety_of",
     "sniff",
@@ -71,7 +77,8 @@ _SAFETENSORS_SUFFIXES = {".safetensors", ".sft"}
 def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     """Open a model file from its header or pickle alone; no tensor data is read.
 
-    A folder means the only index of a model in several files that it holds.
+    A folder means the diffusers pipeline or component it is, or the only index of a model in
+    several files that it holds.
 
     Raises subclasses of FileProblem: FileMissing, FileUnreadable, EmptyFile, TruncatedFile,
     CorruptFile, UnsupportedFile naming the format, UnsafeFile for a dangerous bare pickle. Errors
@@ -79,8 +86,15 @@ def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     """
     if isinstance(source, ByteSource):
         return _open(source)
-    index = index_in(source) if os.path.isdir(source) else None  # noqa: PTH112  # never raises
-    file = FileBytes(source if index is None else index)
+    if os.path.isdir(source):  # noqa: PTH112  # never raises
+        if is_pipeline(source):
+            return read_pipeline(Path(source), open_model)
+        return _open_file(index_in(source) or component_weights(Path(source)) or source)
+    return _open_file(source)
+
+
+def _open_file(path: str | os.PathLike[str]) -> Model:
+    file = FileBytes(path)
     try:
         return _open(file)
     except FileProblem:

@@ -29,6 +29,7 @@ class Container(StrEnum):
     SHARDED_SAFETENSORS = "sharded-safetensors"
     SHARDED_TORCH = "sharded-torch"
     EMBEDDING_IMAGE = "embedding-image"
+    DIFFUSERS = "diffusers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from converters.bases import BASE_OF_WIDTH, CONTEXT_WIDTH, Base, Prediction
+from converters.errors import FileProblem
 from converters.identify import (
     adapters,
     controls,
@@ -22,19 +24,13 @@ from converters.identify import (
     upscalers,
     vaes,
 )
-from converters.identify.identity import (
-    BASE_OF_WIDTH,
-    CONTEXT_WIDTH,
-    Base,
-    Component,
-    Identity,
-    Kind,
-    Prediction,
-)
+from converters.identify.counts import components
+from converters.identify.identity import Component, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.precision import precision_of
 from converters.identify.row import Row
 from converters.identify.unknown import unknown
+from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
 from converters.statedict import StateDict
 
 __all__ = [
@@ -74,6 +70,29 @@ def claims(sd: StateDict) -> tuple[Row, ...]:
 
 def identify(sd: StateDict) -> Identity:
     """What the file with these tensors is. Reads no tensor data and never raises."""
+    if is_pipeline_state(sd):
+        return _of_pipeline(sd)
+    return _of_file(sd)
+
+
+def _of_pipeline(sd: StateDict) -> Identity:
+    """A pipeline's components: what they are in one file, else what its denoiser is."""
+    parts = pipeline_parts(sd)
+    said = f"a pipeline of {', '.join(parts)}"
+    try:
+        identity = _of_file(to_single_file(parts).state)
+    except FileProblem:
+        largest = max(parts.values(), key=lambda part: part.parameters)
+        identity = replace(_of_file(largest), components=components(sd, _part_of))
+    kind = Kind.CHECKPOINT if identity.kind is Kind.DIFFUSION_MODEL else identity.kind
+    return replace(identity, kind=kind, layout="diffusers", evidence=(said, *identity.evidence))
+
+
+def _part_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _of_file(sd: StateDict) -> Identity:
     rows = claims(sd)
     if len(rows) != 1:
         return unknown(sd, [row.name for row in rows])

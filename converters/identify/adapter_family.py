@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from converters.bases import BASE_OF_WIDTH, Base
 from converters.identify.adapter_keys import Key, Tensors, component_of_key, is_down
-from converters.identify.identity import BASE_OF_WIDTH, CERTAIN, SHARED, Base
+from converters.identify.identity import CERTAIN, SHARED
 from converters.layouts.components import TEXT_ENCODER
 from converters.statedict import LazyTensor
 

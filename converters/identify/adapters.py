@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from converters.bases import BASE_OF_WIDTH, Base
 from converters.identify.adapter_family import base_family
 from converters.identify.adapter_keys import (
     Key,
@@ -22,7 +23,7 @@ from converters.identify.adapter_keys import (
 )
 from converters.identify.conditions import both, either, has_any, matching, most, no
 from converters.identify.counts import components
-from converters.identify.identity import BASE_OF_WIDTH, Base, Identity, Kind
+from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.identify.trigger_words import trigger_words

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from converters.bases import Base
 from converters.errors import CorruptFile
 from converters.identify import identify
 from converters.identify.adapter_family import input_width, output_width, path_of
 from converters.identify.adapter_keys import Key, adapter_keys
-from converters.identify.identity import Base, Identity, Kind
+from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.layouts.sd_unet import diffusers_skeleton, ldm_skeleton
 from converters.statedict import StateDict

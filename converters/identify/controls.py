@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converters.bases import Base
 from converters.identify import denoisers
 from converters.identify.conditions import (
     both,
@@ -20,7 +21,7 @@ from converters.identify.conditions import (
     size,
 )
 from converters.identify.description import Words, by_context, named
-from converters.identify.identity import Base, Kind
+from converters.identify.identity import Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 

@@ -6,22 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from converters.bases import CONTEXT_WIDTH, Base, Prediction
 from converters.errors import CorruptFile
 from converters.identify import text_encoders as encoders
 from converters.identify import vaes
 from converters.identify.conditions import both, denoiser, has_prefix, matching, no
 from converters.identify.counts import components, missing
 from converters.identify.families import Family
-from converters.identify.identity import (
-    BROKEN,
-    CERTAIN,
-    CONTEXT_WIDTH,
-    Base,
-    Component,
-    Identity,
-    Kind,
-    Prediction,
-)
+from converters.identify.identity import BROKEN, CERTAIN, Component, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.prediction import prediction_of
 from converters.identify.row import Row

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from converters.bases import BASE_OF_WIDTH, Base
 from converters.identify.conditions import Condition
 from converters.identify.counts import components
-from converters.identify.identity import BASE_OF_WIDTH, Base, Identity, Kind
+from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.layouts.components import OTHER
 from converters.statedict import StateDict

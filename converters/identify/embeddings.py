@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from converters.bases import BASE_OF_WIDTH, Base
 from converters.extras import file_extras
 from converters.identify.conditions import both, has_all, most
-from converters.identify.identity import BASE_OF_WIDTH, CERTAIN, SHARED, Base, Identity, Kind
+from converters.identify.identity import CERTAIN, SHARED, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.identify.trigger_words import trigger_words

@@ -1,6 +1,6 @@
 """A model family as a row: the keys and shapes that tell its denoiser, and what it then is.
 
-To add a family, add a word to `identity.Base`, a row to `transformers.TRANSFORMERS` (or
+To add a family, add a word to `converters.bases.Base`, a row to `transformers.TRANSFORMERS` (or
 `unets.UNETS`) and a fixture of names and shapes to the tests.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converters.bases import Base, Prediction
 from converters.identify.conditions import ALWAYS, Condition, both, has_all
-from converters.identify.identity import Base, Prediction
 
 Variants = tuple[tuple[str, Condition], ...]
 """Variant word and when it applies; the first that holds counts."""

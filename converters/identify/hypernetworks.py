@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from converters.identify.identity import BASE_OF_WIDTH, Base, Identity, Kind
+from converters.bases import BASE_OF_WIDTH, Base
+from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.statedict import StateDict

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from converters.bases import Base, Prediction
 from converters.extras import file_extras
 from converters.identify.families import Family
-from converters.identify.identity import Base, Prediction
 from converters.statedict import StateDict
 
 _Answer = tuple[Prediction, tuple[str, ...]]

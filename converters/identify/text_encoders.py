@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from converters.bases import Base
 from converters.identify.conditions import both, ending, has_any, has_prefix, no
 from converters.identify.counts import components
-from converters.identify.identity import Base, Identity, Kind
+from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.layouts.components import OTHER, TEXT_ENCODER

@@ -7,6 +7,7 @@ Sizes stand where they tell variants apart.
 
 from __future__ import annotations
 
+from converters.bases import Base, Prediction
 from converters.identify.conditions import (
     ALWAYS,
     both,
@@ -20,7 +21,6 @@ from converters.identify.conditions import (
     size,
 )
 from converters.identify.families import Family, Variants
-from converters.identify.identity import Base, Prediction
 
 _EPSILON, _EDM, _UNKNOWN = Prediction.EPSILON, Prediction.EDM, Prediction.UNKNOWN
 _DIFFUSERS = "diffusers"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converters.bases import Base, Prediction
 from converters.identify.conditions import ALWAYS, both, has_all, has_any, no, whole_file
 from converters.identify.families import Family, Variants
-from converters.identify.identity import Base, Prediction
 from converters.identify.names import Names
 
 ANY_UNET = "unet"

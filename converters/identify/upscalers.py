@@ -6,6 +6,7 @@ class is stored with it is refused by the reader and never comes here.
 
 from __future__ import annotations
 
+from converters.bases import Base
 from converters.identify.conditions import (
     Condition,
     both,
@@ -17,7 +18,7 @@ from converters.identify.conditions import (
     shape,
 )
 from converters.identify.description import named
-from converters.identify.identity import Base, Kind
+from converters.identify.identity import Kind
 from converters.identify.row import Row
 
 _SWIN = has_all("conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight")

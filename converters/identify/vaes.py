@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from converters.bases import Base
 from converters.errors import CorruptFile
 from converters.identify.conditions import (
     ALWAYS,
@@ -27,7 +28,7 @@ from converters.identify.conditions import (
     vae,
 )
 from converters.identify.counts import components, missing
-from converters.identify.identity import BROKEN, CERTAIN, Base, Identity, Kind
+from converters.identify.identity import BROKEN, CERTAIN, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.layouts import sd_vae

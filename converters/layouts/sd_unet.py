@@ -50,7 +50,8 @@ class UNetConfig:
 
     Heads and norm groups leave no trace in the tensors; SD1 has 8 heads at every level and 32
     groups. `attention` and `depths` (transformer blocks per attention module) count from the
-    outermost level.
+    outermost level. `vector_conditioning` is the width of what SDXL adds to the time embedding,
+    None where there is no such.
     """
 
     in_channels: int
@@ -61,6 +62,8 @@ class UNetConfig:
     depths: tuple[int, ...]
     cross_attention_dim: int
     linear_projection: bool
+    middle_depth: int = 1
+    vector_conditioning: int | None = None
     heads: int = 8
     norm_groups: int = 32
 
@@ -175,6 +178,8 @@ def unet_config(sd: StateDict) -> UNetConfig:
         depths=tuple(_depth(unet, f"down_blocks.{n}") for n in range(skeleton.levels)),
         cross_attention_dim=context,
         linear_projection=linear,
+        middle_depth=max(1, _depth(unet, "mid_block")),
+        vector_conditioning=_vector_conditioning(unet),
     )
 
 
@@ -210,6 +215,11 @@ def _attention_tensors(path: str, depth: int) -> list[str]:
         names += [f"{inner}.{module}.weight" for module in _ATTENTION]
         names += [f"{inner}.{module}.{p}" for module in _BIASED for p in ("weight", "bias")]
     return names
+
+
+def _vector_conditioning(unet: Mapping[str, LazyTensor]) -> int | None:
+    name = "add_embedding.linear_1.weight"
+    return _shape(unet, name)[1] if name in unet else None
 
 
 def _context(unet: Mapping[str, LazyTensor]) -> tuple[int, bool]:

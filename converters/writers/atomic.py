@@ -92,7 +92,7 @@ class AtomicTarget:
                 self._temporary.replace(self.path)
             else:
                 self._appear()
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
     def _appear(self) -> None:
         """Give the file its name unless something else has it by now."""
@@ -134,7 +134,7 @@ def naming(path: Path) -> Iterator[None]:
         raise WriteFailed(f"cannot be written: {error.strerror or error}", path=path) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name itself durable, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from assetmgr.operations import convert as operation
+from assetmgr.operations import convert_formats as operation
 
 if TYPE_CHECKING:
     from conftest import Models, Program

@@ -1,0 +1,113 @@
+"""The containers a conversion can write: one row each, for sizes, writing and comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.errors import UnsupportedFile
+from converters.hashing import hash_file
+from converters.identify import Identity
+from converters.layouts.pipeline import Components, to_components
+from converters.progress import Progress
+from converters.statedict import StateDict
+from converters.writers.diffusers_folder import pipeline_size, write_pipeline
+from converters.writers.safetensors import Written, layout_of, write_safetensors
+from converters.writers.torch_zip import write_torch_zip
+
+_Write = Callable[[StateDict, Identity, Path, bool, Progress], Written]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a container is planned and written.
+
+    `suffix` ends the target's name, empty for a folder. `size` is that of the target, as far as its
+    headers tell; `seen` are the tensors as reading the target gives them.
+    """
+
+    word: str
+    suffix: str
+    size: Callable[[StateDict, Identity], int]
+    seen: Callable[[StateDict, Identity], StateDict]
+    write: _Write
+    dropped: Callable[[StateDict, Identity], tuple[str, ...]] = lambda *_: ()
+
+
+def _same(state: StateDict, _: Identity) -> StateDict:
+    return state
+
+
+def _safetensors(
+    state: StateDict, _: Identity, target: Path, overwrite: bool, progress: Progress
+) -> Written:
+    return write_safetensors(state, target, overwrite=overwrite, progress=progress)
+
+
+def _torch_zip(
+    state: StateDict, _: Identity, target: Path, overwrite: bool, progress: Progress
+) -> Written:
+    nbytes = write_torch_zip(state, target, overwrite=overwrite, progress=progress)
+    progress.stage(f"hashing {target.name}", nbytes)
+    return Written(target, nbytes, len(state), hash_file(target, progress).hashes)
+
+
+def _components(state: StateDict, identity: Identity) -> Components:
+    if identity.kind != "checkpoint":
+        raise UnsupportedFile(f"is no checkpoint but {identity.kind}: only those become pipelines")
+    return to_components(state, identity.base)
+
+
+def _pipeline(
+    state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
+) -> Written:
+    from assetmgr.sampler.tokenizer import tokenizer_files
+
+    components = _components(state, identity)
+    written = write_pipeline(
+        components,
+        identity,
+        target,
+        tokenizer={
+            "tokenizer": tokenizer_files(padding_is_end=identity.base != "sd-2"),
+            "tokenizer_2": tokenizer_files(padding_is_end=False),
+        },
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return Written(target, written.nbytes, written.tensors, None)
+
+
+def _pipeline_seen(state: StateDict, identity: Identity) -> StateDict:
+    parts = _components(state, identity).parts
+    return StateDict(
+        {f"{name}.{key}": t for name, part in parts.items() for key, t in part.items()}
+    )
+
+
+FORMATS: Mapping[str, Format] = {
+    each.word: each
+    for each in (
+        Format(
+            "safetensors",
+            ".safetensors",
+            lambda state, _: layout_of(state).nbytes,
+            _same,
+            _safetensors,
+        ),
+        Format(
+            "diffusers",
+            "",
+            lambda state, identity: pipeline_size(_components(state, identity)),
+            _pipeline_seen,
+            _pipeline,
+            lambda state, identity: _components(state, identity).dropped,
+        ),
+        Format("ckpt", ".ckpt", lambda state, _: state.nbytes, _same, _torch_zip),
+    )
+}
+"""The contract's words for containers to write."""
+
+CONTAINERS = {"safetensors": "safetensors", "diffusers": "diffusers", "ckpt": "torch-zip"}
+"""What `inspect` calls them."""

@@ -1,0 +1,119 @@
+"""A diffusers pipeline folder as one model: the tensors of its components under their names.
+
+`model_index.json` names the components; each has a folder with weights in one file or in several
+with an index, for each of several variants. Source: huggingface/diffusers
+`pipelines/pipeline_loading_utils.py` and `utils/constants.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from converters.bytesource import FileBytes
+from converters.containers.model import Container, Model
+from converters.containers.strict_json import BadJson, parse_object
+from converters.errors import CorruptFile, FileProblem, FileUnreadable, UnsupportedFile
+from converters.pickles.safety import together
+from converters.statedict import LazyTensor, StateDict
+
+MODEL_INDEX = "model_index.json"
+MAX_INDEX = 1 << 20
+"""Bytes of a `model_index.json`; real ones have a thousandth."""
+
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_WITHOUT_WEIGHTS = re.compile(r"(?:Scheduler|Tokenizer|TokenizerFast|Processor|FeatureExtractor)$")
+_COMPONENT = re.compile(r"[a-z][a-z0-9_]*")
+_WEIGHTS = re.compile(
+    rf"(?:{'|'.join(_STEMS)})(?:\.(?P<early>\w+))?\.(?P<kind>safetensors|bin)"
+    r"(?P<index>\.index(?:\.(?P<late>\w+))?\.json)?"
+)
+
+OpenFile = Callable[[Path], Model]
+
+
+def is_pipeline(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a whole pipeline."""
+    return os.path.isfile(os.path.join(folder, MODEL_INDEX))  # noqa: PTH113, PTH118  # never raise
+
+
+def read_pipeline(folder: Path, open_file: OpenFile) -> Model:
+    """Open a pipeline from the headers of its components; names are `<component>.<tensor>`.
+
+    A component that cannot be opened is named in `problems`. Raises CorruptFile for a
+    `model_index.json` that is none, UnsupportedFile when no component has weights.
+    """
+    parts: dict[str, Model] = {}
+    problems: list[str] = []
+    for name in _components(folder):
+        try:
+            parts[name] = open_file(_weights(folder / name))
+        except FileProblem as error:
+            problems.append(f"{name}: {error.cause}")
+    if not parts:
+        cause = f"no component of the pipeline can be read: {'; '.join(problems)}"
+        raise UnsupportedFile(cause, path=folder)
+    tensors: dict[str, LazyTensor] = {
+        f"{name}.{key}": tensor
+        for name, part in parts.items()
+        for key, tensor in part.state_dict.items()
+    }
+    return Model(
+        path=str(folder),
+        nbytes=sum(part.nbytes for part in parts.values()),
+        container=Container.DIFFUSERS,
+        state_dict=StateDict(tensors),
+        safety=together({name: part.safety for name, part in parts.items()}),
+        problems=(
+            *problems,
+            *(f"{name}: {problem}" for name, part in parts.items() for problem in part.problems),
+        ),
+    )
+
+
+def component_weights(folder: Path) -> Path | None:
+    """The weights in the folder of a single component; None where there are none."""
+    try:
+        return _weights(folder)
+    except FileProblem:
+        return None
+
+
+def _components(folder: Path) -> list[str]:
+    """The components that should have weights, in the order of the index."""
+    path = folder / MODEL_INDEX
+    source = FileBytes(path)
+    if source.size > MAX_INDEX:
+        raise CorruptFile(f"is longer than {MAX_INDEX >> 20} MB", path=path)
+    try:
+        index = parse_object(source.pread(0, source.size))
+    except BadJson as error:
+        raise CorruptFile(str(error), path=path) from None
+    return [name for name, entry in index.items() if _has_weights(name, entry)]
+
+
+def _has_weights(name: str, entry: object) -> bool:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
+        return False
+    return bool(_COMPONENT.fullmatch(name)) and not _WITHOUT_WEIGHTS.search(entry[1])
+
+
+def _weights(folder: Path) -> Path:
+    """The file to open: safetensors before pickles, plain before variants, whole before shards."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise FileUnreadable(f"cannot be opened: {cause}", path=folder) from error
+    found = [match for name in names if (match := _WEIGHTS.fullmatch(name))]
+    if not found:
+        raise UnsupportedFile("has no weights", path=folder)
+    return folder / min(found, key=_preference).group()
+
+
+def _preference(match: re.Match[str]) -> tuple[bool, bool, str, bool]:
+    parts: Mapping[str, str | None] = match.groupdict()
+    variant = parts["early"] or parts["late"] or ""
+    return parts["kind"] == "bin", bool(variant), variant, parts["index"] is not None

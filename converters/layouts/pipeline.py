@@ -1,0 +1,182 @@
+"""A whole model in its two layouts: one file with prefixes, or the components of a pipeline.
+
+Source of prefixes and component names: CompVis/stable-diffusion, Stability-AI/generative-models and
+huggingface/diffusers `loaders/single_file_utils.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from converters.bases import Base
+from converters.errors import CorruptFile, UnsupportedFile
+from converters.layouts.components import UNET, VAE, component, component_of
+from converters.layouts.openclip import (
+    LOGIT_SCALE,
+    PROJECTION,
+    is_openclip,
+    openclip_from_transformers,
+    openclip_to_transformers,
+    synthetic,
+)
+from converters.layouts.sd_unet import unet_to_diffusers, unet_to_ldm
+from converters.layouts.sd_vae import vae_to_diffusers, vae_to_ldm
+from converters.layouts.text_encoders import clip_to_transformers, layer_count
+from converters.statedict import LazyTensor, StateDict
+
+FIRST_ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A text encoder of a family: its component, and where it lies in a single file.
+
+    `openclip` encoders are named as in that project there. `penultimate` ones are cut behind the
+    layer that is used: diffusers keeps neither the last block nor the projection.
+    """
+
+    component: str
+    prefix: str
+    openclip: bool = False
+    penultimate: bool = False
+
+
+ENCODERS: Mapping[Base, tuple[Encoder, ...]] = {
+    Base.SD1: (Encoder(FIRST_ENCODER, "cond_stage_model.transformer."),),
+    Base.SD2: (Encoder(FIRST_ENCODER, "cond_stage_model.model.", openclip=True, penultimate=True),),
+    Base.SDXL: (
+        Encoder(FIRST_ENCODER, "conditioner.embedders.0.transformer."),
+        Encoder(SECOND_ENCODER, "conditioner.embedders.1.model.", openclip=True),
+    ),
+    Base.SDXL_REFINER: (Encoder(SECOND_ENCODER, "conditioner.embedders.0.model.", openclip=True),),
+}
+"""The families that have both layouts."""
+
+COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
+_OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """A pipeline's components by name, and what of the source has no place in it."""
+
+    base: Base
+    parts: Mapping[str, StateDict]
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFile:
+    """A single file's tensors; `notes` name what had to be made up or was left out."""
+
+    base: Base
+    state: StateDict
+    notes: tuple[str, ...]
+
+
+def to_components(state: StateDict, base: Base) -> Components:
+    """The components of a single file under the names of diffusers and transformers.
+
+    Raises UnsupportedFile for a family without pipeline layout or a component that is missing,
+    CorruptFile for one whose structure is none.
+    """
+    parts: dict[str, StateDict] = {}
+    for name, mapped in ((UNET, unet_to_diffusers), (VAE, vae_to_diffusers)):
+        if not component(state, name):
+            raise UnsupportedFile(f"has no {name}, which a pipeline needs")
+        parts[name] = mapped(state)
+    used = {name for name in state if component_of(name) in (UNET, VAE)}
+    for encoder in _encoders(base):
+        inner, taken = _without_prefix(state, encoder)
+        if not inner:
+            raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
+        parts[encoder.component] = _hf_encoder(inner, encoder)
+        used |= taken
+    return Components(base, parts, tuple(sorted(set(state) - used)))
+
+
+def to_single_file(parts: Mapping[str, StateDict]) -> SingleFile:
+    """The single file of a pipeline's components.
+
+    Raises UnsupportedFile for components of no family that has a single file.
+    """
+    base = family_of(parts)
+    if UNET not in parts:
+        raise UnsupportedFile("the pipeline has no unet")
+    tensors: dict[str, LazyTensor] = dict(unet_to_ldm(parts[UNET]))
+    notes = [f"{name} has no place in a single file" for name in parts if name not in COMPONENTS]
+    if VAE in parts:
+        tensors |= vae_to_ldm(parts[VAE])
+    for encoder in _encoders(base):
+        if encoder.component not in parts:
+            continue
+        made, invented = _ldm_encoder(parts[encoder.component], encoder)
+        tensors |= {encoder.prefix + name: tensor for name, tensor in made.items()}
+        notes += [f"{encoder.component}: {what} is made up; no render uses it" for what in invented]
+    return SingleFile(base, StateDict(tensors), tuple(notes))
+
+
+def is_pipeline_state(state: StateDict) -> bool:
+    """Whether a state dict is that of a pipeline: several components under their names."""
+    if f"{UNET}.conv_in.weight" in state:
+        return True
+    others = {name.partition(".")[0] for name in state} & _OTHER_COMPONENTS
+    return f"{VAE}.decoder.conv_in.weight" in state and bool(others)
+
+
+def pipeline_parts(state: StateDict) -> dict[str, StateDict]:
+    """The components of a state dict whose names are `<component>.<tensor>`."""
+    names = dict.fromkeys(name.partition(".")[0] for name in state)
+    return {part: _part(state, f"{part}.") for part in names}
+
+
+def _part(state: StateDict, prefix: str) -> StateDict:
+    inner = state.select(lambda name: name.startswith(prefix))
+    return inner.rename(lambda name: name.removeprefix(prefix))
+
+
+def family_of(parts: Mapping[str, StateDict]) -> Base:
+    """The family of a pipeline by its text encoders. Raises UnsupportedFile."""
+    if SECOND_ENCODER in parts:
+        return Base.SDXL if FIRST_ENCODER in parts else Base.SDXL_REFINER
+    widths = {768: Base.SD1, 1024: Base.SD2}
+    encoder = clip_to_transformers(parts.get(FIRST_ENCODER, StateDict({})))
+    norm = encoder.get("final_layer_norm.weight")
+    base = None if norm is None else widths.get(norm.shape[0])
+    if base is None:
+        raise UnsupportedFile("is a pipeline of no family that has a single-file layout")
+    return base
+
+
+def _encoders(base: Base) -> tuple[Encoder, ...]:
+    if base not in ENCODERS:
+        raise UnsupportedFile(f"{base.label} has no pipeline layout here")
+    return ENCODERS[base]
+
+
+def _without_prefix(state: StateDict, encoder: Encoder) -> tuple[StateDict, set[str]]:
+    taken = {name for name in state if name.startswith(encoder.prefix)}
+    inner = state.select(lambda name: name in taken)
+    return inner.rename(lambda name: name.removeprefix(encoder.prefix)), taken
+
+
+def _hf_encoder(inner: StateDict, encoder: Encoder) -> StateDict:
+    if not encoder.openclip:
+        return clip_to_transformers(inner).rename(lambda name: f"text_model.{name}")
+    if not is_openclip(inner):
+        raise CorruptFile(f"{encoder.component} is not named as an OpenCLIP encoder")
+    named = openclip_to_transformers(inner)
+    if not encoder.penultimate:
+        return named
+    last = f"text_model.encoder.layers.{layer_count(clip_to_transformers(named)) - 1}."
+    return named.select(lambda name: not name.startswith((last, f"{PROJECTION}.")))
+
+
+def _ldm_encoder(part: StateDict, encoder: Encoder) -> tuple[StateDict, tuple[str, ...]]:
+    if not encoder.openclip:
+        return clip_to_transformers(part).rename(lambda name: f"text_model.{name}"), ()
+    layers = layer_count(clip_to_transformers(part))
+    blocks = layers + 1 if encoder.penultimate else layers
+    made = openclip_from_transformers(part, blocks=blocks)
+    return made, (*synthetic(part, blocks=blocks), *((LOGIT_SCALE,) if part else ()))

@@ -1,0 +1,71 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from converters.errors import TargetExists
+from converters.writers.atomic import TEMPORARY_SUFFIX, naming, sync_folder
+
+
+class AtomicFolder:
+    """A folder being filled beside its target.
+
+    Use as a context manager: fill `path`, call `commit` last; leaving without it removes what was
+    written. Raises TargetExists, DiskFull or WriteFailed.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        self.target = target
+        self._overwrite = overwrite
+        self.path = self._beside()
+
+    def __enter__(self) -> Self:
+        self._refuse_existing()
+        with naming(self.target):
+            self.path.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def commit(self) -> None:
+        """Let the folder appear under its name; one that is replaced is removed afterwards."""
+        self._refuse_existing()
+        old = self._beside()
+        with naming(self.target):
+            replaced = os.path.lexists(self.target)
+            if replaced:
+                self.target.rename(old)
+            try:
+                self.path.rename(self.target)
+            except OSError:
+                if replaced:
+                    with contextlib.suppress(OSError):
+                        old.rename(self.target)
+                raise
+            sync_folder(self.target.parent)
+        if replaced:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _refuse_existing(self) -> None:
+        if self._overwrite and (not os.path.lexists(self.target) or self.target.is_dir()):
+            return
+        if os.path.lexists(self.target):
+            hint = None if self._overwrite else "use --overwrite to replace it"
+            raise TargetExists("already exists", path=self.target, hint=hint)
+
+    def _beside(self) -> Path:
+        name = f".{self.target.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+        return self.target.with_name(name)

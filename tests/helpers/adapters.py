@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping
 
 import torch
+from helpers.sd1 import stored
 
 from converters.adapters import Module, family_of, load_adapter
 from converters.adapters.dora import MAGNITUDES, decompose
 from converters.compute import buffer
 from converters.dtypes import DType
 from converters.statedict import LazyTensor, StateDict
-
-from helpers.sd1 import stored
 
 NAME = "lora_unet_down_blocks_0_resnets_0_conv1"
 TYPES = {

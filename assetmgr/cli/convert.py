@@ -7,15 +7,10 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.change import DTYPES, Change
-from assetmgr.operations.convert import (
-    ConvertPlan,
-    ConvertRequest,
-    ConvertResult,
-    plan_convert,
-    run_convert,
-)
+from assetmgr.operations.change import DTYPES, PREDICTIONS, Change
+from assetmgr.operations.convert import ConvertResult, run_convert
 from assetmgr.operations.convert_formats import FORMATS
+from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -37,6 +32,7 @@ _FIELDS: dict[str, object] = {
     "warnings": [],
     "losses": [],
     "verified": False,
+    "done_before": False,
     "asset": None,
 }
 
@@ -59,6 +55,7 @@ _FIELDS: dict[str, object] = {
 @click.option("--prune", is_flag=True, help="Drop what no program renders with.")
 @click.option("--components", default="", metavar="A,B", help=f"Only {', '.join(SELECTABLE)}.")
 @click.option("--vae", type=click.Path(path_type=Path), help="Put this file's VAE in.")
+@click.option("--prediction", type=click.Choice(PREDICTIONS), help="Where the file says nothing.")
 @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
 @click.option("--overwrite", is_flag=True, help="Replace targets that exist.")
@@ -77,6 +74,7 @@ def convert(
     prune: bool,
     components: str,
     vae: Path | None,
+    prediction: str | None,
     verify: bool,
     recursive: bool,
     overwrite: bool,
@@ -89,18 +87,26 @@ def convert(
     library with what they were made from.
     """
     parts = tuple(filter(None, map(str.strip, components.split(","))))
-    change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae)
+    change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae, prediction)
     request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
     documents = []
     with Workspace.open() as workspace, session.progress() as progress:
         for plan in plan_convert(request):
-            result = plan if dry_run else _run(workspace, plan, progress, verify=verify)
+            result = (
+                plan
+                if dry_run or _is_done(plan)
+                else _run(workspace, plan, progress, verify=verify)
+            )
             documents.append(_report(session, result))
     if not documents:
         session.warn("nothing to convert: no model files, or all are safetensors already")
     if session.as_json:
         session.output.document(documents)
     return session.status
+
+
+def _is_done(plan: ConvertPlan | Failure) -> bool:
+    return isinstance(plan, ConvertPlan) and plan.done_before
 
 
 def _run(
@@ -125,9 +131,10 @@ def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> 
     for warning in result.warnings:
         session.warn(f"{plan.source}: {warning}")
     if not session.as_json:
-        dropped = f", {len(plan.dropped)} dropped" if plan.dropped else ""
+        notes = f", {len(plan.dropped)} dropped" if plan.dropped else ""
+        notes += ", done before" if plan.done_before else ""
         session.output.line(
             f"{plain(str(plan.source))} -> {plain(str(plan.target))}"
-            f"  {len(plan.state)} tensors, {size(nbytes)}{dropped}"
+            f"  {len(plan.state)} tensors, {size(nbytes)}{notes}"
         )
     return result.to_json()

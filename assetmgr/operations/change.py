@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.containers import open_model
+from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.dtypes import DType
 from converters.errors import BadValue
+from converters.identify import identify
+from converters.layouts.pipeline import V_MARKER, markers
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import CastLog, OnOverflow, cast
 from converters.transform.components import SELECTABLE, bake_vae, select_components
@@ -25,13 +28,16 @@ DTYPES: dict[str, DType | None] = {
 }
 """The contract's words for precisions."""
 
+PREDICTIONS = ("epsilon", "v")
+"""What a user may say that a denoiser predicts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What happens to the tensors.
 
     `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
-    checkpoint's.
+    checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves.
     """
 
     dtype: str = "keep"
@@ -40,6 +46,7 @@ class Change:
     on_overflow: OnOverflow = OnOverflow.KEEP
     components: tuple[str, ...] = ()
     vae: Path | None = None
+    prediction: str | None = None
 
     def check(self) -> None:
         """Raises BadValue for words that mean nothing."""
@@ -60,6 +67,8 @@ class Change:
             recorded["components"] = list(self.components)
         if self.vae is not None:
             recorded["vae"] = self.vae.name
+        if self.prediction is not None:
+            recorded["prediction"] = self.prediction
         return recorded
 
 
@@ -76,7 +85,16 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     unwanted: tuple[str, ...] = ()
     if change.components:
         state, unwanted = select_components(state, change.components)
+    if change.prediction is not None:
+        state = _declared(state, change.prediction)
     return state, (*averages, *training, *unwanted)
+
+
+def _declared(state: StateDict, prediction: str) -> StateDict:
+    """With metadata, and for SDXL a marker, that say what the denoiser predicts."""
+    said = state.with_metadata({**state.metadata, PREDICTION_KEY: prediction})
+    plain = said.drop({V_MARKER})
+    return plain.overlay(markers(identify(plain).base, plain.metadata))
 
 
 def recast(

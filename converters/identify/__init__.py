@@ -78,9 +78,9 @@ def identify(sd: StateDict) -> Identity:
 def _of_pipeline(sd: StateDict) -> Identity:
     """A pipeline's components: what they are in one file, else what its denoiser is."""
     parts = pipeline_parts(sd)
-    said = f"a pipeline of {', '.join(parts)}"
+    said = f"a pipeline of {', '.join(parts)}; named below as in a single file"
     try:
-        identity = _of_file(to_single_file(parts).state)
+        identity = _of_file(to_single_file(parts, sd.metadata).state)
     except FileProblem:
         largest = max(parts.values(), key=lambda part: part.parameters)
         identity = replace(_of_file(largest), components=components(sd, _part_of))

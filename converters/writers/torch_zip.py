@@ -18,7 +18,7 @@ from converters.dtypes import DType
 from converters.errors import UnsupportedFile
 from converters.progress import SILENT, Progress
 from converters.statedict import LazyTensor, StateDict
-from converters.writers.atomic import AtomicTarget, naming
+from converters.writers.atomic import AtomicTarget, naming, refuse_full
 
 _STORAGES = {
     DType.F64: "DoubleStorage",
@@ -53,6 +53,7 @@ def write_torch_zip(
     for name, tensor in state.items():
         if tensor.dtype not in _STORAGES:
             raise UnsupportedFile(f"{name}: {tensor.dtype.label} cannot be stored in this format")
+    refuse_full(target, state.nbytes)
     progress.stage(f"writing {target.name}", state.nbytes)
     with AtomicTarget(target, overwrite=overwrite) as file:
         with (

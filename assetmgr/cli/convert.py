@@ -95,9 +95,9 @@ def convert(
             result = (
                 plan
                 if dry_run or _is_done(plan)
-                else _run(workspace, plan, progress, verify=verify)
+                else run_planned(workspace, plan, progress, verify=verify)
             )
-            documents.append(_report(session, result))
+            documents.append(report(session, result))
     if not documents:
         session.warn("nothing to convert: no model files, or all are safetensors already")
     if session.as_json:
@@ -109,9 +109,10 @@ def _is_done(plan: ConvertPlan | Failure) -> bool:
     return isinstance(plan, ConvertPlan) and plan.done_before
 
 
-def _run(
+def run_planned(
     workspace: Workspace, plan: ConvertPlan | Failure, progress: Progress, *, verify: bool
 ) -> ConvertResult | Failure:
+    """Run a plan; what goes wrong is the failure of this item alone."""
     if isinstance(plan, Failure):
         return plan
     try:
@@ -122,7 +123,8 @@ def _run(
         return Failure.of(error, plan.source)
 
 
-def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
+def report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
+    """Print what was planned or done, and give its document."""
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, {**_FIELDS, "source": result.item})

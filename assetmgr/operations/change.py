@@ -14,7 +14,12 @@ from converters.identify import identify
 from converters.layouts.pipeline import V_MARKER, markers
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import CastLog, OnOverflow, cast
-from converters.transform.components import SELECTABLE, bake_vae, select_components
+from converters.transform.components import (
+    SELECTABLE,
+    bake_vae,
+    extract_component,
+    select_components,
+)
 from converters.transform.ema import EmaChoice, apply_ema
 from converters.transform.prune import prune
 
@@ -37,7 +42,8 @@ class Change:
     """What happens to the tensors.
 
     `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
-    checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves.
+    checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves;
+    `extract` the one component that becomes a file of its own.
     """
 
     dtype: str = "keep"
@@ -47,12 +53,18 @@ class Change:
     components: tuple[str, ...] = ()
     vae: Path | None = None
     prediction: str | None = None
+    extract: str | None = None
 
     def check(self) -> None:
         """Raises BadValue for words that mean nothing."""
         for name in self.components:
             if name not in SELECTABLE:
                 raise BadValue(f"no component '{name}'; there are {', '.join(SELECTABLE)}")
+
+    @property
+    def operation(self) -> str:
+        """The word for it in the lineage."""
+        return "convert" if self.extract is None else "extract"
 
     def parameters(self) -> dict[str, Plain]:
         """As recorded in the lineage: what can change the result."""
@@ -69,6 +81,8 @@ class Change:
             recorded["vae"] = self.vae.name
         if self.prediction is not None:
             recorded["prediction"] = self.prediction
+        if self.extract is not None:
+            recorded["component"] = self.extract
         return recorded
 
 
@@ -87,6 +101,8 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
         state, unwanted = select_components(state, change.components)
     if change.prediction is not None:
         state = _declared(state, change.prediction)
+    if change.extract is not None:
+        state = extract_component(state, change.extract)
     return state, (*averages, *training, *unwanted)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.change import DTYPES, Change, recast
-from assetmgr.operations.convert_plan import OPERATION, ConvertPlan
+from assetmgr.operations.convert_plan import ConvertPlan
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from converters.containers import open_model
 from converters.diff import differences
@@ -77,7 +77,7 @@ def run_convert(
     state, written, kept = _write(plan, parents, log, progress)
     if verify:
         _verify(plan.format.seen(state, plan.identity), plan.target, progress)
-    derivation = Derivation(OPERATION, plan.change.parameters(), parents)
+    derivation = Derivation(plan.change.operation, plan.change.parameters(), parents)
     asset = None
     if written.hashes is not None:
         asset = register_derived(workspace, plan.target, written.hashes, derivation)

@@ -28,8 +28,6 @@ from converters.transform.metadata import DERIVATION_KEY, Parent, provenance
 from converters.transform.repair import repair
 from converters.writers.atomic import free_bytes, refuse_existing
 
-OPERATION = "convert"
-
 
 @dataclass(frozen=True, slots=True)
 class ConvertRequest:
@@ -98,7 +96,7 @@ class ConvertPlan:
             state,
             self.identity,
             title=self.source.stem,
-            operation=OPERATION,
+            operation=self.change.operation,
             parents=parents,
             parameters=self.change.parameters(),
         )
@@ -220,7 +218,7 @@ def _made_before(source: Path, target: Path, change: Change) -> bool:
             return False
         told = json.loads(open_model(target).state_dict.metadata[DERIVATION_KEY])
         parents = [parent["name"] for parent in told["parents"]]
-        same = told["operation"] == OPERATION and told["parameters"] == change.parameters()
+        same = told["operation"] == change.operation and told["parameters"] == change.parameters()
     except (OSError, FileProblem, KeyError, TypeError, ValueError):
         return False
     return bool(same and parents[:1] == [source.name])

@@ -95,13 +95,29 @@ def to_components(state: StateDict, base: Base) -> Components:
         parts[name] = mapped(state)
     used = {name for name in state if component_of(name) in (UNET, VAE)}
     for encoder in _encoders(base):
-        inner = _part(state, encoder.prefix)
-        if not inner:
-            raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
+        inner = _own(state, encoder)
         needed = inner.drop(_not_kept(inner, encoder))
         parts[encoder.component] = _hf_encoder(needed, encoder)
         used |= {encoder.prefix + name for name in needed}
     return Components(base, parts, tuple(sorted(set(state) - used)))
+
+
+def text_encoder_of(state: StateDict, base: Base, name: str) -> StateDict:
+    """A whole text encoder of a single file as a file of its own, under transformers' names.
+
+    Raises UnsupportedFile when the family or the file has none of this name.
+    """
+    encoder = next((e for e in _encoders(base) if e.component == name), None)
+    if encoder is None:
+        raise UnsupportedFile(f"{base.label} has no {name}")
+    return _hf_encoder(_own(state, encoder), encoder)
+
+
+def _own(state: StateDict, encoder: Encoder) -> StateDict:
+    inner = _part(state, encoder.prefix)
+    if not inner:
+        raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
+    return inner
 
 
 def to_single_file(

@@ -155,17 +155,17 @@ def _with_text_model(name: str) -> str:
 
 
 def _transposed(tensor: LazyTensor) -> LazyTensor:
-    from converters.compute import lazy, value
-
     if len(tensor.shape) != 2:
         raise CorruptFile(f"{tensor.origin}: {PROJECTION} is no matrix")
-    return lazy(
-        tensor.dtype,
-        (tensor.shape[1], tensor.shape[0]),
-        lambda: value(tensor).t(),
-        tensor.origin,
-        inputs=[tensor],
-    )
+    rows, columns = tensor.shape
+
+    def compute() -> bytes:
+        import numpy as np  # moving bytes needs no arithmetic, and so no torch
+
+        matrix = np.frombuffer(tensor.read(), f"V{tensor.dtype.bits // 8}").reshape(rows, columns)
+        return matrix.T.tobytes()
+
+    return LazyTensor(tensor.dtype, (columns, rows), compute, tensor.origin, tensor.sources)
 
 
 _PACK: Mapping[DType, Callable[[float], bytes]] = {

@@ -100,29 +100,43 @@ def _chunks(tensor: LazyTensor, progress: Progress) -> Iterator[bytes]:
 
 def _pickled(state: StateDict) -> bytes:
     """The pickle, protocol 2: nothing but dicts, texts, numbers and calls of the rebuild."""
+    memo = _Memo()
     parts = [b"\x80\x02}", _text("state_dict"), b"}("]
     for number, (name, tensor) in enumerate(state.items()):
-        parts += [_text(name), _tensor(number, tensor)]
+        parts += [_text(name), _tensor(memo, number, tensor)]
     parts += [b"us."]
     return b"".join(parts)
 
 
-def _tensor(number: int, tensor: LazyTensor) -> bytes:
+class _Memo:
+    """What every tensor names again is written once, and referred to afterwards."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+
+    def once(self, pushed: bytes) -> bytes:
+        """The opcodes that push a constant: itself and BINPUT, later only BINGET."""
+        known = len(self._places)
+        place = self._places.setdefault(pushed, known)
+        return pushed + bytes([0x71, place]) if place == known else bytes([0x68, place])
+
+
+def _tensor(memo: _Memo, number: int, tensor: LazyTensor) -> bytes:
     storage = b"".join(
         [
             b"(",
-            _text("storage"),
-            _global("torch", _STORAGES[tensor.dtype]),
+            memo.once(_text("storage")),
+            memo.once(_global("torch", _STORAGES[tensor.dtype])),
             _text(str(number)),
-            _text("cpu"),
+            memo.once(_text("cpu")),
             _integer(tensor.numel),
             b"tQ",
         ]
     )
     strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape))]
-    hooks = _global("collections", "OrderedDict") + b")R"
+    hooks = memo.once(_global("collections", "OrderedDict")) + b")R"
     arguments = [storage, _integer(0), _tuple(tensor.shape), _tuple(strides), b"\x89", hooks]
-    rebuild = _global("torch._utils", "_rebuild_tensor_v2")
+    rebuild = memo.once(_global("torch._utils", "_rebuild_tensor_v2"))
     return rebuild + b"(" + b"".join(arguments) + b"tR"
 
 

@@ -144,7 +144,7 @@ def _zeros(state: StateDict, path: Path) -> None:
     """The file at its true size with zeros for numbers."""
     zeros = state.map(lambda _, t: LazyTensor(t.dtype, t.shape, lambda: bytes(t.nbytes), t.origin))
     if path.suffix == ".ckpt":
-        write_torch_zip(zeros, path)
+        write_torch_zip({"state_dict": dict(zeros)}, path)
     else:
         write_safetensors(zeros, path, with_hashes=False)
 
@@ -184,7 +184,7 @@ def _write(which: str, target: Path, scale: float) -> None:
         state = _state(true_sdxl(), DType.F16, scale)
     else:
         state = _state(_averaged(checkpoint_shapes()), DType.F32, scale)
-    write_torch_zip(state, target)
+    write_torch_zip({"state_dict": dict(state)}, target)
 
 
 if __name__ == "__main__":  # in a process of its own, so that its memory is not counted

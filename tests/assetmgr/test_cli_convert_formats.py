@@ -293,3 +293,16 @@ def test_small_kinds_become_pt_files_where_a1111_looks_for_them(
     assert (found["kind"], found["safety"]["verdict"]) == (name, "safe")
     assert program("convert", "--json", "--to", "ckpt", tmp_path / "small.pt").code == 2
     assert program("convert", "--to", "ckpt", tmp_path, "--overwrite").code == 0
+
+
+def test_a_vae_is_renamed_for_another_program(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    vae, target = tmp_path / "vae.safetensors", tmp_path / "diffusers.safetensors"
+    program("extract", "vae", models.checkpoint, "-o", vae)
+    call = ("convert", vae, "--layout", "diffusers", "-o", target, "--verify")
+    assert program(*call).code == 0
+    (found,) = program("inspect", "--json", target).json
+    assert (found["kind"], found["layout"]) == ("vae", "diffusers")
+    done = program("convert", models.checkpoint, "--layout", "diffusers", "-o", tmp_path / "x")
+    assert (done.code, "hint: use --to diffusers" in done.err) == (1, True)

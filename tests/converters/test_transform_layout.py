@@ -51,5 +51,5 @@ def test_its_own_layout_changes_nothing(
 def test_kinds_that_have_no_such_layout_are_refused(layout: str) -> None:
     embedding = state_dict({"emb_params": (1, 768)})
     assert identify(embedding).kind is Kind.EMBEDDING
-    with pytest.raises(UnsupportedFile, match=f"is embedding, which has no layout {layout}"):
+    with pytest.raises(UnsupportedFile, match=f"kind embedding, which has no layout {layout}"):
         relayout(embedding, identify(embedding), layout)

@@ -1,4 +1,4 @@
-"""Files that are named as the contract allows: a path, `#ID`, a hash or its prefix, or a name."""
+"""Models that are named as the contract allows: a path, `#ID`, a hash or its prefix, or a name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 
 def find_file(workspace: Workspace, reference: str) -> Path:
-    """The file a reference means; an existing path wins over everything else.
+    """The file, or the pipeline's folder, a reference means; an existing path wins over all else.
 
     Raises AssetNotFound, AmbiguousAsset, or FileMissing when all files of the asset are gone.
     """
-    if os.path.isfile(reference):  # noqa: PTH113  # Path.is_file raises for names that are too long
+    from converters.containers import is_pipeline
+
+    # Path.is_file raises for names that are too long.
+    if os.path.isfile(reference) or is_pipeline(reference):  # noqa: PTH113
         return Path(reference)
     if _looks_like_a_path(reference):
         raise FileMissing("no such file", path=reference)

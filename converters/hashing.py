@@ -95,20 +95,6 @@ def hash_file(
     return HashedFile(hashes, digest.finish() if digest else None, fingerprint)
 
 
-def blake3_of(path: str | PathLike[str], progress: Progress = SILENT) -> str:
-    """BLAKE3 of a file alone: the one hash as quick as reading. Raises as `hash_file`."""
-    source = FileBytes(path)
-    hasher, memory = blake3(), memoryview(bytearray(BLOCK_BYTES))
-    for offset in range(0, source.size, BLOCK_BYTES):
-        view = memory[: min(BLOCK_BYTES, source.size - offset)]
-        pread_into(source, offset, view)
-        hasher.update(view)
-        progress.advance(len(view))
-    source.check_unchanged()
-    digest: str = hasher.hexdigest()
-    return digest
-
-
 class _Hash(Protocol):
     def update(self, data: memoryview, /) -> object: ...
 

@@ -18,7 +18,7 @@ from tui.sections import Section, text
 from tui.text import count, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.convert import ConvertPlan
+    from assetmgr.operations.convert_plan import ConvertPlan
     from assetmgr.operations.failures import Failure
     from assetmgr.sampler.client import SamplerClient
     from assetmgr.workspace import Workspace
@@ -99,7 +99,7 @@ class Commands:
 
         Raises AssetmgrError when it cannot be done.
         """
-        from assetmgr.operations.convert import ConvertRequest, plan_convert
+        from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
 
         asset = self.asset(asset_id)
         if asset.path is None:

@@ -7,15 +7,10 @@ from pathlib import Path
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.change import DTYPES, Change
-from assetmgr.operations.convert import (
-    ConvertPlan,
-    ConvertRequest,
-    ConvertResult,
-    plan_convert,
-    run_convert,
-)
+from assetmgr.operations.change import DTYPES, PREDICTIONS, Change
+from assetmgr.operations.convert import ConvertResult, run_convert
 from assetmgr.operations.convert_formats import FORMATS
+from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -24,6 +19,7 @@ from converters.progress import Progress
 from converters.transform.cast import OnOverflow
 from converters.transform.components import SELECTABLE
 from converters.transform.ema import EmaChoice
+from converters.transform.layout import LAYOUTS
 
 _FIELDS: dict[str, object] = {
     "source": None,
@@ -37,6 +33,7 @@ _FIELDS: dict[str, object] = {
     "warnings": [],
     "losses": [],
     "verified": False,
+    "done_before": False,
     "asset": None,
 }
 
@@ -59,6 +56,8 @@ _FIELDS: dict[str, object] = {
 @click.option("--prune", is_flag=True, help="Drop what no program renders with.")
 @click.option("--components", default="", metavar="A,B", help=f"Only {', '.join(SELECTABLE)}.")
 @click.option("--vae", type=click.Path(path_type=Path), help="Put this file's VAE in.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Names in a file of one component.")
+@click.option("--prediction", type=click.Choice(PREDICTIONS), help="Where the file says nothing.")
 @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
 @click.option("--overwrite", is_flag=True, help="Replace targets that exist.")
@@ -77,6 +76,8 @@ def convert(
     prune: bool,
     components: str,
     vae: Path | None,
+    layout: str | None,
+    prediction: str | None,
     verify: bool,
     recursive: bool,
     overwrite: bool,
@@ -89,13 +90,26 @@ def convert(
     library with what they were made from.
     """
     parts = tuple(filter(None, map(str.strip, components.split(","))))
-    change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae)
+    change = Change(
+        dtype,
+        EmaChoice(ema),
+        prune,
+        OnOverflow(on_overflow),
+        parts,
+        vae,
+        prediction,
+        layout=layout,
+    )
     request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
     documents = []
     with Workspace.open() as workspace, session.progress() as progress:
         for plan in plan_convert(request):
-            result = plan if dry_run else _run(workspace, plan, progress, verify=verify)
-            documents.append(_report(session, result))
+            result = (
+                plan
+                if dry_run or _is_done(plan)
+                else run_planned(workspace, plan, progress, verify=verify)
+            )
+            documents.append(report(session, result))
     if not documents:
         session.warn("nothing to convert: no model files, or all are safetensors already")
     if session.as_json:
@@ -103,9 +117,14 @@ def convert(
     return session.status
 
 
-def _run(
+def _is_done(plan: ConvertPlan | Failure) -> bool:
+    return isinstance(plan, ConvertPlan) and plan.done_before
+
+
+def run_planned(
     workspace: Workspace, plan: ConvertPlan | Failure, progress: Progress, *, verify: bool
 ) -> ConvertResult | Failure:
+    """Run a plan; what goes wrong is the failure of this item alone."""
     if isinstance(plan, Failure):
         return plan
     try:
@@ -116,7 +135,8 @@ def _run(
         return Failure.of(error, plan.source)
 
 
-def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
+def report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> dict[str, object]:
+    """Print what was planned or done, and give its document."""
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, {**_FIELDS, "source": result.item})
@@ -125,9 +145,10 @@ def _report(session: Session, result: ConvertPlan | ConvertResult | Failure) -> 
     for warning in result.warnings:
         session.warn(f"{plan.source}: {warning}")
     if not session.as_json:
-        dropped = f", {len(plan.dropped)} dropped" if plan.dropped else ""
+        notes = f", {len(plan.dropped)} dropped" if plan.dropped else ""
+        notes += ", done before" if plan.done_before else ""
         session.output.line(
             f"{plain(str(plan.source))} -> {plain(str(plan.target))}"
-            f"  {len(plan.state)} tensors, {size(nbytes)}{dropped}"
+            f"  {len(plan.state)} tensors, {size(nbytes)}{notes}"
         )
     return result.to_json()

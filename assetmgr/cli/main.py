@@ -27,8 +27,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("assetmgr.cli.library:list_", "List the assets that match a query."),
     "show": ("assetmgr.cli.library:show", "Show all that is known of an asset."),
     "tag": ("assetmgr.cli.library:tag", "Add and remove tags of assets."),
-    "convert": ("assetmgr.cli.convert:convert", "Convert model files to safetensors."),
+    "convert": (
+        "assetmgr.cli.convert:convert",
+        "Convert models to another container or precision.",
+    ),
     "merge": ("assetmgr.cli.merge:merge", "Merge adapters into a checkpoint."),
+    "extract": ("assetmgr.cli.extract:extract", "Take a part out of a checkpoint."),
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
     "demo": ("assetmgr.cli.demo:demo", "See the whole journey on small real models."),

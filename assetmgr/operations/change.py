@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.containers import open_model
+from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.dtypes import DType
 from converters.errors import BadValue
+from converters.identify import identify
+from converters.layouts.pipeline import V_MARKER, markers
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import CastLog, OnOverflow, cast
-from converters.transform.components import SELECTABLE, bake_vae, select_components
+from converters.transform.components import (
+    SELECTABLE,
+    bake_vae,
+    extract_component,
+    select_components,
+)
 from converters.transform.ema import EmaChoice, apply_ema
+from converters.transform.layout import relayout
 from converters.transform.prune import prune
 
 DTYPES: dict[str, DType | None] = {
@@ -25,13 +34,17 @@ DTYPES: dict[str, DType | None] = {
 }
 """The contract's words for precisions."""
 
+PREDICTIONS = ("epsilon", "v")
+"""What a user may say that a denoiser predicts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What happens to the tensors.
 
     `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
-    checkpoint's.
+    checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves;
+    `extract` the one component that becomes a file of its own; `layout` one of LAYOUTS.
     """
 
     dtype: str = "keep"
@@ -40,12 +53,20 @@ class Change:
     on_overflow: OnOverflow = OnOverflow.KEEP
     components: tuple[str, ...] = ()
     vae: Path | None = None
+    prediction: str | None = None
+    extract: str | None = None
+    layout: str | None = None
 
     def check(self) -> None:
         """Raises BadValue for words that mean nothing."""
         for name in self.components:
             if name not in SELECTABLE:
                 raise BadValue(f"no component '{name}'; there are {', '.join(SELECTABLE)}")
+
+    @property
+    def operation(self) -> str:
+        """The word for it in the lineage."""
+        return "convert" if self.extract is None else "extract"
 
     def parameters(self) -> dict[str, Plain]:
         """As recorded in the lineage: what can change the result."""
@@ -60,6 +81,12 @@ class Change:
             recorded["components"] = list(self.components)
         if self.vae is not None:
             recorded["vae"] = self.vae.name
+        if self.prediction is not None:
+            recorded["prediction"] = self.prediction
+        if self.extract is not None:
+            recorded["component"] = self.extract
+        if self.layout is not None:
+            recorded["layout"] = self.layout
         return recorded
 
 
@@ -76,7 +103,20 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     unwanted: tuple[str, ...] = ()
     if change.components:
         state, unwanted = select_components(state, change.components)
+    if change.prediction is not None:
+        state = _declared(state, change.prediction)
+    if change.extract is not None:
+        state = extract_component(state, change.extract)
+    if change.layout is not None:
+        state = relayout(state, identify(state), change.layout)
     return state, (*averages, *training, *unwanted)
+
+
+def _declared(state: StateDict, prediction: str) -> StateDict:
+    """With metadata, and for SDXL a marker, that say what the denoiser predicts."""
+    said = state.with_metadata({**state.metadata, PREDICTION_KEY: prediction})
+    plain = said.drop({V_MARKER})
+    return plain.overlay(markers(identify(plain).base, plain.metadata))
 
 
 def recast(

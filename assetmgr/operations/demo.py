@@ -16,12 +16,8 @@ from assetmgr.config import Settings
 from assetmgr.demo import PROMPT, SIZE
 from assetmgr.demo import folder as demo
 from assetmgr.operations.change import Change
-from assetmgr.operations.convert import (
-    ConvertPlan,
-    ConvertRequest,
-    plan_convert,
-    run_convert,
-)
+from assetmgr.operations.convert import run_convert
+from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.merge import (
     MergeRequest,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.bytesource import Fingerprint
+from converters.containers import open_model
 from converters.errors import AssetNotFound
-from converters.hashing import FileHashes, blake3_of
+from converters.hashing import FileHashes, hash_file
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain
 from converters.transform.metadata import Parent
@@ -28,18 +29,30 @@ class Derivation:
 
 
 def parent_of(workspace: Workspace, path: Path, progress: Progress = SILENT) -> Parent:
-    """A source file by its name and hashes. Raises FileProblem.
+    """A source file by its name and the hashes that sites look files up by. Raises FileProblem.
 
-    The library's hashes serve when it knows the file as it is now. Otherwise only BLAKE3 is made,
-    the one hash that costs hardly more than reading.
+    The library's hashes serve when it knows the file as it is now; else the file is read.
     """
+    if path.is_dir():  # a pipeline: many files, of which no single hash tells
+        return Parent(path.name)
     known = _known(workspace, path)
     if known is not None:
         return known
-    if path.is_dir():  # a pipeline: many files, of which no single hash tells
-        return Parent(path.name)
     progress.stage(f"hashing {path.name}", path.stat().st_size)
-    return Parent(path.name, blake3=blake3_of(path, progress))
+    hashes = hash_file(path, progress, header_bytes=_header_bytes(path)).hashes
+    return Parent(path.name, hashes.sha256, hashes.blake3, hashes.autov3)
+
+
+def placeholder_parent(path: Path) -> Parent:
+    """As long in metadata as what `parent_of` will say, for sizes that are planned."""
+    if path.is_dir():
+        return Parent(path.name)
+    digits = "0" * 64
+    return Parent(path.name, digits, digits, digits if _header_bytes(path) else None)
+
+
+def _header_bytes(path: Path) -> int | None:
+    return open_model(path).header_bytes
 
 
 def _known(workspace: Workspace, path: Path) -> Parent | None:
@@ -51,7 +64,7 @@ def _known(workspace: Workspace, path: Path) -> Parent | None:
     seen = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in asset.files}
     if now not in seen:
         return None
-    return Parent(path.name, asset.hashes["sha256"], asset.hashes["blake3"])
+    return Parent(path.name, *(asset.hashes[name] for name in ("sha256", "blake3", "autov3")))
 
 
 def register_derived(

@@ -1,8 +1,9 @@
 """A diffusers pipeline folder as one model: the tensors of its components under their names.
 
 `model_index.json` names the components; each has a folder with weights in one file or in several
-with an index, for each of several variants. Source: huggingface/diffusers
-`pipelines/pipeline_loading_utils.py` and `utils/constants.py`.
+with an index, for each of several variants. The scheduler's configuration says what the denoiser
+predicts. Source: huggingface/diffusers `pipelines/pipeline_loading_utils.py`,
+`utils/constants.py`, `schedulers/scheduling_euler_discrete.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from converters.pickles.safety import together
 from converters.statedict import LazyTensor, StateDict
 
 MODEL_INDEX = "model_index.json"
-MAX_INDEX = 1 << 20
-"""Bytes of a `model_index.json`; real ones have a thousandth."""
+SCHEDULER = Path("scheduler", "scheduler_config.json")
+MAX_JSON = 1 << 20
+"""Bytes of a configuration; real ones have a thousandth."""
+
+PREDICTION_KEY, ZERO_SNR_KEY = "modelspec.prediction_type", "diffusers.rescale_betas_zero_snr"
+"""Metadata keys of what the scheduler says; the first as in Stability-AI/ModelSpec."""
+
+_PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 _WITHOUT_WEIGHTS = re.compile(r"(?:Scheduler|Tokenizer|TokenizerFast|Processor|FeatureExtractor)$")
@@ -30,6 +37,8 @@ _WEIGHTS = re.compile(
     rf"(?:{'|'.join(_STEMS)})(?:\.(?P<early>\w+))?\.(?P<kind>safetensors|bin)"
     r"(?P<index>\.index(?:\.(?P<late>\w+))?\.json)?"
 )
+
+_DENOISERS = ("unet", "transformer", "prior")
 
 OpenFile = Callable[[Path], Model]
 
@@ -64,13 +73,19 @@ def read_pipeline(folder: Path, open_file: OpenFile) -> Model:
         path=str(folder),
         nbytes=sum(part.nbytes for part in parts.values()),
         container=Container.DIFFUSERS,
-        state_dict=StateDict(tensors),
+        state_dict=StateDict(tensors, {**_texts(parts), **_scheduler_metadata(folder)}),
         safety=together({name: part.safety for name, part in parts.items()}),
         problems=(
             *problems,
             *(f"{name}: {problem}" for name, part in parts.items() for problem in part.problems),
         ),
     )
+
+
+def _texts(parts: Mapping[str, Model]) -> Mapping[str, str]:
+    """The metadata of the denoiser, which is that of the model."""
+    denoiser = next((name for name in _DENOISERS if name in parts), None)
+    return {} if denoiser is None else parts[denoiser].state_dict.metadata
 
 
 def component_weights(folder: Path) -> Path | None:
@@ -83,15 +98,33 @@ def component_weights(folder: Path) -> Path | None:
 
 def _components(folder: Path) -> list[str]:
     """The components that should have weights, in the order of the index."""
-    path = folder / MODEL_INDEX
-    source = FileBytes(path)
-    if source.size > MAX_INDEX:
-        raise CorruptFile(f"is longer than {MAX_INDEX >> 20} MB", path=path)
+    index = _configuration(folder / MODEL_INDEX)
+    return [name for name, entry in index.items() if _has_weights(name, entry)]
+
+
+def _scheduler_metadata(folder: Path) -> dict[str, str]:
+    """What the schedule's configuration says of the weights; nothing where it cannot be read."""
     try:
-        index = parse_object(source.pread(0, source.size))
+        config = _configuration(folder / SCHEDULER)
+    except FileProblem:
+        return {}
+    said: dict[str, str] = {}
+    prediction = config.get("prediction_type")
+    if isinstance(prediction, str) and prediction in _PREDICTIONS:
+        said[PREDICTION_KEY] = _PREDICTIONS[prediction]
+    if config.get("rescale_betas_zero_snr") is True:
+        said[ZERO_SNR_KEY] = "true"
+    return said
+
+
+def _configuration(path: Path) -> dict[str, object]:
+    source = FileBytes(path)
+    if source.size > MAX_JSON:
+        raise CorruptFile(f"is longer than {MAX_JSON >> 20} MB", path=path)
+    try:
+        return parse_object(source.pread(0, source.size))
     except BadJson as error:
         raise CorruptFile(str(error), path=path) from None
-    return [name for name, entry in index.items() if _has_weights(name, entry)]
 
 
 def _has_weights(name: str, entry: object) -> bool:

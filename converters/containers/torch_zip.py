@@ -1,7 +1,8 @@
 """The zip container of torch.save (torch 1.6 and later).
 
 `X/data.pkl` describes the objects, `X/data/<key>` hold the storages. Only the zip directory, the
-local headers of storages in use and `data.pkl` are read; the inert machine follows the pickle.
+local headers of storages in use (of a distant file not even those) and `data.pkl` are read; the
+inert machine follows the pickle.
 
 Source: pytorch/pytorch `torch/serialization.py` (`_save`, `_load`), `torch/storage.py`.
 """
@@ -156,9 +157,10 @@ def _stored(archive: _Archive, root: str, key: str) -> Stored:
     if entry is None:
         raise BadPickle(f"a tensor over storage {key[:40]}, which the file does not hold")
     require_readable(archive.source, entry)
-    offset = data_offset(archive.source, entry)
-    if entry.method == STORED:
+    if entry.method == STORED and not archive.source.is_distant:
+        offset = data_offset(archive.source, entry)
         return Stored.at(Extent(archive.source, offset, entry.size))
+    # The local header, which lies before the storage, is checked when the storage is read.
     return Stored(archive.source, entry.size, None, _unpacked(archive.source, entry))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from converters.bases import Base, Prediction
 from converters.extras import file_extras
 from converters.identify.families import Family
+from converters.layouts.pipeline import V_MARKER, ZERO_SNR_MARKER
 from converters.statedict import StateDict
 
 _Answer = tuple[Prediction, tuple[str, ...]]
@@ -19,12 +20,9 @@ _Answer = tuple[Prediction, tuple[str, ...]]
 MARKERS = (
     ("edm_vpred.sigma_max", Prediction.EDM),
     ("edm_mean", Prediction.EDM),
-    ("v_pred", Prediction.V),
+    (V_MARKER, Prediction.V),
 )
 """Marker tensors of SDXL checkpoints, the strongest first."""
-
-ZERO_SNR = "ztsnr"
-"""Marker tensor: the noise schedule ends without any signal."""
 
 _STATED = {
     "epsilon": Prediction.EPSILON,
@@ -65,7 +63,7 @@ def _by_marker(sd: StateDict, family: Family) -> _Answer | None:
     if marker is None:
         return None
     name, meaning = marker
-    snr = ", ztsnr a schedule with zero terminal SNR" if ZERO_SNR in sd else ""
+    snr = f", {ZERO_SNR_MARKER} a schedule with zero terminal SNR" if ZERO_SNR_MARKER in sd else ""
     return meaning, (f"the tensor {name} marks {meaning} prediction{snr}",)
 
 

@@ -32,7 +32,8 @@ _OUTER = {
 }
 _FUSED = {"attn.in_proj_weight": "weight", "attn.in_proj_bias": "bias"}
 _HEADS = ("q_proj", "k_proj", "v_proj")
-_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
+RESBLOCKS = "transformer.resblocks."
+_BLOCK = re.compile(rf"{re.escape(RESBLOCKS)}(\d+)\.(.+)")
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(.+)")
 PROJECTION = "text_projection"
 LOGIT_SCALE = "logit_scale"
@@ -42,7 +43,12 @@ LN_100 = 4.6052
 
 def is_openclip(sd: Mapping[str, LazyTensor]) -> bool:
     """Whether the tensors of a text encoder carry OpenCLIP names."""
-    return any(name.startswith("transformer.resblocks.") for name in sd)
+    return any(name.startswith(RESBLOCKS) for name in sd)
+
+
+def block_count(sd: Mapping[str, LazyTensor]) -> int:
+    """Number of transformer blocks of an encoder with OpenCLIP names."""
+    return 1 + max((int(m[1]) for name in sd if (m := _BLOCK.fullmatch(name))), default=-1)
 
 
 def openclip_to_transformers(sd: StateDict) -> StateDict:
@@ -89,11 +95,11 @@ def openclip_from_transformers(sd: StateDict, *, blocks: int | None = None) -> S
     """
     spelled = {_with_text_model(name): tensor for name, tensor in sd.items()}
     made = dict(_from_transformers(spelled))
-    present = 1 + max((int(m[1]) for name in made if (m := _BLOCK.fullmatch(name))), default=-1)
-    last = f"transformer.resblocks.{present - 1}."
+    present = block_count(made)
+    last = f"{RESBLOCKS}{present - 1}."
     for number in range(present, blocks or present):
         made |= {
-            name.replace(last, f"transformer.resblocks.{number}."): tensor
+            name.replace(last, f"{RESBLOCKS}{number}."): tensor
             for name, tensor in made.items()
             if name.startswith(last)
         }
@@ -123,7 +129,7 @@ def _from_transformers(sd: Mapping[str, LazyTensor]) -> Iterator[tuple[str, Lazy
         elif name == f"{PROJECTION}.weight":
             yield PROJECTION, _transposed(tensor)
         elif match := _LAYER.fullmatch(name):
-            block = f"transformer.resblocks.{match[1]}"
+            block = f"{RESBLOCKS}{match[1]}"
             module, _, kind = match[2].rpartition(".")
             head = module.removeprefix("self_attn.")
             if head not in _HEADS:
@@ -149,17 +155,17 @@ def _with_text_model(name: str) -> str:
 
 
 def _transposed(tensor: LazyTensor) -> LazyTensor:
-    from converters.compute import lazy, value
-
     if len(tensor.shape) != 2:
         raise CorruptFile(f"{tensor.origin}: {PROJECTION} is no matrix")
-    return lazy(
-        tensor.dtype,
-        (tensor.shape[1], tensor.shape[0]),
-        lambda: value(tensor).t(),
-        tensor.origin,
-        inputs=[tensor],
-    )
+    rows, columns = tensor.shape
+
+    def compute() -> bytes:
+        import numpy as np  # moving bytes needs no arithmetic, and so no torch
+
+        matrix = np.frombuffer(tensor.read(), f"V{tensor.dtype.bits // 8}").reshape(rows, columns)
+        return matrix.T.tobytes()
+
+    return LazyTensor(tensor.dtype, (columns, rows), compute, tensor.origin, tensor.sources)
 
 
 _PACK: Mapping[DType, Callable[[float], bytes]] = {

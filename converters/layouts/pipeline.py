@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.bases import Base
+from converters.containers.diffusers_folder import PREDICTION_KEY, ZERO_SNR_KEY
+from converters.dtypes import DType
 from converters.errors import CorruptFile, UnsupportedFile
 from converters.layouts.components import UNET, VAE, component, component_of
 from converters.layouts.openclip import (
     LOGIT_SCALE,
     PROJECTION,
+    RESBLOCKS,
+    block_count,
     is_openclip,
     openclip_from_transformers,
     openclip_to_transformers,
@@ -53,6 +57,9 @@ ENCODERS: Mapping[Base, tuple[Encoder, ...]] = {
 }
 """The families that have both layouts."""
 
+V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
+"""Names of empty tensors that mark an SDXL checkpoint (ComfyUI `comfy/supported_models.py`)."""
+
 COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 _OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
 
@@ -88,16 +95,35 @@ def to_components(state: StateDict, base: Base) -> Components:
         parts[name] = mapped(state)
     used = {name for name in state if component_of(name) in (UNET, VAE)}
     for encoder in _encoders(base):
-        inner, taken = _without_prefix(state, encoder)
-        if not inner:
-            raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
-        parts[encoder.component] = _hf_encoder(inner, encoder)
-        used |= taken
+        inner = _own(state, encoder)
+        needed = inner.drop(_not_kept(inner, encoder))
+        parts[encoder.component] = _hf_encoder(needed, encoder)
+        used |= {encoder.prefix + name for name in needed}
     return Components(base, parts, tuple(sorted(set(state) - used)))
 
 
-def to_single_file(parts: Mapping[str, StateDict]) -> SingleFile:
-    """The single file of a pipeline's components.
+def text_encoder_of(state: StateDict, base: Base, name: str) -> StateDict:
+    """A whole text encoder of a single file as a file of its own, under transformers' names.
+
+    Raises UnsupportedFile when the family or the file has none of this name.
+    """
+    encoder = next((e for e in _encoders(base) if e.component == name), None)
+    if encoder is None:
+        raise UnsupportedFile(f"{base.label} has no {name}")
+    return _hf_encoder(_own(state, encoder), encoder)
+
+
+def _own(state: StateDict, encoder: Encoder) -> StateDict:
+    inner = _part(state, encoder.prefix)
+    if not inner:
+        raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
+    return inner
+
+
+def to_single_file(
+    parts: Mapping[str, StateDict], metadata: Mapping[str, str] | None = None
+) -> SingleFile:
+    """The single file of a pipeline's components and metadata.
 
     Raises UnsupportedFile for components of no family that has a single file.
     """
@@ -114,15 +140,26 @@ def to_single_file(parts: Mapping[str, StateDict]) -> SingleFile:
         made, invented = _ldm_encoder(parts[encoder.component], encoder)
         tensors |= {encoder.prefix + name: tensor for name, tensor in made.items()}
         notes += [f"{encoder.component}: {what} is made up; no render uses it" for what in invented]
-    return SingleFile(base, StateDict(tensors), tuple(notes))
+    state = StateDict(tensors, metadata or {})
+    return SingleFile(base, state.overlay(markers(base, state.metadata)), tuple(notes))
+
+
+def markers(base: Base, metadata: Mapping[str, str]) -> dict[str, LazyTensor]:
+    """The empty tensors by which ComfyUI and Forge know what an SDXL checkpoint predicts."""
+    if base is not Base.SDXL:
+        return {}
+    names = {PREDICTION_KEY: ("v", V_MARKER), ZERO_SNR_KEY: ("true", ZERO_SNR_MARKER)}
+    told = [name for key, (word, name) in names.items() if metadata.get(key) == word]
+    return {name: LazyTensor(DType.F32, (0,), (), "made up") for name in told}
 
 
 def is_pipeline_state(state: StateDict) -> bool:
     """Whether a state dict is that of a pipeline: several components under their names."""
     if f"{UNET}.conv_in.weight" in state:
         return True
-    others = {name.partition(".")[0] for name in state} & _OTHER_COMPONENTS
-    return f"{VAE}.decoder.conv_in.weight" in state and bool(others)
+    if f"{VAE}.decoder.conv_in.weight" not in state:
+        return False
+    return any(name.partition(".")[0] in _OTHER_COMPONENTS for name in state)
 
 
 def pipeline_parts(state: StateDict) -> dict[str, StateDict]:
@@ -155,10 +192,13 @@ def _encoders(base: Base) -> tuple[Encoder, ...]:
     return ENCODERS[base]
 
 
-def _without_prefix(state: StateDict, encoder: Encoder) -> tuple[StateDict, set[str]]:
-    taken = {name for name in state if name.startswith(encoder.prefix)}
-    inner = state.select(lambda name: name in taken)
-    return inner.rename(lambda name: name.removeprefix(encoder.prefix)), taken
+def _not_kept(inner: StateDict, encoder: Encoder) -> set[str]:
+    """What diffusers has no place for: buffers, and what lies behind the layer that is used."""
+    gone = {name for name in inner if name == LOGIT_SCALE or name.endswith("position_ids")}
+    if encoder.penultimate:
+        last = f"{RESBLOCKS}{block_count(inner) - 1}."
+        gone |= {name for name in inner if name == PROJECTION or name.startswith(last)}
+    return gone
 
 
 def _hf_encoder(inner: StateDict, encoder: Encoder) -> StateDict:
@@ -166,11 +206,7 @@ def _hf_encoder(inner: StateDict, encoder: Encoder) -> StateDict:
         return clip_to_transformers(inner).rename(lambda name: f"text_model.{name}")
     if not is_openclip(inner):
         raise CorruptFile(f"{encoder.component} is not named as an OpenCLIP encoder")
-    named = openclip_to_transformers(inner)
-    if not encoder.penultimate:
-        return named
-    last = f"text_model.encoder.layers.{layer_count(clip_to_transformers(named)) - 1}."
-    return named.select(lambda name: not name.startswith((last, f"{PROJECTION}.")))
+    return openclip_to_transformers(inner)
 
 
 def _ldm_encoder(part: StateDict, encoder: Encoder) -> tuple[StateDict, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from converters.errors import UnsupportedFile
+from converters.identify import identify
 from converters.layouts.components import (
     TEXT_ENCODER,
     UNET,
@@ -13,9 +14,11 @@ from converters.layouts.components import (
     component,
     component_of,
 )
+from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER, text_encoder_of
 from converters.layouts.sd_vae import vae_to_diffusers, vae_to_ldm
 from converters.statedict import StateDict
 
+EXTRACTABLE = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 SELECTABLE = (UNET, VAE, TEXT_ENCODER)
 """What a selection may name; the averages of the UNet go with it."""
 
@@ -38,7 +41,12 @@ def select_components(
 
 
 def extract_component(state: StateDict, name: str) -> StateDict:
-    """One component as a file of its own, without its prefix. Raises UnsupportedFile."""
+    """One component as a file of its own: without prefix, text encoders under transformers' names.
+
+    `name` is one of EXTRACTABLE. Raises UnsupportedFile for a component that is not there.
+    """
+    if name in (FIRST_ENCODER, SECOND_ENCODER):
+        return text_encoder_of(state, identify(state).base, name)
     found = component(state, name)
     if not found:
         raise UnsupportedFile(f"has no {name}", hint=_hint({component_of(key) for key in state}))

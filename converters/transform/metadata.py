@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from converters.extras import extras_as_metadata
 from converters.identify import Base, Identity, Kind
@@ -32,11 +32,15 @@ _SD1_WIDTH, _SD1_RESOLUTION = 320, "512x512"
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A file that an output was made of; hashes None where they were not computed."""
+    """A file that an output was made of, by the hashes that sites know the original by.
+
+    Hashes are None where they were not computed, and `autov3` unless it is a safetensors file.
+    """
 
     name: str
     sha256: str | None = None
     blake3: str | None = None
+    autov3: str | None = None
 
 
 def provenance(
@@ -56,7 +60,7 @@ def provenance(
     derivation = {
         "operation": operation,
         "parameters": dict(parameters or {}),
-        "parents": [{"name": p.name, "sha256": p.sha256, "blake3": p.blake3} for p in parents],
+        "parents": [asdict(parent) for parent in parents],
     }
     return {
         **_modelspec(state, identity, title, parents if operation.startswith("merge") else ()),

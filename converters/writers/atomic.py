@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,22 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskFull("no space left on the disk", path=path) from error
         raise WriteFailed(f"cannot be written: {error.strerror or error}", path=path) from error
+
+
+def free_bytes(target: Path) -> tuple[int, int]:
+    """The number of the disk that a target would lie on, and its free bytes for this user."""
+    place = target.absolute()
+    while not os.path.isdir(place):  # noqa: PTH112  # never raises; the root is a folder
+        place = place.parent
+    return os.stat(place).st_dev, shutil.disk_usage(place).free
+
+
+def refuse_full(target: Path, nbytes: int) -> None:
+    """Raises DiskFull when the target cannot fit, before its first byte is written."""
+    with naming(target):
+        _, free = free_bytes(target)
+    if nbytes > free:
+        raise DiskFull(f"needs {nbytes:,} bytes, the disk has {free:,} left", path=target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converters.identify import Identity
 from converters.layouts.components import UNET, VAE
-from converters.layouts.pipeline import Components
+from converters.layouts.pipeline import ZERO_SNR_MARKER, Components
 from converters.layouts.pipeline_configs import (
     TOKENIZERS,
     component_config,
@@ -18,14 +18,12 @@ from converters.layouts.pipeline_configs import (
 )
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
-from converters.writers.atomic import write_whole
+from converters.writers.atomic import refuse_full, write_whole
 from converters.writers.folder import AtomicFolder
 from converters.writers.safetensors import layout_of, write_safetensors
 
 _WEIGHTS = {UNET: "diffusion_pytorch_model.safetensors", VAE: "diffusion_pytorch_model.safetensors"}
 _TEXT_WEIGHTS = "model.safetensors"
-_ZERO_TERMINAL_SNR = "ztsnr"
-"""Marker tensor of checkpoints that were trained down to pure noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,8 @@ class WrittenPipeline:
 
 def pipeline_size(components: Components) -> int:
     """Bytes of the weights' files."""
-    return sum(layout_of(_described(part)).nbytes for part in components.parts.values())
+    described = (_described(name, part) for name, part in components.parts.items())
+    return sum(layout_of(part).nbytes for part in described)
 
 
 def write_pipeline(
@@ -58,13 +57,14 @@ def write_pipeline(
     """
     base, parts = components.base, components.parts
     index = model_index(base, identity.variant, parts)
-    snr = _ZERO_TERMINAL_SNR in components.dropped
+    snr = ZERO_SNR_MARKER in components.dropped
+    refuse_full(target, pipeline_size(components))
     with AtomicFolder(target, overwrite=overwrite) as folder:
         nbytes = 0
         for name, part in parts.items():
             place = folder.path / name / _WEIGHTS.get(name, _TEXT_WEIGHTS)
             written = write_safetensors(
-                _described(part), place, with_hashes=False, progress=progress
+                _described(name, part), place, with_hashes=False, progress=progress
             )
             nbytes += written.nbytes
             _write_json(place.with_name("config.json"), component_config(base, name, part))
@@ -77,8 +77,10 @@ def write_pipeline(
     return WrittenPipeline(target, nbytes, sum(map(len, parts.values())))
 
 
-def _described(part: StateDict) -> StateDict:
-    return StateDict(part.tensors, {"format": "pt"})
+def _described(name: str, part: StateDict) -> StateDict:
+    """The texts of the model lie in its denoiser; transformers insists on a format in all files."""
+    texts = part.metadata if name == UNET else {}
+    return StateDict(part.tensors, {**texts, "format": "pt"})
 
 
 def _write_json(path: Path, document: Mapping[str, Plain]) -> None:

@@ -23,7 +23,7 @@ from converters.errors import AssetmgrError, BadValue
 from converters.hashing import BLOCK_BYTES, FileHashes, Ring, StreamHasher
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
-from converters.writers.atomic import AtomicTarget
+from converters.writers.atomic import AtomicTarget, refuse_full
 
 WINDOW_BYTES = 32 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
@@ -96,6 +96,7 @@ def write_safetensors(
     whatever computing a tensor raises; the target then is what it was before.
     """
     layout = layout_of(state)
+    refuse_full(target, layout.nbytes)
     progress.stage(f"writing {target.name}", layout.nbytes)
     hashing: AbstractContextManager[StreamHasher | None] = nullcontext()
     if with_hashes:

@@ -1,0 +1,308 @@
+"""`convert` from and to other containers: pipelines' folders and .ckpt files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cli_models
+import pytest
+import torch
+from safetensors import safe_open
+
+from assetmgr.operations import convert_plan
+from converters.containers import open_model
+from converters.writers import atomic
+
+if TYPE_CHECKING:
+    from conftest import Models, Program
+
+POSITIONS = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+
+
+@pytest.fixture
+def pipeline(program: Program, models: Models, tmp_path: Path) -> Path:
+    """The checkpoint as a pipeline's folder."""
+    folder = tmp_path / "pipeline"
+    done = program("convert", models.checkpoint, "--to", "diffusers", "-o", folder)
+    assert done.code == 0, done.err
+    return folder
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    return {name: bytes(t.read()) for name, t in open_model(path).state_dict.items()}
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return dict(file.metadata())
+
+
+def test_a_checkpoint_becomes_a_folder_that_is_inspected_as_one_model(
+    program: Program, models: Models, pipeline: Path
+) -> None:
+    (found,) = program("inspect", "--json", pipeline).json
+    (single,) = program("inspect", "--json", models.checkpoint).json
+    for field in ("kind", "base", "variant", "prediction"):
+        assert found[field] == single[field]
+    assert (found["container"], found["layout"]) == ("diffusers", "diffusers")
+    assert {part["name"] for part in found["components"]} == {"unet", "vae", "text_encoder"}
+    assert sorted(path.name for path in pipeline.iterdir()) == [
+        "model_index.json",
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+        "vae",
+    ]
+
+
+def test_a_folder_becomes_the_checkpoint_that_it_was_made_of(
+    program: Program, models: Models, pipeline: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "again.safetensors"
+    (item,) = program("convert", "--json", "--verify", pipeline, "-o", target).json
+    assert (item["source"], item["container"], item["verified"]) == (
+        str(pipeline),
+        "safetensors",
+        True,
+    )
+    before = _contents(models.checkpoint)
+    before.pop(POSITIONS, None)
+    assert _contents(target) == before
+    metadata = _metadata(target)
+    assert metadata["author"] == "somebody"
+    (parent,) = json.loads(metadata["assetmgr.derivation"])["parents"]
+    assert parent["name"] == "pipeline"
+
+
+def test_what_has_no_place_in_a_pipeline_is_reported(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("convert", "--json", models.checkpoint, "--to", "diffusers", "-o", tmp_path / "p")
+    (item,) = program(*call, "--verify").json
+    assert item["dropped"] == [POSITIONS]
+    assert (item["container"], item["hashes"], item["asset"]) == ("diffusers", None, None)
+    weights = sum(path.stat().st_size for path in (tmp_path / "p").rglob("*.safetensors"))
+    assert item["bytes"] == weights
+
+
+def test_precision_changes_on_the_way_into_a_folder(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "p"
+    program("convert", models.checkpoint, "--to", "diffusers", "-o", folder, "--dtype", "bf16")
+    (found,) = program("inspect", "--json", folder).json
+    assert set(found["dtypes"]) == {"BF16"}
+
+
+def test_only_checkpoints_become_pipelines(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    done = program("convert", models.lora, "--to", "diffusers", "-o", tmp_path / "p")
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "is no checkpoint but lora" in done.err
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_folder_is_replaced_only_when_told(
+    program: Program, models: Models, pipeline: Path
+) -> None:
+    call = ("convert", models.checkpoint, "--to", "diffusers", "-o", pipeline)
+    (pipeline / "mine.txt").touch()
+    done = program(*call)
+    assert (done.code, "already exists" in done.err or "is a folder" in done.err) == (1, True)
+    assert (pipeline / "mine.txt").exists()
+    assert program(*call, "--overwrite").code == 0
+    assert not (pipeline / "mine.txt").exists()
+
+
+def test_a_folder_of_models_and_pipelines_is_converted_model_by_model(
+    program: Program, models: Models, pipeline: Path, tmp_path: Path
+) -> None:
+    os.link(models.pickled, tmp_path / "old.ckpt")
+    out = tmp_path / "out"
+    items = program("convert", "--json", tmp_path, "--output-dir", out, "--recursive").json
+    assert [Path(item["source"]).name for item in items] == ["old.ckpt", "pipeline"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "old.safetensors",
+        "pipeline.safetensors",
+    ]
+
+
+def test_a_ckpt_is_what_torch_and_we_read(program: Program, models: Models, tmp_path: Path) -> None:
+    target = tmp_path / "old-tool.ckpt"
+    call = ("convert", "--json", models.checkpoint, "--to", "ckpt", "-o", target, "--verify")
+    (item,) = program(*call).json
+    assert (item["container"], item["verified"]) == ("torch-zip", True)
+    assert item["hashes"]["autov3"] is None
+    assert _contents(target) == _contents(models.checkpoint)
+    loaded = torch.load(target, weights_only=True)["state_dict"]
+    assert loaded.keys() == _contents(models.checkpoint).keys()
+    (hashed,) = program("hash", "--json", target).json
+    assert item["hashes"]["sha256"] == hashed["sha256"]
+    assert program("show", target).code == 0
+
+
+def test_a_model_in_shards_is_named_without_its_index(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    state = open_model(models.checkpoint).state_dict
+    names = list(state)
+    from converters.writers.safetensors import write_safetensors
+
+    places = {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        write_safetensors(state.select(set(part).__contains__), tmp_path / shard)
+        places |= dict.fromkeys(part, shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    (item,) = program("convert", "--json", index).json
+    assert item["target"] == str(tmp_path / "model.safetensors")
+    assert _contents(Path(item["target"])) == _contents(models.checkpoint)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_what_a_model_predicts_can_be_said(
+    prediction: str, program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "p"
+    call = ("convert", models.checkpoint, "--to", "diffusers", "-o", folder)
+    assert program(*call, "--prediction", prediction).code == 0
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    assert config["prediction_type"] == {"v": "v_prediction"}.get(prediction, prediction)
+    (found,) = program("inspect", "--json", folder).json
+    assert found["prediction"] == prediction
+
+
+def test_a_batch_that_was_interrupted_goes_on_where_it_stopped(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.ckpt", "b.ckpt"):
+        os.link(models.pickled, folder / name)
+    call = ("convert", "--json", folder, "--output-dir", out, "--ema", "drop")
+    program(*call)
+    (out / "b.safetensors").unlink()
+    first, second = program(*call).json
+    assert (first["done_before"], first["seconds"], second["done_before"]) == (True, None, False)
+    assert (out / "b.safetensors").exists()
+    assert "done before" in program(*(word for word in call if word != "--json")).out
+
+
+@pytest.mark.parametrize("change", ["other precision", "older than its source", "foreign"])
+def test_a_target_of_another_conversion_is_not_taken_for_done(
+    change: str, program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    source, target = folder / "a.ckpt", out / "a.safetensors"
+    source.write_bytes(models.pickled.read_bytes())
+    call: tuple[Any, ...] = ("convert", folder, "--output-dir", out)
+    assert program(*call).code == 0
+    if change == "other precision":
+        call = (*call, "--dtype", "bf16")
+    elif change == "foreign":
+        target.write_bytes(b"theirs")
+    else:
+        os.utime(target, (1, 1))
+    done = program(*call)
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "already exists" in done.err
+
+
+def test_repairs_are_named_in_the_report(program: Program, models: Models, tmp_path: Path) -> None:
+    broken, target = tmp_path / "broken.ckpt", tmp_path / "mended.safetensors"
+    with safe_open(models.checkpoint, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors[POSITIONS] = tensors[POSITIONS].half()
+    torch.save({"state_dict": tensors}, broken)
+    (item,) = program("convert", "--json", broken, "-o", target).json
+    assert any(f"repaired {POSITIONS}" in warning for warning in item["warnings"])
+    assert _contents(target) == _contents(models.checkpoint)
+
+
+def test_the_hashes_of_the_original_stay_in_the_target(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    target = tmp_path / "half.safetensors"
+    program("convert", models.checkpoint, "-o", target, "--dtype", "bf16")
+    (parent,) = json.loads(_metadata(target)["assetmgr.derivation"])["parents"]
+    (known,) = program("hash", "--json", models.checkpoint).json
+    for name in ("sha256", "blake3", "autov3"):
+        assert parent[name] == known[name]
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_the_planned_size_is_that_of_the_target(
+    scanned: bool, program: Program, models: Models, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    os.link(models.checkpoint, source)
+    if scanned:
+        program("scan", tmp_path)
+    call = ("convert", "--json", source, "-o", target, "--dtype", "bf16")
+    (planned,) = program(*call, "--dry-run").json
+    (done,) = program(*call).json
+    assert planned["bytes"] == done["bytes"] == target.stat().st_size
+
+
+def test_a_plan_says_when_the_disk_would_be_full(
+    program: Program, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.ckpt", "b.ckpt"):
+        os.link(models.pickled, folder / name)
+    room = 1.5 * models.pickled.stat().st_size
+    monkeypatch.setattr(convert_plan, "free_bytes", lambda _: (1, int(room)))
+    first, second = program("convert", "--json", "--dry-run", folder).json
+    assert not any("needs" in warning for warning in first["warnings"])
+    assert any("would be left" in warning for warning in second["warnings"])
+
+
+def test_a_full_disk_stops_one_conversion_before_it_begins(
+    program: Program, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "free_bytes", lambda _: (1, 1000))
+    target = tmp_path / "x.safetensors"
+    done = program("convert", "--json", models.checkpoint, "-o", target)
+    assert (done.code, done.json[0]["code"]) == (1, "disk_full")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["embedding", "hypernetwork"])
+def test_small_kinds_become_pt_files_where_a1111_looks_for_them(
+    name: str, program: Program, tmp_path: Path
+) -> None:
+    shapes = {"emb_params": (2, 768)}
+    if name == "hypernetwork":
+        shapes = {
+            f"768.{side}.linear.{index}.weight": shape
+            for side in (0, 1)
+            for index, shape in ((0, (8, 768)), (1, (768, 8)))
+        }
+    source = cli_models.tensors(tmp_path / "small.safetensors", shapes)
+    (item,) = program("convert", "--json", "--to", "ckpt", "--verify", source).json
+    assert item["target"] == str(tmp_path / "small.pt")
+    (found,) = program("inspect", "--json", item["target"]).json
+    assert (found["kind"], found["safety"]["verdict"]) == (name, "safe")
+    assert program("convert", "--json", "--to", "ckpt", tmp_path / "small.pt").code == 2
+    assert program("convert", "--to", "ckpt", tmp_path, "--overwrite").code == 0
+
+
+def test_a_vae_is_renamed_for_another_program(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    vae, target = tmp_path / "vae.safetensors", tmp_path / "diffusers.safetensors"
+    program("extract", "vae", models.checkpoint, "-o", vae)
+    call = ("convert", vae, "--layout", "diffusers", "-o", target, "--verify")
+    assert program(*call).code == 0
+    (found,) = program("inspect", "--json", target).json
+    assert (found["kind"], found["layout"]) == ("vae", "diffusers")
+    done = program("convert", models.checkpoint, "--layout", "diffusers", "-o", tmp_path / "x")
+    assert (done.code, "hint: use --to diffusers" in done.err) == (1, True)

@@ -184,7 +184,7 @@ def _not_finite(weight: LazyTensor, name: str, changes: tuple[Change, ...]) -> M
         return MergeProblem(f"{name} holds NaN or infinite values before the merge")
     adapters = ", ".join(dict.fromkeys(change.adapter for change in changes))
     return MergeProblem(
-        f"{name} leaves the range of its element type",
+        f"{name} leaves the range of its element type, {weight.dtype.label}",
         path=adapters,
         hint="merge with a smaller weight, or convert the checkpoint to fp32 first",
     )

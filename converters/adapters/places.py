@@ -1,7 +1,8 @@
 """Where a module of an adapter belongs, whatever its trainer's spelling of the name.
 
 Sources of the spellings: kohya-ss/sd-scripts `networks/`, KohakuBlueleaf/LyCORIS `wrapper.py`,
-huggingface/diffusers and peft, ComfyUI `comfy/lora.py`.
+huggingface/diffusers and peft (`loaders/lora_conversion_utils.py` for XLabs), ComfyUI
+`comfy/lora.py`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,19 @@ _OLD_ATTENTION = {
 """What diffusers called the projections of a text encoder before it called them as they are."""
 
 
+_XLABS = re.compile(r"(double_blocks_\d+_)(qkv|proj)([12])")
+_STREAMS = {"1": "img_attn_", "2": "txt_attn_"}
+"""The numbers of XLabs's pairs in a block of Flux, and the layers they are for."""
+
+
 def place_of(module: str) -> Place:
     """The component and the path, dots as underscores, that a module's name means."""
     for prefix, encoder in _ENCODERS:
         if match := prefix.match(module):
             return encoder, _text_path(module[match.end() :])
     path = path_of(module)
+    if xlabs := _XLABS.fullmatch(path):
+        return DENOISER, xlabs[1] + _STREAMS[xlabs[3]] + xlabs[2]
     # Attention processors of diffusers name the layer, whose weight is the first of two parts.
     return DENOISER, f"{path}_0" if path.endswith(("attn1_to_out", "attn2_to_out")) else path
 

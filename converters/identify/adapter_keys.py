@@ -53,7 +53,7 @@ _DOWN = re.compile(
     r"(?:lora_down|lora_A(?:\.\w+)?|lora\.down|lora_linear_layer\.down"
     r"|(?:processor\.)?\w+_lora\d?\.down)\.weight$"
 )
-_OLD = re.compile(r"(?:processor\.)?(\w+)_lora\d?\.")
+_OLD = re.compile(r"(?:processor\.)?(\w+)_lora(\d?)\.")
 
 
 Tensors = Mapping[str, LazyTensor]
@@ -87,7 +87,7 @@ def adapter_keys(sd: Tensors) -> Iterator[Key]:
 
 def _module(name: str, match: re.Match[str]) -> str:
     old = _OLD.match(match["role"])
-    return f"{name[: match.start()]}.{old[1]}" if old else name[: match.start()]
+    return f"{name[: match.start()]}.{old[1]}{old[2]}" if old else name[: match.start()]
 
 
 def is_down(key: Key) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
-from helpers.adapters import lazy
+from helpers.adapters import adapter, applied, close, lazy
 from helpers.pipelines import FAMILIES, checkpoint, true_sdxl
-from helpers.sd1 import OLD_CLIP, SMALL, UNET, checkpoint_shapes, state_dict
+from helpers.sd1 import OLD_CLIP, SMALL, UNET, checkpoint_shapes, random_fill, state_dict
 
+from converters.adapters import load_adapter
 from converters.adapters.places import place_of
 from converters.adapters.targets import Target, module_targets
 from converters.compute import value
@@ -19,6 +21,8 @@ from converters.identify import Base
 from converters.layouts.pipeline import to_components
 from converters.layouts.sd_unet import ldm_skeleton
 from converters.merge import AdapterChoice, plan_merge
+from converters.merge.changes import ChangeLog, merged_tensor
+from converters.merge.fitting import fit_modules
 from converters.statedict import LazyTensor, StateDict
 
 Spelling = Callable[[str, str], str]
@@ -258,6 +262,7 @@ FUSED_IN_FLUX = {
     "transformer.context_embedder": None,
     "lora_unet_double_blocks_0_img_attn_qkv": None,
     "diffusion_model.single_blocks.3.linear1": None,
+    "double_blocks.0.qkv2": None,
 }
 
 
@@ -277,6 +282,118 @@ def test_layers_of_diffusers_are_rows_of_what_flux_and_sd3_keep_in_one_matrix(
     assert target.rows == rows
     full = shapes[target.tensor.removeprefix(prefix)]
     assert target.shape == ((rows[1] - rows[0], full[1]) if rows else full)
+
+
+def test_both_streams_of_an_xlabs_file_are_told_apart() -> None:
+    shapes = {
+        f"double_blocks.0.processor.qkv_lora{n}.{part}.weight": shape
+        for n in (1, 2)
+        for part, shape in (("down", (4, 32)), ("up", (96, 4)))
+    }
+    places = {place_of(module.name)[1] for module in load_adapter(state_dict(shapes)).modules}
+    assert places == {"double_blocks_0_img_attn_qkv", "double_blocks_0_txt_attn_qkv"}
+
+
+ALGORITHMS: dict[str, dict[str, tuple[int, ...]]] = {
+    "lora": {"lora_up.weight": (1280, 2), "lora_down.weight": (2, 1280)},
+    "dora": {"lora_up.weight": (1280, 2), "lora_down.weight": (2, 1280), "dora_scale": (1280, 1)},
+    "dora of inputs": {
+        "lora_up.weight": (1280, 2),
+        "lora_down.weight": (2, 1280),
+        "dora_scale": (1, 1280),
+    },
+    "lokr": {"lokr_w1": (4, 4), "lokr_w2": (320, 320)},
+    "full": {"diff": (1280, 1280)},
+    "ia3 of outputs": {"weight": (1280,), "on_input": ()},
+    "ia3 of peft": {"ia3_l": (1280, 1)},
+    "oft": {"oft_blocks": (320, 4, 4)},
+    "boft": {"oft_blocks": (2, 320, 4, 4)},
+    "peft oft": {"oft_R.weight": (320, 6)},
+}
+
+
+@pytest.mark.parametrize("layer", ["encoder.layers.1.self_attn.k_proj", "text_projection"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_parts_of_fused_and_transposed_matrices_are_changed_by_every_algorithm(
+    algorithm: str, layer: str
+) -> None:
+    torch.manual_seed(0)
+    tensors = {key: torch.randn(shape) * 0.1 for key, shape in ALGORITHMS[algorithm].items()}
+    if "on_input" in tensors:
+        tensors["on_input"] = torch.tensor(0.0)
+    path = layer if layer == "text_projection" else f"text_model.{layer}"
+    module = f"lora_te2_{path.replace('.', '_')}"
+    model = _model("sdxl")
+    file = adapter({f"{module}.{key}": tensor for key, tensor in tensors.items()})
+    plan = plan_merge(model, [AdapterChoice("a", file, 0.75)])
+    before, after = (
+        to_components(sd, Base.SDXL).parts["text_encoder_2"] for sd in (model, plan.state_dict)
+    )
+    expected = applied(tensors, value(before[f"{path}.weight"]), 0.75, name=module)
+    close(value(after[f"{path}.weight"]), expected)
+    touched = {f"{path}.weight", f"{path}.bias"}
+    for name in before:
+        assert name in touched or torch.equal(value(after[name]), value(before[name])), name
+
+
+def test_peft_scales_the_rows_of_a_fused_bias_too() -> None:
+    model, factors = _model("sdxl"), torch.rand(1280, 1)
+    path = "text_model.encoder.layers.0.self_attn.q_proj"
+    plan = plan_merge(
+        model, [AdapterChoice("a", adapter({f"text_encoder_2.{path}.ia3_l": factors}))]
+    )
+    before, after = (
+        to_components(sd, Base.SDXL).parts["text_encoder_2"] for sd in (model, plan.state_dict)
+    )
+    bias = f"{path}.bias"
+    close(value(after[bias]), value(before[bias]) * factors.flatten())
+    assert plan.reports[0].applied == 1
+    assert len(plan.changed) == 2
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"hada_w1_a": (32, 2), "hada_w1_b": (2, 36), "hada_w2_a": (32, 2), "hada_w2_b": (2, 36)},
+        {"lokr_w1": (4, 2), "lokr_w2": (8, 2, 3, 3)},
+        {"diff": (32, 4, 3, 3)},
+        {"lora_up.weight": (32, 2, 1, 1), "lora_down.weight": (2, 4, 3, 3), "dora_scale": (32, 1)},
+    ],
+    ids=["loha", "lokr", "full", "dora"],
+)
+def test_inpainting_models_take_what_plain_ones_take(tensors: dict[str, tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    parts = {key: torch.randn(shape) for key, shape in tensors.items()}
+    shapes = checkpoint_shapes(replace(SMALL, in_channels=9))
+    model = state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
+    file = adapter({f"lora_unet_conv_in.{key}": tensor for key, tensor in parts.items()})
+    name = f"{UNET}input_blocks.0.0.weight"
+    plan = plan_merge(model, [AdapterChoice("a", file)])
+    before, after = value(model[name]), value(plan.state_dict[name])
+    close(after[:, :4], applied(parts, before[:, :4].contiguous()))
+    assert torch.equal(after[:, 4:], before[:, 4:])
+
+
+def test_changes_of_overlapping_parts_are_made_in_order() -> None:
+    torch.manual_seed(0)
+    shapes = {UNET + name: shape for name, shape in FLUX.items()}
+    model = state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
+    name = f"{UNET}double_blocks.0.img_attn.qkv.weight"
+    turn = {"oft_blocks": torch.randn(24, 4, 4)}
+    pair = {"lora_up.weight": torch.randn(32, 2), "lora_down.weight": torch.randn(2, 32)}
+    whole, part = "lora_unet_double_blocks_0_img_attn_qkv", "transformer_blocks_0_attn_to_k"
+    turning = fit_modules(
+        load_adapter(adapter({f"{whole}.{k}": t for k, t in turn.items()})), module_targets(model)
+    )
+    adding = fit_modules(
+        load_adapter(adapter({f"lora_transformer_{part}.{k}": t for k, t in pair.items()})),
+        module_targets(model),
+    )
+    changes = [fit.placed[0].change(0, "a", 1.0) for fit in (adding, turning, adding)]
+    got = value(merged_tensor(model[name], name, changes, ChangeLog()))
+    delta = torch.zeros(96, 32)
+    delta[32:64] = pair["lora_up.weight"] @ pair["lora_down.weight"]
+    close(got, applied(turn, value(model[name]) + delta) + delta)
 
 
 @pytest.mark.parametrize(

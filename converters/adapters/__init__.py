@@ -52,6 +52,11 @@ _ROLES = (
 """What a key's ending is called here; every other ending is a role of its own."""
 
 
+_BUNDLE = "bundle_emb."
+_NO_ADAPTER = "it belongs to an embedding in the same file"
+_NO_TENSOR = "it is no tensor of an adapter"
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """The modules of an adapter file, and the keys that are of none, each with the reason."""
@@ -107,7 +112,7 @@ def _grouped(sd: StateDict) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         if name not in known:
             module = _module_before(name, grouped)
             if module is None:
-                unused[name] = "it is no tensor of an adapter"
+                unused[name] = _NO_ADAPTER if name.startswith(_BUNDLE) else _NO_TENSOR
             else:
                 _add(grouped, module, name[len(module) + 1 :], name)
     return grouped, unused

@@ -65,10 +65,20 @@ def _product(module: Module, half: int) -> Tensor:
 
 
 def tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Σ_ij core[i, j, ...] · a[i, p] · b[j, q], of shape (p, q, ...)."""
-    left = a.t() @ core.flatten(1)
-    rows = left.reshape(a.shape[1], core.shape[1], -1)
-    return (b.t() @ rows).reshape(a.shape[1], b.shape[1], *core.shape[2:])
+    """Σ_ij core[i, j, ...] · a[i, p] · b[j, q], of shape (p, q, ...).
+
+    The smaller of the two possible intermediate results is made, which stays in proportion to the
+    factors whatever their shapes.
+    """
+    flat = core.flatten(2)
+    ranks, outer = flat.shape[:2], (a.shape[1], b.shape[1])
+    if outer[0] * ranks[1] <= ranks[0] * outer[1]:
+        left = (a.t() @ flat.flatten(1)).view(outer[0], ranks[1], -1)
+        product = b.t() @ left
+    else:
+        right = b.t() @ flat
+        product = (a.t() @ right.flatten(1)).view(*outer, -1)
+    return product.view(*outer, *core.shape[2:])
 
 
 LOHA = Family(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,22 +63,19 @@ class Measured:
     largest_tensor: str | None
 
 
+_Squares = dict[int, float]
+"""Sums of the squares of changes to one tensor, by adapter number."""
+
+
 @dataclass(slots=True)
 class ChangeLog:
-    """Norms of the changes computed so far, by adapter number and tensor; threads may add to it."""
+    """What was done to the tensors computed so far; threads may add to it."""
 
-    squares: dict[tuple[int, str], float] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, number: int, tensor: str, square: float) -> None:
-        """Add the sum of the squares of a change."""
-        with self.lock:
-            key = (number, tensor)
-            self.squares[key] = self.squares.get(key, 0.0) + square
+    by_tensor: dict[str, _Squares] = field(default_factory=dict)
 
     def measured(self, number: int) -> Measured:
         """The norms of one adapter's changes."""
-        own = {tensor: square for (who, tensor), square in self.squares.items() if who == number}
+        own = {name: found[number] for name, found in self.by_tensor.items() if number in found}
         largest = max(own, key=own.__getitem__, default=None)
         return Measured(
             math.sqrt(math.fsum(own.values())),
@@ -108,16 +104,17 @@ def _compute(weight: LazyTensor, name: str, changes: tuple[Change, ...], log: Ch
     """The weight with its changes, in float32, rounded once."""
     from converters.compute import value
 
-    stored = value(weight)
+    stored, squares = value(weight), _Squares()
     whole = stored.float()
     for view, run in groupby(_in_order(changes), key=lambda change: change.view):
         part = view.of(whole)
         own = part.contiguous()
-        _apply_run(own, name, tuple(run), log)
+        _apply_run(own, tuple(run), squares)
         if not part.is_contiguous():
             part.copy_(own)
     if not all_finite(whole, stored):
         raise _not_finite(weight, name, changes)
+    log.by_tensor[name] = squares
     return whole.to(stored.dtype)
 
 
@@ -131,20 +128,20 @@ def _in_order(changes: tuple[Change, ...]) -> Sequence[Change]:
     return sorted(changes, key=lambda c: first_seen.index(c.view)) if apart else changes
 
 
-def _apply_run(part: Tensor, name: str, changes: tuple[Change, ...], log: ChangeLog) -> None:
+def _apply_run(part: Tensor, changes: tuple[Change, ...], squares: _Squares) -> None:
     """Apply changes of one part in their order, neighbouring products as one."""
     for is_product, run in groupby(changes, key=lambda change: change.factors is not None):
         if is_product:
-            _add_products(part.view(part.shape[0], -1), name, tuple(run), log)
+            _add_products(part.view(part.shape[0], -1), tuple(run), squares)
             continue
         for change in run:
             before = part.clone()
             with _blaming(change):
                 change.apply(part, change.strength)
-            log.add(change.number, name, float(before.sub_(part).square_().sum()))
+            _add(squares, change, float(before.sub_(part).square_().sum()))
 
 
-def _add_products(flat: Tensor, name: str, changes: tuple[Change, ...], log: ChangeLog) -> None:
+def _add_products(flat: Tensor, changes: tuple[Change, ...], squares: _Squares) -> None:
     """Add Σ strength · scale · up (out, r) @ down (r, in · kernel) as a single product."""
     factors = []
     for change in changes:
@@ -158,9 +155,13 @@ def _add_products(flat: Tensor, name: str, changes: tuple[Change, ...], log: Cha
         rows = slice(first, first + factor.down.shape[0])
         up[:, rows] = factor.up * (factor.scale * change.strength)
         down[rows] = factor.down
-        log.add(change.number, name, _square(up[:, rows], down[rows]))
+        _add(squares, change, _square(up[:, rows], down[rows]))
         first = rows.stop
     flat.addmm_(up, down)
+
+
+def _add(squares: _Squares, change: Change, square: float) -> None:
+    squares[change.number] = squares.get(change.number, 0.0) + square
 
 
 def _square(up: Tensor, down: Tensor) -> float:

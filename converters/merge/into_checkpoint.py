@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -101,7 +101,8 @@ def plan_merge(
     Raises WrongFamily when the checkpoint or an adapter is of another family, or a module does not
     have the shape of its target; UnusedKeys when keys of an adapter find no place, unless
     `partial`; BadValue for weights that are no finite numbers or block weights that are none;
-    UnsupportedFile for a hypernetwork that is not linear. Of tensors only the biases of
+    UnsupportedFile for a hypernetwork that is not linear and for weights that are no floating-point
+    numbers. Of tensors only the biases of
     hypernetworks are read.
     """
     model = identify(checkpoint)
@@ -123,6 +124,7 @@ def plan_merge(
             changes[tensor].append(change)
     for tensor, change in folded:
         changes[tensor].append(change)
+    _require_floats(checkpoint, changes)
     log = ChangeLog()
     merged = {
         name: merged_tensor(checkpoint[name], name, active, log)
@@ -159,6 +161,16 @@ def _place(
         for placed in fit.placed
     ]
     return _report(choice, identity, fit), changes
+
+
+def _require_floats(checkpoint: StateDict, changed: Iterable[str]) -> None:
+    for name in changed:
+        dtype = checkpoint[name].dtype
+        if not dtype.is_float:
+            raise UnsupportedFile(
+                f"{name} is stored in {dtype.label}; only floating-point weights can be changed",
+                path=checkpoint[name].origin,
+            )
 
 
 def _blocks(choice: AdapterChoice, base: Base) -> BlockWeights | None:

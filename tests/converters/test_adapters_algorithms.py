@@ -180,6 +180,22 @@ def test_a_middle_may_join_two_ranks() -> None:
     close(applied(tensors, torch.zeros(6, 5, 3, 3)), expected)
 
 
+@given(st.tuples(*[st.integers(1, 5)] * 4))
+@settings(deadline=None, max_examples=30)
+def test_cores_of_any_two_ranks_are_contracted(sizes: tuple[int, int, int, int]) -> None:
+    first, second, out, inner = sizes
+    core, a, b = (
+        torch.randn(first, second, 3, 3),
+        torch.randn(first, out),
+        torch.randn(second, inner),
+    )
+    tensors = {"lokr_w1": torch.ones(2, 1), "lokr_t2": core, "lokr_w2_a": a, "lokr_w2_b": b}
+    tensors["alpha"] = torch.tensor(float(second))
+    expected = torch.einsum("ijkl,ip,jq->pqkl", core, a, b)
+    got = applied(tensors, torch.zeros(2 * out, inner, 3, 3))
+    close(got, torch.cat([expected, expected]))
+
+
 def test_the_rank_of_lokr_is_that_of_its_second_factors() -> None:
     torch.manual_seed(0)
     a, b, c, d = torch.randn(4, 2), torch.randn(2, 3), torch.randn(4, 3), torch.randn(3, 4)

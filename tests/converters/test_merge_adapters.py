@@ -423,7 +423,10 @@ def test_a_broken_adapter_tensor_is_named_with_its_file() -> None:
         plan.state_dict[QUERY_TARGET].read()
 
 
-SUFFIXES = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale")
+SUFFIXES = (
+    *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale"),
+    *("lokr_w1", "lokr_w2", "ia3_l", "diff", "diff_b", "w_norm", "oft_blocks", "oft_R.weight"),
+)
 SIZES = st.lists(st.sampled_from([0, 1, 4, 32, 768]), max_size=4).map(tuple)
 
 
@@ -445,3 +448,13 @@ def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
     except AssetmgrError:
         return
     assert all(plan.state_dict[name].shape == base[name].shape for name in plan.changed)
+
+
+def test_weights_that_are_no_floating_point_numbers_are_not_merged_into() -> None:
+    whole = stored(DType.I8, (32, 32), bytes(32 * 32), "base: to_q")
+    said = refused(
+        UnsupportedFile,
+        checkpoint().overlay({QUERY_TARGET: whole}),
+        choose(lora({QUERY: (32, 32)})),
+    )
+    assert said.startswith(f"base: to_q: {QUERY_TARGET} is stored in I8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from converters.adapters.boft import BOFT, BOFT_PEFT
 from converters.adapters.dora import MAGNITUDES
@@ -121,10 +122,16 @@ def _grouped(sd: StateDict) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
 def _role(key: Key) -> str:
     if key.role == "oft_blocks" and len(key.tensor.shape) == 4:
         return "boft_blocks"
+    return _role_of_ending(key.role)
+
+
+@lru_cache(maxsize=256)
+def _role_of_ending(ending: str) -> str:
+    """Files have thousands of keys with a handful of endings."""
     for pattern, role in _ROLES:
-        if match := pattern.fullmatch(key.role):
+        if match := pattern.fullmatch(ending):
             return match.expand(role)
-    return key.role
+    return ending
 
 
 def _module_before(name: str, grouped: Mapping[str, object]) -> str | None:

@@ -81,7 +81,7 @@ def _verdict(ours: Identity, theirs: Identity, fit: Fit, modules: int) -> tuple[
     if (reason := apart(ours, theirs)) is not None:
         return False, reason
     if fit.misfit is not None:
-        return False, fit.misfit
+        return False, fit.misfit.cause
     if not fit.placed and ours.base is theirs.base is not Base.UNKNOWN:
         said = "but its modules and the checkpoint's are named in different ways"
         return None, f"both are {ours.base.label}, {said}"

@@ -5,7 +5,7 @@ The same answer serves a merge, which refuses, and `inspect --with`, which tells
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from converters.adapters import Adapter, Factors, Family, Module, Shape, family_
 from converters.adapters.dora import MAGNITUDES, decompose, magnitudes_fit
 from converters.adapters.places import Place, place_of
 from converters.adapters.targets import Target
-from converters.errors import WrongFamily
+from converters.errors import MergeProblem, WrongFamily
 from converters.identify import CONTEXT_WIDTH, Base, Identity
 from converters.identify.identity import CERTAIN
 from converters.merge.changes import Change, View
@@ -53,13 +53,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The modules that found their tensor, the first that is too large or small for it, the rest.
+    """The modules that found their tensor, why one cannot be applied to it, and the rest.
 
-    `unused` gives a reason for every key that no placed module has.
+    `misfit` is the first problem of shapes, or of two modules with one tensor. `unused` gives a
+    reason for every key that no placed module has.
     """
 
     placed: tuple[Placed, ...]
-    misfit: str | None
+    misfit: MergeProblem | None
     unused: Mapping[str, str]
 
     @property
@@ -72,7 +73,7 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
     """Every module beside its tensor. Reads no tensor data."""
     placed: list[Placed] = []
     unused = dict(adapter.unused)
-    misfits: list[str] = []
+    misfits: list[MergeProblem] = []
     for module in adapter.modules:
         target = targets.get(place_of(module.name))
         if target is None:
@@ -83,9 +84,19 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
             try:
                 placed += _placed(module, target)
             except WrongFamily as error:
-                misfits.append(error.cause)
+                misfits.append(error)
                 unused |= dict.fromkeys(module.keys, "its shape is not that of the layer")
+    misfits += _twice(placed)
     return Fit(tuple(placed), next(iter(misfits), None), unused)
+
+
+def _twice(placed: list[Placed]) -> Iterator[MergeProblem]:
+    """Layers that two modules of one adapter change, under two spellings of their names."""
+    seen: dict[tuple[str, View], str] = {}
+    for place in placed:
+        other = seen.setdefault((place.tensor, place.view), place.module)
+        if other != place.module:
+            yield MergeProblem(f"modules {other} and {place.module} both change {place.tensor}")
 
 
 def _placed(module: Module, target: Target) -> list[Placed]:

@@ -154,7 +154,7 @@ def _place(
     else:
         fit = fit_modules(load_adapter(choice.state_dict), targets)
     if fit.misfit is not None:
-        raise WrongFamily(fit.misfit)
+        raise fit.misfit
     _require_used(fit, partial=partial)
     changes = [
         (placed.tensor, placed.change(number, choice.name, choice.strength(placed.target, blocks)))

@@ -317,6 +317,13 @@ def test_two_adapters_in_one_file_are_an_error_that_names_both_keys() -> None:
     assert "lora_A.other.weight" in said
 
 
+def test_one_layer_under_two_spellings_is_an_error_that_names_both() -> None:
+    ldm = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
+    adapter = lora({QUERY: (32, 32), ldm: (32, 32)})
+    said = refused(MergeProblem, checkpoint(), choose(adapter), partial=True)
+    assert said == f"style.safetensors: modules {QUERY} and {ldm} both change {QUERY_TARGET}"
+
+
 def test_a_broken_alpha_is_refused_with_its_key_and_file() -> None:
     key = f"{QUERY}.alpha"
     nan = stored(DType.F32, (), torch.tensor(float("nan")).numpy().tobytes(), key)

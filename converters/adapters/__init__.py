@@ -74,8 +74,8 @@ class Adapter:
 def load_adapter(sd: StateDict) -> Adapter:
     """Group the keys of an adapter into modules. Reads no tensor data.
 
-    Raises MergeProblem for two tensors that are the same part of one module, CorruptFile for a
-    configuration that is none.
+    Raises MergeProblem for two tensors that are the same part of one module, CorruptFile or
+    UnsupportedFile for a configuration that cannot be used.
     """
     grouped, unused = _grouped(sd)
     configs = peft_configs(sd.metadata)

@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.adapters.module import UNSTATED, Stated
-from converters.errors import CorruptFile
+from converters.errors import CorruptFile, UnsupportedFile
 
 CONFIG_FILE = "adapter_config.json"
 """The file beside an adapter, and the key under which its text joins the metadata."""
 _DIFFUSERS = "lora_adapter_metadata"
 _HEAD = re.compile(r"^base_model\.model\.")
+_PLAIN_PATH = re.compile(r"[\w.-]+")
 _MOST_TEXT = 1 << 20
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -45,7 +46,8 @@ class PeftConfig:
         alpha = self.alpha if alpha is None else alpha
         if not rank or alpha is None:
             return Stated(None, self.cayley_series)
-        return Stated(alpha / (math.sqrt(rank) if self.rank_stabilised else rank))
+        scale = alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
+        return Stated(scale, self.cayley_series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class PeftConfigs:
 
 
 def peft_configs(metadata: Mapping[str, str]) -> PeftConfigs:
-    """The configurations in a file's metadata. Raises CorruptFile for what is not of their form."""
+    """The configurations in a file's metadata.
+
+    Raises CorruptFile for what is not of their form, UnsupportedFile for patterns of module names.
+    """
     if CONFIG_FILE in metadata:
         return PeftConfigs({"": _config(_object(metadata, CONFIG_FILE), CONFIG_FILE)})
     if _DIFFUSERS not in metadata:
@@ -113,6 +118,10 @@ def _numbers(fields: Mapping[str, Json], name: str, where: str) -> dict[str, flo
     found = fields.get(name) or {}
     if not isinstance(found, dict):
         raise CorruptFile(f"{name} in {where} is no table")
+    for path in found:
+        if not _PLAIN_PATH.fullmatch(path):
+            # PEFT takes it for a regular expression; reading it otherwise would scale wrongly.
+            raise UnsupportedFile(f"{name} in {where} has a pattern, not a module: {path[:60]!r}")
     numbers = {path: _number(found, path, where) for path in found}
     return {path: number for path, number in numbers.items() if number is not None}
 

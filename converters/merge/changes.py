@@ -102,20 +102,25 @@ def merged_tensor(
 
 def _compute(weight: LazyTensor, name: str, changes: tuple[Change, ...], log: ChangeLog) -> Tensor:
     """The weight with its changes, in float32, rounded once."""
-    from converters.compute import value
-
-    stored, squares = value(weight), _Squares()
-    whole = stored.float()
+    squares, like, whole = _Squares(), *_widened(weight)
     for view, run in groupby(_in_order(changes), key=lambda change: change.view):
         part = view.of(whole)
         own = part.contiguous()
         _apply_run(own, tuple(run), squares)
         if not part.is_contiguous():
             part.copy_(own)
-    if not all_finite(whole, stored):
+    if not all_finite(whole, like):
         raise _not_finite(weight, name, changes)
     log.by_tensor[name] = squares
-    return whole.to(stored.dtype)
+    return whole.to(like.dtype)
+
+
+def _widened(weight: LazyTensor) -> tuple[Tensor, Tensor]:
+    """Nothing in the weight's own type, and the weight in float32, alone in memory."""
+    from converters.compute import value
+
+    stored = value(weight)
+    return stored.new_empty(0), stored.float()
 
 
 def _in_order(changes: tuple[Change, ...]) -> Sequence[Change]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from converters.adapters import FAMILIES, family_of, load_adapter
 from converters.adapters.dora import decompose
 from converters.adapters.peft_config import CONFIG_FILE
-from converters.errors import CorruptFile, MergeProblem, WrongFamily
+from converters.errors import CorruptFile, MergeProblem, UnsupportedFile, WrongFamily
 
 Layer = torch.nn.Linear | torch.nn.Conv2d
 Tensors = dict[str, torch.Tensor]
@@ -346,6 +346,12 @@ def test_diffusers_keeps_ranks_and_alphas_in_the_metadata() -> None:
 def test_a_configuration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(CorruptFile):
         load_adapter(adapter({"a.lora_A.weight": torch.ones(2, 2)}, {CONFIG_FILE: text}))
+
+
+def test_patterns_of_module_names_are_refused_rather_than_misread() -> None:
+    metadata = {CONFIG_FILE: json.dumps({"r": 2, "rank_pattern": {"^a.*b$": 4}})}
+    with pytest.raises(UnsupportedFile, match="has a pattern"):
+        load_adapter(adapter({"a.lora_A.weight": torch.ones(2, 2)}, metadata))
 
 
 PARTS: dict[str, Mapping[str, tuple[int, ...]]] = {

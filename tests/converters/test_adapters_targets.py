@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.adapters import adapter, applied, close, lazy
+from helpers.identities import FIXTURES
 from helpers.pipelines import FAMILIES, checkpoint, true_sdxl
 from helpers.sd1 import OLD_CLIP, SMALL, UNET, checkpoint_shapes, random_fill, state_dict
 
@@ -17,6 +18,7 @@ from converters.adapters.places import place_of
 from converters.adapters.targets import Target, module_targets
 from converters.compute import value
 from converters.dtypes import DType
+from converters.errors import WrongFamily
 from converters.identify import Base
 from converters.layouts.pipeline import to_components
 from converters.layouts.sd_unet import ldm_skeleton
@@ -282,6 +284,56 @@ def test_layers_of_diffusers_are_rows_of_what_flux_and_sd3_keep_in_one_matrix(
     assert target.rows == rows
     full = shapes[target.tensor.removeprefix(prefix)]
     assert target.shape == ((rows[1] - rows[0], full[1]) if rows else full)
+
+
+FLUX_MODEL = state_dict(
+    {
+        **FIXTURES["flux dev"][0],
+        f"{UNET}double_blocks.0.img_attn.qkv.weight": (9216, 3072),
+        f"{UNET}single_blocks.0.linear1.weight": (21504, 3072),
+    }
+)
+SD3_MODEL = state_dict(
+    {
+        **FIXTURES["sd3 medium"][0],
+        f"{UNET}joint_blocks.0.x_block.attn.qkv.weight": (4608, 1536),
+        f"{UNET}joint_blocks.0.context_block.attn.qkv.weight": (4608, 1536),
+    }
+)
+FLUX_LAYERS = {
+    "transformer.transformer_blocks.0.attn.to_q": (3072, 3072),
+    "transformer.transformer_blocks.0.attn.to_v": (3072, 3072),
+    "transformer.single_transformer_blocks.0.proj_mlp": (12288, 3072),
+}
+SD3_LAYERS = {
+    "transformer.transformer_blocks.0.attn.to_q": (1536, 1536),
+    "transformer.transformer_blocks.0.attn.add_k_proj": (1536, 1536),
+}
+
+
+def _peft_shapes(layers: Mapping[str, tuple[int, int]]) -> StateDict:
+    shapes = {f"{name}.lora_B.weight": (out, 4) for name, (out, _) in layers.items()}
+    return state_dict(
+        shapes | {f"{n}.lora_A.weight": (4, inner) for n, (_, inner) in layers.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [(FLUX_MODEL, FLUX_LAYERS), (SD3_MODEL, SD3_LAYERS)],
+    ids=["flux", "sd3"],
+)
+def test_transformers_are_merged_into(
+    model: StateDict, layers: Mapping[str, tuple[int, int]]
+) -> None:
+    plan = plan_merge(model, [AdapterChoice("a", _peft_shapes(layers))])
+    assert plan.reports[0].applied == len(layers)
+    assert len(plan.changed) == 2
+
+
+def test_an_adapter_of_another_transformer_is_refused() -> None:
+    with pytest.raises(WrongFamily, match="made for SD3, the checkpoint is Flux"):
+        plan_merge(FLUX_MODEL, [AdapterChoice("a", _peft_shapes(SD3_LAYERS))], partial=True)
 
 
 def test_both_streams_of_an_xlabs_file_are_told_apart() -> None:

@@ -35,6 +35,7 @@ def _stored(name: str, role: str, part: str) -> Family:
         frozenset(),
         partial(_shape, role),
         adding(partial(_difference, role)),
+        adds=True,
         part=part,
     )
 

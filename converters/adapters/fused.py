@@ -1,4 +1,4 @@
-"""Layers of Flux and SD3 that a single file keeps in one matrix, under the names of diffusers.
+"""Layers of Flux and SD3 that a single file keeps in one matrix and diffusers in several.
 
 Rows of `qkv` are queries, keys and values; those of Flux's `linear1` are these and the first layer
 of the block's perceptron, which takes the rest. Source: huggingface/diffusers
@@ -8,7 +8,7 @@ of the block's perceptron, which takes the rest. Source: huggingface/diffusers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from converters.adapters.module import Shape
 
@@ -67,6 +67,8 @@ _OUTER = {
 }
 """Single layers, (single file, diffusers). The last modulation is left out: its halves swap."""
 
+_LAST_NORM = ("norm1_context.linear",)
+"""In the last block of SD3 it has two parts instead of six, and their order differs too."""
 _BLOCK = re.compile(r"(double_blocks|single_blocks|joint_blocks)\.(\d+)\.(.+)")
 
 
@@ -80,6 +82,8 @@ def parts_of(path: str, shape: Shape) -> Iterator[tuple[str, tuple[int, int] | N
     name, table = _BLOCKS[block[1]]
     layers = table.get(block[3], ())
     bounds = _bounds(len(layers), shape)
+    if layers == _LAST_NORM and shape[:1] == (2 * shape[-1],):
+        return
     for number, layer in enumerate(layers):
         rows = bounds[number : number + 2] if bounds else None
         yield f"{name}.{block[2]}.{layer}", (rows[0], rows[1]) if rows else None
@@ -91,3 +95,20 @@ def _bounds(layers: int, shape: Shape) -> tuple[int, ...]:
         return ()
     width = shape[1]  # queries, keys and values have the width of the input
     return (0, width, 2 * width, 3 * width, shape[0])[: layers + 1]
+
+
+def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Layers of a single file, and those of diffusers that they are, where all of these are there.
+
+    `names` are those of a transformer's tensors.
+    """
+    for word, (name, table) in _BLOCKS.items():
+        block = re.compile(rf"{name}\.(\d+)\.")
+        for number in sorted({m[1] for path in names if (m := block.match(path))}):
+            for inner, layers in table.items():
+                paths = tuple(f"{name}.{number}.{layer}" for layer in layers)
+                if all(f"{path}.weight" in names for path in paths) and layers != _LAST_NORM:
+                    yield f"{word}.{number}.{inner}", paths
+    for inner, path in _OUTER.items():
+        if f"{path}.weight" in names:
+            yield inner, (path,)

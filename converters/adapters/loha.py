@@ -88,6 +88,7 @@ LOHA = Family(
     _shape,
     adding(_delta),
     decomposes=True,
+    adds=True,
 )
 LOHA_TUCKER = Family(
     "loha",
@@ -96,4 +97,5 @@ LOHA_TUCKER = Family(
     _shape,
     adding(_delta),
     decomposes=True,
+    adds=True,
 )

@@ -85,7 +85,15 @@ _SECOND = (
     frozenset({"lokr_w2_a", "lokr_w2_b", "lokr_t2"}),
 )
 LOKR = tuple(
-    Family("lokr", first | second, frozenset({"alpha"}), _shape, adding(_delta), decomposes=True)
+    Family(
+        "lokr",
+        first | second,
+        frozenset({"alpha"}),
+        _shape,
+        adding(_delta),
+        decomposes=True,
+        adds=True,
+    )
     for first in _FIRST
     for second in _SECOND
 )

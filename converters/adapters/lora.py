@@ -62,6 +62,7 @@ LORA = Family(
     _apply,
     factors=lora_factors,
     decomposes=True,
+    adds=True,
 )
 LOCON = Family(
     "locon",
@@ -71,4 +72,5 @@ LOCON = Family(
     _apply,
     factors=lora_factors,
     decomposes=True,
+    adds=True,
 )

@@ -92,7 +92,8 @@ class Family:
     change fits a weight; `shape` raises WrongFamily when the tensors do not fit each other. `apply`
     changes a weight in place in float32; `factors` gives the same change as a product where it is
     one, so that several need one product. `decomposes` families may have a DoRA scale beside them.
-    `bias` changes the bias of the same layer, where a family does that too.
+    Those with `adds` only add, whatever the weight, and may be applied in parts. `bias` changes the
+    bias of the same layer, where a family does that too; `part` is what `apply` changes.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Family:
     covers: Callable[[Shape, Shape], bool] = same_weight
     factors: Callable[[Module], Factors] | None = None
     decomposes: bool = False
+    adds: bool = False
     bias: Apply | None = None
     part: str = "weight"
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
-from converters.adapters.fused import parts_of
+from converters.adapters.fused import parts_of, wholes_of
 from converters.adapters.module import Shape
 from converters.adapters.places import DENOISER, Place
 from converters.adapters.slots import slot_of
@@ -60,8 +61,10 @@ class Target:
     """A weight that a module can change: a tensor of the checkpoint, or a part of one.
 
     `shape` is that of the layer as modules see it: `rows` of the tensor if they are given, and
-    `transposed` against it. `bias` names the tensor with the layer's bias, in the same rows. `slot`
-    is the place of a denoiser's layer in a list of block weights.
+    `transposed` against it. Where a checkpoint keeps a layer in several tensors, `parts` are these,
+    each with the rows that it is of the layer, and `tensor` is the first. `bias` names the tensor
+    with the layer's bias, in the same rows. `slot` is the place of a denoiser's layer in a list of
+    block weights.
     """
 
     tensor: str
@@ -71,6 +74,7 @@ class Target:
     bias: str | None = None
     rows: Rows | None = None
     transposed: bool = False
+    parts: tuple[tuple[Target, Rows], ...] = ()
 
 
 def module_targets(checkpoint: StateDict) -> Mapping[Place, Target]:
@@ -84,20 +88,36 @@ def module_targets(checkpoint: StateDict) -> Mapping[Place, Target]:
 def _denoiser(checkpoint: StateDict) -> Iterator[tuple[Place, Target]]:
     names = _denoiser_names(checkpoint)
     ldm, diffusers = _spellings(names)
+    wholes = {} if names.unet.layout else dict(wholes_of(names))
+    single = {path: whole for whole, paths in wholes.items() for path in paths}
+    own: dict[str, Target] = {}
     for name, tensor in names.items():
         if not name.endswith(".weight") or not tensor.shape:
             continue
         path = name.removesuffix(".weight")
         bias = names.head + path + ".bias"
         held = bias if bias in checkpoint else None
-        slot = slot_of(ldm(path))
-        whole = Target(names.head + name, UNET, tensor.shape, slot, held)
+        slot = slot_of(single.get(path) or ldm(path))
+        whole = own[path] = Target(names.head + name, UNET, tensor.shape, slot, held)
         for spelling in dict.fromkeys((path, ldm(path), diffusers(path))):
             yield (DENOISER, _flat(spelling)), whole
         for spelling, rows in parts_of(path, tensor.shape):
             shape = (rows[1] - rows[0], *tensor.shape[1:]) if rows else tensor.shape
             part = Target(names.head + name, UNET, shape, slot, held, rows)
             yield (DENOISER, _flat(spelling)), part
+    for spelling, paths in wholes.items():
+        yield (DENOISER, _flat(spelling)), _joined([own[path] for path in paths])
+
+
+def _joined(targets: list[Target]) -> Target:
+    """Several layers below each other as one."""
+    first = targets[0]
+    if len(targets) == 1:
+        return first
+    ends = list(accumulate((target.shape[0] for target in targets), initial=0))
+    parts = tuple(zip(targets, pairwise(ends), strict=True))
+    shape = (ends[-1], *first.shape[1:])
+    return Target(first.tensor, first.component, shape, first.slot, parts=parts)
 
 
 def _denoiser_names(checkpoint: StateDict) -> Names:

@@ -108,6 +108,8 @@ def _placed(module: Module, target: Target) -> list[Placed]:
     columns = _columns(module, family, target)
     seen = target.shape if columns is None else (target.shape[0], columns, *target.shape[2:])
     _require_cover(module, family, seen)
+    if target.parts:
+        return [_on_part(module, family, target, number) for number in range(len(target.parts))]
     view = View(target.rows, columns, target.transposed)
     places = [_on_weight(module, family, target, view)]
     if family.bias is not None and target.bias is not None:
@@ -123,6 +125,38 @@ def _on_weight(module: Module, family: Family, target: Target, view: View) -> Pl
     factors = None if family.factors is None else partial(family.factors, module)
     apply = partial(family.apply, module)
     return Placed(module.name, target, target.tensor, view, inputs, apply, factors)
+
+
+def _on_part(module: Module, family: Family, target: Target, number: int) -> Placed:
+    """The rows of a change that fall to one of several tensors. Raises WrongFamily."""
+    if not family.adds or MAGNITUDES & module.tensors.keys():
+        raise WrongFamily(
+            f"module {module.name} changes as one what the checkpoint keeps in several tensors"
+        )
+    part, rows = target.parts[number]
+    inputs = tuple(module.tensors.values())
+    factors = None if family.factors is None else partial(_factors_of_rows, family, module, rows)
+    apply = partial(_add_rows, family, module, target.shape, rows)
+    return Placed(module.name, part, part.tensor, View(part.rows), inputs, apply, factors)
+
+
+def _factors_of_rows(family: Family, module: Module, rows: tuple[int, int]) -> Factors:
+    assert family.factors is not None
+    whole = family.factors(module)
+    return Factors(whole.up[slice(*rows)], whole.down, whole.scale)
+
+
+def _add_rows(
+    family: Family,
+    module: Module,
+    shape: Shape,
+    rows: tuple[int, int],
+    weight: Tensor,
+    strength: float,
+) -> None:
+    whole = weight.new_zeros(shape)
+    family.apply(module, whole, strength)
+    weight.add_(whole[slice(*rows)])
 
 
 def _on_bias(

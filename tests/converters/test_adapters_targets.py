@@ -24,7 +24,7 @@ from converters.layouts.pipeline import to_components
 from converters.layouts.sd_unet import ldm_skeleton
 from converters.merge import AdapterChoice, plan_merge
 from converters.merge.changes import ChangeLog, merged_tensor
-from converters.merge.fitting import fit_modules
+from converters.merge.fitting import Fit, fit_modules
 from converters.statedict import LazyTensor, StateDict
 
 Spelling = Callable[[str, str], str]
@@ -329,6 +329,57 @@ def test_transformers_are_merged_into(
     plan = plan_merge(model, [AdapterChoice("a", _peft_shapes(layers))])
     assert plan.reports[0].applied == len(layers)
     assert len(plan.changed) == 2
+
+
+SPLIT = {
+    **{f"transformer_blocks.0.attn.to_{head}.weight": (32, 32) for head in "qkv"},
+    "transformer_blocks.0.ff.net.0.proj.weight": (128, 32),
+    **{f"single_transformer_blocks.0.attn.to_{head}.weight": (32, 32) for head in "qkv"},
+    "single_transformer_blocks.0.proj_mlp.weight": (128, 32),
+}
+WHOLE = "lora_unet_single_blocks_0_linear1"
+FUSING: dict[str, dict[str, tuple[int, ...]]] = {
+    "lora": {"lora_up.weight": (224, 2), "lora_down.weight": (2, 32)},
+    "lokr": {"lokr_w1": (7, 4), "lokr_w2": (32, 8)},
+    "full": {"diff": (224, 32)},
+}
+
+
+@pytest.mark.parametrize("algorithm", FUSING)
+def test_what_a_checkpoint_of_diffusers_keeps_apart_is_changed_in_parts(algorithm: str) -> None:
+    torch.manual_seed(0)
+    model = state_dict(SPLIT, DType.F32, fill=random_fill(DType.F32))
+    tensors = {key: torch.randn(shape) for key, shape in FUSING[algorithm].items()}
+    fit = _fit(WHOLE, tensors, model)
+    names = list(SPLIT)[4:]
+    assert (fit.misfit, [placed.tensor for placed in fit.placed]) == (None, names)
+    assert {placed.target.slot for placed in fit.placed} == {"S00"}
+    merged = [
+        value(merged_tensor(model[p.tensor], p.tensor, [p.change(0, "a", 0.5)], ChangeLog()))
+        for p in fit.placed
+    ]
+    close(torch.cat(merged), applied(tensors, torch.cat([value(model[n]) for n in names]), 0.5))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"oft_blocks": (56, 4, 4)},
+        {"lora_up.weight": (224, 2), "lora_down.weight": (2, 32), "dora_scale": (224, 1)},
+    ],
+    ids=["oft", "dora"],
+)
+def test_what_needs_the_whole_weight_does_not_fit_its_parts(
+    tensors: dict[str, tuple[int, ...]],
+) -> None:
+    parts = {key: torch.ones(shape) for key, shape in tensors.items()}
+    fit = _fit(WHOLE, parts, state_dict(SPLIT))
+    assert "keeps in several tensors" in str(fit.misfit)
+
+
+def _fit(name: str, tensors: Mapping[str, torch.Tensor], model: StateDict) -> Fit:
+    file = adapter({f"{name}.{key}": tensor for key, tensor in tensors.items()})
+    return fit_modules(load_adapter(file), module_targets(model))
 
 
 def test_an_adapter_of_another_transformer_is_refused() -> None:

@@ -68,7 +68,7 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
             stack.enter_context(bundle.patched(plan.state_dict))
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
-        yield Applied(f"{report.applied} modules applied", unused=report.unused)
+        yield Applied(f"{report.applied} modules applied", unused=tuple(report.unused))
 
 
 @contextmanager

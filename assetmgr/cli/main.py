@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "assetmgr.cli.convert:convert",
         "Convert models to another container or precision.",
     ),
-    "merge": ("assetmgr.cli.merge:merge", "Merge adapters into a checkpoint."),
+    "merge": ("assetmgr.cli.merge:merge", "Merge adapters into a checkpoint, or checkpoints."),
     "extract": ("assetmgr.cli.extract:extract", "Take a part out of a checkpoint."),
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "merge": ("assetmgr.cli.merge:merge", "Merge adapters into a checkpoint, or checkpoints."),
     "extract": ("assetmgr.cli.extract:extract", "Take a part out of a checkpoint."),
+    "resize": ("assetmgr.cli.resize:resize", "Give a LoRA another rank."),
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
     "demo": ("assetmgr.cli.demo:demo", "See the whole journey on small real models."),

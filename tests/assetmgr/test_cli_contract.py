@@ -133,6 +133,11 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("merge", "checkpoints", "x", "y", "--method", "slerp", "--alpha", "heavy", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--method", "slerp", "--components", "vae", "-o", "z"),
     ("merge", "replay", "x.toml"),
+    ("extract", "lora", "x", "y", "-o", "z"),
+    ("extract", "lora", "x", "y", "--rank", "many", "-o", "z"),
+    ("extract", "lora", "x", "--rank", "4", "-o", "z"),
+    ("resize", "x", "--rank", "4", "--energy", "0.5", "-o", "z"),
+    ("resize", "x", "--rank", "4"),
 )
 
 

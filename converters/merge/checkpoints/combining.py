@@ -132,7 +132,7 @@ def _alike(part: Part, block: Sequence[LazyTensor]) -> Tensor | None:
     some = [block[n] for n in part.method.alike] or block
     if len({tensor.dtype for tensor in some}) > 1:
         return None
-    first, *others = (memoryview(tensor.read()).cast("B") for tensor in some)
+    first, *others = (bytes(tensor.read()) for tensor in some)  # bytes are compared at once
     return value(block[A]) if all(other == first for other in others) else None
 
 

@@ -21,6 +21,7 @@ The text lies in the metadata of the merged file, under RECIPE_KEY, and can be w
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ _KEYS = {
     *("dtype", "components", "models", *_NUMBERS),
 }
 _DIGESTS = ("sha256", "blake3", "autov3")
+_DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
 _MODEL_KEYS = {"label", "file", *_DIGESTS}
 
 
@@ -162,6 +164,9 @@ def _pinned(model: _Table) -> Parent:
     sha256, blake3, autov3 = (model.text(name) for name in _DIGESTS)
     if not file or not (sha256 or blake3):
         raise BadValue("every model needs its file and its sha256 or blake3", path=model.origin)
+    for digest in filter(None, (sha256, blake3)):
+        if not _DIGEST.fullmatch(digest):
+            raise BadValue(f"{digest!r} is no hash of 64 hex digits", path=model.origin)
     return Parent(file, sha256, blake3, autov3)
 
 

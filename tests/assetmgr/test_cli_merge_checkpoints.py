@@ -213,7 +213,7 @@ def test_a_model_that_is_not_the_one_of_the_recipe_is_refused(
     assert "is not the file of the recipe" in error["error"]
 
 
-RECIPE = """
+RECIPE = f"""
 version = 1
 operation = "merge checkpoints"
 title = "x"
@@ -222,7 +222,7 @@ alpha = 0.5
 [[models]]
 label = "A"
 file = "a.safetensors"
-sha256 = "00"
+sha256 = "{"0" * 64}"
 """
 
 
@@ -239,6 +239,7 @@ sha256 = "00"
         (RECIPE.replace("alpha", "alpah"), "unknown key 'alpah'"),
         (RECIPE.replace('"A"', '"B"'), "labelled A, B, C"),
         (RECIPE.replace("sha256", "autov3"), "its sha256 or blake3"),
+        (RECIPE.replace("0000", "000x"), "is no hash of 64 hex digits"),
         (RECIPE.replace("[[models]]", "[models]"), "'models' must be a list of tables"),
         (RECIPE.replace("alpha = 0.5", 'dtype = "fp12"'), "dtype 'fp12' is none of"),
         ("x = " + "[" * 5000, "is not TOML"),

@@ -28,11 +28,12 @@ from hypothesis import strategies as st
 from converters.compute import value
 from converters.dtypes import DType
 from converters.errors import AssetmgrError, BadValue, MergeProblem, UnsupportedFile, WrongFamily
+from converters.layouts import unet_to_diffusers
 from converters.merge.checkpoints import METHODS
 from converters.merge.checkpoints.choice import MergeChoice, Weights
 from converters.merge.checkpoints.fitting import Model
 from converters.merge.checkpoints.plan import CheckpointMerge, plan_checkpoint_merge
-from converters.statedict import StateDict
+from converters.statedict import LazyTensor, StateDict
 
 QUERY = f"{UNET}input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
 FIRST = f"{UNET}input_blocks.0.0.weight"
@@ -239,6 +240,27 @@ def test_without_base_all_else_has_the_plain_weight() -> None:
     assert merged[QUERY] is a[QUERY]
     assert merged[DECODER] is a[DECODER]
     assert merged[TEXT].read() == b[TEXT].read()
+
+
+def test_block_weights_reach_a_bare_unet_under_diffusers_names() -> None:
+    bare = state_dict(unet_shapes(SMALL), DType.F32, fill=random_fill(DType.F32))
+    a, b = unet_to_diffusers(bare), unet_to_diffusers(bare).map(lambda _, t: _doubled(t))
+    merged = plan(a, b, weights=Weights(blocks=tuple(n / 32 for n in range(1, 26)))).state
+    for name, slot in {
+        "conv_in.weight": 1,
+        "time_embedding.linear_1.weight": 1,
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight": 2,
+        "down_blocks.0.downsamplers.0.conv.weight": 3,
+        "mid_block.resnets.0.conv1.weight": 13,
+        "up_blocks.0.resnets.1.conv1.weight": 15,
+        "up_blocks.0.upsamplers.0.conv.weight": 15,
+        "conv_out.weight": 17,
+    }.items():
+        assert np.allclose(floats(merged, name), (1 + slot / 32) * floats(a, name), rtol=1e-6), name
+
+
+def _doubled(tensor: LazyTensor) -> LazyTensor:
+    return stored(tensor.dtype, tensor.shape, (2 * value(tensor)).numpy().tobytes())
 
 
 @pytest.mark.parametrize("length", [1, 12, 17, 24, 27])

@@ -124,10 +124,12 @@ def _by_component(first: Model, choice: MergeChoice) -> dict[str, float]:
     if alpha.blocks:
         listed = block_weights(alpha.blocks, first.identity.base).base
         base = base if listed is None else listed
+    present = {first.component_of(name) for name in first.state}
     weights: dict[str, float] = {}
     for component in COMPONENTS:
         weight = alpha.components.get(component, base)
-        needed = component not in choice.sources and not (component == UNET and alpha.blocks)
+        covered = component in choice.sources or (component == UNET and alpha.blocks)
+        needed = component in present and not covered
         if weight is None and needed:
             raise BadValue(f"the {component} has no weight", hint="give one with --alpha")
         if weight is not None and not math.isfinite(weight):

@@ -94,12 +94,26 @@ def checkpoints(
 
 @click.command(epilog="Example: assetmgr merge replay blend.safetensors -o again.safetensors")
 @click.argument("recipe", metavar="RECIPE_OR_FILE")
+@click.option(
+    "--search",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FOLDER",
+    help="Look for the models here too, by their names.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @common_options
 @click.pass_obj
-def replay(session: Session, recipe: str, output: Path, overwrite: bool, dry_run: bool) -> int:
+def replay(
+    session: Session,
+    recipe: str,
+    search: tuple[Path, ...],
+    output: Path,
+    overwrite: bool,
+    dry_run: bool,
+) -> int:
     """Make a merge of checkpoints again, byte for byte.
 
     The recipe is a .toml file, or a model that was merged. Its models are found in the library by
@@ -107,7 +121,12 @@ def replay(session: Session, recipe: str, output: Path, overwrite: bool, dry_run
     """
     with Workspace.open() as workspace, session.progress() as progress:
         request = request_of_replay(
-            workspace, recipe, output, overwrite=overwrite, progress=progress
+            workspace,
+            recipe,
+            output,
+            search=search,
+            overwrite=overwrite,
+            progress=progress,
         )
         return _merge(session, workspace, request, progress, dry_run=dry_run)
 
@@ -139,6 +158,8 @@ def _print(session: Session, plan: CheckpointMergePlan, nbytes: int) -> None:
                 some = ", ".join(names[:3]) + ", …" * (len(names) > 3)
                 out.line(f"{report.label} {what} {len(names)} tensors: {plain(some)}")
     merged, total = len(plan.merge.merged), len(plan.merge.state)
+    equal = len(plan.merge.log.equal)
+    kept = f" ({equal} stay as in A)" if equal else ""
     target = plain(str(plan.request.output))
     method = plan.request.choice.method
-    out.line(f"-> {target}  {method}: {merged} of {total} tensors merged, {size(nbytes)}")
+    out.line(f"-> {target}  {method}: {merged} of {total} tensors merged{kept}, {size(nbytes)}")

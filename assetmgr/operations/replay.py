@@ -62,17 +62,18 @@ def request_of_replay(
     reference: str,
     output: Path,
     *,
+    search: Sequence[Path] = (),
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> CheckpointMergeRequest:
     """The merge that a recipe asks for, on the files that it pins.
 
-    They are looked for in the library by their hashes, then by their names, beside the recipe and
-    in the current folder. Raises what `load_recipe` raises, FileMissing for a file that is nowhere,
+    They are looked for in the library by their hashes, then by their names: in the folders to
+    `search`, beside the recipe and in the current folder. Raises what `load_recipe` raises, FileMissing for a file that is nowhere,
     MergeProblem for one that has other hashes than the recipe says.
     """
     recipe, origin = load_recipe(workspace, reference)
-    folders = (origin.parent, Path())
+    folders = (*search, origin.parent, Path())
     models = [_find(workspace, pinned, folders, progress) for pinned in recipe.models]
     return CheckpointMergeRequest(
         tuple(str(path) for path in models),
@@ -96,7 +97,9 @@ def _find(
     if other is not None:
         raise MergeProblem(f"is not the file of the recipe, which has {digest}", path=other)
     raise FileMissing(
-        f"no file with {digest} is in the library, beside the recipe or here", path=pinned.name
+        f"no file with {digest} is in the library, beside the recipe or here",
+        path=pinned.name,
+        hint="scan the folder it is in, or name that folder with --search",
     )
 
 

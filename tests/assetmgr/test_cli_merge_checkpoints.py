@@ -190,9 +190,21 @@ def test_a_renamed_model_is_found_by_its_hash(
     assert lost.code == 1
     (error,) = lost.json["errors"]
     assert (error["code"], error["path"]) == ("not_found", copies[0].name)
+    assert "--search" in error["hint"]
     program("scan", folder)
     again = tmp_path / "again.safetensors"
     assert program("merge", "replay", target, "-o", again).code == 0
+    assert again.read_bytes() == target.read_bytes()
+
+
+def test_models_are_found_by_their_names_in_the_folders_to_search(
+    program: Program, files: list[Path], tmp_path: Path
+) -> None:
+    target, again = tmp_path / "blend.safetensors", tmp_path / "again.safetensors"
+    merge(program, *files[:2], "--method", "slerp", "--alpha", "0.4", "-o", target)
+    call = ("merge", "replay", "--json", target, "-o", again)
+    assert program(*call).code == 1
+    assert program(*call, "--search", tmp_path, "--search", files[0].parent).code == 0
     assert again.read_bytes() == target.read_bytes()
 
 

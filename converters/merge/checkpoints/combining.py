@@ -7,12 +7,13 @@ need the memory of the result alone. Where the stored bytes make the answer plai
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.bytesource import pread_into
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
@@ -90,35 +91,47 @@ def _by_blocks(part: Part, log: MergeLog) -> Tensor:
 
     first = part.inputs[A]
     size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
-    readers = [_reader(tensor) for tensor in part.inputs]
+    readers = [_Reader(tensor) for tensor in part.inputs]
     result: Tensor | None = None
     equal = True
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
-        block = [read(start, stop) for read in readers]
+        block = [reader.elements(start, stop) for reader in readers]
         done = _alike(part, block)
         equal &= done is not None
         if done is None:
             done = _combined(part, block, (stop - start,) if size < first.numel else first.shape)
         if result is None:
             result = done.new_empty(first.numel, dtype=torch_dtype(part.dtype))
-        result[start:stop] = done.reshape(-1).to(result.dtype)
+        result[start:stop] = done.reshape(-1)
     assert result is not None, "a tensor without elements is never merged"
     if equal:
         log.equal.add(part.name)
     return result.reshape(first.shape)
 
 
-def _reader(tensor: LazyTensor) -> Callable[[int, int], LazyTensor]:
-    """Gives runs of the elements; what has to be computed is computed once."""
-    flat = tensor.reshape((tensor.numel,))
-    if flat.extents is None:
-        flat = replace(flat, source=partial(_held, memoryview(tensor.read()).cast("B")))
-    return lambda start, stop: _fetched(flat.slice0(start, stop))
+class _Reader:
+    """Reads runs of a tensor's elements; what has to be computed is computed once."""
 
+    def __init__(self, tensor: LazyTensor) -> None:
+        self._flat = tensor.reshape((tensor.numel,))
+        self._memory = bytearray()
+        if self._flat.extents is None:
+            data = memoryview(tensor.read()).cast("B")
+            self._flat = replace(self._flat, source=partial(_held, data))
 
-def _fetched(tensor: LazyTensor) -> LazyTensor:
-    return replace(tensor, source=partial(_held, tensor.read()))
+    def elements(self, start: int, stop: int) -> LazyTensor:
+        """The elements, in memory until the next call: one buffer serves them all."""
+        run = self._flat.slice0(start, stop)
+        if len(self._memory) != run.nbytes:
+            self._memory = bytearray(run.nbytes)
+        view = memoryview(self._memory)
+        if run.extents is None:
+            view[:] = run.read()
+        for extent in run.extents or ():
+            pread_into(extent.source, extent.offset, view[: extent.nbytes])
+            view = view[extent.nbytes :]
+        return replace(run, source=partial(_held, self._memory))
 
 
 def _held(data: Buffer) -> Buffer:
@@ -132,7 +145,7 @@ def _alike(part: Part, block: Sequence[LazyTensor]) -> Tensor | None:
     some = [block[n] for n in part.method.alike] or block
     if len({tensor.dtype for tensor in some}) > 1:
         return None
-    first, *others = (bytes(tensor.read()) for tensor in some)  # bytes are compared at once
+    first, *others = (tensor.read() for tensor in some)
     return value(block[A]) if all(other == first for other in others) else None
 
 

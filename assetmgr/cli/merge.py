@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import (
@@ -24,7 +25,11 @@ from assetmgr.workspace import Workspace
     epilog="Example: assetmgr merge adapters base.ckpt style.safetensors -o out.safetensors"
 )
 def merge() -> None:
-    """Merge adapters into a checkpoint."""
+    """Merge adapters into a checkpoint, or checkpoints."""
+
+
+merge.add_command(checkpoints)
+merge.add_command(replay)
 
 
 @merge.command(

@@ -69,8 +69,9 @@ def request_of_replay(
     """The merge that a recipe asks for, on the files that it pins.
 
     They are looked for in the library by their hashes, then by their names: in the folders to
-    `search`, beside the recipe and in the current folder. Raises what `load_recipe` raises, FileMissing for a file that is nowhere,
-    MergeProblem for one that has other hashes than the recipe says.
+    `search`, beside the recipe and in the current folder. Raises what `load_recipe` raises,
+    FileMissing for a file that is nowhere, MergeProblem for one that has other hashes than the
+    recipe says.
     """
     recipe, origin = load_recipe(workspace, reference)
     folders = (*search, origin.parent, Path())

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.compute import value
-from converters.dtypes import DType
+from converters.dtypes import CODES, DType
 from converters.errors import AssetmgrError, BadValue, MergeProblem, UnsupportedFile, WrongFamily
 from converters.layouts import unet_to_diffusers
 from converters.merge.checkpoints import METHODS
@@ -130,6 +130,7 @@ def test_the_sum_is_in_float32_and_rounded_once() -> None:
         (DType.F16, DType.F32, DType.F32),
         (DType.F32, DType.F16, DType.F16),
         (DType.F16, DType.BF16, DType.BF16),
+        (DType.F16, DType.F64, DType.F64),
     ],
 )
 def test_the_result_has_the_types_of_a_or_the_one_asked_for(
@@ -139,7 +140,7 @@ def test_the_result_has_the_types_of_a_or_the_one_asked_for(
     merge = plan(a, b, alpha=0.5, dtype=wanted)
     assert {t.dtype for name, t in merge.state.items() if name != POSITIONS} == {found}
     exact = (floats(a, QUERY) + floats(b, QUERY)) / 2
-    step = {DType.F32: 2e-7, DType.F16: 1e-3, DType.BF16: 8e-3}[found]
+    step = {DType.F64: 2e-7, DType.F32: 2e-7, DType.F16: 1e-3, DType.BF16: 8e-3}[found]
     assert np.allclose(floats(merge.state, QUERY), exact, rtol=step, atol=1e-4)
 
 
@@ -333,6 +334,27 @@ def test_shapes_that_differ_are_refused_naming_key_and_file_before_anything_is_r
     with pytest.raises(MergeProblem, match=r"mlp\.fc1\.weight has shape \[64, 12\]") as caught:
         plan(unread, odd, alpha=0.5)
     assert caught.value.path == "b.safetensors"
+
+
+FLOATS = [dtype for dtype in DType if dtype.is_float]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.label)
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_every_type_is_merged_or_refused(alpha: float, dtype: DType) -> None:
+    a = checkpoint(1).overlay({TEXT: _zeros(dtype)})
+    if dtype in CODES:
+        with pytest.raises(UnsupportedFile, match="quantised"):
+            plan(a, checkpoint(2), alpha=alpha)
+        return
+    merged = plan(a, checkpoint(2), alpha=alpha).state[TEXT]
+    assert (merged.dtype, merged.shape) == (dtype, (64, 768))
+    assert memoryview(merged.read()).nbytes == merged.nbytes
+
+
+def _zeros(dtype: DType) -> LazyTensor:
+    shape = (64, 768)
+    return stored(dtype, shape, b"\0" * dtype.nbytes(64 * 768))
 
 
 def test_quantised_weights_are_refused() -> None:

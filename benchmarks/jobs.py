@@ -44,6 +44,30 @@ def convert_torch(source: str, target: str) -> None:
     save_file(loaded["state_dict"], target)
 
 
+def cast_half(source: str, target: str) -> None:
+    """To fp16 without averages, whose bytes are never read."""
+    from pathlib import Path
+
+    from converters.containers import open_model
+    from converters.dtypes import DType
+    from converters.transform.cast import cast
+    from converters.transform.ema import EmaChoice, apply_ema
+    from converters.writers.safetensors import write_safetensors
+
+    state, _ = apply_ema(open_model(source).state_dict, EmaChoice.DROP)
+    write_safetensors(cast(state, DType.F16), Path(target), overwrite=True, with_hashes=False)
+
+
+def cast_half_torch(source: str, target: str) -> None:
+    """The same as other tools do it."""
+    import torch
+    from safetensors.torch import save_file
+
+    loaded = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
+    kept = {name: tensor for name, tensor in loaded.items() if not name.startswith("model_ema.")}
+    save_file({n: t.half() if t.is_floating_point() else t for n, t in kept.items()}, target)
+
+
 def hash_all(*paths: str) -> None:
     """Every hash of each file, as `scan` makes them."""
     from converters.containers import open_model
@@ -82,7 +106,10 @@ def without_torch(*arguments: str) -> None:
 
 JOBS = {
     job.__name__: job
-    for job in (convert, convert_unsynced, convert_hashed, convert_torch, hash_all, sha256)
+    for job in (
+        *(convert, convert_unsynced, convert_hashed, convert_torch),
+        *(cast_half, cast_half_torch, hash_all, sha256),
+    )
 }
 
 if __name__ == "__main__":

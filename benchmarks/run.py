@@ -1,9 +1,9 @@
 """Measure speed and memory against physical limits, other tools and the goals.
 
-    python -m benchmarks.run [convert] [hash] [startup] [--scratch DIR] [--scale F]
+    python -m benchmarks.run [convert] [hash] [startup] [large] [--scratch DIR] [--scale F]
                              [--rounds N] [--json FILE]
 
-Without names everything runs; the scratch folder needs 7 GB times the scale and is emptied again.
+Without names everything runs; the scratch folder needs 16 GB times the scale and is emptied again.
 Peaks of private memory are those of the conversions, for the whole and a quarter of the size.
 """
 
@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, startup
+from benchmarks import convert, hashes, large, startup
 from benchmarks.measure import Case, Result, python, run
 
-NAMES = ("convert", "hash", "startup")
+NAMES = ("convert", "hash", "startup", "large")
 
 
 def main() -> None:
@@ -56,6 +56,15 @@ class _Plain(argparse.RawDescriptionHelpFormatter):
 
 
 def _measure(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
+    if set(names) - {"large"}:
+        yield from _measure_usual(scratch, names, scale, rounds)
+    if "large" in names:
+        yield from large.look(scratch, scale, rounds)
+        yield from large.sdxl(scratch, scale, rounds)
+        yield from large.full(scratch, scale, rounds)
+
+
+def _measure_usual(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
     checkpoint = _files(scratch / "whole", scale)
     if "convert" in names:
         yield from _converting(scratch, checkpoint, rounds, "whole")

@@ -1,4 +1,4 @@
-"""Where bytes come from: a local file, memory, later a remote file; read by position only.
+"""Where bytes come from: a local file, memory, a remote file; read by position only.
 
 Everything above reads through `pread`, so one reader serves local and remote files alike and no
 shared file position exists between threads.
@@ -48,6 +48,10 @@ class ByteSource(Protocol):
     def size(self) -> int:
         """Length in bytes."""
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether every read costs a round trip, so that few large ones beat many small ones."""
+
     def pread(self, offset: int, count: int) -> bytes:
         """Exactly `count` bytes at `offset`; raises TruncatedFile when they are not there."""
 
@@ -57,6 +61,8 @@ class ByteSource(Protocol):
 
 class MemoryBytes:
     """Bytes already in memory."""
+
+    is_distant = False
 
     def __init__(self, data: bytes, name: str = "<memory>") -> None:
         self._data = data
@@ -81,6 +87,8 @@ class FileBytes:
 
     Raises FileMissing, or FileUnreadable for directories, FIFOs, devices and refused access.
     """
+
+    is_distant = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from converters.bytesource import pread_into
 from converters.dtypes import DType
 from converters.errors import UnsupportedFile
 from converters.statedict import Buffer, LazyTensor
@@ -60,12 +61,23 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     import torch
 
     dtype = torch_dtype(tensor.dtype)
-    data = tensor.read()
+    owned = _owned(tensor)
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
-    # bytes are read-only and torch would warn about it; one copy makes the tensor the caller's own.
-    owned = data if isinstance(data, bytearray) else bytearray(data)
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
+
+
+def _owned(tensor: LazyTensor) -> bytearray:
+    """The tensor's bytes in memory that may be changed, read there without another copy."""
+    if tensor.extents is None:
+        data = tensor.read()
+        return data if isinstance(data, bytearray) else bytearray(data)
+    owned, position = bytearray(tensor.nbytes), 0
+    for extent in tensor.extents:
+        part = memoryview(owned)[position : position + extent.nbytes]
+        pread_into(extent.source, extent.offset, part)
+        position += extent.nbytes
+    return owned
 
 
 def buffer(tensor: torch.Tensor) -> Buffer:

@@ -36,20 +36,25 @@ class DType(Enum):
     I64 = ("I64", 64)
     U64 = ("U64", 64)
 
+    def __init__(self, label: str, bits: int) -> None:
+        # Reading `value` costs what counts in headers of thousands of tensors.
+        self._label, self._bits = label, bits
+        self._is_float = label[0] in "FB" and label != "BOOL"
+
     @property
     def label(self) -> str:
         """The name in a safetensors header, e.g. `F16`."""
-        return self.value[0]
+        return self._label
 
     @property
     def bits(self) -> int:
         """Size of one element in bits."""
-        return self.value[1]
+        return self._bits
 
     @property
     def is_float(self) -> bool:
         """Real floating point: what a change of precision applies to."""
-        return self.value[0][0] in "FB" and self is not DType.BOOL
+        return self._is_float
 
     @property
     def largest(self) -> float:

@@ -9,7 +9,15 @@ and thrown away without touching tensor data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import dataclass, field, replace
 
 from converters.bytesource import ByteSource
@@ -153,6 +161,19 @@ class StateDict(Mapping[str, LazyTensor]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    # Mapping's own views look every name up again, which files of thousands of tensors feel.
+    def keys(self) -> KeysView[str]:
+        """All names."""
+        return self.tensors.keys()
+
+    def values(self) -> ValuesView[LazyTensor]:
+        """All tensors."""
+        return self.tensors.values()
+
+    def items(self) -> ItemsView[str, LazyTensor]:
+        """All names with their tensors."""
+        return self.tensors.items()
 
     @property
     def nbytes(self) -> int:

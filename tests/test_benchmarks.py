@@ -38,8 +38,12 @@ def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
         "convert, no sync: cp",
         "convert and hash: sha256 alone",
         "hash: sha256 alone, both",
+        "SDXL, copy: cp and sync",
+        "SDXL, copy and hash: cp and sync",
+        "fp32+EMA to fp16: cp and sync",
     )
     assert [results[name]["value"] for name in limits] == [1.0] * len(limits)
+    large = ("SDXL, copy", "SDXL, copy and hash", "fp32+EMA to fp16")
     judged = {name for name, each in results.items() if each["goal"] is not None}
     assert judged == {
         "convert: assetmgr",
@@ -58,5 +62,11 @@ def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
         "startup: assetmgr inspect .ckpt",
         "startup: assetmgr inspect .safetensors",
         "startup: assetmgr list",
+        "look into SDXL: .ckpt",
+        "look into SDXL: .safetensors",
+        "peek at SD1 .ckpt: requests",
+        "peek at SD1 .ckpt: received",
+        *(f"{name}: assetmgr" for name in large),
+        *(f"memory: {name}" for name in large),
     }
     assert all(isinstance(results[name]["met"], bool) for name in judged)

@@ -19,6 +19,7 @@ from converters.progress import Progress
 from converters.transform.cast import OnOverflow
 from converters.transform.components import SELECTABLE
 from converters.transform.ema import EmaChoice
+from converters.transform.layout import LAYOUTS
 
 _FIELDS: dict[str, object] = {
     "source": None,
@@ -55,6 +56,7 @@ _FIELDS: dict[str, object] = {
 @click.option("--prune", is_flag=True, help="Drop what no program renders with.")
 @click.option("--components", default="", metavar="A,B", help=f"Only {', '.join(SELECTABLE)}.")
 @click.option("--vae", type=click.Path(path_type=Path), help="Put this file's VAE in.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Names in a file of one component.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="Where the file says nothing.")
 @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
@@ -74,6 +76,7 @@ def convert(
     prune: bool,
     components: str,
     vae: Path | None,
+    layout: str | None,
     prediction: str | None,
     verify: bool,
     recursive: bool,
@@ -87,7 +90,16 @@ def convert(
     library with what they were made from.
     """
     parts = tuple(filter(None, map(str.strip, components.split(","))))
-    change = Change(dtype, EmaChoice(ema), prune, OnOverflow(on_overflow), parts, vae, prediction)
+    change = Change(
+        dtype,
+        EmaChoice(ema),
+        prune,
+        OnOverflow(on_overflow),
+        parts,
+        vae,
+        prediction,
+        layout=layout,
+    )
     request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
     documents = []
     with Workspace.open() as workspace, session.progress() as progress:

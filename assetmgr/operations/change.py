@@ -21,6 +21,7 @@ from converters.transform.components import (
     select_components,
 )
 from converters.transform.ema import EmaChoice, apply_ema
+from converters.transform.layout import relayout
 from converters.transform.prune import prune
 
 DTYPES: dict[str, DType | None] = {
@@ -43,7 +44,7 @@ class Change:
 
     `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
     checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves;
-    `extract` the one component that becomes a file of its own.
+    `extract` the one component that becomes a file of its own; `layout` one of LAYOUTS.
     """
 
     dtype: str = "keep"
@@ -54,6 +55,7 @@ class Change:
     vae: Path | None = None
     prediction: str | None = None
     extract: str | None = None
+    layout: str | None = None
 
     def check(self) -> None:
         """Raises BadValue for words that mean nothing."""
@@ -83,6 +85,8 @@ class Change:
             recorded["prediction"] = self.prediction
         if self.extract is not None:
             recorded["component"] = self.extract
+        if self.layout is not None:
+            recorded["layout"] = self.layout
         return recorded
 
 
@@ -103,6 +107,8 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
         state = _declared(state, change.prediction)
     if change.extract is not None:
         state = extract_component(state, change.extract)
+    if change.layout is not None:
+        state = relayout(state, identify(state), change.layout)
     return state, (*averages, *training, *unwanted)
 
 

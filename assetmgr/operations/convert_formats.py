@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.errors import UnsupportedFile
 from converters.hashing import hash_file
-from converters.identify import Identity
+from converters.identify import Identity, Kind
 from converters.layouts.pipeline import Components, to_components
 from converters.progress import Progress
 from converters.statedict import StateDict
+from converters.transform.pickled_forms import pickled_form
 from converters.writers.diffusers_folder import pipeline_size, write_pipeline
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
@@ -23,8 +24,9 @@ _Write = Callable[[StateDict, Identity, Path, bool, Progress], Written]
 class Format:
     """How a container is planned and written.
 
-    `suffix` ends the target's name, empty for a folder. `size` is that of the target, as far as its
-    headers tell; `seen` are the tensors as reading the target gives them.
+    `suffix` ends the target's name, empty for a folder; some kinds need another (`suffixes`).
+    `size` is that of the target, as far as its headers tell; `seen` are the tensors as reading the
+    target gives them.
     """
 
     word: str
@@ -33,6 +35,7 @@ class Format:
     seen: Callable[[StateDict, Identity], StateDict]
     write: _Write
     dropped: Callable[[StateDict, Identity], tuple[str, ...]] = lambda *_: ()
+    suffixes: Mapping[Kind, str] = field(default_factory=dict)
 
 
 def _same(state: StateDict, _: Identity) -> StateDict:
@@ -46,15 +49,16 @@ def _safetensors(
 
 
 def _torch_zip(
-    state: StateDict, _: Identity, target: Path, overwrite: bool, progress: Progress
+    state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
 ) -> Written:
-    nbytes = write_torch_zip(state, target, overwrite=overwrite, progress=progress)
+    tree = pickled_form(state, identity.kind).tree
+    nbytes = write_torch_zip(tree, target, overwrite=overwrite, progress=progress)
     progress.stage(f"hashing {target.name}", nbytes)
     return Written(target, nbytes, len(state), hash_file(target, progress).hashes)
 
 
 def _components(state: StateDict, identity: Identity) -> Components:
-    if identity.kind != "checkpoint":
+    if identity.kind is not Kind.CHECKPOINT:
         raise UnsupportedFile(f"is no checkpoint but {identity.kind}: only those become pipelines")
     return to_components(state, identity.base)
 
@@ -104,7 +108,14 @@ FORMATS: Mapping[str, Format] = {
             _pipeline,
             lambda state, identity: _components(state, identity).dropped,
         ),
-        Format("ckpt", ".ckpt", lambda state, _: state.nbytes, _same, _torch_zip),
+        Format(
+            "ckpt",
+            ".ckpt",
+            lambda state, _: state.nbytes,
+            lambda state, identity: pickled_form(state, identity.kind).seen,
+            _torch_zip,
+            suffixes={Kind.EMBEDDING: ".pt", Kind.HYPERNETWORK: ".pt"},
+        ),
     )
 }
 """The contract's words for containers to write."""

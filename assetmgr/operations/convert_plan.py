@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -112,16 +112,14 @@ def plan_convert(request: ConvertRequest) -> Iterator[ConvertPlan | Failure]:
     room = _Room()
     taken: dict[Path, Path] = {}
     for source, target, explicit in _targets(request):
-        if source.absolute() == target.absolute() and not explicit:
-            continue  # found in a folder and already what it would become
         try:
-            if target in taken:
-                raise TargetExists(f"would also be the target of {taken[target]}", path=source)
-            plan = _plan(source, target, request, resume=not explicit)
+            plan = _plan(source, target, request, taken, explicit=explicit)
         except AssetmgrError as error:
             yield Failure.of(error, source)
             continue
-        taken[target] = source
+        if plan is None:
+            continue
+        taken[plan.target] = source
         yield plan if plan.done_before else room.checked(plan)
 
 
@@ -179,20 +177,39 @@ def _stem(source: Path) -> str:
     return re.sub(r"\.(?:safetensors|bin)\.index(?:\.[\w-]+)?\.json$|\.[^.]*$", "", source.name)
 
 
-def _plan(source: Path, target: Path, request: ConvertRequest, *, resume: bool) -> ConvertPlan:
+def _plan(
+    source: Path,
+    target: Path,
+    request: ConvertRequest,
+    taken: Mapping[Path, Path],
+    *,
+    explicit: bool,
+) -> ConvertPlan | None:
+    """None for a model that was found in a folder and is already what it would become.
+
+    `taken` are the targets of the plans before, with their sources.
+    """
+    if not explicit and source.absolute() == target.absolute():
+        return None
     model = open_model(source)
-    if source.absolute() == target.absolute():
-        raise BadValue("is its own target", path=source, hint="name another with -o")
     form, change = FORMATS[request.to], request.change
-    done = resume and not request.overwrite and _made_before(source, target, change)
-    if not done and (form.suffix or not request.overwrite):
-        refuse_existing(target, overwrite=request.overwrite)
-    if not model.state_dict:
-        raise UnsupportedFile("holds no tensors to convert", path=source)
     whole, notes = _in_one_file(model)
     repaired, mended = repair(whole)
     stored, dropped = restructured(repaired, change)
     identity = identify(stored)
+    if request.output is None and identity.kind in form.suffixes:
+        target = target.with_suffix(form.suffixes[identity.kind])
+    if source.absolute() == target.absolute():
+        if not explicit:
+            return None
+        raise BadValue("is its own target", path=source, hint="name another with -o")
+    if target in taken:
+        raise TargetExists(f"would also be the target of {taken[target]}", path=source)
+    done = not explicit and not request.overwrite and _made_before(source, target, change)
+    if not done and (form.suffix or not request.overwrite):
+        refuse_existing(target, overwrite=request.overwrite)
+    if not model.state_dict:
+        raise UnsupportedFile("holds no tensors to convert", path=source)
     plan = ConvertPlan(
         source,
         target,

@@ -21,6 +21,8 @@ class RemoteBytes:
     what `fetch` raises.
     """
 
+    is_distant = True
+
     def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
         self.name = name
         self.size = size

@@ -1,13 +1,15 @@
 """The zip container of torch.save (torch 1.6 and later).
 
 `X/data.pkl` describes the objects, `X/data/<key>` hold the storages. Only the zip directory, the
-local headers of storages in use and `data.pkl` are read; the inert machine follows the pickle.
+local headers of storages in use (of a distant file not even those) and `data.pkl` are read; the
+inert machine follows the pickle.
 
 Source: pytorch/pytorch `torch/serialization.py` (`_save`, `_load`), `torch/storage.py`.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -108,6 +110,8 @@ def _streams(archive: _Archive) -> tuple[dict[str, Unpickled], list[Finding]]:
             if _is_main(name):
                 raise inspected(error, judge(streams.values(), findings)) from None
             continue
+        if zlib.crc32(data) != archive.entries[name].crc:
+            findings.append((Verdict.SUSPICIOUS, f"{name} does not match its checksum"))
         room -= 0 if _is_main(name) else len(data)
         streams[name] = unpickle(data, persistent=persistent_object)
         if streams[name].stopped is None:
@@ -156,9 +160,10 @@ def _stored(archive: _Archive, root: str, key: str) -> Stored:
     if entry is None:
         raise BadPickle(f"a tensor over storage {key[:40]}, which the file does not hold")
     require_readable(archive.source, entry)
-    offset = data_offset(archive.source, entry)
-    if entry.method == STORED:
+    if entry.method == STORED and not archive.source.is_distant:
+        offset = data_offset(archive.source, entry)
         return Stored.at(Extent(archive.source, offset, entry.size))
+    # The local header, which lies before the storage, is checked when the storage is read.
     return Stored(archive.source, entry.size, None, _unpacked(archive.source, entry))
 
 

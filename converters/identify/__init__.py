@@ -62,7 +62,10 @@ ROWS: tuple[Row, ...] = (
 
 def claims(sd: StateDict) -> tuple[Row, ...]:
     """The rows that hold for a file and are not beaten by another one that does."""
-    names = Names(sd)
+    return _claims(Names(sd))
+
+
+def _claims(names: Names) -> tuple[Row, ...]:
     holding = [row for row in ROWS if row.when.holds(names)]
     beaten = {name for row in holding for name in row.beats}
     return tuple(row for row in holding if row.name not in beaten)
@@ -93,11 +96,12 @@ def _part_of(name: str) -> str:
 
 
 def _of_file(sd: StateDict) -> Identity:
-    rows = claims(sd)
+    names = Names(sd)
+    rows = _claims(names)
     if len(rows) != 1:
         return unknown(sd, [row.name for row in rows])
     identity = rows[0].describe(sd)
-    notes = precision_of(sd, identity)
+    notes = precision_of(names, sd.metadata, identity)
     return replace(
         identity,
         evidence=(*identity.evidence, *notes.evidence),

@@ -7,13 +7,13 @@ bitsandbytes-foundation/bitsandbytes (nf4: `absmax`, `quant_map`).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.dtypes import DType
 from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.layouts.components import PREFIXES, UNET_EMA
-from converters.statedict import StateDict
 
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL, Kind.TEXT_ENCODER)
 SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
@@ -32,13 +32,12 @@ class Notes:
     problems: tuple[str, ...] = ()
 
 
-def precision_of(sd: StateDict, identity: Identity) -> Notes:
+def precision_of(names: Names, metadata: Mapping[str, str], identity: Identity) -> Notes:
     """What to say about the precision of a model; nothing for other kinds."""
     if identity.kind not in _MODELS:
         return Notes()
-    names = Names(sd)
     return Notes(
-        (*_dominant(names), *_scales(names), *_described(sd), *_averages(names)),
+        (*_dominant(names), *_scales(names), *_described(metadata), *_averages(names)),
         (*_packed(names), *_rounded_positions(names)),
     )
 
@@ -59,8 +58,8 @@ def _scales(names: Names) -> tuple[str, ...]:
     return tuple(f"{name}: quantised weights, which need the scales beside them" for name in found)
 
 
-def _described(sd: StateDict) -> tuple[str, ...]:
-    return (f"{_METADATA} describes quantised weights",) if _METADATA in sd.metadata else ()
+def _described(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    return (f"{_METADATA} describes quantised weights",) if _METADATA in metadata else ()
 
 
 def _packed(names: Names) -> tuple[str, ...]:

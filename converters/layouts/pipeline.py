@@ -157,8 +157,9 @@ def is_pipeline_state(state: StateDict) -> bool:
     """Whether a state dict is that of a pipeline: several components under their names."""
     if f"{UNET}.conv_in.weight" in state:
         return True
-    others = {name.partition(".")[0] for name in state} & _OTHER_COMPONENTS
-    return f"{VAE}.decoder.conv_in.weight" in state and bool(others)
+    if f"{VAE}.decoder.conv_in.weight" not in state:
+        return False
+    return any(name.partition(".")[0] in _OTHER_COMPONENTS for name in state)
 
 
 def pipeline_parts(state: StateDict) -> dict[str, StateDict]:

@@ -1,37 +1,23 @@
-"""Writer of torch's zip format without torch: a plain dict of tensors, for programs that want it.
+"""Writer of torch's zip format without torch, for programs that want it.
 
 Only the records that A1111's loader lets pass are written (`data.pkl`, `data/N`, `version`,
 `byteorder`), stored and aligned to 64 bytes. Sources: pytorch `torch/serialization.py` (_save),
-`torch/_utils.py` (_rebuild_tensor_v2), forge `modules/safe.py`; opcodes: CPython `pickletools`.
+forge `modules/safe.py`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from converters.dtypes import DType
-from converters.errors import UnsupportedFile
 from converters.progress import SILENT, Progress
-from converters.statedict import LazyTensor, StateDict
+from converters.statedict import LazyTensor
 from converters.writers.atomic import AtomicTarget, naming, refuse_full
+from converters.writers.torch_pickle import Tree, tensors_in, torch_pickle
 
-_STORAGES = {
-    DType.F64: "DoubleStorage",
-    DType.F32: "FloatStorage",
-    DType.F16: "HalfStorage",
-    DType.BF16: "BFloat16Storage",
-    DType.I64: "LongStorage",
-    DType.I32: "IntStorage",
-    DType.I16: "ShortStorage",
-    DType.I8: "CharStorage",
-    DType.U8: "ByteStorage",
-    DType.BOOL: "BoolStorage",
-}
 _ROOT = "archive"
 _ALIGNMENT = 64
 _LOCAL_HEADER = 30
@@ -39,36 +25,34 @@ _ZIP64_EXTRA = 20
 _PADDING_ID = b"FB"
 """The id of the extra field that torch pads with."""
 _CHUNK = 1 << 20
-_LONG_INT = 1 << 31
 
 
 def write_torch_zip(
-    state: StateDict, target: Path, *, overwrite: bool = False, progress: Progress = SILENT
+    tree: Tree, target: Path, *, overwrite: bool = False, progress: Progress = SILENT
 ) -> int:
-    """Write `{"state_dict": {name: tensor}}` and give the file's size in bytes.
+    """Write dicts and lists of tensors and plain values, and give the file's size in bytes.
 
-    Metadata has no place in this format. Raises UnsupportedFile for element types that torch's
-    storages do not have (8-bit floats), WriteProblem for the target, FileProblem for a source.
+    Raises UnsupportedFile for element types that torch's storages do not have (8-bit floats),
+    WriteProblem for the target, FileProblem for a source.
     """
-    for name, tensor in state.items():
-        if tensor.dtype not in _STORAGES:
-            raise UnsupportedFile(f"{name}: {tensor.dtype.label} cannot be stored in this format")
-    refuse_full(target, state.nbytes)
-    progress.stage(f"writing {target.name}", state.nbytes)
+    pickle = torch_pickle(tree)
+    tensors = list(tensors_in(tree))
+    nbytes = sum(tensor.nbytes for tensor in tensors)
+    refuse_full(target, nbytes)
+    progress.stage(f"writing {target.name}", nbytes)
     with AtomicTarget(target, overwrite=overwrite) as file:
         with (
             naming(target),
             os.fdopen(os.dup(file.descriptor), "wb") as stream,
             zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive,
         ):
-            _put(archive, "data.pkl", [_pickled(state)])
+            _put(archive, "data.pkl", [pickle])
             _put(archive, "byteorder", [b"little"])
-            for number, tensor in enumerate(state.values()):
+            for number, tensor in enumerate(tensors):
                 _put(archive, f"data/{number}", _chunks(tensor, progress))
             _put(archive, "version", [b"3\n"])
-        for tensor in state.values():
-            for source in tensor.sources:
-                source.check_unchanged()
+        for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):
+            source.check_unchanged()
         file.commit()
     return target.stat().st_size
 
@@ -96,51 +80,3 @@ def _chunks(tensor: LazyTensor, progress: Progress) -> Iterator[bytes]:
             count = min(_CHUNK, extent.nbytes - start)
             yield extent.source.pread(extent.offset + start, count)
             progress.advance(count)
-
-
-def _pickled(state: StateDict) -> bytes:
-    """The pickle, protocol 2: nothing but dicts, texts, numbers and calls of the rebuild."""
-    parts = [b"\x80\x02}", _text("state_dict"), b"}("]
-    for number, (name, tensor) in enumerate(state.items()):
-        parts += [_text(name), _tensor(number, tensor)]
-    parts += [b"us."]
-    return b"".join(parts)
-
-
-def _tensor(number: int, tensor: LazyTensor) -> bytes:
-    storage = b"".join(
-        [
-            b"(",
-            _text("storage"),
-            _global("torch", _STORAGES[tensor.dtype]),
-            _text(str(number)),
-            _text("cpu"),
-            _integer(tensor.numel),
-            b"tQ",
-        ]
-    )
-    strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape))]
-    hooks = _global("collections", "OrderedDict") + b")R"
-    arguments = [storage, _integer(0), _tuple(tensor.shape), _tuple(strides), b"\x89", hooks]
-    rebuild = _global("torch._utils", "_rebuild_tensor_v2")
-    return rebuild + b"(" + b"".join(arguments) + b"tR"
-
-
-def _text(text: str) -> bytes:
-    data = text.encode("utf-8", "surrogatepass")
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _global(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def _integer(number: int) -> bytes:
-    if number < _LONG_INT:
-        return b"J" + struct.pack("<i", number)
-    data = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
-    return b"\x8a" + bytes([len(data)]) + data
-
-
-def _tuple(numbers: tuple[int, ...] | list[int]) -> bytes:
-    return b"(" + b"".join(map(_integer, numbers)) + b"t"

@@ -29,7 +29,8 @@ def _words(text: str) -> set[str]:
 HASHES = {"blake3", "sha256", "crc32", "autov1", "autov2", "autov3"}
 INSPECTION = _words(
     "path bytes container kind base variant prediction layout algorithm rank confidence evidence "
-    "tensors parameters dtypes components metadata trigger_words safety problems compatibility"
+    "tensors parameters dtypes components metadata trigger_words about safety problems "
+    "compatibility"
 )
 ASSET = _words(
     "id name kind base variant prediction algorithm layout container bytes hashes files tags note "

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cli_models
 import pytest
 import torch
 from safetensors import safe_open
@@ -272,3 +273,36 @@ def test_a_full_disk_stops_one_conversion_before_it_begins(
     done = program("convert", "--json", models.checkpoint, "-o", target)
     assert (done.code, done.json[0]["code"]) == (1, "disk_full")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["embedding", "hypernetwork"])
+def test_small_kinds_become_pt_files_where_a1111_looks_for_them(
+    name: str, program: Program, tmp_path: Path
+) -> None:
+    shapes = {"emb_params": (2, 768)}
+    if name == "hypernetwork":
+        shapes = {
+            f"768.{side}.linear.{index}.weight": shape
+            for side in (0, 1)
+            for index, shape in ((0, (8, 768)), (1, (768, 8)))
+        }
+    source = cli_models.tensors(tmp_path / "small.safetensors", shapes)
+    (item,) = program("convert", "--json", "--to", "ckpt", "--verify", source).json
+    assert item["target"] == str(tmp_path / "small.pt")
+    (found,) = program("inspect", "--json", item["target"]).json
+    assert (found["kind"], found["safety"]["verdict"]) == (name, "safe")
+    assert program("convert", "--json", "--to", "ckpt", tmp_path / "small.pt").code == 2
+    assert program("convert", "--to", "ckpt", tmp_path, "--overwrite").code == 0
+
+
+def test_a_vae_is_renamed_for_another_program(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    vae, target = tmp_path / "vae.safetensors", tmp_path / "diffusers.safetensors"
+    program("extract", "vae", models.checkpoint, "-o", vae)
+    call = ("convert", vae, "--layout", "diffusers", "-o", target, "--verify")
+    assert program(*call).code == 0
+    (found,) = program("inspect", "--json", target).json
+    assert (found["kind"], found["layout"]) == ("vae", "diffusers")
+    done = program("convert", models.checkpoint, "--layout", "diffusers", "-o", tmp_path / "x")
+    assert (done.code, "hint: use --to diffusers" in done.err) == (1, True)

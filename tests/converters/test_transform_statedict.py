@@ -162,4 +162,6 @@ def test_metadata_keeps_the_old_texts_and_says_where_the_file_comes_from() -> No
     assert file_extras(StateDict({}, texts)) == {"step": 500, "name": "cat"}
     derivation = json.loads(texts[DERIVATION_KEY])
     assert derivation["operation"] == "convert"
-    assert derivation["parents"] == [{"name": "cat.pt", "sha256": "ab" * 32, "blake3": None}]
+    assert derivation["parents"] == [
+        {"name": "cat.pt", "sha256": "ab" * 32, "blake3": None, "autov3": None}
+    ]

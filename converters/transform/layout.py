@@ -1,0 +1,62 @@
+"""Single components under the names of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from converters.errors import UnsupportedFile
+from converters.identify import Identity, Kind
+from converters.layouts.components import PREFIXES, UNET, VAE
+from converters.layouts.openclip import (
+    is_openclip,
+    openclip_from_transformers,
+    openclip_to_transformers,
+)
+from converters.layouts.sd_unet import unet_to_diffusers, unet_to_ldm
+from converters.layouts.sd_vae import vae_to_diffusers, vae_to_ldm
+from converters.statedict import StateDict
+
+Rename = Callable[[StateDict], StateDict]
+
+
+def _bare(state: StateDict, component: str) -> StateDict:
+    prefix = PREFIXES[component][0]
+    return state.rename(lambda name: name.removeprefix(prefix))
+
+
+def _hf_clip(state: StateDict) -> StateDict:
+    return openclip_to_transformers(state) if is_openclip(state) else state
+
+
+def _openclip(state: StateDict) -> StateDict:
+    return state if is_openclip(state) else openclip_from_transformers(state)
+
+
+_LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
+    Kind.VAE: {
+        "ldm": lambda state: _bare(vae_to_ldm(vae_to_diffusers(state)), VAE),
+        "diffusers": vae_to_diffusers,
+    },
+    Kind.DIFFUSION_MODEL: {
+        "ldm": lambda state: _bare(unet_to_ldm(unet_to_diffusers(state)), UNET),
+        "diffusers": unet_to_diffusers,
+    },
+    Kind.TEXT_ENCODER: {"hf-clip": _hf_clip, "openclip": _openclip},
+}
+
+LAYOUTS = tuple(dict.fromkeys(word for words in _LAYOUTS.values() for word in words))
+"""Every layout that some kind of file can be given."""
+
+
+def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
+    """A file with one component under the names of a layout, with the same bytes.
+
+    Raises UnsupportedFile for a kind that does not have it, CorruptFile for broken structures.
+    """
+    rename = _LAYOUTS.get(identity.kind, {}).get(layout)
+    if rename is None:
+        hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None
+        raise UnsupportedFile(
+            f"is of kind {identity.kind}, which has no layout {layout}", hint=hint
+        )
+    return rename(state)

@@ -1,0 +1,55 @@
+"""A component under the names of another program: the same bytes, and back."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.pipelines import openclip_shapes
+from helpers.sd1 import SMALL, random_fill, state_dict, unet_shapes, vae_shapes
+
+from converters.errors import UnsupportedFile
+from converters.identify import Kind, identify
+from converters.statedict import StateDict
+from converters.transform.layout import LAYOUTS, relayout
+
+SHAPES = {
+    ("ldm", "diffusers"): [unet_shapes(SMALL), vae_shapes(SMALL)],
+    ("openclip", "hf-clip"): [openclip_shapes(1280, 2)],
+}
+CASES = [(shapes, *words) for words, several in SHAPES.items() for shapes in several]
+
+
+def _bytes(state: StateDict) -> dict[str, bytes]:
+    return {name: bytes(tensor.read()) for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(("shapes", "here", "there"), CASES)
+def test_there_and_back_gives_the_same_bytes(
+    shapes: dict[str, tuple[int, ...]], here: str, there: str
+) -> None:
+    original = state_dict(shapes, fill=random_fill())
+    other = relayout(original, identify(original), there)
+    assert identify(other).layout == there
+    assert other.nbytes in (original.nbytes, original.nbytes - 2), "the logit scale is left out"
+    again = relayout(other, identify(other), here)
+    assert again.keys() == original.keys()
+    before, after = _bytes(original), _bytes(again)
+    assert {n: b for n, b in after.items() if n != "logit_scale"} == {
+        n: b for n, b in before.items() if n != "logit_scale"
+    }
+
+
+@pytest.mark.parametrize(("shapes", "here", "there"), CASES)
+def test_its_own_layout_changes_nothing(
+    shapes: dict[str, tuple[int, ...]], here: str, there: str
+) -> None:
+    del there
+    original = state_dict(shapes)
+    assert relayout(original, identify(original), here).keys() == original.keys()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_kinds_that_have_no_such_layout_are_refused(layout: str) -> None:
+    embedding = state_dict({"emb_params": (1, 768)})
+    assert identify(embedding).kind is Kind.EMBEDDING
+    with pytest.raises(UnsupportedFile, match=f"kind embedding, which has no layout {layout}"):
+        relayout(embedding, identify(embedding), layout)

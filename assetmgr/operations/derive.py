@@ -83,7 +83,7 @@ def register_derived(
     return asset.id
 
 
-def hashes_json(hashes: FileHashes) -> dict[str, str | None]:
+def file_hashes_json(hashes: FileHashes) -> dict[str, str | None]:
     """The hashes of a written file as the documents of the contract have them."""
     names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
     return {name: getattr(hashes, name) for name in names}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.derive import Derivation, hashes_json, register_derived
+from assetmgr.operations.derive import Derivation, file_hashes_json, register_derived
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
@@ -39,7 +39,7 @@ class WrittenLora:
         return {
             "tensors": self.tensors,
             "bytes": self.nbytes,
-            "hashes": hashes_json(self.hashes),
+            "hashes": file_hashes_json(self.hashes),
             "asset": self.asset,
         }
 

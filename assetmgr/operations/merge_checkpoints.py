@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.derive import (
     Derivation,
-    hashes_json,
+    file_hashes_json,
     parent_of,
     placeholder_parent,
     register_derived,
@@ -127,7 +127,7 @@ class CheckpointMergeResult:
             "bytes": self.nbytes,
             "equal_tensors": self.equal,
             "seconds": self.seconds,
-            "hashes": hashes_json(self.hashes),
+            "hashes": file_hashes_json(self.hashes),
             "recipe": self.recipe,
             "asset": self.asset,
         }

@@ -264,6 +264,36 @@ def _doubled(tensor: LazyTensor) -> LazyTensor:
     return stored(tensor.dtype, tensor.shape, (2 * value(tensor)).numpy().tobytes())
 
 
+@given(
+    st.sampled_from(sorted(METHODS)),
+    st.floats(-1e6, 1e6),
+    st.floats(-1e6, 1e6) | st.none(),
+    st.floats(0, 1, exclude_min=True),
+    st.floats(0, 1, exclude_max=True),
+)
+@settings(deadline=None, max_examples=100)
+def test_whatever_the_numbers_the_result_is_finite_or_one_error_says_why(
+    method: str, alpha: float, beta: float | None, density: float, drop: float
+) -> None:
+    takes = METHODS[method].options
+    numbers = {"alpha": alpha, "beta": beta, "density": density, "drop": drop}
+    chosen = {name: number for name, number in numbers.items() if name in takes}
+    count = METHODS[method].models(3, beta="beta" in takes and beta is not None)
+    states = [_of_query(checkpoint(seed)) for seed in range(1, count + 1)]
+    sources = {"vae": 0} if method not in {"cosine-a", "cosine-b"} else {}
+    merge = plan(*states, method=method, sources=sources, **chosen)
+    try:
+        merged = floats(merge.state, QUERY)
+    except MergeProblem:
+        return
+    assert np.isfinite(merged).all()
+
+
+def _of_query(state: StateDict) -> StateDict:
+    """The checkpoint with all but one tensor merged away: its others are those of the first."""
+    return checkpoint(1).overlay({QUERY: state[QUERY]})
+
+
 @pytest.mark.parametrize("length", [1, 12, 17, 24, 27])
 def test_a_list_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(BadValue, match=rf"26 \(25 without BASE\) block weights, not {length}"):
@@ -376,7 +406,7 @@ def test_a_value_that_was_broken_before_is_named_with_its_file(position: int) ->
 
 
 def test_a_result_out_of_range_is_refused_naming_the_tensor() -> None:
-    merge = plan(checkpoint(1), checkpoint(2), alpha=1e9)
+    merge = plan(checkpoint(1), checkpoint(2), alpha=1e6)
     with pytest.raises(MergeProblem, match=r"to_q\.weight leaves the range of F16"):
         merge.state[QUERY].read()
 
@@ -391,8 +421,13 @@ def test_models_that_predict_different_things_are_warned_of() -> None:
     ("options", "said"),
     [
         ({}, "the unet has no weight"),
-        ({"alpha": float("nan")}, "finite"),
-        ({"weights": Weights(0.5, {}, (float("inf"),) * 26)}, "finite"),
+        ({"alpha": float("nan")}, "at most 1,000,000 either way, not nan"),
+        ({"alpha": -1e300}, "at most 1,000,000"),
+        ({"alpha": 0.5, "beta": 1e300}, "at most 1,000,000"),
+        ({"weights": Weights(0.5, {}, (float("inf"),) * 26)}, "at most 1,000,000"),
+        ({"weights": Weights(0.5, {"clip": 1.0})}, "no component 'clip'"),
+        ({"weights": Weights(0.5, {"vae": 1.0}), "sources": {"vae": 1}}, "comes from B as it is"),
+        ({"weights": Weights(0.5, {"vae": 1.0}), "method": "cosine-a"}, "leaves the vae of A"),
         ({"weights": Weights(0.5, {"unet": 0.2}, (0.5,) * 26)}, "takes no other weight"),
         ({"alpha": 0.5, "density": 0.5}, "takes no --density"),
         ({"alpha": 0.5, "beta": 0.5}, "merges 3 models, not 2"),

@@ -6,7 +6,6 @@ and may be left out. Source: hako-mikan/sd-webui-supermerger `scripts/mergers/me
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,14 +41,11 @@ class BlockWeights:
 def block_weights(numbers: tuple[float, ...], base: Base) -> BlockWeights:
     """The list as weights of the slots of a family.
 
-    Raises BadValue for a list of another length, numbers that are not finite, and families without
-    such blocks.
+    Raises BadValue for a list of another length, and families without such blocks.
     """
     lists = _LISTS.get(base)
     if lists is None:
         raise BadValue(f"block weights are for the UNets of SD1, SD2 and SDXL, not {base.label}")
-    if not all(map(math.isfinite, numbers)):
-        raise BadValue("block weights must be finite numbers")
     for slots in (some for whole in lists for some in (whole, whole[1:])):
         if len(slots) == len(numbers):
             return BlockWeights(dict(zip(slots, numbers, strict=True)))

@@ -235,7 +235,7 @@ def run_merge_checkpoints(
     return CheckpointMergeResult(
         plan,
         written.nbytes,
-        len(plan.merge.log.equal),
+        len(plan.merge.merged) - len(plan.merge.log.changed),
         time.perf_counter() - started,
         written.hashes,
         state.metadata[RECIPE_KEY],

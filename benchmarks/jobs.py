@@ -68,6 +68,46 @@ def cast_half_torch(source: str, target: str) -> None:
     save_file({n: t.half() if t.is_floating_point() else t for n, t in kept.items()}, target)
 
 
+def merge_ours(target: str, base: str, *adapters: str) -> None:
+    """LoRAs into a checkpoint by this project's engine, nothing hashed."""
+    from pathlib import Path
+
+    from converters.containers import open_model
+    from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+    from converters.writers.safetensors import write_safetensors
+
+    choices = [AdapterChoice(path, open_model(path).state_dict, 0.5) for path in adapters]
+    plan = plan_merge(open_model(base).state_dict, choices)
+    write_safetensors(plan.state_dict, Path(target), overwrite=True, with_hashes=False)
+
+
+def merge_plain(target: str, base: str, *adapters: str) -> None:
+    """Everything into memory, one sum after the other in fp32, everything to the disk.
+
+    Only the names are looked up as we do it.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from converters.adapters.places import place_of
+    from converters.adapters.targets import module_targets
+    from converters.containers import open_model
+
+    targets = module_targets(open_model(base).state_dict)
+    weights = load_file(base)
+    for adapter in adapters:
+        tensors = load_file(adapter)
+        for name, up in tensors.items():
+            if not name.endswith(".lora_up.weight"):
+                continue
+            module = name.removesuffix(".lora_up.weight")
+            change = 0.5 * (up.float() @ tensors[f"{module}.lora_down.weight"].float())
+            place = targets[place_of(module)]
+            rows = slice(*place.rows) if place.rows else slice(None)
+            weight = weights[place.tensor]
+            weight[rows] = (weight[rows].float() + change).to(weight.dtype)
+    save_file(weights, target)
+
+
 def hash_all(*paths: str) -> None:
     """Every hash of each file, as `scan` makes them."""
     from converters.containers import open_model
@@ -108,7 +148,7 @@ JOBS = {
     job.__name__: job
     for job in (
         *(convert, convert_unsynced, convert_hashed, convert_torch),
-        *(cast_half, cast_half_torch, hash_all, sha256),
+        *(cast_half, cast_half_torch, hash_all, sha256, merge_ours, merge_plain),
     )
 }
 

@@ -1,6 +1,7 @@
 """Measure speed and memory against physical limits, other tools and the goals.
 
-    python -m benchmarks.run [convert] [hash] [startup] [large] [--scratch DIR] [--scale F]
+    python -m benchmarks.run [convert] [hash] [startup] [large] [merge]
+                             [--scratch DIR] [--scale F]
                              [--rounds N] [--json FILE]
 
 Without names everything runs; the scratch folder needs 16 GB times the scale and is emptied again.
@@ -19,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, startup
+from benchmarks import convert, hashes, large, merge, startup
 from benchmarks.measure import Case, Result, python, run
 
-NAMES = ("convert", "hash", "startup", "large")
+NAMES = ("convert", "hash", "startup", "large", "merge")
 
 
 def main() -> None:
@@ -56,12 +57,14 @@ class _Plain(argparse.RawDescriptionHelpFormatter):
 
 
 def _measure(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
-    if set(names) - {"large"}:
+    if set(names) - {"large", "merge"}:
         yield from _measure_usual(scratch, names, scale, rounds)
     if "large" in names:
         yield from large.look(scratch, scale, rounds)
         yield from large.sdxl(scratch, scale, rounds)
         yield from large.full(scratch, scale, rounds)
+    if "merge" in names:
+        yield from merge.merges(scratch, scale, rounds)
 
 
 def _measure_usual(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:

@@ -102,8 +102,7 @@ def plan_merge(
     have the shape of its target; UnusedKeys when keys of an adapter find no place, unless
     `partial`; BadValue for weights that are no finite numbers or block weights that are none;
     UnsupportedFile for a hypernetwork that is not linear and for weights that are no floating-point
-    numbers. Of tensors only the biases of
-    hypernetworks are read.
+    numbers. Of tensors only the biases of hypernetworks are read.
     """
     model = identify(checkpoint)
     if model.kind not in _MODELS:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, BadValue
 from converters.statedict import Plain
-from registry import moves, reading, references, sidecar_rows, writing
+from registry import health, moves, reading, references, sidecar_rows, writing
 from registry.database import Database
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
@@ -226,6 +226,11 @@ class Library:
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
             writing.record_verification(connection, asset_id, found)
+
+    def preview_pictures(self) -> Mapping[int, tuple[str, ...]]:
+        """The paths of all previews and thumbnails, by asset."""
+        with self._database.reading() as connection:
+            return health.preview_pictures(connection)
 
     def roots(self) -> tuple[str, ...]:
         """The folders that belong to the library."""

@@ -48,16 +48,19 @@ def refresh(library: Library, walk: Walk, progress: Progress) -> None:
         progress,
     )
     met = {assets[path] for path in walk.files if path in assets}
-    library.forget_sidecars(
+    gone = [
         key
         for key in known
         if key not in here and key.asset_id in met and walk.reaches(key.path) and _is_gone(key.path)
-    )
+    ]
+    if gone:
+        library.forget_sidecars(gone)
 
 
 def _read(library: Library, changed: Mapping[Key, _Lying], progress: Progress) -> None:
-    if changed:
-        progress.stage("reading sidecars", len(changed), "sidecars")
+    if not changed:
+        return
+    progress.stage("reading sidecars", len(changed), "sidecars")
     waiting: list[Found] = []
     for key, (row, stamp) in changed.items():
         waiting.append(Found(key, stamp, read_sidecar(row, key.path)))
@@ -65,7 +68,8 @@ def _read(library: Library, changed: Mapping[Key, _Lying], progress: Progress) -
             library.record_sidecars(waiting)
             waiting.clear()
         progress.advance()
-    library.record_sidecars(waiting)
+    if waiting:
+        library.record_sidecars(waiting)
 
 
 def _lying(models: Iterable[str]) -> list[tuple[str, str, _Lying]]:
@@ -74,21 +78,16 @@ def _lying(models: Iterable[str]) -> list[tuple[str, str, _Lying]]:
     for model in models:
         folder, name = os.path.split(model)
         folders[folder].append(name)
-    return [
-        (str(PurePath(folder, model)), path, found)
-        for folder, names in folders.items()
-        for model, path, found in _in_folder(folder, names)
-    ]
+    return [found for folder, names in folders.items() for found in _in_folder(folder, names)]
 
 
 def _in_folder(folder: str, models: Iterable[str]) -> Iterator[tuple[str, str, _Lying]]:
-    names = _other_names(folder)
+    names, start = _other_names(folder), folder.rstrip(os.sep) + os.sep
     for model in models if names else ():
         for row, name in beside(model, names):
-            path = str(PurePath(folder, name))
-            stamp = _stamp(path)
+            stamp = _stamp(start + name)
             if stamp is not None:
-                yield model, path, _Lying(row, stamp)
+                yield start + model, start + name, _Lying(row, stamp)
 
 
 def _other_names(folder: str) -> frozenset[str]:

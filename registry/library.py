@@ -184,12 +184,11 @@ class Library:
             for asset_id in {sidecar.key.asset_id for sidecar in found}:
                 writing.refresh_search(connection, asset_id)
 
-    def forget_sidecars(self, keys: Iterable[Key]) -> None:
+    def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
-        gone = list(keys)
         with self._database.writing() as connection:
-            sidecar_rows.forget(connection, gone)
-            for asset_id in {key.asset_id for key in gone}:
+            sidecar_rows.forget(connection, keys)
+            for asset_id in {key.asset_id for key in keys}:
                 writing.refresh_search(connection, asset_id)
 
     def record_derived(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from registry import schema
 
@@ -63,23 +63,17 @@ def texts(connection: Connection, asset_id: int) -> list[str]:
 
 
 def record(connection: Connection, found: Sequence[Found]) -> None:
-    """Put what was read in the place of what was known."""
-    forget(connection, (sidecar.key for sidecar in found))
-    for key, stamp, told in found:
-        connection.execute(
-            insert(schema.sidecar).values(
-                asset_id=key.asset_id,
-                path=key.path,
-                bytes=stamp.bytes,
-                mtime_ns=stamp.mtime_ns,
-                told=None if told is None else told.to_json(),
-            )
-        )
+    """Put what was read, at least one, in the place of what was known."""
+    forget(connection, [sidecar.key for sidecar in found])
+    rows = [
+        {**key._asdict(), **stamp._asdict(), "told": None if told is None else told.to_json()}
+        for key, stamp, told in found
+    ]
+    connection.execute(insert(schema.sidecar), rows)
 
 
-def forget(connection: Connection, keys: Iterable[Key]) -> None:
-    """These files are not beside these assets any more."""
-    for key in keys:
-        connection.execute(
-            delete(schema.sidecar).where(_row.asset_id == key.asset_id, _row.path == key.path)
-        )
+def forget(connection: Connection, keys: Sequence[Key]) -> None:
+    """These files, at least one, are not beside these assets any more."""
+    here = (_row.asset_id == bindparam("asset"), _row.path == bindparam("place"))
+    gone = [{"asset": key.asset_id, "place": key.path} for key in keys]
+    connection.execute(delete(schema.sidecar).where(*here), gone)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 from converters.bytesource import FileBytes
 from converters.errors import FileMissing, FileProblem
@@ -85,13 +84,21 @@ def beside(model: str, names: AbstractSet[str]) -> Iterator[tuple[Row, str]]:
     A model's stem is its name without the last suffix: `my.model.v1.safetensors` has the sidecar
     `my.model.v1.json`.
     """
-    stem = PurePath(model).stem
+    stem = model.rpartition(".")[0] or model
     for row in ROWS:
-        beginnings = (model, stem) if row.whole_name else (stem,)
-        candidates = (start + ending for start in beginnings for ending in row.endings)
-        found = next((name for name in candidates if name in names and name != model), None)
-        if found is not None:
-            yield row, found
+        for beginning in (model, stem) if row.whole_name else (stem,):
+            found = _first(beginning, row.endings, names)
+            if found is not None and found != model:
+                yield row, found
+                break
+
+
+def _first(beginning: str, endings: tuple[str, ...], names: AbstractSet[str]) -> str | None:
+    """A plain loop: this is asked many times for every model of a library."""
+    for ending in endings:
+        if beginning + ending in names:
+            return beginning + ending
+    return None
 
 
 def read_sidecar(row: Row, path: str) -> Sidecar | None:

@@ -1,107 +1,136 @@
-"""Mutate model files and read them: only errors of ours may appear, and nothing may run.
+"""Break model files of every container and read them: only errors of ours may appear.
 
-    python -m benchmarks.fuzz_readers [COUNT] [SEED]
+    python -m benchmarks.fuzz_readers [--count N] [--first NUMBER] [--only NUMBER]
 
-COUNT files (100,000 if not given) are made from benign, hostile and odd ones by changing, cutting,
-repeating and inserting bytes. Each is opened, every tensor read. Reported are the outcomes and the
-slowest file. Exit status 1 when a foreign exception appeared, a tensor had
-the wrong length, or the command in the hostile files ran.
+N files (100,000 if not given), each made from its number alone, are judged, opened, identified, and
+every tensor is read, in one process a core. Exit status 1 when a foreign exception appeared, a
+tensor had another length than it says, a file took more than 2 seconds or a process more than
+64 MB beyond what it began with, or a command in the hostile files ran. `--only` shows one case.
 """
 
 from __future__ import annotations
 
-import io
-import random
+import argparse
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-from safetensors.torch import save
-
-from converters.bytesource import MemoryBytes
-from converters.containers import open_model
-from converters.errors import FileProblem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from helpers.pickles import hostile_bodies, pickled, torch_zip
+from helpers.fuzzing import Seed, case, outcome, seeds
 
-MAX_READ = 64 << 20
-
-
-def seeds(command: str) -> list[tuple[str, bytes]]:
-    """Name and content of the files that are mutated."""
-    weights = {"a": torch.ones(3), "b": torch.arange(6.0).reshape(2, 3).t(), "c": torch.ones(0)}
-    checkpoint = {"state_dict": weights, "epoch": 3, "optimizer_states": [weights]}
-    found = [("x.safetensors", save({"a": torch.ones(3), "b": torch.ones(2)}, {"format": "pt"}))]
-    for legacy in (False, True):
-        target = io.BytesIO()
-        torch.save(checkpoint, target, _use_new_zipfile_serialization=not legacy)
-        found += [("x.ckpt", target.getvalue())] * 40
-    for body in hostile_bodies(command).values():
-        found += [("x.pt", torch_zip(pickled(body))), ("x.pkl", pickled(body))]
-    return found
+PART = 1000
+MOST_SECONDS = 2.0
+MOST_BYTES = 64 << 20
+HUNG_SECONDS = 300.0
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """One to four changes of the content."""
-    data = bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(data) + 1)
-        kind = chance.random()
-        if kind < 0.6 and at < len(data):
-            data[at] = chance.randrange(256)
-        elif kind < 0.7:
-            del data[at:]
-        elif kind < 0.85:
-            end = min(len(data), at + chance.randint(1, 40))
-            data[at:at] = data[at:end] * chance.randint(1, 30)
-        else:
-            data[at:at] = chance.randbytes(chance.randint(1, 9))
-    return bytes(data)
+@dataclass
+class Tally:
+    """What the files of some numbers gave; `bad` says what must not be, by number."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    bad: dict[int, str] = field(default_factory=dict)
+    slowest: tuple[float, int] = (0.0, -1)
+
+    def add(self, other: Tally) -> None:
+        """Take in what another process found."""
+        self.outcomes += other.outcomes
+        self.bad |= other.bad
+        self.slowest = max(self.slowest, other.slowest)
 
 
-def outcome(name: str, content: bytes) -> str:
-    """How reading ended; a foreign exception passes through."""
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        marker = Path(folder) / "ran"
+        if options.only is not None:
+            return _show(seeds(f"touch {marker}"), options.only)
+        tally = _everything(options.first, options.count, str(marker))
+        if marker.exists():
+            tally.bad[-1] = "a command in a file RAN"
+    for word, times in tally.outcomes.most_common():
+        print(f"{times:8d}  {word}")
+    print(f"slowest file {tally.slowest[0]:.3f} s (--only {tally.slowest[1]})")
+    for number, what in sorted(tally.bad.items()):
+        print(f"BAD --only {number}: {what}")
+    print("FAILED" if tally.bad else "nothing foreign, nothing ran, nothing slow or large")
+    return int(bool(tally.bad))
+
+
+def _everything(first: int, count: int, marker: str) -> Tally:
+    total = Tally()
+    parts = [
+        (start, min(PART, first + count - start)) for start in range(first, first + count, PART)
+    ]
+    cores = os.cpu_count() or 1
+    with multiprocessing.get_context("spawn").Pool(cores, _prepare, (marker,)) as pool:
+        waiting = [(part, pool.apply_async(_some, part)) for part in parts]
+        for (start, size), result in waiting:
+            try:
+                total.add(result.get(HUNG_SECONDS + 2 * size * MOST_SECONDS / 100))
+            except multiprocessing.TimeoutError:
+                total.bad[start] = f"one of {size} files from here on hangs or killed its process"
+                pool.terminate()
+                break
+    return total
+
+
+_corpus: list[Seed] = []
+
+
+def _prepare(marker: str) -> None:
+    _corpus.extend(seeds(f"touch {marker}"))
+    outcome(*case(_corpus, 0))
+    _limit_memory()
+
+
+def _limit_memory() -> None:
+    """Beyond the limit a MemoryError shows what would have grown (Linux only)."""
     try:
-        model = open_model(MemoryBytes(content, name))
-        for tensor in model.state_dict.values():
-            if tensor.nbytes <= MAX_READ and len(bytes(tensor.read())) != tensor.nbytes:
-                return "WRONG LENGTH"
-    except FileProblem as error:
-        return error.code
-    return f"read, {model.safety.verdict}"
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, used + MOST_BYTES))
 
 
-def main(arguments: list[str]) -> int:
-    """Run and report."""
-    count = int(arguments[0]) if arguments else 100_000
-    chance = random.Random(int(arguments[1]) if len(arguments) > 1 else 1)
-    marker = Path(tempfile.mkdtemp()) / "ran"
-    corpus = seeds(f"touch {marker}")
-    outcomes: Counter[str] = Counter()
-    slowest = 0.0
-    for _ in range(count):
-        name, content = chance.choice(corpus)
-        content = mutated(content, chance)
+def _some(first: int, count: int) -> Tally:
+    tally = Tally()
+    for number in range(first, first + count):
+        seed, files = case(_corpus, number)
         begin = time.perf_counter()
         try:
-            result = outcome(name, content)
-        except Exception as error:  # noqa: BLE001 - this is what the fuzzer looks for
-            result = f"FOREIGN {type(error).__name__}: {error}"
-            (marker.parent / f"crash-{sum(outcomes.values())}").write_bytes(content)
-        slowest = max(slowest, time.perf_counter() - begin)
-        outcomes[result] += 1
-    for result, times in outcomes.most_common():
-        print(f"{times:8d}  {result}")
-    print(f"slowest file {slowest:.3f} s")
-    bad = marker.exists() or any(result.startswith(("FOREIGN", "WRONG")) for result in outcomes)
-    print(f"FAILED, see {marker.parent}" if bad else "nothing foreign, nothing ran")
-    return int(bad)
+            word = f"{seed.container}: {outcome(seed, files)}"
+        except Exception as error:  # noqa: BLE001  # this is what the fuzzer looks for
+            word = "FOREIGN"
+            tally.bad[number] = f"{seed.container}: {type(error).__name__}: {error}"
+        seconds = time.perf_counter() - begin
+        tally.slowest = max(tally.slowest, (seconds, number))
+        if seconds > MOST_SECONDS:
+            tally.bad[number] = f"{seed.container}: took {seconds:.1f} s"
+        tally.outcomes[word] += 1
+    return tally
+
+
+def _show(corpus: list[Seed], number: int) -> int:
+    """One case as it is, with the traceback that a foreign exception has."""
+    seed, files = case(corpus, number)
+    for name, content in files.items():
+        print(f"{name}: {len(content)} bytes, {content[:200]!r}")
+    print(f"{seed.container}: {outcome(seed, files)}")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

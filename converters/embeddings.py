@@ -1,4 +1,4 @@
-"""Textual inversions: the token vectors in a file, in every layout that occurs for SD1.
+"""Textual inversions: the token vectors in a file, in every layout that occurs.
 
 Sources: lllyasviel/stable-diffusion-webui-forge `modules/textual_inversion/textual_inversion.py`
 (A1111 `.pt`), huggingface/diffusers (`learned_embeds`), kohya and ComfyUI (`emb_params`, `clip_l`).
@@ -43,7 +43,7 @@ def read_embedding(sd: StateDict) -> Embedding:
 
     Raises WrongFamily for the pairs of SDXL, CorruptFile for files that hold none.
     """
-    if "clip_l" in sd and "clip_g" in sd:
+    if all(name in sd for name in _PAIR):
         raise WrongFamily("an SDXL embedding with vectors for two text encoders, not one for SD1")
     key = _vector_name(sd)
     if key is None or not is_vectors(sd[key]):
@@ -57,6 +57,21 @@ def read_embedding(sd: StateDict) -> Embedding:
     )
 
 
+def read_vectors(sd: StateDict) -> dict[int, LazyTensor]:
+    """Vectors `(n, d)` by their width d: those of one text encoder, or of the two of SDXL.
+
+    Raises CorruptFile for files that hold none, or not as many for both encoders.
+    """
+    if not all(name in sd for name in _PAIR):
+        vectors = read_embedding(sd).vectors
+        return {vectors.shape[1]: vectors}
+    pair = [_as_rows(sd[name]) for name in _PAIR]
+    if not all(map(is_vectors, pair)) or pair[0].shape[0] != pair[1].shape[0]:
+        raise CorruptFile("its vectors for the two text encoders do not belong together")
+    return {tensor.shape[1]: tensor for tensor in pair}
+
+
+_PAIR = ("clip_l", "clip_g")
 _UNNAMED = ("emb_params", "clip_l")
 
 

@@ -48,7 +48,8 @@ class LazyTensor:
     """A tensor whose bytes are fetched or computed only by `read`.
 
     `origin` says where the values come from, for error messages ("a.ckpt: conv_in.weight").
-    `made_from` are the byte sources that a computed tensor reads.
+    `made_from` are the byte sources that a computed tensor reads. `pieces` are the same bytes as
+    smaller tensors to be computed one after the other, which takes less memory.
     """
 
     dtype: DType
@@ -56,6 +57,7 @@ class LazyTensor:
     source: tuple[Extent, ...] | Callable[[], Buffer]
     origin: str
     made_from: tuple[ByteSource, ...] = ()
+    pieces: tuple[LazyTensor, ...] = ()
 
     @property
     def numel(self) -> int:
@@ -103,7 +105,9 @@ class LazyTensor:
         if isinstance(self.source, tuple):
             return replace(self, shape=shape, source=_cut(self.source, first, last))
         compute = self.source
-        return replace(self, shape=shape, source=lambda: memoryview(compute())[first:last])
+        return replace(
+            self, shape=shape, source=lambda: memoryview(compute())[first:last], pieces=()
+        )
 
 
 def concat0(tensors: Sequence[LazyTensor]) -> LazyTensor:

@@ -1,4 +1,4 @@
-"""`assetmgr extract`: parts of checkpoints as files of their own."""
+"""`assetmgr extract`: parts of checkpoints, and differences of two, as files of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from assetmgr.assetref import find_file
 from assetmgr.cli.convert import report, run_planned
+from assetmgr.cli.extract_lora import lora
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES, Change
 from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
@@ -67,3 +68,4 @@ def _component_command(name: str, component: str, text: str) -> click.Command:
 
 for _name, (_component, _text) in _COMPONENTS.items():
     extract.add_command(_component_command(_name, _component, _text))
+extract.add_command(lora)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
+
 import click
 
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.inspect import Inspection, inspect_paths
 from assetmgr.text import plain, size
+from converters.identify.about import About, about
 from converters.identify.compatibility import Compatibility
 
 _SHOWN = 3
+_LONGEST = 300
 
 
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
@@ -78,6 +83,7 @@ def _fields(inspection: Inspection) -> list[tuple[str, str]]:
             ("dtypes", ", ".join(f"{n} {t}" for t, n in _counts(document["dtypes"]))),
             ("parts", ", ".join(f"{c.name} {c.parameters:,}" for c in identity.components)),
             ("trigger words", ", ".join(identity.trigger_words)),
+            *_about(about(model.state_dict)),
             ("evidence", "; ".join(identity.evidence)),
         ]
     if safety:
@@ -88,6 +94,23 @@ def _fields(inspection: Inspection) -> list[tuple[str, str]]:
     if isinstance(hashes, dict):
         fields += [(name, value or "") for name, value in hashes.items()]
     return fields
+
+
+def _about(found: About) -> list[tuple[str, str]]:
+    """The author's words, long ones cut, and the training settings in one line."""
+    settings = (
+        f"{word.replace('_', ' ')} {value if isinstance(value, str) else json.dumps(value)}"
+        for word, value in found.training.items()
+    )
+    return [
+        ("title", found.title or ""),
+        ("author", found.author or ""),
+        ("description", textwrap.shorten(found.description or "", _LONGEST, placeholder=" ...")),
+        ("license", found.license or ""),
+        ("usage", textwrap.shorten(found.usage or "", _LONGEST, placeholder=" ...")),
+        ("tags", ", ".join(found.tags)),
+        ("training", ", ".join(settings)),
+    ]
 
 
 def _fitting(found: Compatibility | None) -> list[tuple[str, str]]:

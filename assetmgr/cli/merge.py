@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import (
@@ -14,6 +15,7 @@ from assetmgr.operations.merge import (
     parse_adapter,
     plan_merge_adapters,
     run_merge_adapters,
+    weigh_blocks,
 )
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -23,7 +25,11 @@ from assetmgr.workspace import Workspace
     epilog="Example: assetmgr merge adapters base.ckpt style.safetensors -o out.safetensors"
 )
 def merge() -> None:
-    """Merge adapters into a checkpoint."""
+    """Merge adapters into a checkpoint, or checkpoints."""
+
+
+merge.add_command(checkpoints)
+merge.add_command(replay)
 
 
 @merge.command(
@@ -32,6 +38,13 @@ def merge() -> None:
 @click.argument("checkpoint")
 @click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@click.option(
+    "--block-weights",
+    "block_weights",
+    multiple=True,
+    metavar="PRESET|N,N,...",
+    help="Strength of each block; once for all adapters, or once for each.",
+)
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
 @click.option("--partial", is_flag=True, help="Allow adapter keys that find no place.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
@@ -43,17 +56,24 @@ def adapters(
     checkpoint: str,
     adapters: tuple[str, ...],
     output: Path,
+    block_weights: tuple[str, ...],
     dtype: str,
     partial: bool,
     overwrite: bool,
     dry_run: bool,
 ) -> int:
-    """Merge LoRAs and LoCons into a checkpoint.
+    """Merge adapters of any algorithm, and linear hypernetworks, into a checkpoint.
 
-    The second weight is that of the text encoder; without it the first serves for both. Assets are
-    named by path, #ID, hash or name. A key that finds no place is an error unless --partial.
+    They are merged in the order given. The second weight is that of the text encoders; without it
+    the first serves for all. Assets are named by path, #ID, hash or name. A key that finds no place
+    is an error unless --partial.
+
+    Block weights are those of the A1111 extension: 26 or 17 numbers for SD1 and SD2 (BASE, IN, M00,
+    OUT), 20 or 12 for SDXL, 26 for its refiner, 61 for Flux; for SD1 and SD2 also ALL, NONE, INS,
+    IND, INALL, MIDD, OUTD, OUTS or OUTALL. BASE is the text encoders; blocks that a shorter list
+    does not name count 0.
     """
-    chosen = tuple(parse_adapter(text) for text in adapters)
+    chosen = weigh_blocks([parse_adapter(text) for text in adapters], block_weights)
     request = MergeRequest(checkpoint, chosen, output, dtype, partial, overwrite)
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_merge_adapters(workspace, request)
@@ -71,7 +91,9 @@ def _print(session: Session, plan: MergePlan, nbytes: int) -> None:
     out = session.output
     for report in plan.reports:
         unused = f", {len(report.unused)} keys unused" if report.unused else ""
-        kinds = ", ".join(report.algorithm)
-        out.line(f"{plain(report.name)}  {kinds}: {report.applied} modules applied{unused}")
+        kinds = ", ".join(report.algorithm) or report.kind
+        parts = ", ".join(f"{count} in {name}" for name, count in report.components.items())
+        applied = f"{report.applied} modules applied ({parts})"
+        out.line(f"{plain(report.name)}  {kinds}: {applied}{unused}")
     target = plain(str(plan.request.output))
     out.line(f"-> {target}  {plan.changed} of {len(plan.state)} tensors changed, {size(nbytes)}")

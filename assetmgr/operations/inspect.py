@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from assetmgr.operations.failures import Failure
@@ -15,6 +15,7 @@ from converters.containers import Inspected, Model, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile, hash_file
 from converters.identify import Identity, identify
+from converters.identify.about import about
 from converters.identify.compatibility import Compatibility, compatibility
 from converters.pickles.safety import SafetyReport
 from converters.progress import SILENT, Progress
@@ -50,6 +51,7 @@ class Inspection:
             "parameters": state.parameters if self.model else None,
             "dtypes": dtype_counts(state),
             "metadata": dict(state.metadata),
+            "about": asdict(about(state)),
             "safety": _safety_json(self.safety),
             "problems": self._problems(),
             "compatibility": _compatibility_json(self.compatibility),

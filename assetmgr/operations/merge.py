@@ -6,18 +6,21 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
+from converters.adapters.peft_config import CONFIG_FILE
 from converters.containers import open_model
-from converters.errors import AssetmgrError, BadValue
+from converters.errors import AssetmgrError, BadValue, FileUnreadable
 from converters.hashing import FileHashes
 from converters.identify import identify
+from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
 from converters.merge.into_checkpoint import AdapterChoice, AdapterReport, plan_merge
+from converters.merge.into_checkpoint import MergePlan as MergedCheckpoint
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import cast
@@ -29,15 +32,21 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 OPERATION = "merge adapters"
+_PEFT_FILE = "adapter_model."
+_MOST_CONFIG = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedAdapter:
-    """An adapter's reference and its weights; `text_encoder` None means the same as `weight`."""
+    """An adapter's reference and its weights; `text_encoder` None means the same as `weight`.
+
+    `block_weights` is a preset or a list of numbers, None means 1 for every block.
+    """
 
     reference: str
     weight: float = 1.0
     text_encoder: float | None = None
+    block_weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +68,23 @@ class MergePlan:
     request: MergeRequest
     sources: tuple[Path, ...]
     state: StateDict
-    reports: tuple[AdapterReport, ...]
-    changed: int
+    merged: MergedCheckpoint
     nbytes: int
     warnings: tuple[str, ...]
 
+    @property
+    def reports(self) -> tuple[AdapterReport, ...]:
+        """What becomes of each adapter."""
+        return self.merged.reports
+
+    @property
+    def changed(self) -> int:
+        """How many tensors of the checkpoint are changed."""
+        return len(self.merged.changed)
+
     def to_json(self) -> dict[str, object]:
         """The document of the contract before anything was done."""
-        return _json(self, self.nbytes, None, None, None)
+        return _json(self, self.nbytes, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +99,46 @@ class MergeResult:
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
-        return _json(self.plan, self.nbytes, self.seconds, self.hashes, self.asset)
+        return _json(self.plan, self.nbytes, self)
 
 
-def _json(
-    plan: MergePlan,
-    nbytes: int,
-    seconds: float | None,
-    hashes: FileHashes | None,
-    asset: int | None,
-) -> dict[str, object]:
+def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, object]:
     names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
     return {
         "target": str(plan.request.output),
-        "adapters": [
-            {
-                "path": report.name,
-                "algorithm": list(report.algorithm),
-                "weight": choice.weight,
-                "text_encoder_weight": choice.text_encoder,
-                "applied": report.applied,
-                "unused": list(report.unused),
-            }
-            for report, choice in zip(plan.reports, plan.request.adapters, strict=True)
-        ],
+        "adapters": [_adapter_json(plan, number, done) for number in range(len(plan.reports))],
         "changed_tensors": plan.changed,
         "tensors": len(plan.state),
         "bytes": nbytes,
-        "seconds": seconds,
-        "hashes": {name: getattr(hashes, name) for name in names} if hashes else None,
+        "seconds": done.seconds if done else None,
+        "hashes": {name: getattr(done.hashes, name) for name in names} if done else None,
         "warnings": list(plan.warnings),
-        "asset": asset,
+        "asset": done.asset if done else None,
         "errors": [],
+    }
+
+
+def _adapter_json(plan: MergePlan, number: int, done: MergeResult | None) -> dict[str, object]:
+    report, choice = plan.reports[number], plan.request.adapters[number]
+    measured = plan.merged.measured(number) if done else None
+    largest = None
+    if measured and measured.largest_tensor is not None:
+        largest = {"tensor": measured.largest_tensor, "norm": measured.largest}
+    return {
+        "path": report.name,
+        "kind": report.kind.value,
+        "algorithm": list(report.algorithm),
+        "weight": choice.weight,
+        "text_encoder_weight": choice.text_encoder,
+        "block_weights": choice.block_weights,
+        "applied": report.applied,
+        "components": dict(report.components),
+        "unused": list(report.unused),
+        "unused_reasons": dict(report.unused),
+        "change_norm": measured.norm if measured else None,
+        "largest_change": largest,
+        # A merge with a value that its type cannot hold is refused.
+        "overflow": 0 if measured else None,
     }
 
 
@@ -133,10 +159,31 @@ def parse_adapter(text: str) -> WeightedAdapter:
     return WeightedAdapter(reference, numbers[0], numbers[1] if len(numbers) == 2 else None)
 
 
+def weigh_blocks(
+    adapters: Sequence[WeightedAdapter], lists: Sequence[str]
+) -> tuple[WeightedAdapter, ...]:
+    """The adapters with their block weights: one list for all of them, or one for each in order.
+
+    Raises BadValue for another number of lists.
+    """
+    if len(lists) not in (0, 1, len(adapters)):
+        raise BadValue(
+            f"{len(lists)} lists of block weights for {len(adapters)} adapters;"
+            " give one for all of them, or one for each"
+        )
+    each = lists if len(lists) == len(adapters) else [*lists, None][:1] * len(adapters)
+    return tuple(
+        replace(adapter, block_weights=blocks)
+        for adapter, blocks in zip(adapters, each, strict=True)
+    )
+
+
 def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePlan:
     """Plan the merge from headers alone.
 
-    Raises WrongFamily or UnusedKeys when an adapter does not fit, TargetExists, FileProblem.
+    A pipeline's folder is merged into as the single file of its components. Raises WrongFamily or
+    UnusedKeys when an adapter does not fit, UnsupportedFile for what cannot be merged, BadValue for
+    block weights, TargetExists, FileProblem.
     """
     if not request.adapters:
         raise BadValue("name at least one adapter")
@@ -145,14 +192,20 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
     if request.output.absolute() in {path.absolute() for path in (base, *paths)}:
         raise BadValue("is also a source", path=request.output)
-    checkpoint = _open(base)
+    checkpoint, notes = _open_checkpoint(base)
     dtype = DTYPES[request.dtype]
     if dtype is not None:
         # Widened before the sum, narrowed after it: each value is rounded once.
         wide = {n for n, t in checkpoint.items() if t.dtype.is_float and t.dtype.bits < dtype.bits}
         checkpoint = checkpoint.overlay(cast(checkpoint.select(wide.__contains__), dtype))
     choices = [
-        AdapterChoice(str(path), _open(path), adapter.weight, adapter.text_encoder)
+        AdapterChoice(
+            str(path),
+            _open_adapter(path),
+            adapter.weight,
+            adapter.text_encoder,
+            adapter.block_weights,
+        )
         for path, adapter in zip(paths, request.adapters, strict=True)
     ]
     merged = plan_merge(checkpoint, choices, partial=request.partial)
@@ -161,11 +214,32 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         request,
         (base, *paths),
         state,
-        merged.reports,
-        len(merged.changed),
+        merged,
         layout_of(state).nbytes,
-        merged.warnings,
+        (*notes, *merged.warnings),
     )
+
+
+def _open_checkpoint(path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """The checkpoint in one file, and notes about what that leaves out or makes up."""
+    state = _open(path)
+    if not is_pipeline_state(state):
+        return state, ()
+    single = to_single_file(pipeline_parts(state))
+    return single.state, single.notes
+
+
+def _open_adapter(path: Path) -> StateDict:
+    """An adapter with the configuration that PEFT puts beside it, if there is one."""
+    state, config = _open(path), path.with_name(CONFIG_FILE)
+    if not path.name.startswith(_PEFT_FILE) or not config.is_file():
+        return state
+    try:
+        with config.open("rb") as file:
+            text = file.read(_MOST_CONFIG).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileUnreadable(str(error), path=config) from error
+    return state.with_metadata({**state.metadata, CONFIG_FILE: text})
 
 
 def _open(path: Path) -> StateDict:
@@ -197,10 +271,19 @@ def run_merge_adapters(
 
 def _parameters(plan: MergePlan) -> dict[str, Plain]:
     weights: list[Plain] = [
-        {"adapter": path.name, "weight": choice.weight, "text_encoder": choice.text_encoder}
+        _weights(path, choice)
         for path, choice in zip(plan.sources[1:], plan.request.adapters, strict=True)
     ]
     return {"adapters": weights, "dtype": plan.request.dtype, "partial": plan.request.partial}
+
+
+def _weights(path: Path, choice: WeightedAdapter) -> dict[str, Plain]:
+    told: dict[str, Plain] = {
+        "adapter": path.name,
+        "weight": choice.weight,
+        "text_encoder": choice.text_encoder,
+    }
+    return told if choice.block_weights is None else told | {"block_weights": choice.block_weights}
 
 
 def _texts(plan: MergePlan, parents: Sequence[Parent], derivation: Derivation) -> dict[str, str]:

@@ -6,7 +6,7 @@ without it. The rendering happens in the sampler's process; nothing here imports
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,10 +17,12 @@ from assetmgr.operations.preview_plan import (
     SUPPORTED_BASES,
     PreviewRequest,
     Subject,
+    base_of,
     check_request,
-    choose_base,
+    choose_bases,
     find_subject,
     from_asset,
+    no_base,
     plan_job,
 )
 from assetmgr.sampler.client import SamplerClient
@@ -75,11 +77,17 @@ def run_previews(
     check_request(request)
     found, failures = _find(workspace, request)
     yield from failures
-    base = choose_base(workspace, request, found)
+    bases = choose_bases(workspace, request, found)
+    ready = [subject for subject in found if base_of(subject, bases) is not None]
+    stranded = [subject for subject in found if subject not in ready]
+    if stranded and not ready:
+        raise no_base(stranded[0])
+    for subject in stranded:
+        yield Failure.of(no_base(subject), path=subject.file.path)
     with ExitStack() as stack:
         client = stack.enter_context(SamplerClient()) if sampler is None else sampler
-        for subject in _by_base(found, base):
-            yield _render(workspace, request, subject, base, client, progress)
+        for subject, checkpoint in _by_base(ready, bases):
+            yield _render(workspace, request, subject, checkpoint, client, progress)
 
 
 def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject], list[Failure]]:
@@ -103,24 +111,27 @@ def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject],
     return subjects, failures
 
 
-def _by_base(subjects: list[Subject], base: Subject | None) -> list[Subject]:
-    """What renders on the base first, so that it is loaded once; else in the given order."""
+def _by_base(
+    subjects: list[Subject], bases: Mapping[str, Subject]
+) -> list[tuple[Subject, Subject]]:
+    """Subjects with what renders them; what renders on one base together, so that it loads once.
 
-    def elsewhere(subject: Subject) -> bool:
-        return base is not None and subject.is_checkpoint and subject.file.path != base.file.path
-
-    return sorted(subjects, key=elsewhere)
+    A base renders before its adapters' turn ends; checkpoints that are nobody's base come last.
+    """
+    order = {base.file.path: number for number, base in enumerate(bases.values())}
+    pairs = [(each, base) for each in subjects if (base := base_of(each, bases)) is not None]
+    return sorted(pairs, key=lambda pair: order.get(pair[1].file.path, len(order)))
 
 
 def _render(
     workspace: Workspace,
     request: PreviewRequest,
     subject: Subject,
-    base: Subject | None,
+    checkpoint: Subject,
     client: SamplerClient,
     progress: Progress,
 ) -> PreviewResult | Failure:
-    job = plan_job(request, subject, base, workspace.paths.previews)
+    job = plan_job(request, subject, checkpoint, workspace.paths.previews)
     try:
         outcome = client.render(job, progress)
     except (NotAvailable, Cancelled):

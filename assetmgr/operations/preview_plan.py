@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.sampler.emphasis import escape
+from assetmgr.sampler.families import FAMILIES
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
+from converters.bases import Base
 from converters.errors import (
     AssetNotFound,
     BadValue,
@@ -28,13 +30,12 @@ if TYPE_CHECKING:
 PREVIEWABLE = ("checkpoint", "lora", "embedding", "hypernetwork", "vae")
 """Kinds that can be rendered."""
 
-SUPPORTED_BASES = ("sd-1", "unknown")
-"""Families that can be rendered; what has no certain one is tried."""
+SUPPORTED_BASES = (*(str(base) for base in FAMILIES), "unknown")
+"""Families that can be rendered; what has no certain one is tried on SD1."""
 
 DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
 DEFAULT_STEPS = 20
 DEFAULT_CFG = 7.0
-DEFAULT_SIZE = (512, 512)
 SIZE_STEP = 8
 SIZE_LIMITS = (64, 2048)
 
@@ -181,26 +182,41 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return (width, height) if fits else None
 
 
-def choose_base(
+def choose_bases(
     workspace: Workspace, request: PreviewRequest, subjects: Iterable[Subject]
-) -> Subject | None:
-    """The checkpoint that adapters are tried on; None when no subject needs one.
+) -> dict[str, Subject]:
+    """The checkpoints that adapters are tried on, by family, as far as there are any.
 
-    The one asked for, else that of the settings, else the most complete of the library. Raises
-    NotAvailable when there is none.
+    The one asked for serves every subject, that of the settings its own family, else it is the most
+    complete of the library. Raises NotAvailable when a named one is not there.
     """
-    if all(subject.is_checkpoint for subject in subjects):
-        return None
-    reference = request.base or workspace.settings.preview_base
-    if reference is not None:
-        return _named_base(workspace, reference)
-    bases = workspace.library.bases("sd-1")
-    if not bases:
-        raise NotAvailable(
-            "the library has no SD1 checkpoint to render adapters on",
-            hint="scan a folder that has one, or name a file with --base",
-        )
-    return from_asset(bases[0])
+    wanted = dict.fromkeys(_family(subject) for subject in subjects if not subject.is_checkpoint)
+    if wanted and request.base is not None:
+        return dict.fromkeys(wanted, _named_base(workspace, request.base))
+    setting = workspace.settings.preview_base if wanted else None
+    preferred = [] if setting is None else [_named_base(workspace, setting)]
+    found = {_family(base): base for base in preferred}
+    for family in wanted:
+        for asset in workspace.library.bases(family)[:1]:
+            found.setdefault(family, from_asset(asset))
+    return found
+
+
+def no_base(subject: Subject) -> NotAvailable:
+    """Why a subject cannot be tried."""
+    return NotAvailable(
+        f"the library has no {Base(_family(subject)).label} checkpoint to render adapters on",
+        hint="scan a folder that has one, or name a file with --base",
+    )
+
+
+def _family(subject: Subject) -> str:
+    return str(Base.SD1) if subject.base == Base.UNKNOWN else subject.base
+
+
+def base_of(subject: Subject, bases: Mapping[str, Subject]) -> Subject | None:
+    """The checkpoint that renders a subject, if there is one; a checkpoint renders itself."""
+    return subject if subject.is_checkpoint else bases.get(_family(subject))
 
 
 def _named_base(workspace: Workspace, reference: str) -> Subject:
@@ -214,16 +230,18 @@ def _named_base(workspace: Workspace, reference: str) -> Subject:
 
 
 def plan_job(
-    request: PreviewRequest, subject: Subject, base: Subject | None, folder: Path
+    request: PreviewRequest, subject: Subject, checkpoint: Subject, folder: Path
 ) -> RenderJob:
-    """The render of a subject with every choice made; pictures go to `folder` by default."""
-    adapter = not subject.is_checkpoint and base is not None
-    checkpoint = base if base is not None and adapter else subject
-    width, height = request.size or checkpoint.size or DEFAULT_SIZE
+    """The render of a subject with every choice made; pictures go to `folder` by default.
+
+    `checkpoint` is what renders it: itself, or the base of an adapter.
+    """
+    natural = FAMILIES[Base(_family(checkpoint))].size
+    width, height = request.size or checkpoint.size or (natural, natural)
     own = str(folder / _stem(subject.file))
     return RenderJob(
         subject=subject.file,
-        base=checkpoint.file if adapter else None,
+        base=None if subject.is_checkpoint else checkpoint.file,
         prompt=_prompt(subject, checkpoint) if request.prompt is None else request.prompt,
         negative=request.negative,
         steps=request.steps,

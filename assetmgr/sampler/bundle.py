@@ -7,24 +7,21 @@ a network wants and what the file has are compared before any tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
 from converters import compute
-from converters.layouts import (
-    clip_config,
-    clip_to_transformers,
-    component,
-    component_of,
-    unet_config,
-    unet_to_diffusers,
-    vae_config,
-    vae_to_diffusers,
-)
+from converters.bases import Base
+from converters.identify import Identity, identify
+from converters.layouts import component, component_of, vae_to_diffusers
+from converters.layouts.components import TEXT_ENCODER, UNET, VAE
+from converters.layouts.pipeline import FIRST_ENCODER, to_components
+from converters.layouts.pipeline_configs import component_config
 from converters.progress import Progress
 from converters.statedict import LazyTensor, StateDict
 
@@ -50,21 +47,33 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A whole checkpoint, ready to render."""
+    """A whole checkpoint, ready to render; its text encoders are in the order of the family."""
 
     state_dict: StateDict
+    identity: Identity
     unet: Part
     vae: Part
-    text_encoder: Part
+    text_encoders: tuple[Part, ...]
 
     @property
-    def parts(self) -> tuple[Part, Part, Part]:
-        """The three networks."""
-        return self.unet, self.vae, self.text_encoder
+    def parts(self) -> tuple[Part, ...]:
+        """All networks."""
+        return self.unet, self.vae, *self.text_encoders
+
+    @property
+    def family(self) -> Family:
+        """What is particular to renders of its family."""
+        return FAMILIES[self.identity.base]
+
+    @property
+    def encoders(self) -> tuple[tuple[Any, Encoding], ...]:
+        """The text encoders' networks with how their outputs are used."""
+        networks = (part.network for part in self.text_encoders)
+        return tuple(zip(networks, self.family.encoders, strict=True))
 
     @property
     def latent_factor(self) -> int:
-        """Pixels of one latent along an axis (8 for Stable Diffusion 1)."""
+        """Pixels of one latent along an axis (8 for all Stable Diffusions)."""
         return latent_factor(self.vae.network)
 
     @contextmanager
@@ -89,7 +98,7 @@ class Bundle:
         for part in self.parts:
             parameters = dict(part.network.named_parameters())
             for name, tensor in part.to_network_names(changed).items():
-                if tensor.source is not part.mapped[name].source:
+                if tensor.source != part.mapped[name].source:
                     yield parameters[name], tensor
 
 
@@ -111,24 +120,32 @@ def latent_factor(vae: Any) -> int:
 def load_bundle(
     sd: StateDict, device: torch.device, dtype: torch.dtype, progress: Progress
 ) -> Bundle:
-    """The networks of a Stable Diffusion 1 checkpoint.
+    """The networks of a checkpoint in one file.
 
-    Raises Incomplete with every missing and unexpected name before anything is read.
+    Raises UnsupportedFile for a family or variant that is not rendered yet, Incomplete with every
+    missing and unexpected name before anything is read.
     """
-    absent = tuple(name for name in _BUILDERS if not len(component(sd, name)))
-    if absent:
-        raise Incomplete(tuple(f"the whole {name.replace('_', ' ')}" for name in absent))
-    planned = {name: _planned(sd, name) for name in _BUILDERS}
+    identity = identify(sd)
+    family = family_of(identity)
+    names = (UNET, VAE, *(use.component for use in family.encoders))
+    _require_components(sd, family)
+    planned = {name: _planned(sd, identity.base, name) for name in names}
     _require_complete(list(planned.values()))
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     for part in planned.values():
         _fill(part, device, dtype, progress)
-    return Bundle(sd, planned["unet"], planned["vae"], planned["text_encoder"])
+    encoders = tuple(planned[use.component] for use in family.encoders)
+    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
 
 
-def load_vae(sd: StateDict, device: torch.device, dtype: torch.dtype, progress: Progress) -> Any:
-    """The autoencoder of a VAE file or of a checkpoint. Raises Incomplete."""
-    part = _planned(sd, "vae")
+def load_vae(
+    sd: StateDict, base: Base, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> Any:
+    """The autoencoder of a VAE file or of a checkpoint, for latents of a family.
+
+    Raises Incomplete.
+    """
+    part = _part(vae_to_diffusers(sd), base, VAE, vae_to_diffusers)
     _require_complete([part])
     progress.stage("load", part.mapped.nbytes)
     _fill(part, device, dtype, progress)
@@ -137,7 +154,7 @@ def load_vae(sd: StateDict, device: torch.device, dtype: torch.dtype, progress: 
 
 def outside(sd: StateDict) -> tuple[str, ...]:
     """Tensors of a checkpoint that belong to no network of a render (EMA copies, buffers)."""
-    return tuple(name for name in sd if component_of(name) not in _BUILDERS)
+    return tuple(name for name in sd if component_of(name) not in (UNET, VAE, TEXT_ENCODER))
 
 
 def non_finite_names(sd: StateDict) -> tuple[str, ...]:
@@ -149,12 +166,36 @@ def non_finite_names(sd: StateDict) -> tuple[str, ...]:
     )
 
 
-def _planned(sd: StateDict, name: str) -> Part:
-    build, to_network_names = _BUILDERS[name]
+def _require_components(sd: StateDict, family: Family) -> None:
+    absent = [name for name in (UNET, VAE) if not len(component(sd, name))]
+    if not len(component(sd, TEXT_ENCODER)):
+        absent += ["text encoder"] if len(family.encoders) == 1 else ["text encoders"]
+    if absent:
+        raise Incomplete(tuple(f"the whole {name}" for name in absent))
+
+
+def _planned(sd: StateDict, base: Base, name: str) -> Part:
+    def to_network_names(state: StateDict) -> StateDict:
+        part = to_components(state, base).parts[name]
+        return _as_built(name, part)
+
+    return _part(to_network_names(sd), base, name, to_network_names)
+
+
+def _part(
+    mapped: StateDict, base: Base, name: str, to_network_names: Callable[[StateDict], StateDict]
+) -> Part:
     with torch.device("meta"):
-        network = build(sd)
+        network = _BUILDERS.get(name, _build_text_encoder)(component_config(base, name, mapped))
     network.requires_grad_(requires_grad=False).eval()
-    return Part(network, to_network_names(sd), to_network_names)
+    return Part(network, mapped, to_network_names)
+
+
+def _as_built(name: str, part: StateDict) -> StateDict:
+    """CLIPTextModel names its tensors without the prefix that its sibling with projection keeps."""
+    if name != FIRST_ENCODER:
+        return part
+    return part.rename(lambda tensor: tensor.removeprefix("text_model."))
 
 
 def _require_complete(parts: list[Part]) -> None:
@@ -188,73 +229,36 @@ def _loaded(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> tor
 
 def _make_positions(network: Any, device: torch.device) -> None:
     """Give the text encoder's position ids memory: the library keeps them out of state dicts."""
-    embeddings = getattr(network, "embeddings", None)
+    embeddings = getattr(getattr(network, "text_model", network), "embeddings", None)
     if embeddings is not None:
         count = embeddings.position_embedding.num_embeddings
         embeddings.position_ids = torch.arange(count, device=device)[None]
 
 
-def _build_unet(sd: StateDict) -> Any:
+def _build_unet(config: Mapping[str, Any]) -> Any:
     from diffusers import UNet2DConditionModel
 
-    config = unet_config(sd)
-    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention]
-    up = ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)]
-    return UNet2DConditionModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        cross_attention_dim=config.cross_attention_dim,
-        attention_head_dim=config.heads,  # despite its name the number of heads
-        norm_num_groups=config.norm_groups,
-        use_linear_projection=config.linear_projection,
-    )
+    return UNet2DConditionModel(**_arguments(config))
 
 
-def _build_vae(sd: StateDict) -> Any:
+def _build_vae(config: Mapping[str, Any]) -> Any:
     from diffusers import AutoencoderKL
 
-    config = vae_config(sd)
-    levels = len(config.block_out_channels)
-    return AutoencoderKL(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        latent_channels=config.latent_channels,
-        block_out_channels=config.block_out_channels,
-        layers_per_block=config.layers_per_block,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        norm_num_groups=config.norm_groups,
-        scaling_factor=config.scaling_factor,
-        use_quant_conv=config.quant_conv,
-        use_post_quant_conv=config.post_quant_conv,
-        mid_block_add_attention=config.middle_attention,
-    )
+    return AutoencoderKL(**_arguments(config))
 
 
-def _build_text_encoder(sd: StateDict) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _build_text_encoder(config: Mapping[str, Any]) -> Any:
+    import transformers
 
-    config = clip_config(sd)
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            max_position_embeddings=config.positions,
-            hidden_act=config.activation,
-        )
-    )
+    (name,) = config["architectures"]
+    return getattr(transformers, name)(transformers.CLIPTextConfig(**_arguments(config)))
 
 
-_BUILDERS: dict[str, tuple[Callable[[StateDict], Any], Callable[[StateDict], StateDict]]] = {
-    "unet": (_build_unet, unet_to_diffusers),
-    "vae": (_build_vae, vae_to_diffusers),
-    "text_encoder": (_build_text_encoder, clip_to_transformers),
-}
-"""Component -> how its network is built, and how its tensors are renamed for it."""
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without what names the class."""
+    told = ("architectures", "model_type")
+    return {name: v for name, v in config.items() if name not in told and name[0] != "_"}
+
+
+_BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {UNET: _build_unet, VAE: _build_vae}
+"""Component -> how its network is built; all others are text encoders."""

@@ -1,27 +1,27 @@
-"""Prompts become token chunks, chunks become the conditioning of a Stable Diffusion 1 UNet.
+"""Prompts become token chunks, chunks become the conditioning of a UNet.
 
-A chunk is start + 75 tokens + end, padded with the end token; a longer prompt takes several chunks,
-whose encodings are joined on the token axis. An embedding's vectors take the place of the token
-embeddings where the prompt names it, and are never split between two chunks. Emphasis multiplies
-the encoded tokens and then restores the mean of each chunk, as the AUTOMATIC1111 web UI does
-(`modules/sd_hijack_clip.py`).
+A chunk is start + 75 tokens + end, padded as the encoder wants it; a longer prompt takes several
+chunks, whose encodings are joined on the token axis; those of several encoders on the channels. An
+embedding's vectors take the place of the token embeddings where the prompt names it, and are never
+split between two chunks. Emphasis multiplies the encoded tokens and then restores the mean of each
+chunk, encoder by encoder, as the AUTOMATIC1111 web UI does (`modules/sd_hijack_clip.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.families import END, Encoding
 
 START = 49406
-END = 49407
 CHUNK = 75
 PLACEHOLDER = 0
 """Token id under an embedding's vector; the vector replaces what it would look up."""
@@ -36,11 +36,22 @@ class Tokenize(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One position of a prompt: a vocabulary id or a vector `(d,)` in its place, and its weight."""
+    """One position of a prompt: a vocabulary id, its weight, and what stands in its place.
+
+    `vectors` are `(d,)` by their width d, which tells the encoder they are for.
+    """
 
     id: int
     weight: float
-    vector: torch.Tensor | None = None
+    vectors: Mapping[int, torch.Tensor] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What a UNet is told: `hidden` `(1, 77·n, d)`, and `pooled` `(1, p)` in families with it."""
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor | None
 
 
 Chunk = tuple[Token, ...]
@@ -71,7 +82,7 @@ def _units(
         for text in _split_names(span.text, by_name):
             named = by_name.get(text.casefold())
             if named is not None:
-                yield tuple(Token(PLACEHOLDER, span.weight, row) for row in named.vectors)
+                yield tuple(Token(PLACEHOLDER, span.weight, row) for row in named.rows())
             else:
                 for token in tokens_of(text):
                     yield (Token(token, span.weight),)
@@ -86,14 +97,18 @@ def _split_names(text: str, names: Iterable[str]) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
+Encoders = Sequence[tuple[Any, Encoding]]
+"""Networks of text encoders with how their outputs are used."""
+
+
 def encode_pair(
-    text_encoder: Any, positive: tuple[Chunk, ...], negative: tuple[Chunk, ...]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both conditionings, `(1, 77·n, d)` each; the shorter one is filled up with empty chunks."""
+    encoders: Encoders, positive: tuple[Chunk, ...], negative: tuple[Chunk, ...]
+) -> tuple[Conditioning, Conditioning]:
+    """Both conditionings; the shorter one is filled up with empty chunks."""
     longest = max(len(positive), len(negative))
     return (
-        encode(text_encoder, _filled(positive, longest)),
-        encode(text_encoder, _filled(negative, longest)),
+        encode(encoders, _filled(positive, longest)),
+        encode(encoders, _filled(negative, longest)),
     )
 
 
@@ -101,22 +116,32 @@ def _filled(chunks: tuple[Chunk, ...], count: int) -> tuple[Chunk, ...]:
     return chunks + ((),) * (count - len(chunks))
 
 
+def encode(encoders: Encoders, chunks: tuple[Chunk, ...]) -> Conditioning:
+    """The conditioning of a prompt by all encoders of a family."""
+    outputs = [_encode(network, use, chunks) for network, use in encoders]
+    hidden = torch.cat([each.hidden for each in outputs], dim=-1)
+    pooled = [each.pooled for each in outputs if each.pooled is not None]
+    return Conditioning(hidden, torch.cat(pooled, dim=-1) if pooled else None)
+
+
 @torch.inference_mode()
-def encode(text_encoder: Any, chunks: tuple[Chunk, ...]) -> torch.Tensor:
-    """The conditioning of a prompt `(1, 77·n, d)`: last hidden states after the final norm."""
-    rows = [_framed(chunk) for chunk in chunks]
+def _encode(text_encoder: Any, use: Encoding, chunks: tuple[Chunk, ...]) -> Conditioning:
+    """One encoder's part; what is pooled comes from the first chunk."""
+    rows = [_framed(chunk, use.padding) for chunk in chunks]
     device = text_encoder.device
     ids = torch.tensor([[token.id for token in row] for row in rows], device=device)
     weights = torch.tensor([[token.weight for token in row] for row in rows], device=device)
     with _vectors_in_place(text_encoder, rows):
-        hidden: torch.Tensor = text_encoder(ids).last_hidden_state
+        output = text_encoder(ids, output_hidden_states=use.penultimate)
+    hidden: torch.Tensor = output.hidden_states[-2] if use.penultimate else output.last_hidden_state
     weighted = _emphasized(hidden.float(), weights) if (weights != 1).any() else hidden.float()
-    return weighted.reshape(1, -1, weighted.shape[-1]).to(hidden.dtype)
+    joined = weighted.reshape(1, -1, weighted.shape[-1]).to(hidden.dtype)
+    return Conditioning(joined, output.text_embeds[:1] if use.pooled else None)
 
 
-def _framed(chunk: Chunk) -> Chunk:
-    padding = CHUNK - len(chunk) + 1
-    return (Token(START, 1.0), *chunk, *(Token(END, 1.0),) * padding)
+def _framed(chunk: Chunk, padding: int) -> Chunk:
+    rest = CHUNK - len(chunk)
+    return (Token(START, 1.0), *chunk, Token(END, 1.0), *(Token(padding, 1.0),) * rest)
 
 
 def _emphasized(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -128,11 +153,13 @@ def _emphasized(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _vectors_in_place(text_encoder: Any, rows: Sequence[Chunk]) -> Iterator[None]:
     """Let the token embedding give the vectors of `rows` where they have one."""
+    embeddings = getattr(text_encoder, "text_model", text_encoder).embeddings
+    width = embeddings.token_embedding.embedding_dim
     places = [
-        (row, column, token.vector)
+        (row, column, token.vectors[width])
         for row, tokens in enumerate(rows)
         for column, token in enumerate(tokens)
-        if token.vector is not None
+        if token.vectors is not None
     ]
 
     def put(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
@@ -141,7 +168,7 @@ def _vectors_in_place(text_encoder: Any, rows: Sequence[Chunk]) -> Iterator[None
             output[row, column] = vector.to(output)
         return output
 
-    hook = text_encoder.embeddings.token_embedding.register_forward_hook(put)
+    hook = embeddings.token_embedding.register_forward_hook(put)
     try:
         yield
     finally:

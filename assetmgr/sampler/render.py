@@ -7,12 +7,13 @@ prompt is not evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from assetmgr.sampler.prompt import Conditioning
 from assetmgr.sampler.solvers import Solver
 from converters.progress import Progress
 
@@ -21,9 +22,14 @@ TRAINING: Mapping[str, object] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
 }
-"""The noise schedule that Stable Diffusion 1 was trained with (CompVis/stable-diffusion)."""
+"""The noise schedule that all Stable Diffusions to SDXL were trained with."""
+
+ZERO_SNR: Mapping[str, object] = {
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+"""What is different for a network that was trained down to pure noise (arXiv 2305.08891)."""
 
 
 class NotFinite(Exception):
@@ -54,28 +60,46 @@ class Picture:
     pixels: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Denoiser:
+    """A UNet and what a render with it depends on.
+
+    `factor` is the pixels of a latent along an axis. `beside` `(1, k, h, w)` are channels that the
+    network wants joined to the latents. `sizes` `(2, n)`, for the negative prompt and the prompt,
+    are the numbers that SDXL is told.
+    """
+
+    network: Any
+    factor: int
+    channels: int = 4
+    prediction: str = "epsilon"
+    zero_snr: bool = False
+    beside: torch.Tensor | None = None
+    sizes: torch.Tensor | None = None
+
+
 @torch.inference_mode()
 def sample(
-    unet: Any,
-    positive: torch.Tensor,
-    negative: torch.Tensor,
+    denoiser: Denoiser,
+    positive: Conditioning,
+    negative: Conditioning,
     sampling: Sampling,
-    factor: int,
     progress: Progress,
 ) -> torch.Tensor:
     """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite."""
-    require_finite(positive, "the text encoding of the prompt")
-    require_finite(negative, "the text encoding of the negative prompt")
+    unet, factor = denoiser.network, denoiser.factor
+    require_finite(positive.hidden, "the text encoding of the prompt")
+    require_finite(negative.hidden, "the text encoding of the negative prompt")
     guided = sampling.cfg != 1.0
-    conditioning = torch.cat([negative, positive]) if guided else positive
+    told = _told(denoiser, (negative, positive) if guided else (positive,))
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = _scheduler(sampling, unet.device)
-    shape = (1, unet.config.in_channels, sampling.height // factor, sampling.width // factor)
+    scheduler = _scheduler(denoiser, sampling)
+    shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
     for number, time in enumerate(scheduler.timesteps, start=1):
-        scaled = scheduler.scale_model_input(latents, time).to(unet.dtype)
-        inputs = torch.cat([scaled, scaled]) if guided else scaled
-        output = unet(inputs, time, encoder_hidden_states=conditioning, return_dict=False)[0]
+        scaled = _joined(scheduler.scale_model_input(latents, time), denoiser.beside)
+        inputs = (torch.cat([scaled, scaled]) if guided else scaled).to(unet.dtype)
+        output = unet(inputs, time, **told, return_dict=False)[0]
         noise = _guided(output.float(), sampling.cfg) if guided else output.float()
         require_finite(noise, f"the UNet at step {number} of {sampling.steps}")
         latents = _step(scheduler, noise, time, latents, generator)
@@ -83,6 +107,25 @@ def sample(
         progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
+
+
+def _told(denoiser: Denoiser, conditionings: Sequence[Conditioning]) -> dict[str, Any]:
+    """The arguments of the UNet beside latents and time."""
+    unet = denoiser.network
+    told: dict[str, Any] = {
+        "encoder_hidden_states": torch.cat([each.hidden for each in conditionings])
+    }
+    if denoiser.sizes is not None:
+        pooled = [each.pooled for each in conditionings if each.pooled is not None]
+        told["added_cond_kwargs"] = {
+            "text_embeds": torch.cat(pooled),
+            "time_ids": denoiser.sizes[-len(conditionings) :].to(unet.device, unet.dtype),
+        }
+    return told
+
+
+def _joined(latents: torch.Tensor, beside: torch.Tensor | None) -> torch.Tensor:
+    return latents if beside is None else torch.cat([latents, beside.to(latents)], dim=1)
 
 
 @torch.inference_mode()
@@ -116,12 +159,13 @@ def _guided(output: torch.Tensor, cfg: float) -> torch.Tensor:
     return unconditional + cfg * (conditional - unconditional)
 
 
-def _scheduler(sampling: Sampling, device: torch.device) -> Any:
+def _scheduler(denoiser: Denoiser, sampling: Sampling) -> Any:
     import diffusers
 
     scheduler_class = getattr(diffusers, sampling.solver.scheduler)
-    scheduler = scheduler_class(**TRAINING, **sampling.solver.options)
-    scheduler.set_timesteps(sampling.steps, device=device)
+    options = {**TRAINING, **sampling.solver.options, "prediction_type": denoiser.prediction}
+    scheduler = scheduler_class(**{**options, **(ZERO_SNR if denoiser.zero_snr else {})})
+    scheduler.set_timesteps(sampling.steps, device=denoiser.network.device)
     return scheduler
 
 

@@ -19,6 +19,7 @@ import torch
 
 from assetmgr.sampler import judge
 from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, non_finite_names, outside
+from assetmgr.sampler.denoising import denoiser_of
 from assetmgr.sampler.devices import (
     choose_device,
     choose_precision,
@@ -35,9 +36,9 @@ from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
-from converters.containers import open_model
-from converters.errors import AssetmgrError, FileMissing, UnsupportedFile
-from converters.identify import Base, Prediction, identify
+from converters.containers import Container, open_model
+from converters.errors import AssetmgrError, FileMissing
+from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import Progress
 from converters.statedict import StateDict
 
@@ -210,7 +211,7 @@ class _Run:
             return warm
         self._session.forget()
         with self._loading(), _naming(checkpoint.path):
-            sd = _open_sd1(checkpoint.path)
+            sd = _open_single(checkpoint.path)
             bundle = load_bundle(sd, self._device, self._dtype, self._progress)
         self._session.warm = Warm(place, bundle)
         return self._session.warm
@@ -239,11 +240,10 @@ class _Run:
             tokenize(text, self._session.tokens_of, embeddings)
             for text in (conditions.prompt, conditions.negative)
         )
-        encoded = encode_pair(bundle.text_encoder.network, positive, negative)
+        encoded = encode_pair(bundle.encoders, positive, negative)
+        denoiser = denoiser_of(bundle, conditions.sampling)
         self._progress.stage(label, conditions.sampling.steps, "steps")
-        return sample(
-            bundle.unet.network, *encoded, conditions.sampling, bundle.latent_factor, self._progress
-        )
+        return sample(denoiser, *encoded, conditions.sampling, self._progress)
 
     def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
         self._progress.stage("decode", None, "pictures")
@@ -283,17 +283,13 @@ def _naming(path: str) -> Iterator[None]:
         raise
 
 
-def _open_sd1(path: str) -> StateDict:
-    """A checkpoint's state dict. Raises UnsupportedFile for any family or variant but SD1's own."""
-    sd: StateDict = open_model(path).state_dict
-    identity = identify(sd)
-    if identity.base != Base.SD1:
-        raise UnsupportedFile(f"not supported yet: base {identity.base}", path=path)
-    if identity.variant is not None:
-        raise UnsupportedFile(f"not supported yet: variant {identity.variant}", path=path)
-    if identity.prediction not in {Prediction.EPSILON, Prediction.UNKNOWN}:
-        raise UnsupportedFile(f"not supported yet: prediction {identity.prediction}", path=path)
-    return sd
+def _open_single(path: str) -> StateDict:
+    """A checkpoint's state dict under the names of a single file."""
+    model = open_model(path)
+    if model.container is not Container.DIFFUSERS:
+        return model.state_dict
+    state = model.state_dict
+    return to_single_file(pipeline_parts(state), state.metadata).state
 
 
 def _account(sd: StateDict) -> str:

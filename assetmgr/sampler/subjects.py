@@ -6,7 +6,7 @@ left over, and restores the networks exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.render import NotFinite
 from converters import compute
-from converters.embeddings import read_embedding
+from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
 from converters.merge.into_checkpoint import AdapterChoice, plan_merge
@@ -68,21 +68,28 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
             stack.enter_context(bundle.patched(plan.state_dict))
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
-        yield Applied(f"{report.applied} modules applied", unused=report.unused)
+        yield Applied(f"{report.applied} modules applied", unused=tuple(report.unused))
 
 
 @contextmanager
 def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """The vectors under the trigger word, or under the name of the asset."""
-    vectors = compute.value(read_embedding(subject).vectors).float()
-    width = bundle.text_encoder.network.config.hidden_size
-    if vectors.shape[1] != width:
+    vectors = {
+        width: compute.value(tensor).float() for width, tensor in read_vectors(subject).items()
+    }
+    wanted = {network.config.hidden_size for network, _ in bundle.encoders}
+    if vectors.keys() != wanted:
         raise WrongFamily(
-            f"its vectors have {vectors.shape[1]} values, the text encoder wants {width}",
+            f"its vectors have {_widths(vectors)} values, the text encoders want {_widths(wanted)}",
             path=job.subject.path,
         )
     named = NamedVectors(job.trigger or job.subject.name, vectors)
-    yield Applied(f"{len(vectors)} vectors as {named.name!r}", embeddings=(named,))
+    count = len(next(iter(vectors.values())))
+    yield Applied(f"{count} vectors as {named.name!r}", embeddings=(named,))
+
+
+def _widths(widths: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(widths)))
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterato
 def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """Another decoder for the same latents."""
     own = bundle.vae.network
-    vae = load_vae(subject, own.device, own.dtype, SILENT)
+    vae = load_vae(subject, bundle.identity.base, own.device, own.dtype, SILENT)
     theirs, ours = _latent_space(vae), _latent_space(own)
     if theirs != ours:
         raise WrongFamily(

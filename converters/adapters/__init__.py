@@ -1,81 +1,187 @@
-"""Adapter files as modules: every key belongs to one module, or is named as unused.
+"""Adapter files as modules: every key belongs to one module, or is named as unused with a reason.
 
 `FAMILIES` is the table of what a module can be. A module whose roles fit no row is not applied in
-part: a LoRA pair with a DoRA scale beside it is not a LoRA.
+part: a pair with a companion that we do not know is not the change that its author meant.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+from converters.adapters.boft import BOFT, BOFT_PEFT
+from converters.adapters.dora import MAGNITUDES
+from converters.adapters.full import FULL, FULL_BIAS, NORM, NORM_BIAS, SET
+from converters.adapters.glora import GLORA
+from converters.adapters.ia3 import IA3, IA3_PEFT
+from converters.adapters.loha import LOHA, LOHA_TUCKER
+from converters.adapters.lokr import LOKR
 from converters.adapters.lora import LOCON, LORA
-from converters.adapters.module import Factors, Family, Module, Shape, component_of_module
+from converters.adapters.module import Factors, Family, Module, Shape
+from converters.adapters.oft import OFT, OFT_DIAG, OFT_PEFT
+from converters.adapters.peft_config import peft_configs
+from converters.errors import MergeProblem
+from converters.identify.adapter_keys import Key, adapter_keys
 from converters.statedict import LazyTensor, StateDict
 
-__all__ = ["FAMILIES", "Adapter", "Factors", "Family", "Module", "Shape", "load_adapter"]
+__all__ = [
+    "FAMILIES",
+    "Adapter",
+    "Factors",
+    "Family",
+    "Module",
+    "Shape",
+    "family_of",
+    "load_adapter",
+]
 
-FAMILIES: tuple[Family, ...] = (LORA, LOCON)
+FAMILIES: tuple[Family, ...] = (
+    *(LORA, LOCON, LOHA, LOHA_TUCKER, *LOKR, IA3, IA3_PEFT, GLORA),
+    *(FULL, SET, NORM, OFT, OFT_DIAG, OFT_PEFT, BOFT, BOFT_PEFT, FULL_BIAS, NORM_BIAS),
+)
 
-_ROLES = {
-    "lora_up.weight": "up",
-    "lora_down.weight": "down",
-    "lora_mid.weight": "mid",
-    "alpha": "alpha",
-}
-"""Suffix -> role, in the kohya naming. Every other suffix is a role of its own."""
+_ROLES = (
+    (re.compile(r"lora_up\.weight|lora_B(?:\.\w+)?\.weight|.*\bup\.weight"), "up"),
+    (re.compile(r"lora_down\.weight|lora_A(?:\.\w+)?\.weight|.*\bdown\.weight"), "down"),
+    (re.compile(r"lora_mid\.weight"), "mid"),
+    (re.compile(r"lora_magnitude_vector.*"), "magnitude"),
+    (re.compile(r"oft_R.*"), "oft_R"),
+    (re.compile(r"([ab][12]|bm)\.weight"), r"\1"),
+)
+"""What a key's ending is called here; every other ending is a role of its own."""
 
-_NAME = re.compile(r"(?P<module>lora_(?:unet|te)_[^.]+)\.(?P<suffix>.+)")
+
+_BUNDLE = "bundle_emb."
+_NO_ADAPTER = "it belongs to an embedding in the same file"
+_NO_TENSOR = "it is no tensor of an adapter"
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """The modules of an adapter file, the keys that are of none, and the families present."""
+    """The modules of an adapter file, and the keys that are of none, each with the reason."""
 
     modules: tuple[Module, ...]
-    unused: tuple[str, ...]
-    algorithm: tuple[str, ...]
+    unused: Mapping[str, str]
 
-    def family(self, module: Module) -> Family:
-        """The table row of a module."""
-        return next(row for row in FAMILIES if row.name == module.family)
+    @property
+    def algorithm(self) -> tuple[str, ...]:
+        """The families present."""
+        return tuple(sorted({module.family for module in self.modules}))
 
 
 def load_adapter(sd: StateDict) -> Adapter:
-    """Group the keys of an adapter in kohya naming into modules. Reads no tensor data."""
-    grouped: dict[str, dict[str, str]] = {}
-    unused: list[str] = []
-    for key in sd:
-        if match := _NAME.fullmatch(key):
-            role = _ROLES.get(match["suffix"], match["suffix"])
-            grouped.setdefault(match["module"], {})[role] = key
-        else:
-            unused.append(key)
-    modules = []
+    """Group the keys of an adapter into modules. Reads no tensor data.
+
+    Raises MergeProblem for two tensors that are the same part of one module, CorruptFile or
+    UnsupportedFile for a configuration that cannot be used.
+    """
+    grouped, unused = _grouped(sd)
+    configs = peft_configs(sd.metadata)
+    modules: list[Module] = []
     for name, keys in grouped.items():
-        module = _module(name, keys, sd)
-        if module is None:
-            unused += keys.values()
-        else:
-            modules.append(module)
-    return Adapter(tuple(modules), tuple(unused), tuple(sorted({m.family for m in modules})))
+        stated = configs.stated(name)
+        for roles in _parts(frozenset(keys)):
+            own = {role: keys[role] for role in keys if role in roles}
+            tensors = {role: sd[key] for role, key in own.items()}
+            family = _family(frozenset(own))
+            if family is None or (reason := _broken(tensors)):
+                unused |= dict.fromkeys(own.values(), reason if family else _why_not(roles))
+                continue
+            part = family.part
+            modules.append(Module(name, family.name, tensors, tuple(own.values()), part, stated))
+    return Adapter(tuple(modules), unused)
 
 
-def _module(name: str, keys: dict[str, str], sd: StateDict) -> Module | None:
-    tensors = {role: sd[key] for role, key in keys.items()}
-    component = component_of_module(name)
-    if component is None or not _alpha_is_one_number(tensors):
-        return None
-    families = _families(frozenset(tensors))
-    return next(
-        (Module(name, component, f.name, tensors, tuple(keys.values())) for f in families), None
-    )
+def family_of(module: Module) -> Family:
+    """The table row of a module that `load_adapter` made."""
+    found = _family(frozenset(module.tensors))
+    assert found is not None
+    return found
 
 
-def _families(roles: frozenset[str]) -> Iterator[Family]:
-    return (family for family in FAMILIES if family.takes(roles))
+def _grouped(sd: StateDict) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Module -> role -> key, and the keys that belong to no module."""
+    grouped: dict[str, dict[str, str]] = {}
+    known: set[str] = set()
+    for key in adapter_keys(sd):
+        _add(grouped, key.module, _role(key), key.name)
+        known.add(key.name)
+    unused: dict[str, str] = {}
+    for name in sd:
+        if name not in known:
+            module = _module_before(name, grouped)
+            if module is None:
+                unused[name] = _NO_ADAPTER if name.startswith(_BUNDLE) else _NO_TENSOR
+            else:
+                _add(grouped, module, name[len(module) + 1 :], name)
+    return grouped, unused
 
 
-def _alpha_is_one_number(tensors: dict[str, LazyTensor]) -> bool:
-    return "alpha" not in tensors or tensors["alpha"].numel == 1
+def _role(key: Key) -> str:
+    if key.role == "oft_blocks" and len(key.tensor.shape) == 4:
+        return "boft_blocks"
+    return _role_of_ending(key.role)
+
+
+@lru_cache(maxsize=256)
+def _role_of_ending(ending: str) -> str:
+    """Files have thousands of keys with a handful of endings."""
+    for pattern, role in _ROLES:
+        if match := pattern.fullmatch(ending):
+            return match.expand(role)
+    return ending
+
+
+def _module_before(name: str, grouped: Mapping[str, object]) -> str | None:
+    head = name
+    while "." in head:
+        head = head.rpartition(".")[0]
+        if head in grouped:
+            return head
+    return None
+
+
+def _add(grouped: dict[str, dict[str, str]], module: str, role: str, key: str) -> None:
+    keys = grouped.setdefault(module, {})
+    if role in keys:
+        raise MergeProblem(
+            f"{key} and {keys[role]} are both the {role} of module {module}",
+            hint="the file holds two adapters, or one adapter in two spellings",
+        )
+    keys[role] = key
+
+
+def _parts(roles: frozenset[str]) -> Iterator[frozenset[str]]:
+    """The roles that change the bias, each alone, and all others together."""
+    biases = roles & (FULL_BIAS.required | NORM_BIAS.required)
+    yield from (frozenset({role}) for role in sorted(biases))
+    if roles - biases:
+        yield roles - biases
+
+
+def _family(roles: frozenset[str]) -> Family | None:
+    for row in FAMILIES:
+        if row.takes(roles) or _takes_decomposed(row, roles):
+            return row
+    return None
+
+
+def _takes_decomposed(row: Family, roles: frozenset[str]) -> bool:
+    return row.decomposes and len(roles & MAGNITUDES) == 1 and row.takes(roles - MAGNITUDES)
+
+
+def _why_not(roles: frozenset[str]) -> str:
+    own = roles - MAGNITUDES
+    partly = [row for row in FAMILIES if own <= row.required | row.optional and own & row.required]
+    if partly:
+        missing = min((row.required - own for row in partly), key=len)
+        return f"its module lacks {' and '.join(sorted(missing))}"
+    return f"no algorithm known here has {' and '.join(sorted(roles))}"
+
+
+def _broken(tensors: Mapping[str, LazyTensor]) -> str:
+    if "alpha" in tensors and tensors["alpha"].numel != 1:
+        return "the alpha of its module is not one number"
+    return ""

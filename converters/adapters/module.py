@@ -1,12 +1,14 @@
-"""A module of an adapter: the tensors that together change one weight of a model."""
+"""A module of an adapter: the tensors that together change one weight, or one bias, of a model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from converters.layouts.components import TEXT_ENCODER, UNET
+from converters.adapters.finite import all_finite
+from converters.errors import MergeProblem, WrongFamily
 from converters.statedict import LazyTensor
 
 if TYPE_CHECKING:
@@ -14,51 +16,135 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+_TRAINING_WENT_WRONG = "the training of this adapter went wrong; it cannot be merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What PEFT keeps in a configuration instead of in tensors.
+
+    `scale` replaces alpha / rank, `cayley_series` is whether OFT's rotation is the truncated
+    Neumann series of the Cayley transform.
+    """
+
+    scale: float | None = None
+    cayley_series: bool = True
+
+
+UNSTATED = Stated()
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """The tensors of one module by role (`up`, `down`, `mid`, `alpha`), and their keys."""
+    """The tensors of one module by role (`up`, `down`, `alpha`, ...), and their keys.
+
+    `part` is what they change: a module's "weight" or its "bias".
+    """
 
     name: str
-    component: str
     family: str
     tensors: Mapping[str, LazyTensor]
     keys: tuple[str, ...]
+    part: str = "weight"
+    stated: Stated = UNSTATED
+
+    def shape(self, role: str) -> Shape:
+        """The shape of a tensor that is there."""
+        return self.tensors[role].shape
+
+    def misfit(self) -> WrongFamily:
+        """The error of tensors that cannot belong together."""
+        shapes = ", ".join(f"{role} {list(t.shape)}" for role, t in self.tensors.items())
+        return WrongFamily(f"the tensors of module {self.name} do not fit each other: {shapes}")
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A change of a weight as a product: scale · up (out, r) @ down (r, in · kernel).
-
-    `down` may have fewer input columns than the weight takes; see `Family.shape`.
-    """
+    """A change of a weight as a product: scale · up (out, r) @ down (r, in · kernel)."""
 
     up: Tensor
     down: Tensor
     scale: float
 
 
+Apply = Callable[[Module, "Tensor", float], None]
+"""Changes a float32 weight (contiguous, of the module's own shape) in place with a strength."""
+
+
+def same_weight(change: Shape, weight: Shape) -> bool:
+    """Whether a change covers a weight: equal but for kernels of ones and flattened kernels."""
+    if len(change) < 2 or len(weight) < 2:
+        return change == weight
+    return change[0] == weight[0] and (
+        _bare(change) == _bare(weight) or change[1:] == (math.prod(weight[1:]),)
+    )
+
+
+def _bare(shape: Shape) -> Shape:
+    return shape if set(shape[2:]) - {1} else shape[:2]
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A row of the table: the roles a module must and may have, and what they make.
+    """A row of the table: the roles a module must and may have, and what they do to a weight.
 
-    `shape` gives the shape (out, in, *kernel) of the change from the shapes alone and raises
-    WrongFamily when the tensors do not fit each other; `factors` computes the change in float32.
+    `shape` gives the shape of the change from shapes alone, `covers(shape, weight)` whether that
+    change fits a weight; `shape` raises WrongFamily when the tensors do not fit each other. `apply`
+    changes a weight in place in float32; `factors` gives the same change as a product where it is
+    one, so that several need one product. `decomposes` families may have a DoRA scale beside them.
+    Those with `adds` only add, whatever the weight, and may be applied in parts. `bias` changes the
+    bias of the same layer, where a family does that too; `part` is what `apply` changes.
     """
 
     name: str
     required: frozenset[str]
     optional: frozenset[str]
     shape: Callable[[Module], Shape]
-    factors: Callable[[Module], Factors]
+    apply: Apply
+    covers: Callable[[Shape, Shape], bool] = same_weight
+    factors: Callable[[Module], Factors] | None = None
+    decomposes: bool = False
+    adds: bool = False
+    bias: Apply | None = None
+    part: str = "weight"
 
     def takes(self, roles: frozenset[str]) -> bool:
         """Whether a module with exactly these roles is of this family."""
         return self.required <= roles <= self.required | self.optional
 
 
-def component_of_module(name: str) -> str | None:
-    """The component that a module name points into, or None when it names none we know."""
-    if name.startswith("lora_unet_"):
-        return UNET
-    return TEXT_ENCODER if name.startswith("lora_te_") else None
+def numbers(module: Module, role: str) -> Tensor:
+    """A tensor of the module in float32. Raises MergeProblem when a value of it is not finite."""
+    from converters.compute import value
+
+    tensor = value(module.tensors[role]).float()
+    if not all_finite(tensor):
+        raise MergeProblem(
+            f"{module.tensors[role].origin} holds NaN or infinite values",
+            hint=_TRAINING_WENT_WRONG,
+        )
+    return tensor
+
+
+def scale(module: Module, rank: int) -> float:
+    """The factor alpha / rank, or what the configuration says; a missing alpha means the rank."""
+    if module.stated.scale is not None:
+        return module.stated.scale
+    if "alpha" not in module.tensors:
+        return 1.0
+    return float(numbers(module, "alpha").item()) / rank
+
+
+def adding(delta: Callable[[Module], Tensor]) -> Apply:
+    """What adds strength · delta(module) to a weight."""
+
+    def apply(module: Module, weight: Tensor, strength: float) -> None:
+        weight.add_(delta(module).reshape(weight.shape), alpha=strength)
+
+    return apply
+
+
+def kernel_of(shape: Shape) -> Shape:
+    """The kernel of a convolution's weight; none where it is one of ones."""
+    kernel = shape[2:]
+    return () if set(kernel) <= {1} else kernel

@@ -17,7 +17,7 @@ from converters.pickles.constructors import is_count
 from converters.pickles.values import Array, BadPickle, Global, StorageRef, TensorRef
 from converters.statedict import Buffer, Extent, LazyTensor
 
-MAX_EXPANSION = 64 << 20
+MAX_EXPANSION = 16 << 20
 """Bytes by which a view with repeated elements may exceed its storage."""
 
 _ITEM_BYTES = {

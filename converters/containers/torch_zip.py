@@ -9,6 +9,7 @@ Source: pytorch/pytorch `torch/serialization.py` (`_save`, `_load`), `torch/stor
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -109,6 +110,8 @@ def _streams(archive: _Archive) -> tuple[dict[str, Unpickled], list[Finding]]:
             if _is_main(name):
                 raise inspected(error, judge(streams.values(), findings)) from None
             continue
+        if zlib.crc32(data) != archive.entries[name].crc:
+            findings.append((Verdict.SUSPICIOUS, f"{name} does not match its checksum"))
         room -= 0 if _is_main(name) else len(data)
         streams[name] = unpickle(data, persistent=persistent_object)
         if streams[name].stopped is None:

@@ -74,7 +74,7 @@ RULES = (
     _rule(r"^single_blocks_\d+_modulation_lin$", Base.FLUX, inputs=(3072,)),
     _rule(_QKV, Base.FLUX, inputs=(3072,), others=(Base.CHROMA,)),
     _rule(r"^single_blocks_\d+_linear1$", Base.FLUX, inputs=(3072,), others=(Base.CHROMA,)),
-    _rule(r"^double_blocks_\d+_(?:qkv|proj)$", Base.FLUX, inputs=(3072,)),  # XLabs
+    _rule(r"^double_blocks_\d+_(?:qkv|proj)[12]?$", Base.FLUX, inputs=(3072,)),  # XLabs
     _rule(r"^single_transformer_blocks_\d+_attn_to_qkv_mlp_proj$", Base.FLUX2),
     _rule(r"^joint_transformer_blocks_\d+_|^double_layers_\d+_", Base.AURAFLOW),
     _rule(r"^single_transformer_blocks_\d+_norm_linear$", Base.FLUX, inputs=(3072,)),

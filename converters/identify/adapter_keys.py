@@ -27,7 +27,7 @@ _SUFFIX = re.compile(
     r"\.(?P<role>lora_down\.weight|lora_up\.weight|lora_mid\.weight|alpha|dora_scale"
     r"|lora_[AB](?:\.\w+)?\.weight|lora_magnitude_vector(?:\.\w+)*"
     r"|lora\.(?:down|up)\.weight|lora_linear_layer\.(?:down|up)\.weight"
-    r"|processor\.\w+_lora\d?\.(?:down|up)\.weight"
+    r"|(?:processor\.)?\w+_lora\d?\.(?:down|up)\.weight"
     r"|hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]"
     r"|on_input|ia3_l|[ab][12]\.weight|bm\.weight|oft_blocks|oft_diag|rescale"
     r"|oft_R(?:\.\w+)?\.weight|boft_[Rs]|diff|diff_b|set_weight|w_norm|b_norm)$"
@@ -51,9 +51,9 @@ _ALGORITHMS = (
 _GLORA = re.compile(r"[ab][12]\.weight")
 _DOWN = re.compile(
     r"(?:lora_down|lora_A(?:\.\w+)?|lora\.down|lora_linear_layer\.down"
-    r"|processor\.\w+_lora\d?\.down)\.weight$"
+    r"|(?:processor\.)?\w+_lora\d?\.down)\.weight$"
 )
-_OLD = re.compile(r"processor\.(\w+)_lora\d?\.")
+_OLD = re.compile(r"(?:processor\.)?(\w+)_lora(\d?)\.")
 
 
 Tensors = Mapping[str, LazyTensor]
@@ -87,7 +87,7 @@ def adapter_keys(sd: Tensors) -> Iterator[Key]:
 
 def _module(name: str, match: re.Match[str]) -> str:
     old = _OLD.match(match["role"])
-    return f"{name[: match.start()]}.{old[1]}" if old else name[: match.start()]
+    return f"{name[: match.start()]}.{old[1]}{old[2]}" if old else name[: match.start()]
 
 
 def is_down(key: Key) -> bool:

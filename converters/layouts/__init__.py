@@ -4,7 +4,6 @@ Every map is derived from the tensors present and reads none of them.
 """
 
 from converters.layouts.components import component, component_of
-from converters.layouts.kohya import Target, module_targets
 from converters.layouts.sd_unet import UNetConfig, unet_config, unet_to_diffusers, unet_to_ldm
 from converters.layouts.sd_vae import VaeConfig, vae_config, vae_to_diffusers, vae_to_ldm
 from converters.layouts.text_encoders import (
@@ -16,7 +15,6 @@ from converters.layouts.text_encoders import (
 
 __all__ = [
     "ClipConfig",
-    "Target",
     "UNetConfig",
     "VaeConfig",
     "clip_config",
@@ -24,7 +22,6 @@ __all__ = [
     "clip_to_transformers",
     "component",
     "component_of",
-    "module_targets",
     "unet_config",
     "unet_to_diffusers",
     "unet_to_ldm",

@@ -179,6 +179,8 @@ def _vae(base: Base, part: StateDict) -> Json:
     }
     if base in _LARGE:
         made["force_upcast"] = True
+    if not config.middle_attention:
+        made["mid_block_add_attention"] = False
     return made
 
 

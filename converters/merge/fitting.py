@@ -1,185 +1,211 @@
-"""Where the modules of an adapter fit in a checkpoint, by names and shapes; and the refusals."""
+"""Where the modules of an adapter fit in a checkpoint, by names and shapes; and the refusals.
+
+The same answer serves a merge, which refuses, and `inspect --with`, which tells.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from converters.adapters import Adapter, Module, Shape, load_adapter
-from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily
-from converters.identify import CONTEXT_WIDTH, Base, Identity, Kind, identify
-from converters.layouts.components import TEXT_ENCODER
-from converters.layouts.kohya import Target
-from converters.merge.changes import Change
-from converters.statedict import StateDict
+from converters.adapters import Adapter, Factors, Family, Module, Shape, family_of
+from converters.adapters.dora import MAGNITUDES, decompose, magnitudes_fit
+from converters.adapters.places import Place, place_of
+from converters.adapters.targets import Target
+from converters.errors import MergeProblem, WrongFamily
+from converters.identify import CONTEXT_WIDTH, Base, Identity
+from converters.identify.identity import CERTAIN
+from converters.merge.changes import Change, View
+from converters.statedict import LazyTensor
 
-_NAMED_KEYS = 3
-_FIRST = "input_blocks.0.0.weight"
+if TYPE_CHECKING:
+    from converters.compute import Tensor
+
+_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _MORE_CHANNELS = (8, 9)
+_PLAIN_CHANNELS = 4
+
+
+Apply = Callable[["Tensor", float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterChoice:
-    """An adapter and how strongly it is merged.
+class Placed:
+    """What a module does, beside the tensor, and the part of it, that it is done to.
 
-    `name` stands for it in messages (its path). `text_encoder_weight` None means `weight`.
+    `apply`, `factors` and `inputs` are those of a `Change`.
     """
 
-    name: str
-    state_dict: StateDict
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
+    module: str
+    target: Target
+    tensor: str
+    view: View
+    inputs: tuple[LazyTensor, ...]
+    apply: Apply
+    factors: Callable[[], Factors] | None = None
 
-    def strength(self, component: str) -> float:
-        """The weight for the modules of a component."""
-        if component == TEXT_ENCODER and self.text_encoder_weight is not None:
-            return self.text_encoder_weight
-        return self.weight
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterReport:
-    """What became of an adapter: modules applied, and keys that found no place."""
-
-    name: str
-    algorithm: tuple[str, ...]
-    applied: int
-    unused: tuple[str, ...]
+    def change(self, number: int, adapter: str, strength: float) -> Change:
+        """The change by an adapter, the n-th of a merge, with a strength."""
+        return Change(number, adapter, strength, self.view, self.inputs, self.apply, self.factors)
 
 
 @dataclass(frozen=True, slots=True)
-class _Mapped:
-    """The modules of an adapter beside their targets, and the keys that have none."""
+class Fit:
+    """The modules that found their tensor, why one cannot be applied to it, and the rest.
 
-    places: tuple[tuple[Module, Target], ...]
-    unused: tuple[str, ...]
-
-
-def require_sd1(identity: Identity) -> None:
-    """Raises WrongFamily unless the base is an SD1 checkpoint or UNet under LDM names."""
-    kinds = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
-    if identity.kind not in kinds:
-        raise WrongFamily(f"the base is of kind {identity.kind}, not a checkpoint")
-    if identity.base is not Base.SD1:
-        raise WrongFamily(
-            f"the checkpoint is {_family(identity.base)}; only SD1 can be merged into"
-        )
-    if identity.layout != "ldm":
-        raise WrongFamily(f"the checkpoint has {identity.layout} names, not those of a single file")
-
-
-def place(
-    choice: AdapterChoice,
-    checkpoint: StateDict,
-    targets: Mapping[str, Target],
-    *,
-    partial: bool,
-) -> tuple[AdapterReport, list[tuple[str, Change]]]:
-    """Every module of an adapter beside the tensor it changes.
-
-    Raises WrongFamily, UnsupportedFile, UnusedKeys (unless `partial`) or BadValue.
+    `misfit` is the first problem of shapes, or of two modules with one tensor. `unused` gives a
+    reason for every key that no placed module has.
     """
-    _require_finite(choice)
-    identity = identify(choice.state_dict)
-    _require_same_family(choice, identity)
-    adapter = load_adapter(choice.state_dict)
-    _require_mergeable(choice, adapter, identity)
-    mapped = _map(adapter, targets)
-    placed = []
-    for module, target in mapped.places:
-        strength = choice.strength(target.component)
-        change = Change(choice.name, module, adapter.family(module), strength)
-        _require_fit(change, target.tensor, checkpoint[target.tensor].shape)
-        placed.append((target.tensor, change))
-    _require_used(choice, mapped, partial=partial)
-    report = AdapterReport(choice.name, identity.algorithm, len(placed), mapped.unused)
-    return report, placed
+
+    placed: tuple[Placed, ...]
+    misfit: MergeProblem | None
+    unused: Mapping[str, str]
+
+    @property
+    def modules(self) -> int:
+        """How many layers are changed."""
+        return len({placed.module for placed in self.placed})
 
 
-def _map(adapter: Adapter, targets: Mapping[str, Target]) -> _Mapped:
-    places, unused = [], list(adapter.unused)
+def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
+    """Every module beside its tensor. Reads no tensor data."""
+    placed: list[Placed] = []
+    unused = dict(adapter.unused)
+    misfits: list[MergeProblem] = []
     for module in adapter.modules:
-        target = targets.get(module.name)
+        target = targets.get(place_of(module.name))
         if target is None:
-            unused += module.keys
+            unused |= dict.fromkeys(module.keys, "the checkpoint has no such layer")
+        elif module.part == "bias" and target.bias is None:
+            unused |= dict.fromkeys(module.keys, "the layer has no bias in the checkpoint")
         else:
-            places.append((module, target))
-    return _Mapped(tuple(places), tuple(unused))
+            try:
+                placed += _placed(module, target)
+            except WrongFamily as error:
+                misfits.append(error)
+                unused |= dict.fromkeys(module.keys, "its shape is not that of the layer")
+    misfits += _twice(placed)
+    return Fit(tuple(placed), next(iter(misfits), None), unused)
 
 
-def _require_finite(choice: AdapterChoice) -> None:
-    for weight in (choice.weight, choice.text_encoder_weight):
-        if weight is not None and not math.isfinite(weight):
-            raise BadValue(f"a weight must be a finite number, not {weight}", path=choice.name)
+def _twice(placed: list[Placed]) -> Iterator[MergeProblem]:
+    """Layers that two modules of one adapter change, under two spellings of their names."""
+    seen: dict[tuple[str, View], str] = {}
+    for place in placed:
+        other = seen.setdefault((place.tensor, place.view), place.module)
+        if other != place.module:
+            yield MergeProblem(f"modules {other} and {place.module} both change {place.tensor}")
 
 
-def _require_same_family(choice: AdapterChoice, identity: Identity) -> None:
-    if identity.kind is not Kind.LORA:
-        raise WrongFamily(f"is of kind {identity.kind}, not an adapter", path=choice.name)
-    if identity.base not in (Base.SD1, Base.UNKNOWN):
+def _placed(module: Module, target: Target) -> list[Placed]:
+    """The weight or bias that a module changes, or both. Raises WrongFamily for other shapes."""
+    family = family_of(module)
+    if module.part == "bias":
+        _require_cover(module, family, target.shape[:1])
+        return [_on_bias(module, target, family.apply)]
+    columns = _columns(module, family, target)
+    seen = target.shape if columns is None else (target.shape[0], columns, *target.shape[2:])
+    _require_cover(module, family, seen)
+    if target.parts:
+        return [_on_part(module, family, target, number) for number in range(len(target.parts))]
+    view = View(target.rows, columns, target.transposed)
+    places = [_on_weight(module, family, target, view)]
+    if family.bias is not None and target.bias is not None:
+        places.append(_on_bias(module, target, family.bias))
+    return places
+
+
+def _on_weight(module: Module, family: Family, target: Target, view: View) -> Placed:
+    inputs = tuple(module.tensors.values())
+    if MAGNITUDES & module.tensors.keys():
+        apply = partial(decompose, family, module)
+        return Placed(module.name, target, target.tensor, view, inputs, apply)
+    factors = None if family.factors is None else partial(family.factors, module)
+    apply = partial(family.apply, module)
+    return Placed(module.name, target, target.tensor, view, inputs, apply, factors)
+
+
+def _on_part(module: Module, family: Family, target: Target, number: int) -> Placed:
+    """The rows of a change that fall to one of several tensors. Raises WrongFamily."""
+    if not family.adds or MAGNITUDES & module.tensors.keys():
         raise WrongFamily(
-            f"made for {_family(identity.base)}, the checkpoint is {_family(Base.SD1)}",
-            path=choice.name,
+            f"module {module.name} changes as one what the checkpoint keeps in several tensors"
         )
+    part, rows = target.parts[number]
+    inputs = tuple(module.tensors.values())
+    factors = None if family.factors is None else partial(_factors_of_rows, family, module, rows)
+    apply = partial(_add_rows, family, module, target.shape, rows)
+    return Placed(module.name, part, part.tensor, View(part.rows), inputs, apply, factors)
 
 
-def _require_mergeable(choice: AdapterChoice, adapter: Adapter, identity: Identity) -> None:
-    if not adapter.modules:
-        found = "/".join(identity.algorithm) or "unknown"
-        raise UnsupportedFile(
-            f"holds {found} modules in {identity.layout} naming;"
-            " LoRA and LoCon in kohya naming can be merged",
-            path=choice.name,
-        )
+def _factors_of_rows(family: Family, module: Module, rows: tuple[int, int]) -> Factors:
+    assert family.factors is not None
+    whole = family.factors(module)
+    return Factors(whole.up[slice(*rows)], whole.down, whole.scale)
 
 
-def _require_used(choice: AdapterChoice, mapped: _Mapped, *, partial: bool) -> None:
-    if not mapped.places:
-        raise WrongFamily(
-            f"none of its {len(mapped.unused)} keys fits the checkpoint: {_few(mapped.unused)}",
-            path=choice.name,
-        )
-    if mapped.unused and not partial:
-        raise UnusedKeys(
-            f"{len(mapped.unused)} keys find no place in the checkpoint: {_few(mapped.unused)}",
-            path=choice.name,
-            hint="--partial merges the rest and leaves these out",
-        )
+def _add_rows(
+    family: Family,
+    module: Module,
+    shape: Shape,
+    rows: tuple[int, int],
+    weight: Tensor,
+    strength: float,
+) -> None:
+    whole = weight.new_zeros(shape)
+    family.apply(module, whole, strength)
+    weight.add_(whole[slice(*rows)])
 
 
-def _few(keys: tuple[str, ...]) -> str:
-    shown = ", ".join(keys[:_NAMED_KEYS])
-    return shown if len(keys) <= _NAMED_KEYS else f"{shown}, ..."
+def _on_bias(
+    module: Module, target: Target, apply: Callable[[Module, Tensor, float], None]
+) -> Placed:
+    assert target.bias is not None
+    inputs = tuple(module.tensors.values())
+    view = View(target.rows)
+    return Placed(module.name, target, target.bias, view, inputs, partial(apply, module))
 
 
-def _require_fit(change: Change, tensor: str, weight: Shape) -> None:
-    try:
-        shape = change.family.shape(change.module)
-    except WrongFamily as error:
-        raise WrongFamily(error.cause, path=change.adapter) from error
-    if _fits(shape, weight, first=tensor.endswith(_FIRST)):
-        return
-    raise WrongFamily(
-        f"module {change.module.name} changes a weight of shape {list(shape)},"
-        f" the checkpoint's has shape {list(weight)}",
-        path=change.adapter,
-    )
-
-
-def _fits(change: Shape, weight: Shape, *, first: bool) -> bool:
-    """Equal up to trailing ones; the first convolution may take more channels than the adapter.
+def _columns(module: Module, family: Family, target: Target) -> int | None:
+    """The input channels that a module of a plain model changes in one with more of them.
 
     Inpainting and pix2pix models feed 9 or 8 channels of which the first 4 are those of plain
     models.
     """
-    kernel = weight[2:] if set(weight[2:]) - {1} else ()
-    outer = (weight[0], weight[1], *kernel)
-    return change == outer or (
-        first and outer[1] in _MORE_CHANNELS and change == (outer[0], 4, *kernel)
-    )
+    shape = target.shape
+    if not target.tensor.endswith(_FIRST) or len(shape) < 2 or shape[1] not in _MORE_CHANNELS:
+        return None
+    plain = (shape[0], _PLAIN_CHANNELS, *shape[2:])
+    change = family.shape(module)
+    fits = family.covers(change, plain) and not family.covers(change, shape)
+    return _PLAIN_CHANNELS if fits else None
 
 
-def _family(base: Base) -> str:
+def _require_cover(module: Module, family: Family, weight: Shape) -> None:
+    change = family.shape(module)
+    if not family.covers(change, weight):
+        raise WrongFamily(
+            f"module {module.name} changes a weight of shape {list(change)},"
+            f" the checkpoint's has shape {list(weight)}"
+        )
+    if MAGNITUDES & module.tensors.keys() and not magnitudes_fit(module, weight):
+        raise module.misfit()
+
+
+def apart(ours: Identity, theirs: Identity) -> str | None:
+    """Why an adapter is of another family than a checkpoint; None where that is not certain.
+
+    An adapter whose names occur in several families is left to the shapes.
+    """
+    if Base.UNKNOWN in (ours.base, theirs.base) or ours.base is theirs.base:
+        return None
+    if ours.confidence < CERTAIN:
+        return None
+    return f"made for {_with_width(ours.base)}, the checkpoint is {_with_width(theirs.base)}"
+
+
+def _with_width(base: Base) -> str:
     width = CONTEXT_WIDTH.get(base)
     return base.label if width is None else f"{base.label} (context width {width})"

@@ -7,9 +7,10 @@ Types and their ranges: IEEE 754 (fp16, fp32), bfloat16, and OCP 8-bit floating 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from converters.dtypes import DType
@@ -19,6 +20,10 @@ from converters.statedict import LazyTensor, StateDict
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
+
+
+PIECE = 1 << 20
+"""Elements that are cast at a time."""
 
 
 class OnOverflow(StrEnum):
@@ -51,6 +56,18 @@ class CastLog:
     """The losses of the tensors that were computed so far, by name; threads may add to it."""
 
     losses: dict[str, CastLoss] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, loss: CastLoss) -> None:
+        """Count what another piece of a tensor lost."""
+        with self._lock:
+            before = self.losses.get(loss.tensor, CastLoss(loss.tensor, 0, 0, 0))
+            self.losses[loss.tensor] = CastLoss(
+                loss.tensor,
+                before.clamped + loss.clamped,
+                before.vanished + loss.vanished,
+                before.nan + loss.nan,
+            )
 
 
 def cast(
@@ -72,12 +89,45 @@ def cast(
     def change(name: str, tensor: LazyTensor) -> LazyTensor:
         if name in exempt or not _changes(name, tensor, dtype):
             return tensor
-        from converters.compute import lazy
-
-        compute = functools.partial(_converted, name, tensor, dtype, clamp, log or CastLog())
-        return lazy(dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
+        return _cast_tensor(_Cast(name, dtype, clamp, log or CastLog()), tensor)
 
     return state.map(change)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cast:
+    name: str
+    dtype: DType
+    clamp: bool
+    log: CastLog
+
+
+def _cast_tensor(wanted: _Cast, tensor: LazyTensor) -> LazyTensor:
+    """A stored tensor in pieces that stay in the processor's cache, a computed one as a whole."""
+    from converters.compute import lazy
+
+    parts = list(_runs(tensor))
+    if len(parts) < 2:
+        compute = functools.partial(_converted, wanted, tensor)
+        return lazy(wanted.dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
+    pieces = tuple(_cast_tensor(wanted, part) for part in parts)
+    return LazyTensor(
+        wanted.dtype,
+        tensor.shape,
+        lambda: b"".join(piece.read() for piece in pieces),
+        tensor.origin,
+        tensor.sources,
+        pieces,
+    )
+
+
+def _runs(tensor: LazyTensor) -> Iterator[LazyTensor]:
+    if tensor.extents is None or tensor.numel <= PIECE:
+        yield tensor
+        return
+    flat = tensor.reshape((tensor.numel,))
+    for start in range(0, tensor.numel, PIECE):
+        yield flat.slice0(start, min(start + PIECE, tensor.numel))
 
 
 def overflowing(state: StateDict, dtype: DType, progress: Progress = SILENT) -> frozenset[str]:
@@ -85,7 +135,7 @@ def overflowing(state: StateDict, dtype: DType, progress: Progress = SILENT) -> 
     found = set()
     for name, tensor in state.items():
         if _changes(name, tensor, dtype):
-            if _rounded(tensor, dtype).lost:
+            if any(_rounded(run, dtype).lost for run in _runs(tensor)):
                 found.add(name)
             progress.advance(tensor.nbytes)
     return frozenset(found)
@@ -107,9 +157,9 @@ class _Rounded:
 
 
 def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
-    from converters.compute import torch_dtype, value
+    from converters.compute import passing_value, torch_dtype, value
 
-    original = value(tensor)
+    original = value(tensor) if tensor.extents is None else passing_value(tensor)
     result = original.to(torch_dtype(dtype))
     if not original.numel():
         return _Rounded(original, result, 0, 0)
@@ -126,12 +176,13 @@ def _countable(values: Tensor) -> Tensor:
     return values.float() if values.element_size() == 1 else values
 
 
-def _converted(name: str, tensor: LazyTensor, dtype: DType, clamp: bool, log: CastLog) -> Tensor:
+def _converted(wanted: _Cast, tensor: LazyTensor) -> Tensor:
+    dtype = wanted.dtype
     rounded = _rounded(tensor, dtype)
     original, result = rounded.original, rounded.result
-    if rounded.lost and not clamp:
+    if rounded.lost and not wanted.clamp:
         raise Overflow(
-            f"{name}: {rounded.lost} values are too large for {dtype.label}",
+            f"{wanted.name}: {rounded.lost} values are too large for {dtype.label}",
             path=tensor.origin,
             hint="bf16 and fp32 hold every value of these files",
         )
@@ -139,7 +190,6 @@ def _converted(name: str, tensor: LazyTensor, dtype: DType, clamp: bool, log: Ca
         held = original.clamp(-dtype.largest, dtype.largest)
         result = held.where(original.isfinite(), original).to(result.dtype)
     vanished = int(_countable(original).count_nonzero() - _countable(result).count_nonzero())
-    loss = CastLoss(name, rounded.lost, vanished, rounded.nan)
-    if loss.clamped or loss.vanished or loss.nan:
-        log.losses[name] = loss
+    if rounded.lost or vanished or rounded.nan:
+        wanted.log.add(CastLoss(wanted.name, rounded.lost, vanished, rounded.nan))
     return result

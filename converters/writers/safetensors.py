@@ -105,8 +105,9 @@ def write_safetensors(
         output = _Output(file, hasher, progress)
         output.put(layout.header)
         tensors = [state[name] for name in layout.order]
-        with _Computer(tensors) as computer:
-            for piece in _pieces(tensors):
+        parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
+        with _Computer(parts) as computer:
+            for piece in _pieces(parts):
                 output.write(computer.compute(piece) if isinstance(piece, LazyTensor) else piece)
         output.flush()
         for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):

@@ -29,7 +29,8 @@ def _words(text: str) -> set[str]:
 HASHES = {"blake3", "sha256", "crc32", "autov1", "autov2", "autov3"}
 INSPECTION = _words(
     "path bytes container kind base variant prediction layout algorithm rank confidence evidence "
-    "tensors parameters dtypes components metadata trigger_words safety problems compatibility"
+    "tensors parameters dtypes components metadata trigger_words about safety problems "
+    "compatibility"
 )
 ASSET = _words(
     "id name kind base variant prediction algorithm layout container bytes hashes files tags note "
@@ -128,6 +129,16 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("merge", "adapters", "x", "y=heavy", "-o", "z"),
     ("merge", "adapters", "x", "y=1,2,3", "-o", "z"),
     ("merge", "adapters", "x", "y=nan", "-o", "z"),
+    ("merge", "checkpoints", "x", "y", "--alpha", "1", "-o", "z"),
+    ("merge", "checkpoints", "x", "y", "--method", "stir", "-o", "z"),
+    ("merge", "checkpoints", "x", "y", "--method", "slerp", "--alpha", "heavy", "-o", "z"),
+    ("merge", "checkpoints", "x", "y", "--method", "slerp", "--components", "vae", "-o", "z"),
+    ("merge", "replay", "x.toml"),
+    ("extract", "lora", "x", "y", "-o", "z"),
+    ("extract", "lora", "x", "y", "--rank", "many", "-o", "z"),
+    ("extract", "lora", "x", "--rank", "4", "-o", "z"),
+    ("resize", "x", "--rank", "4", "--energy", "0.5", "-o", "z"),
+    ("resize", "x", "--rank", "4"),
 )
 
 
@@ -155,7 +166,7 @@ def test_a_misspelled_command_is_suggested(program: Program) -> None:
 
 def test_a_group_without_a_verb_names_its_verbs(program: Program) -> None:
     done = program("merge")
-    assert done.errors == ["error: Name what to do: adapters."]
+    assert done.errors == ["error: Name what to do: adapters, checkpoints, replay."]
 
 
 def test_inspect_has_the_fields_of_the_contract(program: Program, models: Models) -> None:

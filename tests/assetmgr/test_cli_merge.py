@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 import cli_models
 import numpy as np
 import pytest
-from helpers import sd1
+from helpers import pipelines, sd1
 from safetensors import safe_open
+
+from converters.writers.safetensors import write_safetensors
 
 if TYPE_CHECKING:
     from conftest import Models, Program
@@ -163,3 +166,163 @@ def test_a_file_whose_name_holds_an_equals_sign_is_a_file(
         "merge", "adapters", "--json", "--dry-run", models.checkpoint, odd, "-o", tmp_path / "o"
     )
     assert done.json["adapters"][0]["weight"] == 1.0
+
+
+ADAPTER = {
+    *("path", "kind", "algorithm", "weight", "text_encoder_weight", "block_weights"),
+    *("applied", "components", "unused", "unused_reasons"),
+    *("change_norm", "largest_change", "overflow"),
+}
+
+
+def test_the_report_says_what_each_adapter_did(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", "--json", models.checkpoint, f"{models.lora}=0.5,0")
+    planned = program(*call, "-o", tmp_path / "x", "--dry-run").json["adapters"][0]
+    done = program(*call, "-o", tmp_path / "x").json["adapters"][0]
+    assert set(planned) == set(done) == ADAPTER
+    assert (planned["change_norm"], planned["largest_change"], planned["overflow"]) == (None,) * 3
+    assert done["kind"] == "lora"
+    assert done["components"] == {"unet": 5, "text_encoder": 2}
+    assert 0 < done["largest_change"]["norm"] < done["change_norm"]
+    assert done["largest_change"]["tensor"].startswith(sd1.UNET), "the text encoder had weight 0"
+    assert (done["overflow"], done["unused_reasons"]) == (0, {})
+
+
+def test_why_a_key_is_unused_is_told(program: Program, models: Models, tmp_path: Path) -> None:
+    shapes = sd1.lora_shapes(sd1.kohya_modules(cli_models.WIDTHS)) | {"lora_unet_x.alpha": ()}
+    odd = cli_models.tensors(tmp_path / "odd.safetensors", shapes)
+    call = ("merge", "adapters", models.checkpoint, odd, "-o", tmp_path / "x", "--json")
+    refused = program(*call).json["errors"][0]
+    assert refused["code"] == "unused_keys"
+    assert refused["path"] == str(odd)
+    assert "lora_unet_x.alpha" in refused["error"]
+    (found,) = program(*call, "--partial").json["adapters"]
+    assert found["unused"] == ["lora_unet_x.alpha"]
+    assert list(found["unused_reasons"]) == found["unused"]
+
+
+@pytest.mark.parametrize("family", ["sd-2", "sdxl", "sdxl-refiner"])
+def test_other_families_are_merged_into(family: str, program: Program, tmp_path: Path) -> None:
+    base = tmp_path / "base.safetensors"
+    write_safetensors(pipelines.checkpoint(family), base, with_hashes=False)
+    width = {"sd-2": 1024, "sdxl": 1280, "sdxl-refiner": 1280}[family]
+    number = "" if family == "sd-2" else "2"
+    module = f"lora_te{number}_text_model_encoder_layers_0_self_attn_v_proj"
+    adapter = cli_models.tensors(
+        tmp_path / "a.safetensors", sd1.lora_shapes({module: (width, width)})
+    )
+    done = program("merge", "adapters", "--json", base, adapter, "-o", tmp_path / "x")
+    assert done.code == 0
+    (name,) = (n for n in pipelines.FAMILIES[family]() if n.endswith("0.attn.in_proj_weight"))
+    (before,), (after,) = _tensors(base, name), _tensors(tmp_path / "x", name)
+    assert (before[: 2 * width] == after[: 2 * width]).all(), "queries and keys"
+    assert (before[2 * width :] != after[2 * width :]).any(), "values"
+    assert done.json["changed_tensors"] == 1
+
+
+def test_a_folder_of_a_pipeline_is_merged_into_as_a_single_file(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, target = tmp_path / "pipeline", tmp_path / "x.safetensors"
+    assert program("convert", models.checkpoint, "--to", "diffusers", "-o", folder).code == 0
+    done = program("merge", "adapters", "--json", folder, models.lora, "-o", target)
+    assert done.code == 0
+    program("merge", "adapters", models.checkpoint, models.lora, "-o", tmp_path / "y.safetensors")
+    (one,) = _tensors(target, UNET_TENSOR)
+    (other,) = _tensors(tmp_path / "y.safetensors", UNET_TENSOR)
+    assert (one == other).all()
+
+
+def test_block_weights_are_for_all_adapters_or_for_each(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", "--json", models.checkpoint, models.lora, models.unet_lora)
+    call = (*call, "-o", tmp_path / "x", "--dry-run")
+    both = program(*call, "--block-weights", "NONE").json
+    assert both["changed_tensors"] == 0
+    assert [a["block_weights"] for a in both["adapters"]] == ["NONE", "NONE"]
+    each = program(*call, "--block-weights", "NONE", "--block-weights", "ALL").json
+    assert [a["block_weights"] for a in each["adapters"]] == ["NONE", "ALL"]
+    assert each["changed_tensors"] > 0
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        (["1,2,3"], "3 block weights in '1,2,3'; a list for SD1 has 26 or 17"),
+        (["SOME"], "neither numbers"),
+        (["ALL"] * 2, "2 lists of block weights for 1 adapters"),
+    ],
+)
+def test_block_weights_that_are_none_are_a_wrong_call(
+    lists: list[str], words: str, program: Program, models: Models, tmp_path: Path
+) -> None:
+    options = [part for blocks in lists for part in ("--block-weights", blocks)]
+    done = program(
+        "merge", "adapters", models.checkpoint, models.lora, "-o", tmp_path / "x", *options
+    )
+    assert done.code == 2
+    assert words in done.errors[0]
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_help_says_what_missing_blocks_count(program: Program) -> None:
+    shown = " ".join(program("merge", "adapters", "--help").out.split())
+    assert "blocks that a shorter list does not name count 0" in shown
+
+
+def test_the_configuration_beside_an_adapter_of_peft_gives_its_scale(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    path = "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    width = cli_models.WIDTHS.channels[0]
+    shapes = {f"{path}.lora_A.weight": (4, width), f"{path}.lora_B.weight": (width, 4)}
+    shapes[f"{path.replace('attn1', 'attn2')}.lora_A.weight"] = (4, width)
+    shapes[f"{path.replace('attn1', 'attn2')}.lora_B.weight"] = (width, 4)
+    adapter = cli_models.tensors(tmp_path / "adapter_model.safetensors", shapes)
+    call = ("merge", "adapters", "--json", models.checkpoint, adapter, "--overwrite")
+    norms = []
+    for config in (None, {"r": 4, "lora_alpha": 8}, {"r": 4, "lora_alpha": 8, "use_rslora": True}):
+        if config is not None:
+            (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        done = program(*call, "-o", tmp_path / "x").json
+        norms.append(done["adapters"][0]["change_norm"])
+    assert [norm / norms[0] for norm in norms] == pytest.approx([1, 2, 4])
+    (tmp_path / "adapter_config.json").write_text("{")
+    broken = program(*call, "-o", tmp_path / "x")
+    assert broken.code == 1
+    assert broken.json["errors"][0]["path"] == str(adapter)
+
+
+def test_nothing_is_written_when_an_alpha_is_broken(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    module = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    state = sd1.state_dict(sd1.lora_shapes({module: (768, 768)}), fill=sd1.random_fill())
+    nan = sd1.stored(state[f"{module}.alpha"].dtype, (), b"\xff\x7f")
+    path = tmp_path / "a.safetensors"
+    write_safetensors(state.overlay({f"{module}.alpha": nan}), path, with_hashes=False)
+    done = program("merge", "adapters", "--json", models.checkpoint, path, "-o", tmp_path / "x")
+    (error,) = done.json["errors"]
+    assert (done.code, error["code"], error["path"]) == (1, "merge_problem", str(path))
+    assert f"{module}.alpha" in error["error"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_checkpoint_is_not_merged_into_itself(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    done = program("merge", "adapters", models.checkpoint, models.checkpoint, "-o", tmp_path / "x")
+    assert done.code == 1
+    assert "is of kind checkpoint, not an adapter" in done.errors[0]
+
+
+def test_an_adapter_without_tensors_is_refused(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    empty = cli_models.tensors(tmp_path / "a.safetensors", {})
+    done = program("merge", "adapters", models.checkpoint, empty, "-o", tmp_path / "x")
+    assert done.code == 1
+    assert done.errors == [f"error: {empty}: holds no tensors"]

@@ -50,17 +50,22 @@ def test_it_fits_the_same_unet_under_diffusers_names() -> None:
 
 
 SPELLINGS = {
-    "diffusers": f"unet.{BLOCK}.attn2.to_k.lora_A.weight",
-    "old diffusers": f"unet.{BLOCK}.attn2.processor.to_k_lora.down.weight",
-    "peft": f"base_model.model.{BLOCK}.attn2.to_k.lora_A.default.weight",
-    "comfy": f"diffusion_model.{BLOCK}.attn2.to_k.lora_down.weight",
-    "single file": "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k.lora_down.weight",
+    "diffusers": (f"unet.{BLOCK}.attn2.to_k.lora_", "A.weight", "B.weight"),
+    "old diffusers": (f"unet.{BLOCK}.attn2.processor.to_k_lora.", "down.weight", "up.weight"),
+    "peft": (f"base_model.model.{BLOCK}.attn2.to_k.lora_", "A.default.weight", "B.default.weight"),
+    "comfy": (f"diffusion_model.{BLOCK}.attn2.to_k.lora_", "down.weight", "up.weight"),
+    "single file": (
+        "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k.lora_",
+        "down.weight",
+        "up.weight",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling_finds_the_same_weight(name: str) -> None:
-    found = fit({SPELLINGS[name]: (4, 768)}, checkpoint_shapes(SMALL))
+    module, down, up = SPELLINGS[name]
+    found = fit({module + down: (4, 768), module + up: (32, 4)}, checkpoint_shapes(SMALL))
     assert found.changed == (f"{HEAD}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",)
     assert found.unused == ()
 
@@ -68,7 +73,9 @@ def test_every_spelling_finds_the_same_weight(name: str) -> None:
 def test_an_adapter_of_another_family_does_not_fit_and_says_so() -> None:
     found = fit(lora_shapes(kohya_modules(SD2)), checkpoint_shapes(SMALL))
     assert found.fits is False
-    assert found.reason == "made for SD2, the checkpoint is SD1"
+    assert found.reason == (
+        "made for SD2 (context width 1024), the checkpoint is SD1 (context width 768)"
+    )
 
 
 def test_modules_without_a_weight_are_left_over() -> None:
@@ -88,12 +95,12 @@ def test_an_adapter_of_another_width_does_not_fit() -> None:
     wider = replace(SMALL, channels=(64, 128))
     found = fit(lora_shapes(kohya_modules(wider)), checkpoint_shapes(SMALL))
     assert found.fits is False
-    assert "has not the sizes of" in found.reason
+    assert "changes a weight of shape" in found.reason
 
 
 def test_an_inpainting_checkpoint_takes_what_a_plain_one_takes() -> None:
     inpaint = checkpoint_shapes(replace(SMALL, in_channels=9))
-    first = {"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)}
+    first = lora_shapes({"lora_unet_conv_in": (32, 4, 3, 3)})
     assert fit({**LORA, **first}, inpaint).fits is True
 
 

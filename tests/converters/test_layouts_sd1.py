@@ -29,7 +29,6 @@ from converters.layouts import (
     clip_to_ldm,
     clip_to_transformers,
     component,
-    module_targets,
     unet_config,
     unet_to_diffusers,
     unet_to_ldm,
@@ -235,30 +234,3 @@ def test_a_missing_component_is_named_by_an_error(read: object) -> None:
 def test_a_table_that_is_not_bijective_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         NameMap.of([("a", "x"), ("b", "x")])
-
-
-def test_every_linear_and_convolution_of_sd15_has_its_kohya_name() -> None:
-    targets = module_targets(state_dict(checkpoint_shapes()))
-    by_diffusers = [
-        name
-        for name in targets
-        if name.startswith(("lora_unet_down", "lora_unet_up", "lora_unet_mid"))
-    ]
-    attention = [name for name in by_diffusers if "_attentions_" in name]
-    text = [name for name in targets if name.startswith("lora_te_")]
-    assert (len(attention), len(text)) == (192, 72)
-    assert len({target.tensor for target in targets.values()}) == 282 + 72
-    name = "lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_attn2_to_out_0"
-    assert targets[name].tensor == (
-        "model.diffusion_model.output_blocks.5.1.transformer_blocks.0.attn2.to_out.0.weight"
-    )
-    assert targets["lora_unet_input_blocks_1_1_proj_in"].tensor == (
-        "model.diffusion_model.input_blocks.1.1.proj_in.weight"
-    )
-
-
-def test_lora_modules_of_old_text_encoder_spellings_are_found() -> None:
-    old = module_targets(state_dict(checkpoint_shapes(SMALL, clip_prefix=OLD_CLIP)))
-    name = "lora_te_text_model_encoder_layers_1_mlp_fc1"
-    assert old[name].tensor == "cond_stage_model.transformer.encoder.layers.1.mlp.fc1.weight"
-    assert old[name].component == "text_encoder"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 import torch
+from helpers.adapters import adapter as adapter_file
+from helpers.adapters import applied
 from helpers.sd1 import (
     SMALL,
     UNET,
@@ -36,7 +38,6 @@ from converters.errors import (
     UnusedKeys,
     WrongFamily,
 )
-from converters.layouts import unet_to_diffusers
 from converters.merge import AdapterChoice, plan_merge
 from converters.statedict import StateDict
 
@@ -81,7 +82,7 @@ def test_a_merge_adds_the_scaled_product_to_every_target() -> None:
     base, adapter = checkpoint(), lora()
     plan = plan_merge(base, [choose(adapter, 0.7)])
     assert len(plan.changed) == len(MODULES) == plan.reports[0].applied
-    assert plan.reports[0].unused == ()
+    assert plan.reports[0].unused == {}
     conv = "lora_unet_down_blocks_0_resnets_0_conv1"
     text = "lora_te_text_model_encoder_layers_0_mlp_fc1"
     for module, target in ((QUERY, QUERY_TARGET), (conv, CONV_TARGET), (text, TEXT_TARGET)):
@@ -252,23 +253,14 @@ def test_an_adapter_of_another_family_is_refused_even_when_partial() -> None:
     refused(WrongFamily, checkpoint(), choose(lora({module: (32, 1024)})), partial=True)
 
 
-@pytest.mark.parametrize(
-    ("base", "words"),
-    [
-        (
-            lambda: state_dict(
-                prefixed(UNET, unet_shapes(replace(SMALL, context=1024, linear=True)))
-            ),
-            "SD2",
-        ),
-        (lambda: unet_to_diffusers(state_dict(unet_shapes(SMALL))), "diffusers names"),
-        (lora, "not a checkpoint"),
-    ],
-)
-def test_only_sd1_checkpoints_in_single_file_layout_are_merged_into(
-    base: Callable[[], StateDict], words: str
-) -> None:
-    assert words in refused(WrongFamily, base(), choose(lora()))
+def test_only_models_are_merged_into() -> None:
+    assert "kind lora, not a checkpoint" in refused(WrongFamily, lora(), choose(lora()))
+
+
+def test_a_checkpoint_is_not_merged_into_itself() -> None:
+    assert "kind checkpoint, not an adapter" in refused(
+        WrongFamily, checkpoint(), choose(checkpoint())
+    )
 
 
 def test_a_file_that_is_no_adapter_is_refused() -> None:
@@ -297,9 +289,110 @@ def test_an_adapter_that_fits_nowhere_is_refused_even_when_partial() -> None:
     assert "none of its 3 keys fits" in said
 
 
-def test_other_algorithms_and_namings_are_named_in_the_refusal() -> None:
-    lokr = state_dict({f"{QUERY}.lokr_w1": (4, 4), f"{QUERY}.lokr_w2": (8, 8)})
-    assert "lokr modules in kohya naming" in refused(UnsupportedFile, checkpoint(), choose(lokr))
+def test_modules_without_names_cannot_be_merged() -> None:
+    pairs = {f"unet:{n}:{part}": (4, 32) for n in range(8) for part in ("up", "down")}
+    assert "no names" in refused(UnsupportedFile, checkpoint(), choose(state_dict(pairs)))
+
+
+@pytest.mark.parametrize("half", ["lora_up.weight", "lora_down.weight"])
+def test_half_of_a_pair_is_an_error_that_names_what_is_missing(half: str) -> None:
+    adapter = lora().drop({f"{QUERY}.{half}"})
+    said = refused(UnusedKeys, checkpoint(), choose(adapter))
+    assert QUERY in said
+    assert f"lacks {'up' if 'up' in half else 'down'}" in said
+    plan = plan_merge(checkpoint(), [choose(adapter)], partial=True)
+    assert plan.reports[0].applied == len(MODULES) - 1
+
+
+def test_two_adapters_in_one_file_are_an_error_that_names_both_keys() -> None:
+    path = "base_model.model.down_blocks.0.attentions.0.proj_in"
+    shapes = {
+        f"{path}.lora_{part}.{name}.weight": shape
+        for name in ("default", "other")
+        for part, shape in (("A", (4, 32)), ("B", (32, 4)))
+    }
+    said = refused(MergeProblem, checkpoint(), choose(state_dict(shapes)), partial=True)
+    assert said.startswith("style.safetensors: ")
+    assert "lora_A.default.weight" in said
+    assert "lora_A.other.weight" in said
+
+
+def test_one_layer_under_two_spellings_is_an_error_that_names_both() -> None:
+    ldm = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q"
+    adapter = lora({QUERY: (32, 32), ldm: (32, 32)})
+    said = refused(MergeProblem, checkpoint(), choose(adapter), partial=True)
+    assert said == f"style.safetensors: modules {QUERY} and {ldm} both change {QUERY_TARGET}"
+
+
+def test_a_broken_alpha_is_refused_with_its_key_and_file() -> None:
+    key = f"{QUERY}.alpha"
+    nan = stored(DType.F32, (), torch.tensor(float("nan")).numpy().tobytes(), key)
+    plan = plan_merge(checkpoint(), [choose(lora().overlay({key: nan}))])
+    with pytest.raises(MergeProblem, match=f"style.safetensors: {key} holds NaN"):
+        plan.state_dict[QUERY_TARGET].read()
+
+
+def test_a_bias_that_the_checkpoint_lacks_is_unused() -> None:
+    extra: Shapes = {f"{QUERY}.diff_b": (32,)}
+    said = refused(UnusedKeys, checkpoint(), choose(lora(extra=extra)))
+    assert "the layer has no bias in the checkpoint" in said
+
+
+def test_biases_and_norms_are_changed() -> None:
+    block = "lora_unet_down_blocks_0_attentions_0"
+    extra: Shapes = {f"{block}_norm.w_norm": (32,), f"{block}_norm.b_norm": (32,)}
+    extra |= {f"{block}_transformer_blocks_0_attn1_to_out_0.diff_b": (32,)}
+    base, adapter = checkpoint(), lora(extra=extra)
+    plan = plan_merge(base, [choose(adapter, 0.5)])
+    head = f"{UNET}input_blocks.1.1"
+    out = f"{head}.transformer_blocks.0.attn1.to_out.0.bias"
+    places = dict(zip(extra, (f"{head}.norm.weight", f"{head}.norm.bias", out), strict=True))
+    for key, target in places.items():
+        expected = value(base[target]) + 0.5 * value(adapter[key])
+        torch.testing.assert_close(value(plan.state_dict[target]), expected)
+
+
+def test_nonlinear_changes_are_made_in_the_stated_order() -> None:
+    base = checkpoint()
+    torch.manual_seed(0)
+    turned = adapter_file({f"{QUERY}.oft_blocks": torch.randn(8, 4, 4)})
+    added = lora({QUERY: (32, 32)})
+    weight, delta = value(base[QUERY_TARGET]), expected_delta(added, QUERY)
+    one = plan_merge(base, [choose(turned), choose(added)]).state_dict
+    other = plan_merge(base, [choose(added), choose(turned)]).state_dict
+    turn = functools.partial(applied, {"oft_blocks": value(turned[f"{QUERY}.oft_blocks"])})
+    torch.testing.assert_close(value(one[QUERY_TARGET]), turn(weight) + delta)
+    torch.testing.assert_close(value(other[QUERY_TARGET]), turn(weight + delta))
+
+
+def test_the_report_counts_by_component() -> None:
+    report = plan_merge(checkpoint(), [choose(lora())]).reports[0]
+    text = len(kohya_text_modules(SMALL))
+    assert report.components == {"unet": len(MODULES) - text, "text_encoder": text}
+
+
+@pytest.mark.parametrize("rank", [1, 4, 32])
+def test_the_norm_of_what_each_adapter_changed_is_told(rank: int) -> None:
+    base, first, second = checkpoint(), lora(seed=1, rank=rank), lora({QUERY: (32, 32)}, seed=2)
+    plan = plan_merge(base, [choose(first, 0.5), choose(second, -2)])
+    for name in plan.changed:
+        plan.state_dict[name].read()
+    deltas = {m: 0.5 * float(expected_delta(first, m).norm()) for m in MODULES}
+    measured = plan.measured(0)
+    assert measured.norm == pytest.approx(sum(d**2 for d in deltas.values()) ** 0.5, rel=1e-4)
+    assert measured.largest == pytest.approx(max(deltas.values()), rel=1e-4)
+    assert measured.largest_tensor in plan.changed
+    alone = plan.measured(1)
+    expected = 2 * float(expected_delta(second, QUERY).norm())
+    assert (alone.norm, alone.largest_tensor) == (pytest.approx(expected, rel=1e-4), QUERY_TARGET)
+
+
+def test_the_norm_of_a_nonlinear_change_is_that_of_the_difference() -> None:
+    base = checkpoint()
+    plan = plan_merge(base, [choose(adapter_file({f"{QUERY}.oft_blocks": torch.randn(8, 4, 4)}))])
+    after = value(plan.state_dict[QUERY_TARGET])
+    expected = float((after - value(base[QUERY_TARGET])).norm())
+    assert plan.measured(0).norm == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_module_of_the_wrong_shape_is_refused_before_anything_is_computed() -> None:
@@ -337,7 +430,10 @@ def test_a_broken_adapter_tensor_is_named_with_its_file() -> None:
         plan.state_dict[QUERY_TARGET].read()
 
 
-SUFFIXES = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale")
+SUFFIXES = (
+    *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale"),
+    *("lokr_w1", "lokr_w2", "ia3_l", "diff", "diff_b", "w_norm", "oft_blocks", "oft_R.weight"),
+)
 SIZES = st.lists(st.sampled_from([0, 1, 4, 32, 768]), max_size=4).map(tuple)
 
 
@@ -359,3 +455,13 @@ def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
     except AssetmgrError:
         return
     assert all(plan.state_dict[name].shape == base[name].shape for name in plan.changed)
+
+
+def test_weights_that_are_no_floating_point_numbers_are_not_merged_into() -> None:
+    whole = stored(DType.I8, (32, 32), bytes(32 * 32), "base: to_q")
+    said = refused(
+        UnsupportedFile,
+        checkpoint().overlay({QUERY_TARGET: whole}),
+        choose(lora({QUERY: (32, 32)})),
+    )
+    assert said.startswith(f"base: to_q: {QUERY_TARGET} is stored in I8")

@@ -152,6 +152,13 @@ def test_bytes_after_the_archive_are_remarked() -> None:
     assert model.problems == ("5 bytes follow the zip archive",)
 
 
+def test_a_pickle_that_does_not_match_its_checksum_is_suspicious() -> None:
+    wrong = patched(CENTRAL, 0, 16, b"\x01\x02\x03\x04", GOOD)
+    model = open_model(MemoryBytes(wrong, "x.ckpt"))
+    assert model.safety.verdict == "suspicious"
+    assert any("does not match its checksum" in finding for finding in model.safety.findings)
+
+
 def test_packed_data_that_does_not_match_its_checksum_is_refused_when_read() -> None:
     data = torch_zip(BODY, {"0": bytes(16)}, packing=zipfile.ZIP_DEFLATED)
     wrong = patched(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from converters.bytesource import MemoryBytes
 from converters.compute import buffer, torch_dtype, value
 from converters.dtypes import DType
 from converters.errors import Overflow
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.transform import cast as module
 from converters.transform.cast import CastLog, CastLoss, cast, overflowing
+from converters.writers.safetensors import write_safetensors
 
 NARROW = {
     DType.F16: torch.float16,
@@ -94,3 +100,39 @@ def test_what_was_lost_is_in_the_log_and_nothing_else() -> None:
     assert results["large"].tolist() == [65504.0, -65504.0, 1.0]
     assert results["broken"].isnan().tolist() == [True, False]
     assert results["broken"].isinf().tolist() == [False, True]
+
+
+def test_a_large_tensor_is_cast_in_pieces_that_give_the_same_file_and_the_same_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PIECE", 5)
+    values = [1e9, 1e-30, 2.0, float("nan"), 1.0, 1e9, 3.0, 1e-30, 0.0, 5.0, 6.0, 1e9, 7.0]
+    state = StateDict({"w": replace(stored(*values), shape=(13, 1))})
+    log = CastLog()
+    narrow = cast(state, DType.F16, clamp=True, log=log)
+    assert [piece.numel for piece in narrow["w"].pieces] == [5, 5, 3]
+    target = write_safetensors(narrow, tmp_path / "x.safetensors", with_hashes=False).path
+    expected = torch.tensor(values).clamp(-65504, 65504).half().reshape(13, 1)
+    assert torch.equal(load_file(target)["w"].nan_to_num(), expected.nan_to_num())
+    assert log.losses == {"w": CastLoss("w", 3, 2, 1)}
+    assert bytes(narrow["w"].read()) == bytes(buffer(expected))
+    assert overflowing(state, DType.F16) == {"w"}
+    assert narrow["w"].reshape((13,)).pieces
+    assert not narrow["w"].slice0(0, 2).pieces
+
+
+def test_a_computed_tensor_is_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PIECE", 2)
+    asked: list[int] = []
+
+    def compute() -> bytes:
+        asked.append(1)
+        return bytes(buffer(torch.arange(6.0)))
+
+    state = StateDict({"w": LazyTensor(DType.F32, (6,), compute, "t")})
+    target = tmp_path / "x.safetensors"
+    write_safetensors(cast(state, DType.BF16), target, with_hashes=False)
+    assert torch.equal(load_file(target)["w"], torch.arange(6.0).bfloat16())
+    assert asked == [1]

@@ -91,6 +91,12 @@ class Models:
         return self.write(name, {"emb_params": vectors.astype(np.float16)})
 
 
+@pytest.fixture(scope="session", name="random_arrays")
+def _random_arrays() -> Callable[[Mapping[str, tuple[int, ...]]], Arrays]:
+    """Makes random tensors of names and shapes."""
+    return random_arrays
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from assetmgr.config import Settings
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
-from assetmgr.operations.preview_plan import DEFAULT_PROMPT, DEFAULT_SIZE, parse_size
+from assetmgr.operations.preview_plan import DEFAULT_PROMPT, parse_size
 from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
 from converters.errors import (
@@ -250,7 +250,7 @@ def test_a_checkpoint_without_a_natural_size_is_tried_again_at_its_last_one(
     assert (library.sampler.jobs[-1].width, library.sampler.jobs[-1].height) == (64, 96)
     library.shelf.content[0] = asset(1, "checkpoint", preview=replace(last, parameters={}))
     library.run(PreviewRequest(("#1",)))
-    assert (library.sampler.jobs[-1].width, library.sampler.jobs[-1].height) == DEFAULT_SIZE
+    assert (library.sampler.jobs[-1].width, library.sampler.jobs[-1].height) == (512, 512)
 
 
 @pytest.mark.parametrize("text", [None, "", "huge", "100000x64", "63x64", "16x16", "-8x64"])

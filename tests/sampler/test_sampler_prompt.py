@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.prompt import CHUNK, encode, encode_pair, tokenize
+from assetmgr.sampler.families import END, Encoding
+from assetmgr.sampler.prompt import CHUNK, Chunk, encode, encode_pair, tokenize
 
 
 def letters(text: str) -> list[int]:
@@ -14,7 +15,7 @@ def letters(text: str) -> list[int]:
 
 
 def vectors(name: str, count: int) -> NamedVectors:
-    return NamedVectors(name, torch.arange(count * 8.0).reshape(count, 8))
+    return NamedVectors(name, {8: torch.arange(count * 8.0).reshape(count, 8)})
 
 
 def test_an_empty_prompt_is_one_empty_chunk() -> None:
@@ -31,18 +32,18 @@ def test_a_long_prompt_fills_chunks_of_75(count: int) -> None:
 def test_an_embedding_takes_as_many_positions_as_it_has_vectors() -> None:
     ((first, *middle, last),) = tokenize("a Glow b", letters, [vectors("glow", 3)])
     assert (first.id, last.id) == (ord("a"), ord("b"))
-    rows = [token.vector for token in middle if token.vector is not None]
-    assert torch.equal(torch.stack(rows), vectors("glow", 3).vectors)
+    rows = [token.vectors[8] for token in middle if token.vectors is not None]
+    assert torch.equal(torch.stack(rows), vectors("glow", 3).vectors[8])
 
 
 def test_an_embedding_answers_only_to_its_whole_name() -> None:
     chunks = tokenize("glowing aglow", letters, [vectors("glow", 1)])
-    assert all(token.vector is None for token in chunks[0])
+    assert all(token.vectors is None for token in chunks[0])
 
 
 def test_names_with_signs_and_emphasis_are_found() -> None:
     ((token,),) = tokenize("(<glow-1>:1.5)", letters, [vectors("<glow-1>", 1)])
-    assert token.vector is not None
+    assert token.vectors is not None
     assert token.weight == 1.5
 
 
@@ -68,7 +69,8 @@ class Spy(torch.nn.Module):
         self.embeddings.token_embedding = torch.nn.Embedding(49408, 8)
         self.ids = torch.empty(0)
 
-    def forward(self, ids: torch.Tensor) -> object:
+    def forward(self, ids: torch.Tensor, *, output_hidden_states: bool) -> object:
+        assert not output_hidden_states
         self.ids = ids
 
         class Output:
@@ -77,34 +79,41 @@ class Spy(torch.nn.Module):
         return Output
 
 
+LAST = Encoding("text_encoder", END)
+
+
+def _hidden(spy: Spy, chunks: tuple[Chunk, ...]) -> torch.Tensor:
+    return encode([(spy, LAST)], chunks).hidden
+
+
 def test_a_chunk_stands_between_start_and_end_and_is_padded_with_end() -> None:
     spy = Spy()
-    encode(spy, tokenize("ab", letters))
+    _hidden(spy, tokenize("ab", letters))
     assert spy.ids[0].tolist() == [49406, ord("a"), ord("b"), *[49407] * 74]
 
 
 def test_both_conditionings_have_the_length_of_the_longer_prompt() -> None:
     short, long = tokenize("a", letters), tokenize("a" * 160, letters)
-    for positive, negative in ((short, long), (long, short)):
-        shapes = {tuple(encoding.shape) for encoding in encode_pair(Spy(), positive, negative)}
+    for pair in ((short, long), (long, short)):
+        shapes = {tuple(each.hidden.shape) for each in encode_pair([(Spy(), LAST)], *pair)}
         assert shapes == {(1, 3 * 77, 8)}
 
 
 def test_vectors_replace_token_embeddings_only_where_the_prompt_names_them() -> None:
     spy, glow = Spy(), vectors("glow", 2)
-    with_it = encode(spy, tokenize("a glow", letters, [glow]))
-    without = encode(spy, tokenize("a", letters, [glow]))
-    assert torch.equal(with_it[0, 2:4], glow.vectors)
+    with_it = _hidden(spy, tokenize("a glow", letters, [glow]))
+    without = _hidden(spy, tokenize("a", letters, [glow]))
+    assert torch.equal(with_it[0, 2:4], glow.vectors[8])
     assert torch.equal(with_it[0, :2], without[0, :2])
-    assert torch.equal(without, encode(spy, tokenize("a", letters))), "nothing stays behind"
+    assert torch.equal(without, _hidden(spy, tokenize("a", letters))), "nothing stays behind"
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.5, 2))
 def test_emphasis_scales_a_token_against_the_others_and_keeps_the_mean(weight: float) -> None:
     spy = Spy()
-    plain = encode(spy, tokenize("ab", letters))
-    strong = encode(spy, tokenize(f"(a:{weight})b", letters))
+    plain = _hidden(spy, tokenize("ab", letters))
+    strong = _hidden(spy, tokenize(f"(a:{weight})b", letters))
     assert torch.allclose(plain.mean(), strong.mean(), atol=1e-4)
     ratio = (strong[0, 1] / plain[0, 1]) / (strong[0, 2] / plain[0, 2])
     assert torch.allclose(ratio, torch.full_like(ratio, weight), rtol=1e-3)

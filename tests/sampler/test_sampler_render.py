@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from assetmgr.sampler.render import NotFinite, Sampling, decode, sample
+from assetmgr.sampler.prompt import Conditioning
+from assetmgr.sampler.render import Denoiser, NotFinite, Sampling, decode, sample
 from assetmgr.sampler.solvers import SOLVERS, Solver, solver_named
 from converters.progress import SILENT, Progress
 
@@ -14,7 +15,7 @@ from converters.progress import SILENT, Progress
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TARGET = torch.linspace(-1, 1, 4 * 8 * 8).reshape(1, 4, 8, 8)
-CONTEXT = torch.zeros(1, 77, 8)
+CONTEXT = Conditioning(torch.zeros(1, 77, 8), None)
 EULER = Sampling(solver_named("Euler"), steps=8, cfg=1.0, width=64, height=64, seed=3)
 
 _BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -54,20 +55,20 @@ def test_every_solver_ends_at_the_picture_that_a_perfect_network_knows(
     solver: Solver, steps: int
 ) -> None:
     sampling = replace(EULER, solver=solver, steps=steps)
-    latents = sample(PerfectUNet(), CONTEXT, CONTEXT, sampling, 8, SILENT)
+    latents = sample(Denoiser(PerfectUNet(), 8), CONTEXT, CONTEXT, sampling, SILENT)
     assert (latents - TARGET).abs().max() < 0.02
 
 
 def test_ddim_ends_with_the_little_noise_of_the_first_training_step() -> None:
     sampling = replace(EULER, solver=solver_named("DDIM"), steps=12)
-    latents = sample(PerfectUNet(), CONTEXT, CONTEXT, sampling, 8, SILENT)
+    latents = sample(Denoiser(PerfectUNet(), 8), CONTEXT, CONTEXT, sampling, SILENT)
     assert (latents - TARGET).std() == pytest.approx(_LOG_SIGMAS[0].exp().item(), rel=0.1)
 
 
 def test_guidance_extrapolates_from_the_negative_to_the_positive_prediction() -> None:
     unet = PerfectUNet()
     sampling = replace(EULER, solver=solver_named("DPM++ 2M"), steps=1, cfg=2.0)
-    guided = sample(unet, CONTEXT, CONTEXT, sampling, 8, SILENT)
+    guided = sample(Denoiser(unet, 8), CONTEXT, CONTEXT, sampling, SILENT)
     sigma = _LOG_SIGMAS[-1].exp()
     # u + 2(c − u) = c − 0.25, and x0 = x − σ·out.
     assert torch.allclose(guided, TARGET + 0.25 * sigma.float(), atol=0.01)
@@ -76,7 +77,7 @@ def test_guidance_extrapolates_from_the_negative_to_the_positive_prediction() ->
 
 def test_without_guidance_the_negative_prompt_is_not_evaluated() -> None:
     unet = PerfectUNet()
-    sample(unet, CONTEXT, CONTEXT, EULER, 8, SILENT)
+    sample(Denoiser(unet, 8), CONTEXT, CONTEXT, EULER, SILENT)
     assert unet.batches == [1] * 8
 
 
@@ -84,7 +85,7 @@ def test_the_seed_alone_decides_the_noise() -> None:
     def blind(seed: int) -> torch.Tensor:
         unet = PerfectUNet()
         unet.__class__ = type("Zero", (PerfectUNet,), {"__call__": lambda _, x, *a, **k: (0 * x,)})
-        return sample(unet, CONTEXT, CONTEXT, replace(EULER, seed=seed), 8, SILENT)
+        return sample(Denoiser(unet, 8), CONTEXT, CONTEXT, replace(EULER, seed=seed), SILENT)
 
     assert torch.equal(blind(1), blind(1))
     assert not torch.equal(blind(1), blind(2))
@@ -98,14 +99,14 @@ def test_every_step_is_reported() -> None:
             self.count += amount
 
     progress = Counter()
-    sample(PerfectUNet(), CONTEXT, CONTEXT, EULER, 8, progress)
+    sample(Denoiser(PerfectUNet(), 8), CONTEXT, CONTEXT, EULER, progress)
     assert progress.count == EULER.steps
 
 
 def test_non_finite_values_name_their_stage() -> None:
-    nan = torch.full_like(CONTEXT, torch.nan)
+    nan = Conditioning(torch.full_like(CONTEXT.hidden, torch.nan), None)
     with pytest.raises(NotFinite, match="text encoding of the prompt"):
-        sample(PerfectUNet(), nan, CONTEXT, EULER, 8, SILENT)
+        sample(Denoiser(PerfectUNet(), 8), nan, CONTEXT, EULER, SILENT)
 
     class Broken(PerfectUNet):
         def __call__(self, x: torch.Tensor, *args: object, **_: object) -> tuple[torch.Tensor]:
@@ -113,7 +114,7 @@ def test_non_finite_values_name_their_stage() -> None:
             return (x / 0 if len(self.batches) == 3 else x,)
 
     with pytest.raises(NotFinite, match="the UNet at step 3 of 8"):
-        sample(Broken(), CONTEXT, CONTEXT, EULER, 8, SILENT)
+        sample(Denoiser(Broken(), 8), CONTEXT, CONTEXT, EULER, SILENT)
 
 
 class OverflowingVae:

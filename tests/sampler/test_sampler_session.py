@@ -277,12 +277,18 @@ def test_what_cannot_be_rendered_is_refused_in_words(
     session: Session, job: RenderJob, on_base: OnBase, models: Models
 ) -> None:
     sdxl = models.write("wide", {"emb_params": np.zeros((2, 1024), np.float16)})
+
+    def widen(arrays: Arrays) -> None:
+        name = "model.diffusion_model.input_blocks.0.0.weight"
+        arrays[name] = np.zeros((32, 5, 3, 3), np.float16)
+
+    depth = models.checkpoint("depth", widen)
     with pytest.raises(AssetmgrError, match="1024 values"):
         session.render(on_base(sdxl, "embedding"), SILENT)
     with pytest.raises(UnsupportedFile, match="not supported yet: kind upscaler"):
         session.render(on_base(sdxl, "upscaler"), SILENT)
-    with pytest.raises(UnsupportedFile, match="not supported yet: base sd-2"):
-        session.render(replace(job, subject=replace(job.subject, path=str(sdxl))), SILENT)
+    with pytest.raises(UnsupportedFile, match="not supported yet: variant 5-channel"):
+        session.render(replace(job, subject=replace(job.subject, path=str(depth))), SILENT)
     with pytest.raises(FileMissing):
         session.render(replace(job, subject=replace(job.subject, path="/no/such")), SILENT)
     with pytest.raises(NotAvailable, match="no mps device"):

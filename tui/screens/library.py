@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -12,7 +13,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer
 
-from registry.records import AssetRow
+from registry.records import Asset, AssetRow
 from tui import keymap
 from tui.background import Failed, in_background
 from tui.bridge import Job, JobState, Lane
@@ -119,11 +120,22 @@ class LibraryScreen(Screen[None]):
 
     # ---- acting on the selected asset
 
+    def _with_asset(self, act: Callable[[Asset], None]) -> None:
+        """Do something with the asset under the cursor, whose details may still be on their way."""
+        row, shown = self._browser.current, self._details.asset
+        if row is not None and shown is not None and shown.id == row.id:
+            act(shown)
+        elif row is not None:
+            in_background(self, partial(self._fetched, row.id, act), group="asset")
+
+    async def _fetched(self, asset_id: int, act: Callable[[Asset], None]) -> None:
+        act(await asyncio.to_thread(self._commands.asset, asset_id))
+
     def action_copy_hash(self) -> None:
         """AutoV2 first (what the sites search by), SHA-256 when pressed again."""
-        asset = self._details.asset
-        if asset is None:
-            return
+        self._with_asset(self._copy_hash)
+
+    def _copy_hash(self, asset: Asset) -> None:
         name = "sha256" if self._copied == (asset.id, "autov2") else "autov2"
         digest = asset.hashes.get(name)
         if digest is None:
@@ -135,11 +147,12 @@ class LibraryScreen(Screen[None]):
 
     def action_tags(self) -> None:
         """Edit the tags in a dialog."""
-        asset = self._details.asset
-        if asset is not None:
-            self.app.push_screen(
-                TagsScreen(plain(asset.name), asset.tags), partial(self._retag, asset.id)
-            )
+        self._with_asset(self._edit_tags)
+
+    def _edit_tags(self, asset: Asset) -> None:
+        self.app.push_screen(
+            TagsScreen(plain(asset.name), asset.tags), partial(self._retag, asset.id)
+        )
 
     def _retag(self, asset_id: int, tags: tuple[str, ...] | None) -> None:
         if tags is not None:

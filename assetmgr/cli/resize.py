@@ -1,0 +1,67 @@
+"""`assetmgr resize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from assetmgr.cli.extract_lora import PRECISIONS
+from assetmgr.cli.options import Session, common_options
+from assetmgr.operations.resize import (
+    ResizePlan,
+    ResizeRequest,
+    ResizeResult,
+    plan_resize,
+    run_resize,
+)
+from assetmgr.text import plain, size
+from assetmgr.workspace import Workspace
+from converters.merge.low_rank import Size
+
+
+@click.command(
+    epilog="Example: assetmgr resize style.safetensors --energy 0.95 -o small.safetensors"
+)
+@click.argument("adapter")
+@click.option("--rank", type=int, help="Rank of every module, at most the one it has.")
+@click.option("--energy", type=float, help="Share of each change's squared norm to keep.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@click.option(
+    "--dtype", type=click.Choice(["keep", *PRECISIONS]), default="keep", help="Precision."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@common_options
+@click.pass_obj
+def resize(
+    session: Session,
+    adapter: str,
+    rank: int | None,
+    energy: float | None,
+    output: Path,
+    dtype: str,
+    overwrite: bool,
+    dry_run: bool,
+) -> int:
+    """Give a LoRA or LoCon a smaller rank, or the ranks that an energy needs.
+
+    What the truncation costs is stated for each module. Ranks never grow.
+    """
+    request = ResizeRequest(adapter, output, Size(rank, energy), dtype, overwrite)
+    with Workspace.open() as workspace, session.progress() as progress:
+        plan = plan_resize(workspace, request)
+        result = plan if dry_run else run_resize(workspace, plan, progress)
+    if session.as_json:
+        session.output.document(result.to_json())
+    else:
+        session.output.line(_line(result))
+    return session.status
+
+
+def _line(result: ResizePlan | ResizeResult) -> str:
+    if isinstance(result, ResizePlan):
+        return f"-> {plain(str(result.request.output))}  {len(result.modules)} modules"
+    target = plain(str(result.plan.request.output))
+    count, nbytes = len(result.modules), size(result.written.nbytes)
+    return f"-> {target}  {count} modules, {result.error:.2%} of the change missing, {nbytes}"

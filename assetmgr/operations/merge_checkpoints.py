@@ -1,0 +1,259 @@
+"""Merge checkpoints into one, and register it with its parents and the recipe to make it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assetmgr.assetref import find_file
+from assetmgr.operations.derive import (
+    Derivation,
+    parent_of,
+    placeholder_parent,
+    register_derived,
+)
+from assetmgr.operations.merge_recipe import (
+    OPERATION,
+    RECIPE_KEY,
+    Recipe,
+    parameters,
+    position_of,
+    recipe_text,
+)
+from converters.containers import open_model
+from converters.errors import BadValue, UnsupportedFile
+from converters.hashing import FileHashes
+from converters.identify import identify
+from converters.merge.checkpoints.choice import LABELS, MergeChoice, Weights
+from converters.merge.checkpoints.fitting import Model
+from converters.merge.checkpoints.plan import CheckpointMerge, plan_checkpoint_merge
+from converters.progress import SILENT, Progress
+from converters.statedict import StateDict
+from converters.transform.metadata import Parent, provenance
+from converters.writers.atomic import refuse_existing, refuse_full
+from converters.writers.safetensors import layout_of, write_safetensors
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+
+_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMergeRequest:
+    """The models, A first, what to do with them, and where the result goes.
+
+    `title` and `names` are what the result says of itself and its parents; empty, they are those of
+    the files.
+    """
+
+    models: tuple[str, ...]
+    choice: MergeChoice
+    output: Path
+    overwrite: bool = False
+    title: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMergePlan:
+    """A merge that fits; `nbytes` is the size the target will have."""
+
+    request: CheckpointMergeRequest
+    sources: tuple[Path, ...]
+    merge: CheckpointMerge
+    nbytes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the parents are called."""
+        return self.request.names or tuple(path.name for path in self.sources)
+
+    @property
+    def title(self) -> str:
+        """What the result is called."""
+        return self.request.title or self.request.output.stem
+
+    def to_json(self) -> dict[str, object]:
+        """The document of the contract before anything was done."""
+        reports = {report.label: report for report in self.merge.reports}
+        models = [
+            {
+                "label": label,
+                "path": str(path),
+                "missing": list(reports[label].missing) if label in reports else [],
+                "unused": list(reports[label].unused) if label in reports else [],
+            }
+            for label, path in zip(LABELS, self.sources, strict=False)
+        ]
+        return {
+            "target": str(self.request.output),
+            "method": self.request.choice.method,
+            "parameters": parameters(self.request.choice),
+            "models": models,
+            "merged_tensors": len(self.merge.merged),
+            "equal_tensors": None,
+            "tensors": len(self.merge.state),
+            "bytes": self.nbytes,
+            "seconds": None,
+            "hashes": None,
+            "recipe": None,
+            "warnings": list(self.merge.warnings),
+            "asset": None,
+            "errors": [],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMergeResult:
+    """A merge that was made; `asset` is its number in the library.
+
+    `equal` counts the merged tensors whose bytes turned out to be A's.
+    """
+
+    plan: CheckpointMergePlan
+    nbytes: int
+    equal: int
+    seconds: float
+    hashes: FileHashes
+    recipe: str
+    asset: int
+
+    def to_json(self) -> dict[str, object]:
+        """The document of the contract."""
+        return self.plan.to_json() | {
+            "bytes": self.nbytes,
+            "equal_tensors": self.equal,
+            "seconds": self.seconds,
+            "hashes": {name: getattr(self.hashes, name) for name in _HASHES},
+            "recipe": self.recipe,
+            "asset": self.asset,
+        }
+
+
+def parse_weights(text: str) -> Weights:
+    """`X`, or `X,vae=Y`, or `unet=X,vae=Y,text_encoder=Z`. Raises BadValue."""
+    default: float | None = None
+    components: dict[str, float] = {}
+    for item in filter(None, text.split(",")):
+        name, separator, number = item.rpartition("=")
+        value = _number(number, text)
+        if not separator and default is None:
+            default = value
+        elif separator and name not in components:
+            components[name] = value
+        else:
+            raise BadValue(f"{text!r} gives a weight twice")
+    return Weights(default, components)
+
+
+def parse_blocks(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them. Raises BadValue."""
+    return tuple(_number(item, text) for item in text.split(",")) if text else ()
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadValue(f"{text!r} in {whole!r} is no number") from None
+
+
+def parse_sources(text: str) -> dict[str, int]:
+    """`unet=A,vae=B` as positions of models. Raises BadValue."""
+    sources: dict[str, int] = {}
+    for item in filter(None, text.split(",")):
+        part, separator, label = item.partition("=")
+        if not separator or part in sources:
+            raise BadValue(f"{text!r} is not COMPONENT=A,COMPONENT=B")
+        sources[part] = position_of(label)
+    return sources
+
+
+def plan_merge_checkpoints(
+    workspace: Workspace, request: CheckpointMergeRequest
+) -> CheckpointMergePlan:
+    """Plan the merge from headers alone.
+
+    Raises BadValue, WrongFamily or MergeProblem when the models or the choice do not fit each
+    other, TargetExists, FileProblem.
+    """
+    refuse_existing(request.output, overwrite=request.overwrite)
+    paths = tuple(find_file(workspace, reference) for reference in request.models)
+    _require_distinct(paths, request.output)
+    models = [Model.of(str(path), _open(path)) for path in paths]
+    plan = CheckpointMergePlan(request, paths, plan_checkpoint_merge(models, request.choice), 0)
+    parents = [placeholder_parent(path) for path in paths]
+    return replace(plan, nbytes=layout_of(_described(plan, parents)).nbytes)
+
+
+def _require_distinct(paths: Sequence[Path], output: Path) -> None:
+    if len(paths) > len(LABELS):
+        raise BadValue(f"at most {len(LABELS)} models can be merged at a time, not {len(paths)}")
+    for position, path in enumerate(paths):
+        if output.absolute() == path.absolute():
+            raise BadValue("is also a source", path=output)
+        for earlier, other in enumerate(paths[:position]):
+            if path.samefile(other):
+                same = f"is given twice, as {LABELS[earlier]} and as {LABELS[position]}"
+                raise BadValue(same, path=path)
+
+
+def _open(path: Path) -> StateDict:
+    if path.is_dir():
+        raise UnsupportedFile(
+            "is a pipeline, of which no single hash tells",
+            path=path,
+            hint="convert it to a single file first",
+        )
+    state = open_model(path).state_dict
+    if not state:
+        raise UnsupportedFile("holds no tensors", path=path)
+    return state
+
+
+def run_merge_checkpoints(
+    workspace: Workspace, plan: CheckpointMergePlan, progress: Progress = SILENT
+) -> CheckpointMergeResult:
+    """Write the merged checkpoint and register it. Raises MergeProblem for values out of range."""
+    started = time.perf_counter()
+    request = plan.request
+    refuse_full(request.output, plan.nbytes)
+    parents = [
+        replace(parent_of(workspace, path, progress), name=name)
+        for path, name in zip(plan.sources, plan.names, strict=True)
+    ]
+    state = _described(plan, parents)
+    written = write_safetensors(
+        state, request.output, overwrite=request.overwrite, progress=progress
+    )
+    assert written.hashes is not None
+    derivation = Derivation(OPERATION, parameters(request.choice), parents)
+    asset = register_derived(workspace, request.output, written.hashes, derivation)
+    return CheckpointMergeResult(
+        plan,
+        written.nbytes,
+        len(plan.merge.log.equal),
+        time.perf_counter() - started,
+        written.hashes,
+        state.metadata[RECIPE_KEY],
+        asset,
+    )
+
+
+def _described(plan: CheckpointMergePlan, parents: Sequence[Parent]) -> StateDict:
+    """The result with its metadata; their length does not depend on the values of hashes."""
+    state, choice = plan.merge.state, plan.request.choice
+    texts = provenance(
+        state,
+        identify(state),
+        title=plan.title,
+        operation=OPERATION,
+        parents=parents,
+        parameters=parameters(choice),
+    )
+    recipe = recipe_text(Recipe(plan.title, choice, tuple(parents)))
+    return state.with_metadata(texts | {RECIPE_KEY: recipe})

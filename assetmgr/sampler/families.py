@@ -1,0 +1,74 @@
+"""What is particular to the renders of each family of Stable Diffusion.
+
+Sources: Stability-AI/generative-models `configs/inference/*.yaml` (which layer conditions, the size
+conditioning), huggingface/diffusers pipelines, arXiv 2307.01952 (SDXL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from converters.bases import Base, Prediction
+from converters.errors import UnsupportedFile
+from converters.identify import Identity
+from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER
+
+END = 49407
+"""CLIP's end token, which also pads for CLIP-L; the OpenCLIP encoders pad with token 0."""
+
+VARIANTS = (None, "inpaint", "pix2pix")
+PREDICTIONS = (Prediction.EPSILON, Prediction.V, Prediction.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a text encoder's output is used.
+
+    `penultimate`: the hidden states before the last layer, without the final norm; else the last
+    ones behind it (the encoder of SD2 is stored without the layer that is not used). `pooled`: its
+    projection of the end token conditions the UNet too.
+    """
+
+    component: str
+    padding: int
+    penultimate: bool = False
+    pooled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family: its encoders, its natural size in pixels, and how the UNet is told of sizes.
+
+    `aesthetic` is the score that a refiner is told for the prompt and for the negative one, in
+    place of the target's size; None in families that know none.
+    """
+
+    encoders: tuple[Encoding, ...]
+    size: int
+    told_sizes: bool = False
+    aesthetic: tuple[float, float] | None = None
+
+
+_BIG = Encoding(SECOND_ENCODER, 0, penultimate=True, pooled=True)
+
+FAMILIES: Mapping[Base, Family] = {
+    Base.SD1: Family((Encoding(FIRST_ENCODER, END),), 512),
+    Base.SD2: Family((Encoding(FIRST_ENCODER, 0),), 768),
+    Base.SDXL: Family(
+        (Encoding(FIRST_ENCODER, END, penultimate=True), _BIG), 1024, told_sizes=True
+    ),
+    Base.SDXL_REFINER: Family((_BIG,), 1024, told_sizes=True, aesthetic=(6.0, 2.5)),
+}
+
+
+def family_of(identity: Identity) -> Family:
+    """The family of a checkpoint. Raises UnsupportedFile for what is not rendered yet."""
+    family = FAMILIES.get(identity.base)
+    if family is None:
+        raise UnsupportedFile(f"not supported yet: base {identity.base}")
+    if identity.variant not in VARIANTS:
+        raise UnsupportedFile(f"not supported yet: variant {identity.variant}")
+    if identity.prediction not in PREDICTIONS:
+        raise UnsupportedFile(f"not supported yet: prediction {identity.prediction}")
+    return family

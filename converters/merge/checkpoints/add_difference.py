@@ -1,0 +1,24 @@
+"""Add difference: A + α · (B - C), what was trained into B since C, added to A.
+
+Source: AUTOMATIC1111/stable-diffusion-webui `modules/extras.py`. As there, A may be an inpainting
+or pix2pix model whose first convolution takes more channels: the first four are merged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converters.merge.checkpoints.method import A, B, C, Method, Models, Numbers
+
+if TYPE_CHECKING:
+    from converters.compute import Tensor
+
+
+def add_difference(models: Models, numbers: Numbers) -> Tensor:
+    """A with the difference of B and C."""
+    return (models[B] - models[C]).mul_(numbers.alpha).add_(models[A])
+
+
+ADD_DIFFERENCE = Method(
+    "add-difference", add_difference, least=3, most=3, alike=(B, C), first_channels=True
+)

@@ -1,0 +1,195 @@
+"""One tensor of a merge, computed when it is read: in float32, rounded once, block by block.
+
+Blocks small enough to stay in the processor's cache make the arithmetic as quick as reading, and
+need the memory of the result alone. Where the stored bytes make the answer plain, they are it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from converters.adapters.finite import all_finite
+from converters.bytesource import pread_into
+from converters.dtypes import DType
+from converters.errors import MergeProblem
+from converters.merge.checkpoints.method import A, Method, Numbers, Spread
+from converters.statedict import Buffer, LazyTensor
+
+if TYPE_CHECKING:
+    from converters.compute import Tensor
+
+_BLOCK_ELEMENTS = 1 << 18
+
+
+@dataclass(slots=True)
+class MergeLog:
+    """The tensors read so far whose bytes made them A's, by name; threads may add to it."""
+
+    equal: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor as the models that take part have it, and how it is merged.
+
+    `files` are the models' names, for messages; `dtype` is that of the result.
+    """
+
+    name: str
+    inputs: tuple[LazyTensor, ...]
+    files: tuple[str, ...]
+    method: Method
+    numbers: Numbers
+    dtype: DType
+
+
+class Survey:
+    """What a method finds when it looks at all parts; done once, when it is first asked."""
+
+    def __init__(self, method: Method, parts: Sequence[Part]) -> None:
+        self._method, self._parts = method, parts
+        self._lock = threading.Lock()
+        self._found: Spread | None = None
+
+    def __call__(self) -> Spread:
+        """The lowest and highest value. Raises FileProblem."""
+        with self._lock:
+            if self._found is None and self._method.survey is not None:
+                self._found = self._method.survey(map(_whole_tensors, self._parts))
+            return self._found or Numbers().spread
+
+
+def merged_tensor(part: Part, survey: Survey, log: MergeLog) -> LazyTensor:
+    """The merged tensor, to be computed when it is read.
+
+    Reading raises MergeProblem when a value of a model or of the result is not finite.
+    """
+    from converters.compute import lazy
+
+    compute = partial(_compute, part, survey, log)
+    origin = " + ".join(part.files)
+    return lazy(part.dtype, part.inputs[A].shape, compute, origin, inputs=part.inputs)
+
+
+def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
+    numbers = part.numbers
+    if part.method.survey is not None:
+        numbers = replace(numbers, spread=survey())
+    part = replace(part, numbers=numbers)
+    if part.inputs[A].shape != part.inputs[-1].shape:
+        return _first_channels(part)
+    return _by_blocks(part, log)
+
+
+def _by_blocks(part: Part, log: MergeLog) -> Tensor:
+    """All elements, in blocks where the method allows."""
+    from converters.compute import torch_dtype
+
+    first = part.inputs[A]
+    size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
+    readers = [_Reader(tensor) for tensor in part.inputs]
+    result: Tensor | None = None
+    equal = True
+    for start in range(0, first.numel, size):
+        stop = min(start + size, first.numel)
+        block = [reader.elements(start, stop) for reader in readers]
+        done = _alike(part, block)
+        equal &= done is not None
+        if done is None:
+            done = _combined(part, block, (stop - start,) if size < first.numel else first.shape)
+        if result is None:
+            result = done.new_empty(first.numel, dtype=torch_dtype(part.dtype))
+        result[start:stop] = done.reshape(-1)
+    assert result is not None, "a tensor without elements is never merged"
+    if equal:
+        log.equal.add(part.name)
+    return result.reshape(first.shape)
+
+
+class _Reader:
+    """Reads runs of a tensor's elements; what has to be computed is computed once."""
+
+    def __init__(self, tensor: LazyTensor) -> None:
+        self._flat = tensor.reshape((tensor.numel,))
+        self._memory = bytearray()
+        if self._flat.extents is None:
+            data = memoryview(tensor.read()).cast("B")
+            self._flat = replace(self._flat, source=partial(_held, data))
+
+    def elements(self, start: int, stop: int) -> LazyTensor:
+        """The elements, in memory until the next call: one buffer serves them all."""
+        run = self._flat.slice0(start, stop)
+        if len(self._memory) != run.nbytes:
+            self._memory = bytearray(run.nbytes)
+        view = memoryview(self._memory)
+        if run.extents is None:
+            view[:] = run.read()
+        for extent in run.extents or ():
+            pread_into(extent.source, extent.offset, view[: extent.nbytes])
+            view = view[extent.nbytes :]
+        return replace(run, source=partial(_held, self._memory))
+
+
+def _held(data: Buffer) -> Buffer:
+    return data
+
+
+def _alike(part: Part, block: Sequence[LazyTensor]) -> Tensor | None:
+    """A's elements as stored, where the method would change nothing about them."""
+    from converters.compute import value
+
+    some = [block[n] for n in part.method.alike] or block
+    if len({tensor.dtype for tensor in some}) > 1:
+        return None
+    first, *others = (tensor.read() for tensor in some)
+    return value(block[A]) if all(other == first for other in others) else None
+
+
+def _combined(part: Part, block: Sequence[LazyTensor], shape: tuple[int, ...]) -> Tensor:
+    from converters.compute import torch_dtype, value
+
+    models = [value(tensor).float().reshape(shape) for tensor in block]
+    result = part.method.combine(models, part.numbers)
+    if not all_finite(result, result.new_empty(0, dtype=torch_dtype(part.dtype))):
+        raise _not_finite(part)
+    return result
+
+
+def _first_channels(part: Part) -> Tensor:
+    """A, with the input channels that the other models have merged."""
+    from converters.compute import torch_dtype, value
+
+    whole, *others = (value(tensor).float() for tensor in part.inputs)
+    channels = others[0].shape[1]
+    merged = part.method.combine([whole[:, :channels], *others], part.numbers)
+    result = value(part.inputs[A]).to(torch_dtype(part.dtype))
+    if not all_finite(merged, result):
+        raise _not_finite(part)
+    result[:, :channels] = merged.to(result.dtype)
+    return result
+
+
+def _whole_tensors(part: Part) -> list[Tensor]:
+    from converters.compute import value
+
+    return [value(tensor).float() for tensor in part.inputs]
+
+
+def _not_finite(part: Part) -> MergeProblem:
+    for file, values in _each(part):
+        if not all_finite(values):
+            cause = f"{part.name} holds NaN or infinite values before the merge"
+            return MergeProblem(cause, path=file)
+    return MergeProblem(
+        f"{part.name} leaves the range of {part.dtype.label}",
+        path=part.files[A],
+        hint="merge with smaller weights, or with --dtype fp32",
+    )
+
+
+def _each(part: Part) -> Iterator[tuple[str, Tensor]]:
+    return zip(part.files, _whole_tensors(part), strict=True)

@@ -1,0 +1,153 @@
+"""Whether checkpoints can be merged, from names and shapes; and the refusals, each with a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from converters.bases import Base, Prediction
+from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
+from converters.identify import Identity, Kind, identify
+from converters.layouts.components import OTHER, PREFIXES, UNET, UNET_EMA, component_of
+from converters.statedict import LazyTensor, StateDict
+from converters.transform.prune import SCHEDULE_BUFFERS
+
+_KINDS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
+_SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant", "absmax", "quant_map")
+"""Last words of names that quantised weights have beside them (see `identify.precision`)."""
+
+_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
+_PLAIN_CHANNELS, _MORE_CHANNELS = 4, (8, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checkpoint of a merge: what to call it in messages, its tensors, and what it is."""
+
+    name: str
+    state: StateDict
+    identity: Identity
+
+    @classmethod
+    def of(cls, name: str, state: StateDict) -> Model:
+        """The model of a file's tensors."""
+        return cls(name, state, identify(state))
+
+    def component_of(self, name: str) -> str:
+        """The component of a tensor; a file that is only a UNet needs no prefix."""
+        found = component_of(name)
+        bare = found == OTHER and self.identity.kind is Kind.DIFFUSION_MODEL
+        return UNET if bare else found
+
+
+def require_family(models: Sequence[Model]) -> None:
+    """Raises WrongFamily unless all are checkpoints or UNets of one family under one naming.
+
+    Raises UnsupportedFile for quantised weights, whose numbers mean nothing without their scales.
+    """
+    first = models[0]
+    for model in models:
+        _require_mergeable(model)
+        ours, theirs = first.identity, model.identity
+        if theirs.base is not ours.base:
+            raise WrongFamily(
+                f"is {theirs.base.label}, but {first.name} is {ours.base.label}", path=model.name
+            )
+        if theirs.layout != ours.layout:
+            raise WrongFamily(
+                f"has {theirs.layout} names, but {first.name} has {ours.layout} names",
+                path=model.name,
+                hint="convert one of them first",
+            )
+
+
+def _require_mergeable(model: Model) -> None:
+    kind, base = model.identity.kind, model.identity.base
+    if kind not in _KINDS:
+        raise WrongFamily(f"is of kind {kind}, not a checkpoint", path=model.name)
+    if base is Base.UNKNOWN:
+        raise WrongFamily("is of a family that cannot be told", path=model.name)
+    for name in model.state:
+        if name.rpartition(".")[2] in _SCALES:
+            raise UnsupportedFile(
+                f"{name}: its weights are quantised and cannot be merged", path=model.name
+            )
+
+
+def mergeable(model: Model, name: str) -> bool:
+    """Whether a tensor holds weights: no indices, schedule, markers or averages."""
+    part = model.component_of(name)
+    return (
+        model.state[name].dtype.is_float
+        and not name.endswith("position_ids")
+        and name not in SCHEDULE_BUFFERS
+        and part in PREFIXES
+        and part != UNET_EMA
+        and bool(model.state[name].numel)
+    )
+
+
+def inputs_of(
+    name: str, models: Sequence[Model], *, first_channels: bool
+) -> tuple[LazyTensor, ...]:
+    """A tensor as every model has it. Raises MergeProblem when they do not fit each other.
+
+    `first_channels` allows A's first convolution to take more channels than that of the others.
+    """
+    first, *others = models
+    tensors = tuple(model.state[name] for model in models)
+    ours = tensors[0].shape
+    for model, tensor in zip(others, tensors[1:], strict=True):
+        if not tensor.dtype.is_float:
+            raise _misfit(name, model, f"is {tensor.dtype.label} here, but weights in {first.name}")
+        if tensor.shape != ours and not (first_channels and _is_wider(name, ours, tensor.shape)):
+            raise _misfit(name, model, _shapes(name, first, model), _hint(name, first, model))
+    if len({tensor.shape for tensor in tensors[1:]}) > 1:
+        odd = next(m for m in others if m.state[name].shape != others[0].state[name].shape)
+        raise _misfit(name, odd, _shapes(name, others[0], odd))
+    return tensors
+
+
+def _is_wider(name: str, ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
+    """Inpainting (9 channels) and pix2pix (8) models take those of plain models first."""
+    return (
+        name.endswith(_FIRST)
+        and len(ours) == len(theirs) == 4
+        and ours[1] in _MORE_CHANNELS
+        and theirs[1] == _PLAIN_CHANNELS
+        and (ours[0], *ours[2:]) == (theirs[0], *theirs[2:])
+    )
+
+
+def _shapes(name: str, first: Model, other: Model) -> str:
+    ours, theirs = first.state[name].shape, other.state[name].shape
+    return f"has shape {list(theirs)}, but {list(ours)} in {first.name}"
+
+
+def _hint(name: str, first: Model, other: Model) -> str | None:
+    ours, theirs = first.state[name].shape, other.state[name].shape
+    if _is_wider(name, ours, theirs):
+        return (
+            "its other channels have no counterpart to be mixed with;"
+            " add-difference, with this model as A, leaves them as they are"
+        )
+    if _is_wider(name, theirs, ours):
+        return "make the model with more input channels A, and use add-difference"
+    return None
+
+
+def _misfit(name: str, model: Model, cause: str, hint: str | None = None) -> MergeProblem:
+    return MergeProblem(f"{name} {cause}", path=model.name, hint=hint)
+
+
+def prediction_warnings(models: Mapping[str, Model]) -> tuple[str, ...]:
+    """What models that predict other things than A does will do to the result."""
+    told = {
+        label: model.identity.prediction
+        for label, model in models.items()
+        if model.identity.prediction is not Prediction.UNKNOWN
+    }
+    if len(set(told.values())) < 2:
+        return ()
+    said = ", ".join(f"{label} {prediction}" for label, prediction in told.items())
+    return (f"the models predict different things: {said}",)

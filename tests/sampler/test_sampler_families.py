@@ -1,0 +1,186 @@
+"""Renders of every family, tiny and random, against the pipelines of diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import pipelines, sd1
+from safetensors.numpy import save_file
+
+from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.session import Session
+from assetmgr.sampler.tokenizer import tokenizer_files
+from converters.containers import open_model
+from converters.errors import WrongFamily
+from converters.identify import identify
+from converters.layouts.pipeline import to_components
+from converters.progress import SILENT
+from converters.writers.diffusers_folder import write_pipeline
+
+# diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning", "ignore::FutureWarning"
+)
+
+VOCABULARY = 49408
+SIZE = 64
+CALL = {"num_inference_steps": 3, "height": SIZE, "width": SIZE, "output_type": "latent"}
+
+
+def _shapes(family: str, channels: int = 4) -> sd1.Shapes:
+    """A family's shapes with the whole vocabulary, and a VAE that divides sizes by eight."""
+    vae = replace(sd1.SMALL, vae_channels=(32, 32, 32, 32))
+    shapes = {n: s for n, s in pipelines.FAMILIES[family]().items() if not n.startswith(sd1.VAE)}
+    shapes |= sd1.prefixed(sd1.VAE, sd1.vae_shapes(vae))
+    for name, shape in shapes.items():
+        if name.endswith(("token_embedding.weight",)):
+            shapes[name] = (VOCABULARY, shape[1])
+    conv = "model.diffusion_model.input_blocks.0.0.weight"
+    shapes[conv] = (shapes[conv][0], channels, *shapes[conv][2:])
+    return shapes
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, random_arrays: Callable[[Any], Any]
+) -> Callable[..., Path]:
+    """Writes a random checkpoint of a family once."""
+    folder = tmp_path_factory.mktemp("families")
+
+    def make(family: str, channels: int = 4, metadata: dict[str, str] | None = None) -> Path:
+        path = folder / f"{family}-{channels}-{len(metadata or {})}.safetensors"
+        if not path.exists():
+            save_file(random_arrays(_shapes(family, channels)), path, metadata)
+        return path
+
+    return make
+
+
+def _pipeline(path: Path, folder: Path) -> Any:
+    from diffusers import DiffusionPipeline
+
+    sd = open_model(path).state_dict
+    identity = identify(sd)
+    files = {
+        "tokenizer": tokenizer_files(padding_is_end=identity.base != "sd-2"),
+        "tokenizer_2": tokenizer_files(padding_is_end=False),
+    }
+    write_pipeline(to_components(sd, identity.base), identity, folder, tokenizer=files)
+    return DiffusionPipeline.from_pretrained(
+        folder, local_files_only=True, torch_dtype=torch.float32
+    )
+
+
+def _rendered(session: Session, job: RenderJob, path: Path, **changed: Any) -> Any:
+    subject = ModelFile(str(path), path.stem, "checkpoint")
+    settings = {"width": SIZE, "height": SIZE, "steps": 3, "cfg": 5.0, "sampler": "DDIM"}
+    job = replace(job, subject=subject, base=None, negative="blurry", **{**settings, **changed})
+    outcome = session.render(job, SILENT)
+    loads = next(check for check in outcome.checks if check.name == "loads completely")
+    assert loads.ok, loads.detail
+    assert session.warm is not None
+    (picture,) = session.warm.references.values()
+    return picture
+
+
+@pytest.mark.parametrize("family", ["sd-1", "sd-2", "sdxl"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_a_render_ends_at_the_latents_of_the_diffusers_pipeline(
+    family: str,
+    prediction: str,
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+) -> None:
+    from diffusers import DDIMScheduler
+
+    path = checkpoint(
+        family, 4, {"modelspec.prediction_type": prediction} if prediction == "v" else None
+    )
+    ours = _rendered(Session(), job, path)
+    pipeline = _pipeline(path, tmp_path / "pipeline")
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config,
+        timestep_spacing="leading",
+        steps_offset=1,
+        set_alpha_to_one=False,
+        clip_sample=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(job.seed))
+    theirs = pipeline(
+        job.prompt, negative_prompt="blurry", guidance_scale=5.0, latents=noise, **CALL
+    ).images
+    assert torch.allclose(ours.latents, theirs, atol=2e-3, rtol=2e-3)
+
+
+def test_the_refiner_paints_from_noise_when_it_is_tried_alone(
+    checkpoint: Callable[..., Path], job: RenderJob
+) -> None:
+    picture = _rendered(Session(), job, checkpoint("sdxl-refiner"))
+    assert picture.pixels.shape == (3, SIZE, SIZE)
+    assert torch.isfinite(picture.latents).all()
+
+
+@pytest.mark.parametrize(("family", "channels"), [("sd-1", 9), ("sd-1", 8), ("sdxl", 9)])
+def test_inpainting_and_editing_models_are_given_what_they_want_beside_the_latents(
+    family: str, channels: int, checkpoint: Callable[..., Path], job: RenderJob
+) -> None:
+    picture = _rendered(Session(), job, checkpoint(family, channels))
+    assert picture.latents.shape == (1, 4, 8, 8)
+
+
+@pytest.mark.parametrize("family", ["sd-2", "sdxl"])
+def test_a_pipelines_folder_renders_as_its_single_file(
+    family: str, checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    path = checkpoint(family)
+    _pipeline(path, tmp_path / "pipeline")
+    single = _rendered(Session(), job, path)
+    folder = _rendered(Session(), job, tmp_path / "pipeline")
+    assert torch.equal(single.latents, folder.latents)
+
+
+def test_an_embedding_for_both_encoders_of_sdxl_changes_the_picture(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    numbers = np.random.default_rng(0)
+    pair = {"clip_l": (2, 768), "clip_g": (2, 1280)}
+    arrays = {n: numbers.standard_normal(s).astype(np.float32) for n, s in pair.items()}
+    save_file(arrays, tmp_path / "glow.safetensors")
+    base = ModelFile(str(checkpoint("sdxl")), "sdxl", "checkpoint")
+    tried = replace(
+        job,
+        subject=ModelFile(str(tmp_path / "glow.safetensors"), "glow", "embedding"),
+        base=base,
+        prompt="a glow",
+        trigger="glow",
+        width=SIZE,
+        height=SIZE,
+        steps=2,
+    )
+    checks = {check.name: check for check in Session().render(tried, SILENT).checks}
+    assert checks["loads completely"].detail == "2 vectors as 'glow'"
+    assert checks["effect"].ok
+    one = {"emb_params": arrays["clip_l"]}
+    save_file(one, tmp_path / "one.safetensors")
+    single = replace(tried, subject=replace(tried.subject, path=str(tmp_path / "one.safetensors")))
+    with pytest.raises(WrongFamily, match="768 values, the text encoders want 768 and 1280"):
+        Session().render(single, SILENT)
+
+
+def test_weights_of_a_schedule_down_to_pure_noise_are_sampled_so(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    plain = checkpoint("sdxl", 4, {"modelspec.prediction_type": "v"})
+    told = {"modelspec.prediction_type": "v", "diffusers.rescale_betas_zero_snr": "true"}
+    zero = checkpoint("sdxl", 4, told)
+    assert not torch.equal(
+        _rendered(Session(), job, plain).latents, _rendered(Session(), job, zero).latents
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -149,7 +150,7 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
         for d in asset.derived_from
     ]
-    fields += [line for sidecar in asset.sidecars for line in _told(sidecar)]
+    fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
     if asset.preview is not None:
         failed = [check.name for check in asset.preview.checks if not check.ok]
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
@@ -157,8 +158,8 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
     return fields
 
 
-def _told(sidecar: Sidecar) -> list[tuple[str, str]]:
-    """What a file beside the model says; nothing of it was checked."""
+def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:
+    """What a file beside the model says; only its hashes can be compared with the model's."""
     source = sidecar.source
     return [
         ("beside", f"{sidecar.path} ({sidecar.owner})"),
@@ -173,8 +174,17 @@ def _told(sidecar: Sidecar) -> list[tuple[str, str]]:
         ("· description", _shortened(sidecar.description)),
         ("· author", (source.author if source else None) or ""),
         *(("· address", url) for url in (source.urls if source else ())),
+        ("· hashes", ", ".join(_claims(sidecar.claimed_hashes, asset.hashes))),
         *(("· problem", problem) for problem in sidecar.problems),
     ]
+
+
+def _claims(claimed: Mapping[str, str], known: Mapping[str, str | None]) -> Iterator[str]:
+    """Whether the hashes that a sidecar claims are those of the model it lies beside."""
+    for name, digest in claimed.items():
+        own = known.get(name)
+        if own is not None:
+            yield f"{name} is {'ours' if own.startswith(digest) else 'that of another file'}"
 
 
 def _shortened(text: str | None) -> str:

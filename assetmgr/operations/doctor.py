@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from assetmgr.config import Settings, load_settings
 from assetmgr.operations import doctor_library, doctor_machine, doctor_services
-from assetmgr.operations.doctor_check import Check
+from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.paths import Paths, find_paths
 from converters.errors import BadValue
 from converters.progress import SILENT, Progress
@@ -53,7 +53,7 @@ def _settings(paths: Paths, environment: Mapping[str, str]) -> tuple[Settings, C
         settings = load_settings(paths, environment)
     except BadValue as error:
         return Settings(), Check("settings", ok=False, detail=str(error), hint="mend the file")
-    there = paths.config.exists()
+    there = is_file(paths.config)
     detail = str(paths.config) if there else f"{paths.config} is not there: defaults"
     return settings, Check("settings", ok=True, detail=detail)
 
@@ -62,11 +62,11 @@ def _state_folder(paths: Paths) -> Check:
     """A folder that can be written, or can be made."""
     home = paths.home
     hint = "set ASSETMGR_HOME to a folder of yours"
-    if home.is_dir():
+    if is_folder(home):
         writable = os.access(home, os.W_OK | os.X_OK)
         detail = str(home) if writable else f"{home} cannot be written"
         return Check("state folder", ok=writable, detail=detail, hint=None if writable else hint)
-    if home.exists():
+    if is_file(home):
         return Check("state folder", ok=False, detail=f"{home} is not a folder", hint=hint)
     parent = doctor_machine.nearest_folder(home)
     possible = os.access(parent, os.W_OK | os.X_OK)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
-from assetmgr.operations.doctor_check import Check
+from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
@@ -41,15 +41,10 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
 
 def _database(health: Health) -> Check:
     if health.problems:
-        hint = "keep a copy of it, then move it away and scan again"
         detail = f"{health.name}: {'; '.join(health.problems)}"
-        return Check("database", ok=False, detail=detail, hint=hint)
+        return Check("database", ok=False, detail=detail, hint=health.hint)
     if not health.exists:
         return Check("database", ok=True, detail=f"{health.name} is made when needed")
-    if health.revision is None:
-        hint = "name another with ASSETMGR_DATABASE_URL"
-        detail = f"{health.name} is not a library"
-        return Check("database", ok=False, detail=detail, hint=hint)
     told = [health.name, f"revision {health.revision}"]
     if health.bytes is not None:
         told.append(size(health.bytes))
@@ -60,7 +55,7 @@ def _database(health: Health) -> Check:
 
 def _roots(library: Library) -> Check:
     roots = library.roots()
-    absent = [root for root in roots if not Path(root).is_dir()]
+    absent = [root for root in roots if not is_folder(root)]
     if absent:
         detail = f"{len(absent)} of {len(roots)} not there: {_some(absent)}"
         hint = "connect the disk; nothing that is known of its files is lost"
@@ -71,7 +66,7 @@ def _roots(library: Library) -> Check:
 def _previews(library: Library, folder: Path) -> Iterable[Check]:
     """Pictures that the library knows and that are gone, and pictures that it does not know."""
     known = {path for pictures in library.preview_pictures().values() for path in pictures}
-    gone = sorted(path for path in known if not Path(path).is_file())
+    gone = sorted(path for path in known if not is_file(path))
     hint = "make them again with assetmgr preview" if gone else None
     detail = f"{len(gone)} of {len(known)} pictures are gone" + (f": {_some(gone)}" if gone else "")
     yield Check("previews", ok=not gone, detail=detail, hint=hint)
@@ -81,7 +76,7 @@ def _previews(library: Library, folder: Path) -> Iterable[Check]:
 def _leftovers(folder: Path, known: set[str]) -> Check:
     """Not a fault: previews of files that the library does not have lie there too."""
     try:
-        files = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+        files = [file for file in folder.iterdir() if file.is_file()] if is_folder(folder) else []
         left = [file for file in files if str(file) not in known]
         nbytes = sum(file.stat().st_size for file in left)
     except OSError as error:

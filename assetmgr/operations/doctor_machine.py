@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from assetmgr import __version__
-from assetmgr.operations.doctor_check import Check
+from assetmgr.operations.doctor_check import Check, is_folder
 from assetmgr.text import size
 
 LEAST_FREE = 2_000_000_000
@@ -70,7 +70,7 @@ def free_disk(folder: Path) -> Check:
 
 def nearest_folder(path: Path) -> Path:
     """The folder itself, or the nearest one above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+    return next(folder for folder in (path, *path.parents) if is_folder(folder))
 
 
 def gpu() -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from assetmgr.operations.doctor_check import Check
+from assetmgr.operations.doctor_check import Check, is_file, is_folder
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _CIVITAI_TOKENS = ("CIVITAI_TOKEN", "CIVITAI_API_KEY", "CIVITAI_API_TOKEN")
@@ -18,7 +18,7 @@ def hub_cache(environment: Mapping[str, str]) -> Check:
     """The folder that huggingface_hub downloads to, and how many models are in it."""
     stated = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
     folder = Path(stated).expanduser() if stated else _hub_home(environment) / "hub"
-    if not folder.is_dir():
+    if not is_folder(folder):
         return Check("hub cache", ok=True, detail=f"{folder} is not there: nothing downloaded")
     try:
         models = sum(1 for _ in folder.glob("models--*"))
@@ -36,7 +36,7 @@ def hub_token(environment: Mapping[str, str]) -> Check:
     file = Path(stated).expanduser() if stated else _hub_home(environment) / "token"
     if name is not None:
         detail = f"from {name}"
-    elif file.is_file():
+    elif is_file(file):
         detail = f"from {file}"
     else:
         detail = "none: public repositories only"

@@ -162,6 +162,32 @@ def test_a_newer_library_and_a_foreign_database_fail(program: Program, home: Pat
     assert "is not a library" in checks(done)["database"]["detail"]
 
 
+def test_an_empty_database_is_made_when_needed(program: Program, home: Path) -> None:
+    (home / "library.db").write_bytes(b"")
+    done = program("doctor", "--json")
+    assert done.code == 0
+    assert checks(done)["database"]["detail"].endswith("is made when needed")
+
+
+def test_a_locked_database_is_not_called_damaged(program: Program, home: Path) -> None:
+    with closing(sqlite3.connect(home / "library.db")) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        done = program("doctor", "--json")
+        assert failed(done) == {"database"}
+        assert "locked" in checks(done)["database"]["detail"]
+        assert checks(done)["database"]["hint"].startswith("close programs that use it")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() == 0, reason="nothing is closed to root"
+)
+def test_what_is_closed_to_us_is_not_there(program: Program, home: Path) -> None:
+    (home / "huggingface" / "hub").mkdir(parents=True)
+    (home / "huggingface").chmod(0)
+    assert "is not there" in checks(program("doctor", "--json"))["hub cache"]["detail"]
+
+
 def test_a_database_address_that_is_none_fails_without_showing_it(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,13 @@ import re
 
 from registry.sidecars.document import clean
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?:\s[^<>]*)?/?>|<!--[^<>]*-->")
-_BLOCKS = frozenset(
-    ("blockquote", "br", "div", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre")
+_BLOCKS = "blockquote|br|div|h[1-6]|hr|li|ol|p|pre|table|tr|ul"
+_INLINE = "a|b|center|code|del|em|font|i|iframe|img|ins|s|small|span|strong|sub|sup|tbody|td|th|u"
+_TAG = re.compile(
+    rf"</?(?:(?P<block>{_BLOCKS})|{_INLINE})(?:\s[^<>]*)?/?>|<!--[^<>]*-->", re.IGNORECASE
 )
+"""Known names only: `<sks>` and `<lora:fox:1>` are words of prompts."""
+
 _SPACES = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r"\s*\n\s*")
 
@@ -24,7 +27,7 @@ def plain_text(text: str | None) -> str | None:
 
 
 def _replacement(tag: re.Match[str]) -> str:
-    return "\n" if tag[2] and tag[2].lower() in _BLOCKS else ""
+    return "\n" if tag["block"] else ""
 
 
 def _unescaped(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from small_models import write_lora
@@ -13,6 +15,7 @@ import registry.knowledge as knowledge
 import registry.scanner as scanner
 from converters.errors import Cancelled
 from converters.progress import Progress
+from registry.library import Library
 from registry.scanner import scan
 
 
@@ -159,6 +162,20 @@ def test_what_is_no_regular_file_is_no_sidecar(library, models):
     (models / "a.yaml").symlink_to("a.yaml")
     scan(library, [models])
     assert library.find("a").sidecars == ()
+
+
+def test_a_library_from_before_sidecars_were_read_learns_them(library, models, fox, url):
+    scan(library, [models])
+    library.tag([1], ["mine"])
+    library.close()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        database.execute("DROP TABLE sidecar")
+        database.execute("UPDATE alembic_version SET version_num = '0001'")
+    with Library.open(url) as upgraded:
+        assert upgraded.find("fox").tags == ("mine",)
+        report = scan(upgraded)
+        assert (report.unchanged, report.bytes_hashed) == (1, 0)
+        assert words(upgraded, "fox") == ["vulpix"]
 
 
 def test_cancelling_keeps_the_models_and_the_next_scan_reads_the_rest(library, models, fox):

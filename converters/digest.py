@@ -17,6 +17,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from converters.bytesource import FileBytes
+from converters.progress import SILENT, Progress
 from converters.statedict import Extent, LazyTensor, StateDict
 
 
@@ -32,9 +33,15 @@ def tensor_digest(tensor: LazyTensor) -> bytes:
     return hasher.digest()
 
 
-def weights_digest(state: StateDict) -> str:
+def weights_digest(state: StateDict, progress: Progress = SILENT) -> str:
     """The digest of all tensors, 64 hex digits; reads them one at a time."""
-    return _combine((name, tensor_digest(tensor)) for name, tensor in state.items())
+
+    def digest(tensor: LazyTensor) -> bytes:
+        found = tensor_digest(tensor)
+        progress.advance(tensor.nbytes)
+        return found
+
+    return _combine((name, digest(tensor)) for name, tensor in state.items())
 
 
 def _begin(tensor: LazyTensor) -> _Blake3:

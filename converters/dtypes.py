@@ -60,7 +60,7 @@ class DType(Enum):
     def largest(self) -> float:
         """The largest finite value of a real floating-point type of 8 bits or more."""
         exponent, mantissa = _RANGE[self]
-        return math.ldexp(2.0, exponent) - math.ldexp(1.0, exponent - mantissa)
+        return math.ldexp(2.0 - math.ldexp(1.0, -mantissa), exponent)
 
     @property
     def overflow(self) -> float:
@@ -89,8 +89,11 @@ _RANGE = {
     DType.F16: (15, 10),
     DType.BF16: (127, 7),
     DType.F32: (127, 23),
+    DType.F64: (1023, 52),
 }
 """Exponent of the largest value and bits after its leading one; e4m3's last pattern is NaN."""
 _RANK = {dtype: rank for rank, dtype in enumerate(DType)}
 BY_LABEL = {dtype.label: dtype for dtype in DType}
 """Header name -> element type."""
+CODES = frozenset({DType.F4, DType.F6_E2M3, DType.F6_E3M2, DType.F8_E8M0})
+"""Types that are only used with scales beside them, or are scales: no numbers to compute with."""

@@ -231,6 +231,19 @@ class Library:
         with self._database.reading() as connection:
             return health.preview_pictures(connection)
 
+    def record_weights(self, asset_id: int, digest: str) -> None:
+        """Keep the digest of an asset's tensors."""
+        with self._database.writing() as connection:
+            writing.require(connection, [asset_id])
+            writing.touch(connection, asset_id, weights=digest)
+
+    def forget(self, asset_ids: Iterable[int]) -> None:
+        """Remove assets with all that was written on them; their files are not touched."""
+        ids = list(asset_ids)
+        with self._database.writing() as connection:
+            writing.require(connection, ids)
+            writing.forget(connection, ids)
+
     def roots(self) -> tuple[str, ...]:
         """The folders that belong to the library."""
         with self._database.reading() as connection:

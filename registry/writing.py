@@ -107,6 +107,12 @@ def refresh_search(connection: Connection, asset_id: int) -> None:
     _replace(connection, schema.asset_search, asset_id, {"text": text})
 
 
+def forget(connection: Connection, ids: Sequence[int]) -> None:
+    """Remove assets; what hangs on them goes too."""
+    for some in batches(ids):
+        connection.execute(delete(schema.asset).where(_asset.id.in_(some)))
+
+
 def add_root(connection: Connection, path: str) -> None:
     """One more folder."""
     connection.execute(insert(schema.root).values(path=path))

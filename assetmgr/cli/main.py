@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("assetmgr.cli.library:list_", "List the assets that match a query."),
     "show": ("assetmgr.cli.library:show", "Show all that is known of an asset."),
     "tag": ("assetmgr.cli.library:tag", "Add and remove tags of assets."),
+    "note": ("assetmgr.cli.annotate:note", "Keep a note on an asset."),
+    "rate": ("assetmgr.cli.annotate:rate", "Rate an asset from 0 to 5."),
+    "duplicates": ("assetmgr.cli.duplicates:duplicates", "List what is there more than once."),
+    "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
     "convert": (
         "assetmgr.cli.convert:convert",
         "Convert models to another container or precision.",

@@ -11,6 +11,7 @@ from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge_checkpoints import (
     CheckpointMergePlan,
     CheckpointMergeRequest,
+    CheckpointMergeResult,
     parse_blocks,
     parse_sources,
     parse_weights,
@@ -146,11 +147,15 @@ def _merge(
     if session.as_json:
         session.output.document(result.to_json())
     else:
-        _print(session, plan, result.nbytes)
+        _print(session, plan, result)
     return session.status
 
 
-def _print(session: Session, plan: CheckpointMergePlan, nbytes: int) -> None:
+def _print(
+    session: Session,
+    plan: CheckpointMergePlan,
+    result: CheckpointMergePlan | CheckpointMergeResult,
+) -> None:
     out = session.output
     for report in plan.merge.reports:
         for names, what in ((report.missing, "lacks"), (report.unused, "alone has")):
@@ -158,8 +163,10 @@ def _print(session: Session, plan: CheckpointMergePlan, nbytes: int) -> None:
                 some = ", ".join(names[:3]) + ", …" * (len(names) > 3)
                 out.line(f"{report.label} {what} {len(names)} tensors: {plain(some)}")
     merged, total = len(plan.merge.merged), len(plan.merge.state)
-    equal = len(plan.merge.log.equal)
+    equal = result.equal if isinstance(result, CheckpointMergeResult) else 0
     kept = f" ({equal} stay as in A)" if equal else ""
     target = plain(str(plan.request.output))
     method = plan.request.choice.method
-    out.line(f"-> {target}  {method}: {merged} of {total} tensors merged{kept}, {size(nbytes)}")
+    out.line(
+        f"-> {target}  {method}: {merged} of {total} tensors merged{kept}, {size(result.nbytes)}"
+    )

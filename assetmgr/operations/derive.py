@@ -81,3 +81,9 @@ def register_derived(
         asset.id, derivation.parents, derivation.operation, derivation.parameters
     )
     return asset.id
+
+
+def file_hashes_json(hashes: FileHashes) -> dict[str, str | None]:
+    """The hashes of a written file as the documents of the contract have them."""
+    names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
+    return {name: getattr(hashes, name) for name in names}

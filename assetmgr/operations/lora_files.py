@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.derive import Derivation, register_derived
+from assetmgr.operations.derive import Derivation, file_hashes_json, register_derived
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _OF_THE_SOURCE = frozenset({"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"})
 """Hashes of the tensors, which are others now."""
 
-_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
-
 
 @dataclass(frozen=True, slots=True)
 class WrittenLora:
@@ -41,7 +39,7 @@ class WrittenLora:
         return {
             "tensors": self.tensors,
             "bytes": self.nbytes,
-            "hashes": {name: getattr(self.hashes, name) for name in _HASHES},
+            "hashes": file_hashes_json(self.hashes),
             "asset": self.asset,
         }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.derive import (
     Derivation,
+    file_hashes_json,
     parent_of,
     placeholder_parent,
     register_derived,
@@ -38,8 +39,6 @@ from converters.writers.safetensors import layout_of, write_safetensors
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-
-_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ class CheckpointMergeResult:
             "bytes": self.nbytes,
             "equal_tensors": self.equal,
             "seconds": self.seconds,
-            "hashes": {name: getattr(self.hashes, name) for name in _HASHES},
+            "hashes": file_hashes_json(self.hashes),
             "recipe": self.recipe,
             "asset": self.asset,
         }
@@ -236,7 +235,7 @@ def run_merge_checkpoints(
     return CheckpointMergeResult(
         plan,
         written.nbytes,
-        len(plan.merge.log.equal),
+        len(plan.merge.merged) - len(plan.merge.log.changed),
         time.perf_counter() - started,
         written.hashes,
         state.metadata[RECIPE_KEY],

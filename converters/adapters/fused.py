@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 
 from converters.adapters.module import Shape
 
@@ -81,20 +82,19 @@ def parts_of(path: str, shape: Shape) -> Iterator[tuple[str, tuple[int, int] | N
         return
     name, table = _BLOCKS[block[1]]
     layers = table.get(block[3], ())
-    bounds = _bounds(len(layers), shape)
-    if layers == _LAST_NORM and shape[:1] == (2 * shape[-1],):
+    if len(layers) == 1:
+        yield f"{name}.{block[2]}.{layers[0]}", None
         return
-    for number, layer in enumerate(layers):
-        rows = bounds[number : number + 2] if bounds else None
-        yield f"{name}.{block[2]}.{layer}", (rows[0], rows[1]) if rows else None
+    for layer, rows in zip(layers, _ranges(len(layers), shape), strict=False):
+        yield f"{name}.{block[2]}.{layer}", rows
 
 
-def _bounds(layers: int, shape: Shape) -> tuple[int, ...]:
-    """Where the rows of each layer begin, and the end; none for a layer of its own."""
-    if layers < 2 or len(shape) < 2:
-        return ()
-    width = shape[1]  # queries, keys and values have the width of the input
-    return (0, width, 2 * width, 3 * width, shape[0])[: layers + 1]
+def _ranges(layers: int, shape: Shape) -> list[tuple[int, int]]:
+    """The rows of each layer; none where a matrix has not as many as such layers together."""
+    width = shape[1] if len(shape) > 1 else 0  # queries, keys and values are as wide as the input
+    bounds = (0, width, 2 * width, 3 * width, *shape[:1])[: layers + 1]
+    whole = width > 0 and bounds[-1] == shape[0] and bounds[-2] < shape[0]
+    return list(pairwise(bounds)) if whole else []
 
 
 def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converters.adapters.loha import tucker
-from converters.adapters.module import Family, Module, Shape, kernel_of, numbers, scale
+from converters.adapters.module import Family, Module, Shape, kernel_of, numbers, same_layer, scale
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -70,5 +70,6 @@ GLORA = Family(
     frozenset({"alpha", "bm"}),
     _shape,
     _apply,
+    covers=same_layer,
     decomposes=True,
 )

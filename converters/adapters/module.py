@@ -80,6 +80,11 @@ def same_weight(change: Shape, weight: Shape) -> bool:
     )
 
 
+def same_layer(change: Shape, weight: Shape) -> bool:
+    """Whether a change covers a weight, kernel for kernel but for kernels of ones."""
+    return len(change) >= 2 and len(weight) >= 2 and _bare(change) == _bare(weight)
+
+
 def _bare(shape: Shape) -> Shape:
     return shape if set(shape[2:]) - {1} else shape[:2]
 

@@ -95,8 +95,7 @@ def _denoiser(checkpoint: StateDict) -> Iterator[tuple[Place, Target]]:
         if not name.endswith(".weight") or not tensor.shape:
             continue
         path = name.removesuffix(".weight")
-        bias = names.head + path + ".bias"
-        held = bias if bias in checkpoint else None
+        held = _bias(checkpoint, f"{names.head}{path}.bias", tensor.shape)
         slot = slot_of(single.get(path) or ldm(path))
         whole = own[path] = Target(names.head + name, UNET, tensor.shape, slot, held)
         for spelling in dict.fromkeys((path, ldm(path), diffusers(path))):
@@ -106,7 +105,14 @@ def _denoiser(checkpoint: StateDict) -> Iterator[tuple[Place, Target]]:
             part = Target(names.head + name, UNET, shape, slot, held, rows)
             yield (DENOISER, _flat(spelling)), part
     for spelling, paths in wholes.items():
-        yield (DENOISER, _flat(spelling)), _joined([own[path] for path in paths])
+        targets = [own[path] for path in paths if path in own]
+        if len(targets) == len(paths) and len({target.shape[1:] for target in targets}) == 1:
+            yield (DENOISER, _flat(spelling)), _joined(targets)
+
+
+def _bias(checkpoint: StateDict, name: str, weight: Shape) -> str | None:
+    """The name of a layer's bias, if it is there and has a number for each row of the weight."""
+    return name if name in checkpoint and checkpoint[name].shape == weight[:1] else None
 
 
 def _joined(targets: list[Target]) -> Target:
@@ -137,7 +143,7 @@ def _spellings(names: Names) -> tuple[NameMap, NameMap]:
             return same, ldm_skeleton(names).name_map()
         if layout == "diffusers":
             return diffusers_skeleton(names).name_map().inverse, same
-    except CorruptFile:  # a UNet in pieces: its own names still count
+    except (CorruptFile, ValueError):  # a UNet in pieces: its own names still count
         return same, same
     return same, same
 
@@ -168,8 +174,7 @@ def _layers(
         yield "text_projection", Target(name, component, shape, transposed=True)
     elif inner.endswith(".weight"):
         layer = inner.removesuffix(".weight")
-        bias = name.removesuffix(".weight") + ".bias"
-        held = bias if bias in checkpoint else None
+        held = _bias(checkpoint, name.removesuffix("weight") + "bias", tensor.shape)
         yield _text_path(layer), Target(name, component, tensor.shape, bias=held)
 
 
@@ -177,8 +182,7 @@ def _thirds(
     checkpoint: StateDict, name: str, path: str, component: str
 ) -> Iterator[tuple[str, Target]]:
     shape = checkpoint[name].shape
-    third, bias = shape[0] // 3, name.removesuffix("weight") + "bias"
-    held = bias if bias in checkpoint else None
+    third, held = shape[0] // 3, _bias(checkpoint, name.removesuffix("weight") + "bias", shape)
     if shape[0] % 3:
         return
     for number, layer in enumerate(_FUSED):

@@ -16,10 +16,10 @@ from converters.identify.names import Names
 from converters.layouts.components import PREFIXES, UNET_EMA
 
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL, Kind.TEXT_ENCODER)
-_SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
+SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
 """Last words of names that quantised weights have beside them."""
 
-_PACKED = ("absmax", "quant_map")
+PACKED = ("absmax", "quant_map")
 _METADATA = "_quantization_metadata"
 _POSITIONS = "position_ids"
 
@@ -54,7 +54,7 @@ def _dominant(names: Names) -> tuple[str, ...]:
 
 
 def _scales(names: Names) -> tuple[str, ...]:
-    found = (name for word in _SCALES if (name := names.ending(word)) is not None)
+    found = (name for word in SCALES if (name := names.ending(word)) is not None)
     return tuple(f"{name}: quantised weights, which need the scales beside them" for name in found)
 
 
@@ -63,7 +63,7 @@ def _described(metadata: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _packed(names: Names) -> tuple[str, ...]:
-    found = (name for word in _PACKED if (name := names.ending(word)) is not None)
+    found = (name for word in PACKED if (name := names.ending(word)) is not None)
     return tuple(
         f"{name}: 4-bit weights of bitsandbytes, whose shapes are not the model's" for name in found
     )

@@ -24,6 +24,8 @@ _POWER_ITERATIONS = 3
 _SKETCHED_SHARE = 4
 """A sketch pays when it is this many times thinner than the matrix."""
 _FIRST_GUESS = 16
+_ROUNDING = 1e-12
+"""Share of an energy that its sum may lack by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def rank_of_energy(values: Matrix, wanted: float) -> int | None:
     import numpy as np
 
     reached = np.cumsum(np.square(values, dtype=np.float64))
-    enough = np.flatnonzero(reached >= wanted * (1 - 1e-9))
+    enough = np.flatnonzero(reached >= wanted * (1 - _ROUNDING))
     return int(enough[0]) + 1 if enough.size else None
 
 

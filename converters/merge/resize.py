@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from converters.dtypes import DType
+from converters.dtypes import CODES, DType
 from converters.errors import MergeProblem, UnsupportedFile
 from converters.merge.lora_tensors import (
     ALPHA,
@@ -79,6 +79,8 @@ def lora_modules_of(state: StateDict) -> tuple[LoraModule, ...]:
 
 
 def _fits(tensors: Mapping[str, LazyTensor]) -> bool:
+    if not all(tensor.dtype.is_float and tensor.dtype not in CODES for tensor in tensors.values()):
+        return False
     up, down, mid = (tensors.get(role) for role in ("up", "down", "mid"))
     alpha = tensors.get("alpha")
     if up is None or down is None or (alpha is not None and alpha.numel != 1):

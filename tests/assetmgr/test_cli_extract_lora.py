@@ -111,6 +111,42 @@ def test_a_tuned_model_whose_difference_is_a_lora_comes_back(
     assert told["left_out"] == []
 
 
+def _trained(state: StateDict) -> StateDict:
+    """Weights of every kind that a LoRA holds, with something of rank 2 added."""
+    random = np.random.default_rng(3)
+    added = {}
+    for name, tensor in state.items():
+        trained = name.endswith(("to_k.weight", "fc1.weight", "c_fc.weight", "out_proj.weight"))
+        if trained or name == FIRST_CONV:
+            values = np.frombuffer(bytes(tensor.read()), np.float32).reshape(tensor.shape[0], -1)
+            left, right = (random.standard_normal((n, 2)) for n in values.shape)
+            values = (values + 0.02 * left @ right.T).astype(np.float32)
+            added[name] = sd1.stored(DType.F32, tensor.shape, values.tobytes(), name)
+    return state.overlay(added)
+
+
+FIRST_CONV = sd1.UNET + "input_blocks.1.0.in_layers.2.weight"
+
+
+@pytest.mark.parametrize("family", ["sd-2", "sdxl", "sdxl-refiner"])
+def test_every_family_comes_back_through_its_lora(
+    family: str, program: Program, tmp_path: Path
+) -> None:
+    state = pipelines.checkpoint(family, DType.F32)
+    base, tuned, lora, again = (tmp_path / f"{n}.safetensors" for n in ("a", "b", "lora", "c"))
+    write_safetensors(state, base)
+    write_safetensors(_trained(state), tuned)
+    size = ("--rank", "2", "--conv", "--dtype", "fp32")
+    told = program("extract", "lora", "--json", tuned, base, *size, "-o", lora).json
+    assert told["error"] < 1e-5
+    done = program("merge", "adapters", base, lora, "-o", again)
+    assert done.code == 0, done.err
+    unseen = "transformer.resblocks.2." if family == "sd-2" else "nothing"
+    for name in _trained(state):
+        if unseen not in name:
+            assert np.allclose(_floats(tuned, name), _floats(again, name), atol=1e-5), name
+
+
 def test_the_result_knows_both_its_parents(
     program: Program, models: Models, tuned: Path, tmp_path: Path
 ) -> None:

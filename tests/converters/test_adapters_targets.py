@@ -268,6 +268,28 @@ FUSED_IN_FLUX = {
 }
 
 
+@pytest.mark.parametrize("shape", [(), (96,), (64, 32), (96, 0), (2, 2, 2)])
+@pytest.mark.parametrize("name", [*FLUX, *SD3])
+def test_fused_matrices_of_other_sizes_have_no_parts(name: str, shape: tuple[int, ...]) -> None:
+    targets = _targets({**FLUX, **SD3, name: shape})
+    assert all(t.rows is None for t in targets.values() if t.tensor == name)
+
+
+def test_a_bias_of_another_length_is_no_bias_of_the_layer() -> None:
+    name = "double_blocks.0.img_attn.qkv.bias"
+    place = place_of("lora_unet_double_blocks_0_img_attn_qkv")
+    assert _targets(FLUX)[place].bias == name
+    assert _targets({**FLUX, name: (95,)})[place].bias is None
+
+
+@pytest.mark.parametrize("shape", [(), (32, 16), (3,)])
+def test_parts_that_do_not_fit_below_each_other_are_no_layer(shape: tuple[int, ...]) -> None:
+    place = place_of(WHOLE)
+    assert place in _targets(SPLIT)
+    broken = _targets({**SPLIT, "single_transformer_blocks.0.attn.to_k.weight": shape})
+    assert place not in broken
+
+
 @pytest.mark.parametrize("prefix", ["", UNET])
 @pytest.mark.parametrize(
     ("shapes", "name", "rows"),

@@ -14,7 +14,9 @@ from helpers.sd1 import (
     TRUE,
     UNET,
     VAE,
-    checkpoint_shapes,
+    Widths,
+    clip_shapes,
+    prefixed,
     random_fill,
     state_dict,
     stored,
@@ -226,13 +228,35 @@ def test_fused_attention_of_openclip_is_three_modules() -> None:
     assert np.allclose(whole, difference(tuned, base, fused), atol=1e-4)
 
 
-@pytest.mark.parametrize(("convolutions", "unet"), [(False, 192), (True, 282)])
-def test_a_whole_sd1_has_as_many_modules_as_kohya_counts(convolutions: bool, unet: int) -> None:
-    modules = lora_modules(
-        state_dict(checkpoint_shapes(TRUE)), Base.SD1, convolutions=convolutions
-    ).weights
-    assert sum(name.startswith("lora_unet_") for name in modules) == unet
-    assert sum(name.startswith("lora_te_") for name in modules) == 72
+TRUE_SD2 = replace(TRUE, context=1024, linear=True)
+TRUE_SDXL = replace(
+    TRUE, channels=(320, 640, 1280), attention=(False, True, True), depths=(0, 2, 10),
+    context=2048, adm=2816, linear=True,
+)  # fmt: skip
+COUNTS = [
+    (Base.SD1, TRUE, (192, 282), {"lora_te_": 72}),
+    (Base.SD2, TRUE_SD2, (192, 282), {"lora_te_": 138}),
+    (Base.SDXL, TRUE_SDXL, (722, 794), {"lora_te1_": 72, "lora_te2_": 192}),
+]
+
+
+@pytest.mark.parametrize(("base", "widths", "unet", "text"), COUNTS, ids=lambda x: str(x)[:5])
+def test_a_model_has_as_many_modules_as_kohya_counts(
+    base: Base, widths: Widths, unet: tuple[int, int], text: dict[str, int]
+) -> None:
+    encoders = {
+        Base.SD1: prefixed(CLIP, clip_shapes(TRUE)),
+        Base.SD2: prefixed(pipelines.SD2_PREFIX, pipelines.openclip_shapes(1024, 24, 4096)),
+        Base.SDXL: {
+            **prefixed(pipelines.CLIP_L_PREFIX, clip_shapes(TRUE)),
+            **prefixed(pipelines.CLIP_G_PREFIX, pipelines.openclip_shapes(1280, 32, 5120)),
+        },
+    }
+    state = state_dict({**encoders[base], **prefixed(UNET, unet_shapes(widths))})
+    for convolutions in (False, True):
+        modules = lora_modules(state, base, convolutions=convolutions).weights
+        for prefix, count in {"lora_unet_": unet[convolutions], **text}.items():
+            assert sum(name.startswith(prefix) for name in modules) == count, prefix
 
 
 def test_a_bare_unet_is_enough() -> None:

@@ -160,6 +160,31 @@ def test_what_is_no_lora_is_refused_naming_key_or_module(
         lora_modules_of(state_dict(shapes))
 
 
+PARTS = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
+SIZES = st.lists(st.sampled_from([0, 1, 2, 3]), max_size=5).map(tuple)
+
+
+@given(
+    st.dictionaries(st.sampled_from(PARTS).map(f"{QUERY}.{{}}".format), SIZES, max_size=4),
+    st.sampled_from([DType.F16, DType.F64, DType.I64, DType.F8_E4M3, DType.F8_E8M0]),
+    st.sampled_from([Size(rank=1), Size(energy=0.5)]),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_shapes_come_they_are_resized_or_one_error_says_why(
+    shapes: dict[str, tuple[int, ...]], dtype: DType, size: Size
+) -> None:
+    state = state_dict(shapes, dtype, fill=lambda _, shape: b"\0" * _bytes(dtype, shape))
+    try:
+        after = resized(state, size)
+    except UnsupportedFile:
+        return
+    assert [module.name for module in after.modules] == [QUERY]
+
+
+def _bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    return dtype.nbytes(int(np.prod(shape)))
+
+
 @pytest.mark.parametrize("part", ["lora_up.weight", "lora_down.weight", "alpha"])
 def test_values_that_are_not_finite_are_refused_naming_the_module(part: str) -> None:
     state = lora()

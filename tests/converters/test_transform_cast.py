@@ -52,7 +52,7 @@ def test_clamped_values_are_torchs_where_they_fit_and_the_largest_where_they_do_
 
 
 def test_the_largest_values_of_every_type_are_torchs() -> None:
-    others = (DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F32)
+    others = (DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F32, DType.F64)
     for dtype in (*NARROW, *others):
         assert dtype.largest == torch.finfo(torch_dtype(dtype)).max, dtype
 

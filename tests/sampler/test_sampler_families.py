@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import pipelines, sd1
+from PIL import Image
 from safetensors.numpy import save_file
 
 from assetmgr.sampler.jobs import ModelFile, RenderJob
@@ -20,8 +21,10 @@ from converters.containers import open_model
 from converters.errors import WrongFamily
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
+from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT
 from converters.writers.diffusers_folder import write_pipeline
+from converters.writers.safetensors import write_safetensors
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -184,3 +187,47 @@ def test_weights_of_a_schedule_down_to_pure_noise_are_sampled_so(
     assert not torch.equal(
         _rendered(Session(), job, plain).latents, _rendered(Session(), job, zero).latents
     )
+
+
+@pytest.mark.parametrize("family", ["sd-2", "sdxl"])
+def test_a_lora_renders_as_the_checkpoint_that_it_is_merged_into(
+    family: str,
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+    random_arrays: Callable[[Any], Any],
+) -> None:
+    path = checkpoint(family)
+    part = to_components(open_model(path).state_dict, identify(open_model(path).state_dict).base)
+    last = "text_encoder_2" if family == "sdxl" else "text_encoder"
+    prefixes = {"unet": "lora_unet_", last: "lora_te2_" if family == "sdxl" else "lora_te_"}
+    modules = {
+        prefix + name.removesuffix(".weight").replace(".", "_"): tensor.shape
+        for component, prefix in prefixes.items()
+        for name, tensor in part.parts[component].items()
+        if name.endswith(("attn2.to_k.weight", "layers.0.self_attn.v_proj.weight"))
+    }
+    save_file(random_arrays(sd1.lora_shapes(modules)), tmp_path / "lora.safetensors")
+    subject = open_model(tmp_path / "lora.safetensors").state_dict
+    merged = plan_merge(open_model(path).state_dict, [AdapterChoice("lora", subject, 0.5, None)])
+    write_safetensors(merged.state_dict, tmp_path / "merged.safetensors", with_hashes=False)
+    alone = _rendered(Session(), job, tmp_path / "merged.safetensors")
+    tried = replace(
+        job,
+        subject=ModelFile(str(tmp_path / "lora.safetensors"), "lora", "lora"),
+        base=ModelFile(str(path), family, "checkpoint"),
+        weight=0.5,
+        negative="blurry",
+        width=SIZE,
+        height=SIZE,
+        steps=3,
+        cfg=5.0,
+        sampler="DDIM",
+    )
+    outcome = Session().render(tried, SILENT)
+    checks = {check.name: check for check in outcome.checks}
+    assert checks["loads completely"].ok, checks["loads completely"].detail
+    assert checks["effect"].ok
+    with Image.open(tried.image) as image:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    assert (pixels - alone.pixels).abs().max() < 0.01

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +82,17 @@ def _hint_of_beta(method: Method) -> str:
     return ", or give it a weight with --beta" if "beta" in method.options else ""
 
 
+_LARGEST_WEIGHT = 1e6
+_WEIGHT = f"a number of at most {_LARGEST_WEIGHT:,.0f} either way"
+
+
+def _is_weight(number: float) -> bool:
+    """Whether float32 can hold what becomes of a weight; False for NaN."""
+    return abs(number) <= _LARGEST_WEIGHT
+
+
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "beta": (math.isfinite, "a finite number"),
+    "beta": (_is_weight, _WEIGHT),
     "density": (lambda number: 0 < number <= 1, "above 0 and at most 1"),
     "drop": (lambda number: 0 <= number < 1, "at least 0 and below 1"),
     "seed": (lambda number: number >= 0, "at least 0"),
@@ -110,20 +118,23 @@ def weight_of(first: Model, choice: MergeChoice, method: Method) -> Callable[[st
         if alpha != Weights():
             raise BadValue(f"{method.name} takes no --alpha and no --block-weights")
         return lambda _: 0.0
-    by_component = _by_component(first, choice)
+    by_component = _by_component(first, choice, method)
     slots: dict[str, float] = {}
     if alpha.blocks:
         given = block_weights(alpha.blocks, first.identity.base).weights
+        if not all(map(_is_weight, alpha.blocks)):
+            raise BadValue(f"a block weight must be {_WEIGHT}")
         slots = {name: given[slot] for name, slot in _slots(first).items()}
     return lambda name: slots[name] if name in slots else by_component[first.component_of(name)]
 
 
-def _by_component(first: Model, choice: MergeChoice) -> dict[str, float]:
+def _by_component(first: Model, choice: MergeChoice, method: Method) -> dict[str, float]:
     alpha = choice.alpha
     base = alpha.default
     if alpha.blocks:
         listed = block_weights(alpha.blocks, first.identity.base).base
         base = base if listed is None else listed
+    _require_known_parts(choice, method)
     present = {first.component_of(name) for name in first.state}
     weights: dict[str, float] = {}
     for component in COMPONENTS:
@@ -132,12 +143,24 @@ def _by_component(first: Model, choice: MergeChoice) -> dict[str, float]:
         needed = component in present and not covered
         if weight is None and needed:
             raise BadValue(f"the {component} has no weight", hint="give one with --alpha")
-        if weight is not None and not math.isfinite(weight):
-            raise BadValue(f"a weight must be a finite number, not {weight}")
+        if weight is not None and not _is_weight(weight):
+            raise BadValue(f"a weight must be {_WEIGHT}, not {weight}")
         weights[component] = weight or 0.0
-    if UNET in alpha.components and alpha.blocks:
-        raise BadValue("the unet has block weights; it takes no other weight")
     return weights
+
+
+def _require_known_parts(choice: MergeChoice, method: Method) -> None:
+    """Raises BadValue for a weight of no component, or of one that is not merged by it."""
+    for component in choice.alpha.components:
+        if component not in COMPONENTS:
+            raise BadValue(f"no component '{component}'; there are {', '.join(COMPONENTS)}")
+        if component in choice.sources:
+            label = LABELS[choice.sources[component]]
+            raise BadValue(f"the {component} comes from {label} as it is; it takes no weight")
+        if component in method.spared:
+            raise BadValue(f"{method.name} leaves the {component} of A as it is")
+        if component == UNET and choice.alpha.blocks:
+            raise BadValue("the unet has block weights; it takes no other weight")
 
 
 def _slots(model: Model) -> dict[str, str]:

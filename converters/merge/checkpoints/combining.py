@@ -18,6 +18,7 @@ from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
 from converters.statedict import Buffer, LazyTensor
+from converters.transform.cast import PIECE
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -27,9 +28,9 @@ _BLOCK_ELEMENTS = 1 << 18
 
 @dataclass(slots=True)
 class MergeLog:
-    """The tensors read so far whose bytes made them A's, by name; threads may add to it."""
+    """The tensors read so far that are not A's bytes after all; threads may add to it."""
 
-    equal: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +65,33 @@ class Survey:
 
 
 def merged_tensor(part: Part, survey: Survey, log: MergeLog) -> LazyTensor:
-    """The merged tensor, to be computed when it is read.
+    """The merged tensor, to be computed when it is read, as a whole or piece by piece.
 
     Reading raises MergeProblem when a value of a model or of the result is not finite.
     """
+    whole = _lazy(part, survey, log)
+    return replace(whole, pieces=tuple(_lazy(run, survey, log) for run in _runs(part)))
+
+
+def _lazy(part: Part, survey: Survey, log: MergeLog) -> LazyTensor:
     from converters.compute import lazy
 
     compute = partial(_compute, part, survey, log)
     origin = " + ".join(part.files)
     return lazy(part.dtype, part.inputs[A].shape, compute, origin, inputs=part.inputs)
+
+
+def _runs(part: Part) -> Iterator[Part]:
+    """The part as several with fewer elements; none where the method needs to see them all."""
+    count = part.inputs[A].numel
+    stored = all(tensor.extents is not None for tensor in part.inputs)
+    alike = len({tensor.shape for tensor in part.inputs}) == 1
+    if not (part.method.elementwise and stored and alike and count > PIECE):
+        return
+    flat = [tensor.reshape((count,)) for tensor in part.inputs]
+    for start in range(0, count, PIECE):
+        stop = min(start + PIECE, count)
+        yield replace(part, inputs=tuple(tensor.slice0(start, stop) for tensor in flat))
 
 
 def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
@@ -81,6 +100,7 @@ def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
         numbers = replace(numbers, spread=survey())
     part = replace(part, numbers=numbers)
     if part.inputs[A].shape != part.inputs[-1].shape:
+        log.changed.add(part.name)
         return _first_channels(part)
     return _by_blocks(part, log)
 
@@ -93,20 +113,17 @@ def _by_blocks(part: Part, log: MergeLog) -> Tensor:
     size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
     readers = [_Reader(tensor) for tensor in part.inputs]
     result: Tensor | None = None
-    equal = True
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
         block = [reader.elements(start, stop) for reader in readers]
         done = _alike(part, block)
-        equal &= done is not None
         if done is None:
+            log.changed.add(part.name)
             done = _combined(part, block, (stop - start,) if size < first.numel else first.shape)
         if result is None:
             result = done.new_empty(first.numel, dtype=torch_dtype(part.dtype))
         result[start:stop] = done.reshape(-1)
     assert result is not None, "a tensor without elements is never merged"
-    if equal:
-        log.equal.add(part.name)
     return result.reshape(first.shape)
 
 

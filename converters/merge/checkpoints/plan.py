@@ -50,7 +50,7 @@ class CheckpointMerge:
     """The merged checkpoint as a lazy state dict, and what was planned.
 
     `merged` are the tensors that are computed; `log` says, once they were read, which of them are
-    A's bytes after all.
+    not A's bytes after all.
     """
 
     state: StateDict

@@ -1,0 +1,38 @@
+"""What users write on assets: notes and ratings; and forgetting assets with all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+    from registry.records import Asset
+
+
+def set_note(workspace: Workspace, reference: str, text: str) -> Asset:
+    """Keep a note on an asset, in place of the old one; an empty text removes it.
+
+    Raises AssetNotFound, AmbiguousAsset.
+    """
+    asset = workspace.library.find(reference)
+    workspace.library.note(asset.id, text)
+    return workspace.library.get(asset.id)
+
+
+def set_rating(workspace: Workspace, reference: str, rating: int) -> Asset:
+    """Rate an asset from 0 to 5. Raises AssetNotFound, AmbiguousAsset, BadValue."""
+    asset = workspace.library.find(reference)
+    workspace.library.rate(asset.id, rating)
+    return workspace.library.get(asset.id)
+
+
+def forget_assets(workspace: Workspace, references: Sequence[str]) -> tuple[Asset, ...]:
+    """Remove assets from the library and give them as they were. All references are found first.
+
+    Raises AssetNotFound, AmbiguousAsset.
+    """
+    assets = [workspace.library.find(reference) for reference in references]
+    unique = {asset.id: asset for asset in assets}
+    workspace.library.forget(unique)
+    return tuple(unique.values())

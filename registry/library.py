@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, BadValue
 from converters.statedict import Plain
-from registry import moves, reading, references, writing
+from registry import health, moves, reading, references, sidecar_rows, writing
 from registry.database import Database
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
@@ -28,6 +28,7 @@ from registry.records import (
     Settled,
     Source,
 )
+from registry.sidecar_rows import Found, Key, Stamp
 from registry.text import fold
 
 HIGHEST_RATING = 5
@@ -166,6 +167,30 @@ class Library:
         with self._database.reading() as connection:
             return reading.known_files(connection)
 
+    def known_sidecars(self) -> Mapping[Key, Stamp]:
+        """Every sidecar that was read, as it was then."""
+        with self._database.reading() as connection:
+            return sidecar_rows.stamps(connection)
+
+    def file_assets(self) -> Mapping[str, int]:
+        """The numbers of the assets of all files, by canonical path."""
+        with self._database.reading() as connection:
+            return sidecar_rows.owners(connection)
+
+    def record_sidecars(self, found: Sequence[Found]) -> None:
+        """Keep what sidecars say, in one transaction."""
+        with self._database.writing() as connection:
+            sidecar_rows.record(connection, found)
+            for asset_id in {sidecar.key.asset_id for sidecar in found}:
+                writing.refresh_search(connection, asset_id)
+
+    def forget_sidecars(self, keys: Sequence[Key]) -> None:
+        """Sidecars are not there any more."""
+        with self._database.writing() as connection:
+            sidecar_rows.forget(connection, keys)
+            for asset_id in {key.asset_id for key in keys}:
+                writing.refresh_search(connection, asset_id)
+
     def record_derived(
         self,
         asset_id: int,
@@ -200,6 +225,11 @@ class Library:
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
             writing.record_verification(connection, asset_id, found)
+
+    def preview_pictures(self) -> Mapping[int, tuple[str, ...]]:
+        """The paths of all previews and thumbnails, by asset."""
+        with self._database.reading() as connection:
+            return health.preview_pictures(connection)
 
     def record_weights(self, asset_id: int, digest: str) -> None:
         """Keep the digest of an asset's tensors."""

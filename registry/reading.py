@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, case, func, select
 
@@ -27,6 +27,9 @@ from registry.records import (
     Source,
     Verification,
 )
+
+if TYPE_CHECKING:
+    from registry.sidecars.record import Sidecar
 
 BATCH = 500
 """Assets fetched by one statement: far below the number of parameters that any database allows."""
@@ -156,6 +159,7 @@ class _Attached:
     derivations: defaultdict[int, tuple[Derivation, ...]]
     previews: defaultdict[int, tuple[Preview, ...]]
     verifications: defaultdict[int, tuple[AnyRow, ...]]
+    sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
 
 
 def _attached(connection: Connection, ids: Sequence[int]) -> _Attached:
@@ -167,6 +171,7 @@ def _attached(connection: Connection, ids: Sequence[int]) -> _Attached:
         derivations=_grouped(connection, schema.derivation, "child_id", ids, _derivation),
         previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
         verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
+        sidecars=_grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
     )
 
 
@@ -214,6 +219,12 @@ def _preview(row: AnyRow) -> Preview:
     return Preview(
         row.path, row.thumbnail, row.seed, row.prompt, row.verdict, checks, row.parameters
     )
+
+
+def _sidecar(row: AnyRow) -> Sidecar | None:
+    from registry.sidecars.record import Sidecar
+
+    return None if row.told is None else Sidecar.from_json(row.told)
 
 
 def _full(row: AnyRow, attached: _Attached) -> Asset:
@@ -269,6 +280,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         ),
         added=_moment(row.added),
         updated=_moment(row.updated),
+        sidecars=tuple(filter(None, attached.sidecars[row.id])),
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
     from converters.statedict import Plain
+    from registry.sidecars.record import Sidecar
 
 PRESENT = "present"
 MISSING = "missing"
@@ -193,7 +194,8 @@ class Settled:
 class Asset:
     """Everything the library knows of one content.
 
-    `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights.
+    `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
+    what files beside it say.
     """
 
     id: int
@@ -228,6 +230,7 @@ class Asset:
     verification: Verification
     added: datetime
     updated: datetime
+    sidecars: tuple[Sidecar, ...] = ()
 
     @property
     def state(self) -> str:

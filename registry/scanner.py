@@ -17,6 +17,7 @@ from converters.hashing import FileHashes, HashedFile, hash_file
 from converters.identify import Kind, identify
 from converters.pickles.safety import SAFE_NO_CODE
 from converters.progress import SILENT, Progress
+from registry.knowledge import refresh
 from registry.library import Library
 from registry.places import canonical
 from registry.records import (
@@ -101,6 +102,7 @@ class _Scan:
             if path not in self.walk.files and self.walk.reaches(path)
         ]
         settled = self.library.settle(self.new, gone)
+        refresh(self.library, self.walk, self.progress)
         return ScanReport(
             roots=tuple(self.roots),
             added=self.outcomes[Outcome.ADDED] - settled.moved,

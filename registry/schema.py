@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "0001"
+REVISION = "0002_sidecars"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -158,4 +158,15 @@ verification = Table(
     Column("integrity", String(8)),
     Column("structure", String(8)),
     Column("checked", DateTime, nullable=False),
+)
+
+# One file can be beside several models; what it says hangs on each of them.
+sidecar = Table(
+    "sidecar",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("told", JSON),
 )

@@ -46,7 +46,8 @@ def searchable(
     tags: Iterable[str],
     trigger_words: Iterable[str],
     metadata: Mapping[str, str],
+    sidecars: Iterable[str] = (),
 ) -> str:
     """All that the words of a query match of an asset. Embedded pictures are no text."""
     told = [value for value in metadata.values() if not value.startswith("data:")]
-    return haystack([name, note or "", *tags, *trigger_words, *told])
+    return haystack([name, note or "", *tags, *trigger_words, *told, *sidecars])

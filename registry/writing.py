@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
 from converters.statedict import Plain
-from registry import schema
+from registry import schema, sidecar_rows
 from registry.reading import batches
 from registry.records import (
     MISSING,
@@ -102,7 +102,8 @@ def refresh_search(connection: Connection, asset_id: int) -> None:
         .where(schema.tag.c.asset_id == asset_id)
         .order_by(schema.tag.c.name)
     ).scalars()
-    text = searchable(row.name, row.note, tags, row.trigger_words, row.metadata)
+    told = sidecar_rows.texts(connection, asset_id)
+    text = searchable(row.name, row.note, tags, row.trigger_words, row.metadata, told)
     _replace(connection, schema.asset_search, asset_id, {"text": text})
 
 

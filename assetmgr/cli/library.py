@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +19,10 @@ from converters.errors import BadValue
 
 if TYPE_CHECKING:
     from registry.records import Asset, AssetRow, ScanReport
+    from registry.sidecars.record import Sidecar
 
 _SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
+_LONGEST_TEXT = 300
 
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
@@ -69,9 +72,9 @@ def list_(
 ) -> int:
     """List the assets that match a query.
 
-    Words match name, tags, notes, trigger words and metadata. Filters: kind: base: tag: hash:
-    algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus negates,
-    quotes make phrases.
+    Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
+    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus
+    negates, quotes make phrases.
     """
     options = [word for word in query if word.startswith("--")]
     if options:
@@ -147,11 +150,47 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
         for d in asset.derived_from
     ]
+    fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
     if asset.preview is not None:
         failed = [check.name for check in asset.preview.checks if not check.ok]
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
         fields += [("failed check", name) for name in failed]
     return fields
+
+
+def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:
+    """What a file beside the model says; only its hashes can be compared with the model's."""
+    source = sidecar.source
+    return [
+        ("beside", f"{sidecar.path} ({sidecar.owner})"),
+        ("· name", sidecar.name or ""),
+        ("· base", sidecar.base or ""),
+        ("· prediction", sidecar.prediction or ""),
+        ("· trigger words", ", ".join(sidecar.trigger_words)),
+        ("· negative", sidecar.negative or ""),
+        ("· weight", "" if sidecar.weight is None else f"{sidecar.weight:g}"),
+        ("· tags", ", ".join(sidecar.tags)),
+        ("· notes", _shortened(sidecar.notes)),
+        ("· description", _shortened(sidecar.description)),
+        ("· author", (source.author if source else None) or ""),
+        *(("· address", url) for url in (source.urls if source else ())),
+        ("· hashes", ", ".join(_claims(sidecar.claimed_hashes, asset.hashes))),
+        *(("· problem", problem) for problem in sidecar.problems),
+    ]
+
+
+def _claims(claimed: Mapping[str, str], known: Mapping[str, str | None]) -> Iterator[str]:
+    """Whether the hashes that a sidecar claims are those of the model it lies beside."""
+    for name, digest in claimed.items():
+        own = known.get(name)
+        if own is not None:
+            yield f"{name} is {'ours' if own.startswith(digest) else 'that of another file'}"
+
+
+def _shortened(text: str | None) -> str:
+    """The beginning of a long text, in one line."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
 
 
 @click.command(

@@ -40,6 +40,7 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "sources": [asdict(source) for source in asset.sources],
         "derived_from": [asdict(derivation) for derivation in asset.derived_from],
         "preview": _preview_json(asset.preview),
+        "sidecars": [sidecar.to_json() for sidecar in asset.sidecars],
         "verification": asdict(asset.verification),
         "safety": {
             "verdict": asset.safety.verdict.value,

@@ -29,6 +29,12 @@ def newest() -> str | None:
     return ScriptDirectory.from_config(configuration()).get_current_head()
 
 
+def knows(revision: str) -> bool:
+    """Whether tables of a revision can be brought to the newest; else a newer program made them."""
+    scripts = ScriptDirectory.from_config(configuration()).walk_revisions()
+    return revision in {script.revision for script in scripts}
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the tables to the newest revision within the connection's transaction.
 

@@ -71,7 +71,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Name, note, a tag, a trigger word or a metadata value contains the text."""
+    """Name, note, a tag, a trigger word, a metadata value or a sidecar contains the text."""
 
     text: str
 
@@ -83,7 +83,10 @@ class Words:
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        text = searchable(asset.name, asset.note, asset.tags, asset.trigger_words, asset.metadata)
+        told = [text for sidecar in asset.sidecars for text in sidecar.texts]
+        text = searchable(
+            asset.name, asset.note, asset.tags, asset.trigger_words, asset.metadata, told
+        )
         return needle(self.text) in text
 
 

@@ -34,7 +34,7 @@ INSPECTION = _words(
 )
 ASSET = _words(
     "id name kind base variant prediction algorithm layout container bytes hashes files tags note "
-    "rating trigger_words metadata sources derived_from preview verification safety added "
+    "rating trigger_words metadata sources derived_from preview sidecars verification safety added "
     "updated"
 )
 SCAN = _words(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,3 +151,30 @@ def test_an_empty_library_is_an_empty_answer(program: Program) -> None:
     assert program("list").out == "0 of 0\n"
     assert program("list", "--json").json == {"total": 0, "assets": [], "errors": []}
     assert program("scan", "--json").json["roots"] == []
+
+
+def test_show_tells_what_files_beside_a_model_say(program: Program, folder: Path) -> None:
+    program("scan", folder)
+    own = program("show", "--json", "other").json["hashes"]
+    (folder / "other.metadata.json").write_text(
+        json.dumps(
+            {
+                "model_name": "Fox\x1b[31m",
+                "trainedWords": ["red fox"],
+                "modelDescription": "<p>A fox</p><p>" + "long " * 100 + "</p>",
+                "sha256": own["sha256"],
+                "autov3": "0" * 64,
+                "tags": "not a list",
+            }
+        )
+    )
+    assert program("scan").code == 0
+    (found,) = _assets(program, '"red fox"')
+    (sidecar,) = found["sidecars"]
+    assert (sidecar["owner"], sidecar["trigger_words"]) == ("lora-manager", ["red fox"])
+    assert sidecar["claimed_hashes"] == {"sha256": own["sha256"], "autov3": "0" * 64}
+    shown = program("show", "other").out
+    assert "\x1b" not in shown
+    assert "sha256 is ours, autov3 is that of another file" in shown
+    assert "A fox long long" in shown
+    assert "long " * 60 not in shown

@@ -15,8 +15,23 @@ from registry.library import Library
 from registry.query import parse
 from registry.query.parser import FILTERS, STATES
 from registry.records import Asset, Preview
+from registry.sidecar_rows import Found, Key, Stamp
+from registry.sidecars import Sidecar
 
-WORDS = ("fox", "Füchse", "STRASSE", "straße", "50%", "a_b", "x/y", "İx", "e\u0301", "a:b", "50")
+WORDS = (
+    "fox",
+    "Füchse",
+    "STRASSE",
+    "straße",
+    "50%",
+    "a_b",
+    "x/y",
+    "İx",
+    "e\u0301",
+    "a:b",
+    "50",
+    "tails",
+)
 TAGS = ("anime", "wip", "two words", "ÄÖ")
 
 
@@ -47,6 +62,8 @@ def _fill(library: Library) -> None:
     library.record_preview(1, Preview("/p", "/t", 1, "", "ok"))
     library.record_preview(2, Preview(None, None, 1, "", "failed"))
     library.settle([], [library.find("5").files[0].id])
+    told = Sidecar("/m/a_b.txt", "description", description="Nine\ntails", tags=("vulpix",))
+    library.record_sidecars([Found(Key(3, told.path), Stamp(1, 1), told)])
 
 
 def ids(library: Library, query: str) -> list[int]:
@@ -67,6 +84,8 @@ def ids(library: Library, query: str) -> list[int]:
         ("a_b", [3]),
         ("strasse", [3, 5]),
         ('"STRASSE X/Y"', [3]),
+        ("vulpix anime", [3]),
+        ('"nine tails"', [3]),
         ('"x/y fox"', []),  # a phrase does not run from one text into the next
         ('"a:b"', [5]),
         ("\u00e9", [4]),

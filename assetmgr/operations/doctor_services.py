@@ -1,0 +1,96 @@
+"""The doctor's questions about the Hub and Civitai: cache, tokens, addresses; without network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from assetmgr.operations.doctor_check import Check, is_file, is_folder
+
+_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_CIVITAI_TOKENS = ("CIVITAI_TOKEN", "CIVITAI_API_KEY", "CIVITAI_API_TOKEN")
+_YES = frozenset({"1", "on", "yes", "true"})
+"""What huggingface_hub takes for true (its `constants.py`, also the source of the places below)."""
+
+
+def hub_cache(environment: Mapping[str, str]) -> Check:
+    """The folder that huggingface_hub downloads to, and how many models are in it."""
+    stated = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    folder = Path(stated).expanduser() if stated else _hub_home(environment) / "hub"
+    if not is_folder(folder):
+        return Check("hub cache", ok=True, detail=f"{folder} is not there: nothing downloaded")
+    try:
+        models = sum(1 for _ in folder.glob("models--*"))
+    except OSError as error:
+        hint = "check the permissions of the folder"
+        detail = f"{folder} cannot be read: {error.strerror}"
+        return Check("hub cache", ok=False, detail=detail, hint=hint)
+    return Check("hub cache", ok=True, detail=f"{folder}, {models} models")
+
+
+def hub_token(environment: Mapping[str, str]) -> Check:
+    """Whether there is a token for the Hub; the token itself is not read."""
+    name = _first_set(environment, _HUB_TOKENS)
+    stated = environment.get("HF_TOKEN_PATH")
+    file = Path(stated).expanduser() if stated else _hub_home(environment) / "token"
+    if name is not None:
+        detail = f"from {name}"
+    elif is_file(file):
+        detail = f"from {file}"
+    else:
+        detail = "none: public repositories only"
+    return Check("hub token", ok=True, detail=detail)
+
+
+def civitai_token(environment: Mapping[str, str]) -> Check:
+    """Whether there is a token for Civitai."""
+    name = _first_set(environment, _CIVITAI_TOKENS)
+    detail = "none: some downloads need one" if name is None else f"from {name}"
+    return Check("civitai token", ok=True, detail=detail)
+
+
+def hub_endpoint(environment: Mapping[str, str]) -> Check:
+    """The Hub's address, and whether it may be used."""
+    offline = environment.get("HF_HUB_OFFLINE", "").lower() in _YES
+    note = ", not used: HF_HUB_OFFLINE is set" if offline else ""
+    return _endpoint("hub address", environment, "HF_ENDPOINT", "https://huggingface.co", note)
+
+
+def civitai_endpoint(environment: Mapping[str, str]) -> Check:
+    """Civitai's address."""
+    return _endpoint("civitai address", environment, "CIVITAI_ENDPOINT", "https://civitai.com")
+
+
+def _endpoint(
+    name: str, environment: Mapping[str, str], variable: str, default: str, note: str = ""
+) -> Check:
+    shown = _shown(environment.get(variable) or default)
+    if shown is None:
+        hint = f"it looks like {default}"
+        return Check(name, ok=False, detail=f"{variable} is not a web address", hint=hint)
+    return Check(name, ok=True, detail=shown + note)
+
+
+def _shown(address: str) -> str | None:
+    """A web address without user, password and query, which may be secrets; None for no address."""
+    try:
+        parts = urlsplit(address)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return None
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def _hub_home(environment: Mapping[str, str]) -> Path:
+    stated = environment.get("HF_HOME")
+    if stated:
+        return Path(stated).expanduser()
+    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "huggingface"
+
+
+def _first_set(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if environment.get(name)), None)

@@ -1,0 +1,79 @@
+"""Sidecars in the database: a row for each asset and file beside it, with what the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from registry import schema
+
+if TYPE_CHECKING:  # listing a library needs none of the readers of sidecars
+    from registry.sidecars.record import Sidecar
+
+_row = schema.sidecar.c
+
+
+class Key(NamedTuple):
+    """A file beside an asset; a file can be beside several."""
+
+    asset_id: int
+    path: str
+
+
+class Stamp(NamedTuple):
+    """What changes when a sidecar does: its size in bytes and its modification time."""
+
+    bytes: int
+    mtime_ns: int
+
+
+class Found(NamedTuple):
+    """A sidecar as it was read; `told` is None for a file that says nothing of a model."""
+
+    key: Key
+    stamp: Stamp
+    told: Sidecar | None
+
+
+def stamps(connection: Connection) -> dict[Key, Stamp]:
+    """Every sidecar that was read, as it was then."""
+    columns = (_row.asset_id, _row.path, _row.bytes, _row.mtime_ns)
+    return {
+        Key(asset_id, path): Stamp(nbytes, mtime_ns)
+        for asset_id, path, nbytes, mtime_ns in connection.execute(select(*columns))
+    }
+
+
+def owners(connection: Connection) -> dict[str, int]:
+    """The assets of all files, by path."""
+    file = schema.file.c
+    rows = connection.execute(select(file.path, file.asset_id))
+    return {row.path: row.asset_id for row in rows}
+
+
+def texts(connection: Connection, asset_id: int) -> list[str]:
+    """What the sidecars of an asset say, for the words of a query."""
+    from registry.sidecars.record import Sidecar
+
+    statement = select(_row.told).where(_row.asset_id == asset_id).order_by(_row.path)
+    told = connection.execute(statement).scalars()
+    return [text for some in told if some for text in Sidecar.from_json(some).texts]
+
+
+def record(connection: Connection, found: Sequence[Found]) -> None:
+    """Put what was read, at least one, in the place of what was known."""
+    forget(connection, [sidecar.key for sidecar in found])
+    rows = [
+        {**key._asdict(), **stamp._asdict(), "told": None if told is None else told.to_json()}
+        for key, stamp, told in found
+    ]
+    connection.execute(insert(schema.sidecar), rows)
+
+
+def forget(connection: Connection, keys: Sequence[Key]) -> None:
+    """These files, at least one, are not beside these assets any more."""
+    here = (_row.asset_id == bindparam("asset"), _row.path == bindparam("place"))
+    gone = [{"asset": key.asset_id, "place": key.path} for key in keys]
+    connection.execute(delete(schema.sidecar).where(*here), gone)

@@ -82,7 +82,9 @@ def hash_file(
     source = FileBytes(path)
     digest = WeightsDigest(weights_of, source.path) if weights_of is not None else None
     extra: list[Consumer] = [digest.feed] if digest else []
-    ring = Ring()
+    # Small files are many: they get no more memory than they fill.
+    count = min(RING_BLOCKS, -(-source.size // BLOCK_BYTES))
+    ring = Ring(count, min(BLOCK_BYTES, source.size))
     with StreamHasher(header_bytes, extra) as hasher:
         for offset in range(0, source.size, BLOCK_BYTES):
             block = ring.take(min(BLOCK_BYTES, source.size - offset))

@@ -22,4 +22,6 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("ASSETMGR_HOME", str(home))
     for name in ("ASSETMGR_DATABASE_URL", "HF_TOKEN", "HF_ENDPOINT", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("TOKEN", "API_KEY", "API_TOKEN", "ENDPOINT"):
+        monkeypatch.delenv(f"CIVITAI_{name}", raising=False)
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resize": ("assetmgr.cli.resize:resize", "Give a LoRA another rank."),
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
+    "civitai": ("assetmgr.cli.civitai:civitai", "Find, look up and download on Civitai."),
     "doctor": ("assetmgr.cli.doctor:doctor", "Check what the program needs."),
     "demo": ("assetmgr.cli.demo:demo", "See the whole journey on small real models."),
     "tui": ("assetmgr.cli.tui:tui", "Browse the library in the terminal."),

@@ -139,6 +139,10 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("extract", "lora", "x", "--rank", "4", "-o", "z"),
     ("resize", "x", "--rank", "4", "--energy", "0.5", "-o", "z"),
     ("resize", "x", "--rank", "4"),
+    ("civitai", "search", "x", "--kind", "nonsense"),
+    ("civitai", "search", "x", "--limit", "0"),
+    ("civitai", "info", "nonsense"),
+    ("civitai", "lookup"),
 )
 
 

@@ -1,0 +1,178 @@
+"""`assetmgr civitai search`, `info`, `lookup` and `download`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.operations import civitai as models
+from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
+from assetmgr.operations.failures import Failure
+from assetmgr.sources.civitai import BASES, SORTS, TYPES, Search
+from assetmgr.text import plain, size
+from assetmgr.workspace import Workspace
+
+_LOOKUP_FIELDS: dict[str, object] = {"asset": None, "name": None, "sha256": None, "matches": []}
+
+Document = Mapping[str, Any]
+"""A document of the operations, of which a page for people is made."""
+
+
+@click.group(epilog="Example: assetmgr civitai search 'line art' --kind lora")
+def civitai() -> None:
+    """Find models on Civitai, look files up there, and download."""
+
+
+@civitai.command(epilog="Example: assetmgr civitai search 'line art' --kind lora --base sdxl")
+@click.argument("query")
+@click.option("--kind", type=click.Choice(list(TYPES)), help="Only models of this kind.")
+@click.option("--base", metavar="BASE", help=f"{', '.join(BASES)}, or Civitai's own name of one.")
+@click.option("--sort", type=click.Choice(list(SORTS)), help="By default the best match first.")
+@click.option("--limit", type=click.IntRange(1), default=20, help="At most so many; 20.")
+@common_options
+@click.pass_obj
+def search(
+    session: Session,
+    query: str,
+    kind: str | None,
+    base: str | None,
+    sort: str | None,
+    limit: int,
+) -> int:
+    """Search models by words."""
+    wanted = Search(query, kind, base, sort, limit)
+    with Workspace.open() as workspace, session.progress() as progress:
+        found: list[Document] = list(models.search(workspace, wanted, progress))
+    if session.as_json:
+        session.output.document({"models": found, "errors": []})
+        return session.status
+    if found:
+        heading = ("model", "name", "kind", "base", "creator", "downloads")
+        session.output.table(heading, [_row(model) for model in found])
+    session.output.line(f"{len(found)} found")
+    return session.status
+
+
+def _row(model: Document) -> tuple[str, ...]:
+    bases = dict.fromkeys(version["base_model"] or "-" for version in model["versions"])
+    downloads = "-" if model["downloads"] is None else f"{model['downloads']:,}"
+    return (
+        model["id"] or "-",
+        model["name"],
+        model["kind"] or model["type"] or "-",
+        ", ".join(bases),
+        model["creator"] or "-",
+        downloads,
+    )
+
+
+@civitai.command(epilog="Example: assetmgr civitai info 4384@128713")
+@click.argument("model", metavar="MODEL|VERSION")
+@common_options
+@click.pass_obj
+def info(session: Session, model: str) -> int:
+    """Show versions, files, hashes, trigger words and licence of a model.
+
+    MODEL is its number or the address of its page; a version is MODEL@VERSION, @VERSION or an AIR.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        found: Document = models.info(workspace, model, progress)
+    if session.as_json:
+        session.output.document({**found, "errors": []})
+        return session.status
+    session.output.line(f"{found['id'] or ''}  {plain(found['name'])}".strip())
+    session.output.fields(_about(found), indent="  ")
+    for version in found["versions"]:
+        _print_version(session, version)
+    return session.status
+
+
+def _about(model: Document) -> list[tuple[str, str]]:
+    return [
+        ("kind", model["kind"] or model["type"] or ""),
+        ("creator", model["creator"] or ""),
+        ("tags", ", ".join(model["tags"])),
+        ("adult", "yes" if model["nsfw"] else ""),
+        ("licence", ", ".join(_allowed(model["licence"]))),
+        ("page", model["url"] or ""),
+    ]
+
+
+def _allowed(licence: Document) -> list[str]:
+    told = {
+        "no_credit": ("no credit needed", "credit needed"),
+        "derivatives": ("derivatives allowed", "no derivatives"),
+        "other_licence": ("other licences allowed", "same licence only"),
+    }
+    said = [
+        yes if licence[name] else no for name, (yes, no) in told.items() if _said(licence[name])
+    ]
+    if licence["commercial"] is not None:
+        said.append(f"commercial use: {', '.join(licence['commercial']) or 'None'}")
+    return said
+
+
+def _said(value: object) -> bool:
+    return value is not None
+
+
+def _print_version(session: Session, version: Document) -> None:
+    session.output.line()
+    session.output.line(f"@{version['id']}  {plain(version['name'] or '')}")
+    session.output.fields(
+        [
+            ("base", version["base_model"] or ""),
+            ("published", version["published"] or ""),
+            ("trigger words", ", ".join(version["trained_words"])),
+            ("air", version["air"] or ""),
+        ],
+        indent="  ",
+    )
+    for file in version["files"]:
+        kept = "" if file["asset"] is None else f"have it: #{file['asset']}"
+        words = (file["type"], file["format"], file["precision"], kept)
+        about = ", ".join(word for word in words if word)
+        session.output.line(f"  {plain(file['name'])}  {size(file['bytes'])}  {plain(about)}")
+        hashes = [(name, digest or "") for name, digest in file["hashes"].items()]
+        session.output.fields(hashes, indent="    ")
+
+
+@civitai.command("lookup", epilog="Example: assetmgr civitai lookup '#12' model.safetensors")
+@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@common_options
+@click.pass_obj
+def lookup_(session: Session, assets: tuple[str, ...]) -> int:
+    """Find out on Civitai what files are, by their hashes.
+
+    What was converted or merged here, and is unknown there, is found through what it was made of.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        documents = [_report(session, found) for found in lookup(workspace, assets, progress)]
+    if session.as_json:
+        session.output.document(documents)
+    return session.status
+
+
+def _report(session: Session, found: Lookup | Failure) -> dict[str, object]:
+    if isinstance(found, Failure):
+        session.fail(found)
+        return failed_item(found, _LOOKUP_FIELDS)
+    if not session.as_json:
+        name = plain(found.subject.name)
+        session.output.line(name if found.matches else f"{name}  unknown there")
+        for match in found.matches:
+            session.output.line(f"  {plain(_sentence(match))}")
+    return found.to_json()
+
+
+def _sentence(match: Match) -> str:
+    version = match.version
+    name = " - ".join(filter(None, (version.model_name, version.name)))
+    place = f"{version.model_id or ''}@{version.id}"
+    words = ", ".join(version.trained_words)
+    through = f"through {match.ancestor.name}" if match.ancestor else ""
+    facts = (f"{place}  {name}", version.base, words and f"trigger words: {words}", through)
+    return "  ".join(fact for fact in (*facts, f"by {match.by}") if fact)

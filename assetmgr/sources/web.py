@@ -1,0 +1,226 @@
+"""Requests to a service over HTTPS: its token stays at home, its limits are respected.
+
+Redirects are followed here, one by one, and not by httpx: the token is a header that only requests
+to the service's own origin get. Addresses are in no error and no log, because those of storage
+hosts are signed. Statuses and Retry-After: RFC 9110.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from assetmgr import __version__
+from converters.errors import AssetmgrError, NotAvailable
+from converters.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import httpx
+
+MOST_REDIRECTS = 5
+TRIES = 4
+LONGEST_WAIT = 60.0
+"""Seconds; who is told to wait longer is told so, and tries again another time."""
+
+MOST_ANSWER_BYTES = 32 << 20
+"""More than any answer that is no file."""
+
+_BUSY = frozenset({429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+
+
+@dataclass(frozen=True)
+class Web:
+    """One service: what it is called, its address, the token for it, and where these are set.
+
+    Use as a context manager, or call `close`. Raises NotAvailable throughout.
+    """
+
+    name: str
+    endpoint: str
+    token: str | None = field(repr=False)
+    setting: str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @contextmanager
+    def open(
+        self,
+        path: str,
+        subject: str,
+        *,
+        method: str = "GET",
+        params: Mapping[str, str | list[str]] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        progress: Progress = SILENT,
+    ) -> Iterator[httpx.Response]:
+        """The answer, its body unread, once the service is not too busy to give one.
+
+        Its status may be any but a redirect. `subject` is what errors name.
+        """
+        import httpx
+
+        with self.naming(subject):
+            url = httpx.URL(self.endpoint + path, params=params)
+            request = self._request(method, url, json, headers)
+            answer = self._patiently(request, subject, progress)
+            try:
+                yield answer
+            finally:
+                answer.close()
+
+    def read(self, answer: httpx.Response, subject: str) -> bytes:
+        """The body of an answer that is no file."""
+        body = bytearray()
+        with self.naming(subject):
+            for piece in answer.iter_bytes():
+                body += piece
+                if len(body) > MOST_ANSWER_BYTES:
+                    raise self.unfit(subject)
+        return bytes(body)
+
+    def unfit(self, subject: str) -> AssetmgrError:
+        """The error of an answer that this service would not give."""
+        cause, hint = f"the answer is not that of {self.name}", f"check {self.setting}"
+        return NotAvailable(cause, path=subject, hint=hint)
+
+    @contextmanager
+    def naming(self, subject: str) -> Iterator[None]:
+        """The errors of httpx as ours; theirs are dropped, because they may name addresses."""
+        import httpx
+
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise NotAvailable(
+                f"{self.setting} is not a web address", path=subject, hint="unset it"
+            ) from None
+        except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
+            hint = "the same command goes on"
+            raise NotAvailable("the connection broke off", path=subject, hint=hint) from None
+        except httpx.HTTPError:
+            hint = f"check the connection and {self.setting}"
+            cause = f"{self.name} cannot be reached"
+            raise NotAvailable(cause, path=subject, hint=hint) from None
+
+    def pause(self, seconds: float, progress: Progress) -> None:
+        """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            progress.advance(0)
+            time.sleep(min(left, 0.2))
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        import httpx
+
+        # It would log addresses, which may be signed.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+        # A name that is no browser's: those get pages where programs get errors.
+        return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})
+
+    def _request(
+        self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None
+    ) -> httpx.Request:
+        own = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        return self._client.build_request(
+            method, url, headers={**(headers or {}), **own}, json=json
+        )
+
+    def _patiently(
+        self, request: httpx.Request, subject: str, progress: Progress
+    ) -> httpx.Response:
+        """Ask again while the service is busy, as late as it wants; the last answer is given."""
+        for attempt in range(TRIES):
+            answer = self._follow(request, subject)
+            if answer.status_code not in _BUSY or attempt == TRIES - 1:
+                return answer
+            answer.close()
+            wait = retry_after(answer.headers.get("Retry-After"))
+            wait = float(2**attempt) if wait is None else wait
+            if wait > LONGEST_WAIT:
+                hint = f"try again in {wait:.0f} seconds"
+                raise NotAvailable(f"{self.name} is too busy", path=subject, hint=hint)
+            progress.message(f"{self.name} is busy, asking again in {wait:.0f} s")
+            self.pause(wait, progress)
+        raise AssertionError("the last attempt returns")
+
+    def _follow(self, request: httpx.Request, subject: str) -> httpx.Response:
+        import httpx
+
+        for _ in range(MOST_REDIRECTS + 1):
+            answer = self._client.send(request, stream=True)
+            if answer.status_code not in _REDIRECTS:
+                return answer
+            answer.close()
+            target = request.url.join(answer.headers.get("Location", ""))
+            if not may_follow(httpx.URL(self.endpoint), target):
+                raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
+            headers = {
+                name: value
+                for name, value in request.headers.items()
+                if name in {"range", "if-range", "accept-encoding", "user-agent"}
+            }
+            if same_origin(httpx.URL(self.endpoint), target) and self.token is not None:
+                headers["Authorization"] = f"Bearer {self.token}"
+            request = self._client.build_request("GET", target, headers=headers)
+        raise NotAvailable(f"{self.name} leads in circles", path=subject)
+
+
+def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+    """Whether two addresses are of one scheme, host and port: the ones that share a token."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def may_follow(home: httpx.URL, target: httpx.URL) -> bool:
+    """Whether a redirect is safe: never from https to http, nor into the private network."""
+    if target.scheme not in {"http", "https"} or not target.host:
+        return False
+    if home.scheme == "https" and target.scheme != "https":
+        return False
+    return _is_private(home.host) or not _is_private(target.host)
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+def retry_after(text: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

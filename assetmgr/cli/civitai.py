@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations import civitai as models
+from assetmgr.operations.civitai_download import plan_civitai_download, run_civitai_download
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
 from assetmgr.operations.failures import Failure
 from assetmgr.sources.civitai import BASES, SORTS, TYPES, Search
@@ -176,3 +178,39 @@ def _sentence(match: Match) -> str:
     through = f"through {match.ancestor.name}" if match.ancestor else ""
     facts = (f"{place}  {name}", version.base, words and f"trigger words: {words}", through)
     return "  ".join(fact for fact in (*facts, f"by {match.by}") if fact)
+
+
+@civitai.command(epilog="Example: assetmgr civitai download 128713 --to ~/models")
+@click.argument("version")
+@click.argument("file", required=False)
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for the file.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@common_options
+@click.pass_obj
+def download(
+    session: Session, version: str, file: str | None, folder: Path | None, dry_run: bool
+) -> int:
+    """Download a file of a version into the library, verified against the site's SHA-256.
+
+    VERSION is its number, MODEL@VERSION, an AIR or an address; without FILE (a name or number) its
+    primary file. It goes to the folder of its kind unless --to names another, and what the site
+    says of it goes beside it. A transfer that broke off goes on with the same command.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        found = (
+            plan_civitai_download(workspace, version, file, progress)
+            if dry_run
+            else run_civitai_download(workspace, version, file, folder, progress)
+        )
+    if found.asset is not None and found.asset.safety.verdict.value == "dangerous":
+        session.warn(f"{found.path}: is a dangerous pickle; never open it with another program")
+    if session.as_json:
+        session.output.document({**found.to_json(), "errors": []})
+        return session.status
+    known = f"have it: #{found.asset.id}" if found.state == "already" and found.asset else None
+    place = f" -> {plain(str(found.path))}" if found.path else ""
+    state = known or found.state or "to download"
+    session.output.line(f"{plain(found.file.name)}  {size(found.file.size)}  {state}{place}")
+    if found.version.trained_words:
+        session.output.line(f"trigger words: {plain(', '.join(found.version.trained_words))}")
+    return session.status

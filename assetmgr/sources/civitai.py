@@ -11,9 +11,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.sources.civitai_records import CivitaiModel, Version, model_of, version_of
+from assetmgr.sources.civitai_records import (
+    CivitaiModel,
+    ModelFile,
+    Version,
+    model_of,
+    version_of,
+)
+from assetmgr.sources.transfer import Arrived, Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, BadValue, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
@@ -98,6 +106,8 @@ def connect(environment: Mapping[str, str] = os.environ) -> Web:
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise BadValue(f"{name} cannot be a token: it has odd characters")
     endpoint = (environment.get("CIVITAI_ENDPOINT") or HOME).rstrip("/")
+    if "@" in endpoint:  # the address is kept with every asset, where no password belongs
+        raise BadValue("CIVITAI_ENDPOINT cannot hold a name and password")
     return Web("Civitai", endpoint, token or None, "CIVITAI_ENDPOINT")
 
 
@@ -166,6 +176,23 @@ def by_sha256(web: Web, digests: Sequence[str], progress: Progress = SILENT) -> 
             listed = _parsed(web, answer, "the look-up").objects("items")
         found += [known for item in listed if (known := version_of(item))]
     return found
+
+
+def address(web: Web, version_id: str, file_id: str | None) -> str:
+    """Where a file is downloaded from; without a file the primary one of the version."""
+    chosen = "" if file_id is None else f"?fileId={file_id}"
+    return f"{web.endpoint}/api/download/models/{version_id}{chosen}"
+
+
+def fetch(
+    web: Web, version_id: str, file: ModelFile, part: Path, progress: Progress = SILENT
+) -> Arrived:
+    """Download a file to `part`, going on behind what an earlier call left there.
+
+    Raises NotAvailable, FileMissing, DiskFull, WriteFailed, or Cancelled from `progress`.
+    """
+    where = address(web, version_id, file.id).removeprefix(web.endpoint)
+    return Transfer(web, where, file.name, part, file.size, refusal).run(progress)
 
 
 def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:

@@ -38,6 +38,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 
 
+class BrokenOff(NotAvailable):
+    """The connection was lost while an answer came; asking again may help."""
+
+
 @dataclass(frozen=True)
 class Web:
     """One service: what it is called, its address, the token for it, and where these are set.
@@ -79,7 +83,8 @@ class Web:
         import httpx
 
         with self.naming(subject):
-            url = httpx.URL(self.endpoint + path, params=params)
+            url = httpx.URL(self.endpoint + path)
+            url = url.copy_merge_params(params) if params else url
             request = self._request(method, url, json, headers)
             answer = self._patiently(request, subject, progress)
             try:
@@ -115,7 +120,7 @@ class Web:
             ) from None
         except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
             hint = "the same command goes on"
-            raise NotAvailable("the connection broke off", path=subject, hint=hint) from None
+            raise BrokenOff("the connection broke off", path=subject, hint=hint) from None
         except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"

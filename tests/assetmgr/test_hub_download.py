@@ -16,7 +16,8 @@ from helpers.hub_server import COMMIT, HubServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub import DownloadRequest, downloads, safe_name
+from assetmgr.operations.hub import DownloadRequest, downloads
+from assetmgr.operations.receiving import safe_name
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
+from assetmgr.sources import civitai
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_CIVITAI_TOKENS = ("CIVITAI_TOKEN", "CIVITAI_API_KEY", "CIVITAI_API_TOKEN")
 _YES = frozenset({"1", "on", "yes", "true"})
 """What huggingface_hub takes for true (its `constants.py`, also the source of the places below)."""
 
@@ -45,7 +45,7 @@ def hub_token(environment: Mapping[str, str]) -> Check:
 
 def civitai_token(environment: Mapping[str, str]) -> Check:
     """Whether there is a token for Civitai."""
-    name = _first_set(environment, _CIVITAI_TOKENS)
+    name = _first_set(environment, civitai.TOKENS)
     detail = "none: some downloads need one" if name is None else f"from {name}"
     return Check("civitai token", ok=True, detail=detail)
 
@@ -59,7 +59,7 @@ def hub_endpoint(environment: Mapping[str, str]) -> Check:
 
 def civitai_endpoint(environment: Mapping[str, str]) -> Check:
     """Civitai's address."""
-    return _endpoint("civitai address", environment, "CIVITAI_ENDPOINT", "https://civitai.com")
+    return _endpoint("civitai address", environment, "CIVITAI_ENDPOINT", civitai.HOME)
 
 
 def _endpoint(

@@ -8,6 +8,9 @@ import logging
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 from helpers.civitai_server import Busy, CivitaiServer
 
 from assetmgr.operations.civitai_download import run_civitai_download
+from assetmgr.sources import web
 from assetmgr.sources.web import Web, may_follow
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
@@ -36,7 +40,7 @@ GEM = "style.safetensors"
 def site(models: Models, monkeypatch: pytest.MonkeyPatch) -> Iterator[CivitaiServer]:
     with CivitaiServer() as server:
         monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
-        monkeypatch.setattr(Web, "pause", lambda web, seconds, progress: progress.advance(0))
+        monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
         server.add(7, {GEM: models.lora.read_bytes()}, model=70, trainedWords=["sks style"])
         yield server
 
@@ -255,6 +259,59 @@ def test_a_connection_that_always_breaks_is_given_up_and_gone_on_with_later(
     site.break_after = []
     assert program("civitai", "download", "8", "--to", tmp_path).code == 0
     assert site.fetched[-1].endswith("bytes=50-")
+    assert (tmp_path / BIG).read_bytes() == data
+
+
+def test_a_process_that_is_killed_leaves_nothing_wrong_and_the_next_goes_on(
+    site: CivitaiServer, program: Program, tmp_path: Path
+) -> None:
+    data = big(site)
+    site.slow = 0.02
+    command = [sys.executable, "-m", "assetmgr", "civitai", "download", "8", "--to", tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        until = time.monotonic() + 60
+        while _largest(tmp_path) < 1 << 20 and time.monotonic() < until:
+            time.sleep(0.01)
+        child.kill()
+    kept = _largest(tmp_path)
+    assert 1 << 20 <= kept < len(data)
+    assert not (tmp_path / BIG).exists()
+    assert total_assets() == 0
+    site.slow = 0.0
+    assert program("civitai", "download", "8", "--to", tmp_path).code == 0
+    assert site.fetched[-1].endswith(f"bytes={kept}-")
+    assert (tmp_path / BIG).read_bytes() == data
+    assert remains(tmp_path) == [BIG]
+
+
+def _largest(folder: Path) -> int:
+    return max((path.stat().st_size for path in folder.glob(".downloads/*")), default=0)
+
+
+def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
+    site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big(site)
+    monkeypatch.setattr(web, "_READ_SECONDS", 0.05)
+    site.slow = 0.3
+    done = program("civitai", "download", "8", "--to", tmp_path)
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "the connection broke off" in done.err
+    assert not (tmp_path / BIG).exists()
+
+
+def test_a_token_that_expires_in_the_middle_keeps_what_came(
+    site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = big(site)
+    monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
+    site.break_after = [100_000]
+    site.instead = [Busy(401, 1, None, "/api/download/", after=1)]
+    done = program("civitai", "download", "8", "--to", tmp_path)
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "needs a login" in done.err
+    assert program("civitai", "download", "8", "--to", tmp_path).code == 0
+    assert site.fetched[-1].endswith("bytes=100000-")
     assert (tmp_path / BIG).read_bytes() == data
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -192,7 +193,7 @@ def test_every_hash_that_names_a_file_is_tried(
 
 
 def test_what_is_unknown_there_is_found_through_what_it_was_made_of(
-    site: CivitaiServer, program: Program, models: Models, tmp_path: object
+    site: CivitaiServer, program: Program, models: Models
 ) -> None:
     site.add(7, {"old.ckpt": models.pickled.read_bytes()})
     target = models.folder / "made" / "new.safetensors"
@@ -212,7 +213,7 @@ def test_what_is_unknown_there_is_found_through_what_it_was_made_of(
 
 
 def test_a_file_outside_of_the_library_tells_its_parents_itself(
-    site: CivitaiServer, program: Program, models: Models, monkeypatch: pytest.MonkeyPatch
+    site: CivitaiServer, program: Program, models: Models
 ) -> None:
     site.add(7, {"old.ckpt": models.pickled.read_bytes()})
     target = models.folder / "made" / "alone.safetensors"
@@ -332,3 +333,16 @@ def test_what_is_not_there_is_not_found(site: CivitaiServer, program: Program) -
     done = program("civitai", "info", "@7", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (1, "not_found")
     assert "Model not found" in done.err
+
+
+def test_a_file_that_is_no_model_can_be_looked_up(
+    site: CivitaiServer, program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "workflow.zip").write_bytes(b"anything")
+    (tmp_path / "notes").write_bytes(b"something")
+    site.add(7, {"workflow.zip": b"anything"})
+    done = program(
+        "civitai", "lookup", tmp_path / "workflow.zip", tmp_path / "notes", tmp_path, "--json"
+    )
+    assert done.code == 1
+    assert [len(item["matches"]) for item in done.json] == [1, 0, 0]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 from blake3 import blake3
 
 Document = dict[str, Any]
+
+PIECE_BYTES = 1 << 16
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Busy:
     below: str = "/"
     body: bytes = b'{"error":"busy"}'
     headers: Mapping[str, str] = field(default_factory=dict)
+    after: int = 0
+    """So many requests are answered as always before that."""
 
 
 @dataclass
@@ -43,6 +48,8 @@ class CivitaiServer:
     instead: list[Busy] = field(default_factory=list)
     break_after: list[int] = field(default_factory=list)
     """Bytes of a file after which the connection is cut, for each of the next answers."""
+    slow: float = 0.0
+    """Seconds between the pieces of a file."""
     ranges: bool = True
     tags: bool = True
     """Whether files have an ETag."""
@@ -205,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
         site.tokens[self.host].add(self.headers.get("Authorization"))
         for busy in site.instead:
             if busy.times > 0 and parts.path.startswith(busy.below):
+                busy.after -= 1
+                if busy.after >= 0:
+                    continue
                 busy.times -= 1
                 wait = {} if busy.retry_after is None else {"Retry-After": busy.retry_after}
                 self._send(busy.status, busy.body, {**wait, **busy.headers})
@@ -281,7 +291,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.host == "cdn" and self.site.break_after:
             limit = self.site.break_after.pop(0)
             self.close_connection = True
+        self._write(body if limit is None else body[:limit])
+
+    def _write(self, body: bytes) -> None:
+        slow = self.site.slow if self.host == "cdn" else 0.0
+        piece = PIECE_BYTES if slow else max(len(body), 1)
         try:
-            self.wfile.write(body if limit is None else body[:limit])
+            for start in range(0, len(body), piece):
+                if slow:
+                    time.sleep(slow)
+                self.wfile.write(body[start : start + piece])
         except ConnectionError:  # the client was interrupted, as some tests want
             self.close_connection = True

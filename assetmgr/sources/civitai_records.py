@@ -15,7 +15,8 @@ from registry.sidecars.markup import plain_text
 KILOBYTE = 1024
 """`sizeKB` times this is bytes."""
 
-_MOST_BYTES = 1 << 50
+_MOST_KILOBYTES = 1 << 40
+_LONGEST_NUMBER = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class CivitaiModel:
 
 def model_of(fields: Fields) -> CivitaiModel | None:
     """A model; None for an object that is none."""
-    number = fields.label("id")
+    number = _number(fields, "id")
     if number is None:
         return None
     found = (version_of(inner) for inner in fields.objects("modelVersions"))
@@ -125,14 +126,14 @@ def model_of(fields: Fields) -> CivitaiModel | None:
 
 def version_of(fields: Fields) -> Version | None:
     """A version, by itself or inside of its model; None for an object that is none."""
-    number = fields.label("id")
+    number = _number(fields, "id")
     if number is None:
         return None
     model = fields.inside("model")
     files = (_file(inner) for inner in fields.objects("files"))
     return Version(
         id=number,
-        model_id=fields.label("modelId"),
+        model_id=_number(fields, "modelId"),
         name=fields.text("name"),
         base=fields.text("baseModel"),
         published=fields.text("publishedAt"),
@@ -152,12 +153,11 @@ def _file(fields: Fields) -> ModelFile | None:
     if name is None:
         return None
     about, kilobytes = fields.inside("metadata"), fields.number("sizeKB")
-    size = None if kilobytes is None else round(kilobytes * KILOBYTE)
     return ModelFile(
-        id=fields.label("id"),
+        id=_number(fields, "id"),
         name=name,
         content=fields.text("type"),
-        size=size if size is not None and 0 < size < _MOST_BYTES else None,
+        size=None if kilobytes is None else _bytes(kilobytes),
         format=about.text("format"),
         precision=about.text("fp"),
         pruned=about.text("size"),
@@ -168,6 +168,17 @@ def _file(fields: Fields) -> ModelFile | None:
             "virus": fields.text("virusScanResult"),
         },
     )
+
+
+def _bytes(kilobytes: float) -> int | None:
+    return round(kilobytes * KILOBYTE) if 0 < kilobytes < _MOST_KILOBYTES else None
+
+
+def _number(fields: Fields, name: str) -> str | None:
+    """What something is addressed by, and so nothing but digits."""
+    label = fields.label(name) or ""
+    usable = label.isascii() and label.isdigit() and len(label) <= _LONGEST_NUMBER
+    return label if usable else None
 
 
 def _licence(fields: Fields) -> Licence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +164,29 @@ def test_odd_values_in_an_answer_are_left_out(site: CivitaiServer, program: Prog
     assert (version["base"], version["trained_words"], version["name"]) == ("unknown", [], None)
     assert version["files"][0]["bytes"] is None
     assert set(version["files"][0]["hashes"].values()) == {None}
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1e308, float("inf"), float("nan"), 10**400, True, [1]])
+def test_a_size_that_no_file_has_is_not_known(
+    site: CivitaiServer, program: Program, size: object
+) -> None:
+    site.add(7, {"a.safetensors": bytes(8)})
+    site.models[0]["modelVersions"][0]["files"][0]["sizeKB"] = size
+    (version,) = program("civitai", "info", "@7", "--json").json["versions"]
+    assert version["files"][0]["bytes"] is None
+
+
+@pytest.mark.parametrize("number", [HOSTILE, "../../users", "7?token=x", "٣", -7, "9" * 30])
+def test_what_is_no_number_is_not_asked_for(
+    site: CivitaiServer, program: Program, number: object
+) -> None:
+    version = {**site.add(7, {"a.safetensors": bytes(8)}), "modelId": number}
+    version["files"][0]["id"] = number
+    site.instead = [Busy(200, 1, body=json.dumps(version).encode())]
+    done = program("civitai", "info", "@7", "--json")
+    assert (done.code, done.json["id"], done.json["url"]) == (0, None, None)
+    assert done.json["versions"][0]["files"][0]["id"] is None
+    assert len(site.requests) == 1
 
 
 def test_a_file_is_found_by_sha256_in_one_request(

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rate": ("assetmgr.cli.annotate:rate", "Rate an asset from 0 to 5."),
     "duplicates": ("assetmgr.cli.duplicates:duplicates", "List what is there more than once."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
+    "verify": ("assetmgr.cli.verify:verify", "Read files again and look for damage."),
     "convert": (
         "assetmgr.cli.convert:convert",
         "Convert models to another container or precision.",

@@ -29,8 +29,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tag": ("assetmgr.cli.library:tag", "Add and remove tags of assets."),
     "note": ("assetmgr.cli.annotate:note", "Keep a note on an asset."),
     "rate": ("assetmgr.cli.annotate:rate", "Rate an asset from 0 to 5."),
+    "diff": ("assetmgr.cli.diff:diff", "Say which tensors two models differ in."),
     "duplicates": ("assetmgr.cli.duplicates:duplicates", "List what is there more than once."),
+    "export": ("assetmgr.cli.userdata:export_", "Write all tags, notes and ratings."),
+    "import": ("assetmgr.cli.userdata:import_", "Take in what another library exported."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
+    "verify": ("assetmgr.cli.verify:verify", "Read files again and look for damage."),
     "convert": (
         "assetmgr.cli.convert:convert",
         "Convert models to another container or precision.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 
 from converters.identify.unet_facts import UNetFacts, unet_facts
@@ -35,6 +35,14 @@ class Names(Mapping[str, LazyTensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def values(self) -> ValuesView[LazyTensor]:
+        """All tensors, without looking each name up."""
+        return self._tensors.values()
+
+    def items(self) -> ItemsView[str, LazyTensor]:
+        """All names with their tensors, without looking each name up."""
+        return self._tensors.items()
 
     @cached_property
     def text(self) -> str:

@@ -21,14 +21,19 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
 }
 """Component -> its prefixes, the one to write first."""
 
+_BY_FIRST_WORD: dict[str, list[tuple[str, str]]] = {}
+for _component, _prefixes in PREFIXES.items():
+    for _prefix in _prefixes:
+        _BY_FIRST_WORD.setdefault(_prefix.partition(".")[0], []).append((_prefix, _component))
+
 TRAINING_ONLY = ("loss.", "model_ema.")
 """What old autoencoder checkpoints carry beside the model: the discriminator and its averages."""
 
 
 def component_of(name: str) -> str:
     """The component of a tensor of a single-file checkpoint."""
-    for component, prefixes in PREFIXES.items():
-        if name.startswith(prefixes):
+    for prefix, component in _BY_FIRST_WORD.get(name.partition(".")[0], ()):
+        if name.startswith(prefix):
             return component
     return OTHER
 

@@ -1,0 +1,38 @@
+"""`assetmgr diff`."""
+
+from __future__ import annotations
+
+import click
+
+from assetmgr.cli.failures import DONE, FAILED
+from assetmgr.cli.options import Session, common_options
+from assetmgr.operations.diff import Comparison, compare
+from assetmgr.text import plain
+from assetmgr.workspace import Workspace
+
+
+@click.command(epilog="Example: assetmgr diff model.ckpt model.safetensors")
+@click.argument("a")
+@click.argument("b")
+@common_options
+@click.pass_obj
+def diff(session: Session, a: str, b: str) -> int:
+    """Say which tensors two models differ in; the exit code is 1 when they do.
+
+    The container does not matter, nor do metadata: a .ckpt equals its safetensors twin.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        found = compare(workspace, a, b, progress)
+    if session.as_json:
+        session.output.document(found.to_json())
+    else:
+        _print(session, found)
+    return DONE if found.equal else FAILED
+
+
+def _print(session: Session, found: Comparison) -> None:
+    for part in found.components:
+        verdict = f"{part.different} differ" if part.different else "all the same"
+        session.output.line(f"{part.name:<14} {part.same + part.different} tensors, {verdict}")
+    for each in found.differences:
+        session.output.line(f"  {plain(each.name)} {each.how}")

@@ -1,0 +1,92 @@
+"""`verify`: damage is found and named, and the registered hashes stay."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cli_models
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+if TYPE_CHECKING:
+    from conftest import Models, Program
+
+
+@pytest.fixture
+def checkpoint(program: Program, models: Models, tmp_path: Path) -> Path:
+    """A scanned checkpoint of one's own."""
+    path = tmp_path / "library" / "model.safetensors"
+    path.parent.mkdir()
+    shutil.copy(models.checkpoint, path)
+    program("scan", path.parent)
+    return path
+
+
+def test_a_whole_file_is_ok_and_that_is_kept(program: Program, checkpoint: Path) -> None:
+    (found,) = program("verify", "--json").json
+    assert (found["integrity"], found["structure"], found["render"]) == ("ok", "ok", None)
+    assert [check["name"] for check in found["checks"]] == [
+        "integrity",
+        "opens",
+        "complete",
+        "finite",
+    ]
+    kept = program("show", checkpoint, "--json").json["verification"]
+    assert (kept["integrity"], kept["structure"]) == ("ok", "ok")
+
+
+def test_bit_rot_is_found_and_the_old_hash_stays(program: Program, checkpoint: Path) -> None:
+    before = program("show", checkpoint, "--json").json["hashes"]["sha256"]
+    data = bytearray(checkpoint.read_bytes())
+    data[-1] ^= 1
+    checkpoint.write_bytes(data)
+    done = program("verify", checkpoint, "--json")
+    assert (done.code, done.json[0]["integrity"], done.json[0]["structure"]) == (1, "failed", "ok")
+    assert f"SHA-256 was {before} and is" in done.err
+    shown = program("show", checkpoint, "--json").json
+    assert shown["hashes"]["sha256"] == before
+    assert shown["verification"]["integrity"] == "failed"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_broken_numbers_are_named(
+    dtype: str, number: float, program: Program, tmp_path: Path
+) -> None:
+    weight = np.zeros((3, 768), dtype)
+    weight[1, 5] = number
+    save_file({"emb_params": weight}, tmp_path / "broken.safetensors")
+    program("scan", tmp_path)
+    done = program("verify")
+    assert done.code == 1
+    assert "finite: 1 tensors hold NaN or infinities: emb_params" in done.err
+    assert "FAILED" in done.out
+
+
+def test_a_checkpoint_that_lacks_tensors_is_not_complete(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    tensors = load_file(models.checkpoint)
+    del tensors["model.diffusion_model.out.2.weight"]
+    save_file(tensors, tmp_path / "part.safetensors")
+    program("scan", tmp_path)
+    done = program("verify", "--json")
+    assert (done.code, done.json[0]["structure"]) == (1, "failed")
+    assert "complete: the UNet is incomplete" in done.err
+
+
+def test_a_file_that_is_gone_or_unknown_is_named_and_the_rest_is_verified(
+    program: Program, checkpoint: Path
+) -> None:
+    cli_models.tiny(checkpoint.parent / "other.safetensors")
+    program("scan", checkpoint.parent)
+    checkpoint.unlink()
+    done = program("verify", checkpoint, "#99", checkpoint.parent / "other.safetensors", "--json")
+    assert done.code == 1
+    first, second, third = done.json
+    assert (first["integrity"], first["structure"]) == ("failed", "failed")
+    assert second["code"] == "asset_not_found"
+    assert third["integrity"] == "ok"

@@ -76,10 +76,23 @@ class Database:
         from registry.migrations import upgrade
 
         self._use_write_ahead_log()
-        with self.writing() as connection:  # another process may have been faster
+        with self._migrating() as connection:  # another process may have been faster
             if _revision(connection) != REVISION:
                 self._refuse_foreign(connection)
                 upgrade(connection)
+
+    @contextlib.contextmanager
+    def _migrating(self) -> Iterator[Connection]:
+        """A writing transaction that may build tables anew: without foreign keys in SQLite.
+
+        They can only be switched between transactions, and what hangs on a table that is dropped
+        would go with it (https://sqlite.org/lang_altertable.html#otheralter).
+        """
+        with self._translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITES: True})
+            driver = connection.connection.driver_connection
+            with _without_foreign_keys(driver), connection.begin():
+                yield connection
 
     def _refuse_foreign(self, connection: Connection) -> None:
         tables = set(inspect(connection).get_table_names())
@@ -163,6 +176,18 @@ def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> Non
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _without_foreign_keys(driver: object) -> Iterator[None]:
+    if not isinstance(driver, sqlite3.Connection):
+        yield
+        return
+    driver.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys = ON")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -42,8 +42,9 @@ class Library:
     methods taking a number raise AssetNotFound.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, machine: str = "") -> None:
         self._database = database
+        self._machine = machine
 
     @property
     def name(self) -> str:
@@ -51,9 +52,12 @@ class Library:
         return self._database.name
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Open the library at a SQLAlchemy URL (`sqlite:////path/library.db`); create it if new."""
-        return cls(Database(url))
+    def open(cls, url: str, machine: str = "") -> Self:
+        """Open the library at a SQLAlchemy URL (`sqlite:////path/library.db`); create it if new.
+
+        Folders and files belong to a `machine`, which needs a name when several share a database.
+        """
+        return cls(Database(url), machine)
 
     def close(self) -> None:
         """Release the database."""
@@ -88,12 +92,12 @@ class Library:
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
             ids = reading.asset_ids(connection, wanted, order, limit, offset)
-            return reading.assets(connection, ids)
+            return reading.assets(connection, ids, self._machine)
 
     def get(self, asset_id: int) -> Asset:
         """Everything known of one asset. Raises AssetNotFound."""
         with self._database.reading() as connection:
-            return _get(connection, asset_id)
+            return self._get(connection, asset_id)
 
     def find(self, reference: str) -> Asset:
         """The asset with this path, #ID, hash or hash prefix of 6+ digits, or exact name.
@@ -101,7 +105,8 @@ class Library:
         Raises AssetNotFound, or AmbiguousAsset listing the candidates.
         """
         with self._database.reading() as connection:
-            return _get(connection, references.resolve(connection, reference))
+            asset_id = references.resolve(connection, reference, self._machine)
+            return self._get(connection, asset_id)
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
@@ -113,7 +118,7 @@ class Library:
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing())))
         with self._database.reading() as connection:
             ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
-            found = reading.assets(connection, ids)
+            found = reading.assets(connection, ids, self._machine)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 
     def tag(
@@ -142,15 +147,15 @@ class Library:
     def record_file(self, scanned: ScannedFile) -> Asset:
         """Record a file at its place; content that is known already keeps its user data."""
         with self._database.writing() as connection:
-            recorded = writing.record(connection, scanned)
+            recorded = writing.record(connection, scanned, self._machine)
             if recorded.outcome is Outcome.ADDED:
                 moves.settle(connection, [recorded.file_id], [])
-            return _get(connection, recorded.asset_id)
+            return self._get(connection, recorded.asset_id)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded, ...]:
         """Record several files in one transaction; moves among them are left to `settle`."""
         with self._database.writing() as connection:
-            return tuple(writing.record(connection, file) for file in scanned)
+            return tuple(writing.record(connection, file, self._machine) for file in scanned)
 
     def restore(self, file_ids: Sequence[int]) -> None:
         """Missing files are back as they were."""
@@ -165,7 +170,7 @@ class Library:
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""
         with self._database.reading() as connection:
-            return reading.known_files(connection)
+            return reading.known_files(connection, self._machine)
 
     def known_sidecars(self) -> Mapping[Key, Stamp]:
         """Every sidecar that was read, as it was then."""
@@ -175,7 +180,7 @@ class Library:
     def file_assets(self) -> Mapping[str, int]:
         """The numbers of the assets of all files, by canonical path."""
         with self._database.reading() as connection:
-            return sidecar_rows.owners(connection)
+            return sidecar_rows.owners(connection, self._machine)
 
     def record_sidecars(self, found: Sequence[Found]) -> None:
         """Keep what sidecars say, in one transaction."""
@@ -247,7 +252,7 @@ class Library:
     def roots(self) -> tuple[str, ...]:
         """The folders that belong to the library."""
         with self._database.reading() as connection:
-            return reading.roots(connection)
+            return reading.roots(connection, self._machine)
 
     def add_root(self, path: str | os.PathLike[str]) -> str:
         """Make a folder part of the library, if none of its folders holds it; gives its real path.
@@ -256,16 +261,15 @@ class Library:
         """
         root = find_root(path)
         with self._database.writing() as connection:
-            if not any(within(root, known) for known in reading.roots(connection)):
-                writing.add_root(connection, root)
+            if not any(within(root, known) for known in reading.roots(connection, self._machine)):
+                writing.add_root(connection, root, self._machine)
         return root
 
-
-def _get(connection: Connection, asset_id: int) -> Asset:
-    found = reading.assets(connection, [asset_id])
-    if not found:
-        raise AssetNotFound(f"there is no asset #{asset_id}")
-    return found[0]
+    def _get(self, connection: Connection, asset_id: int) -> Asset:
+        found = reading.assets(connection, [asset_id], self._machine)
+        if not found:
+            raise AssetNotFound(f"there is no asset #{asset_id}")
+        return found[0]
 
 
 def _tags(names: Iterable[str]) -> tuple[str, ...]:

@@ -41,21 +41,22 @@ def _reattach(connection: Connection, new: Sequence[int], vanished: frozenset[in
         arrived = connection.execute(select(schema.file).where(_file.id.in_(some))).all()
         lost = _lost(connection, [row.asset_id for row in arrived], vanished)
         for file in arrived:
-            if lost[file.asset_id]:
-                _join(connection, file, lost[file.asset_id].pop(0))
+            places = lost[file.machine, file.asset_id]
+            if places:
+                _join(connection, file, places.pop(0))
                 moved += 1
     return moved
 
 
 def _lost(
     connection: Connection, asset_ids: Sequence[int], vanished: frozenset[int]
-) -> defaultdict[int, list[Row[Any]]]:
-    """By asset, its places where the file is not any more."""
-    lost: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+) -> defaultdict[tuple[str, int], list[Row[Any]]]:
+    """By machine and asset, the places where the file is not any more."""
+    lost: defaultdict[tuple[str, int], list[Row[Any]]] = defaultdict(list)
     statement = select(schema.file).where(_file.asset_id.in_(asset_ids)).order_by(_file.id)
     for row in connection.execute(statement):
         if row.state == MISSING or row.id in vanished:
-            lost[row.asset_id].append(row)
+            lost[row.machine, row.asset_id].append(row)
     return lost
 
 

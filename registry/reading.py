@@ -70,23 +70,27 @@ def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ..
     return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
-def assets(connection: Connection, ids: Sequence[int]) -> tuple[Asset, ...]:
-    """Everything known of assets, in the order of their numbers; unknown numbers are left out."""
+def assets(connection: Connection, ids: Sequence[int], machine: str) -> tuple[Asset, ...]:
+    """Everything known of assets, in the order of their numbers; unknown numbers are left out.
+
+    Of the places only those of `machine` are `here`.
+    """
     found: dict[int, Asset] = {}
     for some in batches(ids):
         rows = connection.execute(select(schema.asset).where(_asset.id.in_(some))).all()
-        attached = _attached(connection, some)
+        attached = _attached(connection, some, machine)
         found.update((row.id, _full(row, attached)) for row in rows)
     return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
-def known_files(connection: Connection) -> dict[str, KnownFile]:
-    """Every place the library remembers, by path."""
+def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
+    """Every place of a machine that the library remembers, by path."""
     file = schema.file.c
     columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
+    statement = select(*columns).where(file.machine == machine)
     return {
         path: KnownFile(file_id, Fingerprint(nbytes, mtime_ns, int(inode)), state)
-        for path, file_id, nbytes, mtime_ns, inode, state in connection.execute(select(*columns))
+        for path, file_id, nbytes, mtime_ns, inode, state in connection.execute(statement)
     }
 
 
@@ -96,10 +100,11 @@ def kinds(connection: Connection) -> dict[str, int]:
     return {row.kind: row.number for row in connection.execute(statement)}
 
 
-def roots(connection: Connection) -> tuple[str, ...]:
-    """The folders of the library, by path."""
-    path = schema.root.c.path
-    return tuple(connection.execute(select(path).order_by(path)).scalars())
+def roots(connection: Connection, machine: str) -> tuple[str, ...]:
+    """The folders of the library on a machine, by path."""
+    root = schema.root.c
+    statement = select(root.path).where(root.machine == machine).order_by(root.path)
+    return tuple(connection.execute(statement).scalars())
 
 
 _ROW_COLUMNS = (
@@ -162,10 +167,10 @@ class _Attached:
     sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
 
 
-def _attached(connection: Connection, ids: Sequence[int]) -> _Attached:
+def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Attached:
     return _Attached(
         metadata=_grouped(connection, schema.asset_metadata, "asset_id", ids, _metadata),
-        files=_grouped(connection, schema.file, "asset_id", ids, _file),
+        files=_grouped(connection, schema.file, "asset_id", ids, lambda row: _file(row, machine)),
         tags=_tags(connection, ids),
         sources=_grouped(connection, schema.source, "asset_id", ids, _source),
         derivations=_grouped(connection, schema.derivation, "child_id", ids, _derivation),
@@ -200,8 +205,9 @@ def _metadata(row: AnyRow) -> dict[str, str]:
     return {str(name): str(value) for name, value in row.metadata.items()}
 
 
-def _file(row: AnyRow) -> File:
-    return File(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode))
+def _file(row: AnyRow, machine: str) -> File:
+    here = row.machine == machine
+    return File(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode), here)
 
 
 def _source(row: AnyRow) -> Source:

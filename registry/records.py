@@ -26,7 +26,10 @@ MISSING = "missing"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A place where an asset's content lies, or lay when `state` is `missing`."""
+    """A place where an asset's content lies, or lay when `state` is `missing`.
+
+    `here` is False for a place on another machine that shares the library.
+    """
 
     id: int
     path: str
@@ -34,6 +37,7 @@ class File:
     bytes: int
     mtime_ns: int
     inode: int
+    here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +243,9 @@ class Asset:
 
     @property
     def path(self) -> str | None:
-        """The first file that is there; None when all are missing."""
-        return next((file.path for file in self.files if file.state == PRESENT), None)
+        """The first file that is there, on this machine; None when there is none."""
+        present = (file.path for file in self.files if file.here and file.state == PRESENT)
+        return next(present, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ _asset = schema.asset.c
 _file = schema.file.c
 
 
-def resolve(connection: Connection, reference: str) -> int:
+def resolve(connection: Connection, reference: str, machine: str) -> int:
     """The number of the asset; the first way of naming that finds something counts.
 
     Raises AssetNotFound, or AmbiguousAsset listing the candidates.
     """
-    for found in _attempts(connection, reference):
+    for found in _attempts(connection, reference, machine):
         if len(found) == 1:
             return found[0]
         if found:
@@ -38,11 +38,12 @@ def resolve(connection: Connection, reference: str) -> int:
     )
 
 
-def _attempts(connection: Connection, reference: str) -> Iterator[Sequence[int]]:
+def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[Sequence[int]]:
     """The assets that each way of naming finds, in the order of the ways."""
     if not reference or "\0" in reference or not storable(reference):
         return
-    paths = select(_file.asset_id).where(_file.path == canonical(reference))
+    at = (_file.machine == machine, _file.path == canonical(reference))
+    paths = select(_file.asset_id).where(*at)
     yield connection.execute(paths).scalars().all()
     number = _NUMBER.fullmatch(reference)
     if number is not None:

@@ -15,13 +15,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
-REVISION = "0002_sidecars"
+REVISION = "0003_places"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -39,9 +41,10 @@ asset = Table(
     "asset",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("blake3", String(64), nullable=False, unique=True),
-    Column("sha256", String(64), nullable=False, index=True),
-    Column("crc32", String(8), nullable=False, index=True),
+    # Of content that was seen and not read yet there are no hashes.
+    Column("blake3", String(64), unique=True),
+    Column("sha256", String(64), index=True),
+    Column("crc32", String(8), index=True),
     Column("autov1", String(8), index=True),
     Column("autov3", String(64), index=True),
     Column("weights", String(64), index=True),
@@ -90,20 +93,54 @@ asset_search = Table(
     Column("text", Text, nullable=False),
 )
 
+# The weights digest of each component, and those of all tensors in one packed value.
+component = Table(
+    "component",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("digest", String(64), nullable=False, index=True),
+)
+
+asset_tensors = Table(
+    "asset_tensors",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("packed", LargeBinary, nullable=False),
+)
+
+# Hashes that somebody else names for a file: not verified, whatever the origin.
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("hash", String(8), primary_key=True),
+    Column("digest", String(64), primary_key=True, index=True),
+    Column("origin", Text, nullable=False),
+)
+
+# A database that several machines share has the places of each; `machine` is empty in SQLite.
 file = Table(
     "file",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("path", Text, nullable=False, unique=True),
+    Column("machine", Text, nullable=False, server_default=""),
+    Column("path", Text, nullable=False),
     Column("path_folded", Text, nullable=False),
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", String(20), nullable=False),
     Column("state", String(8), nullable=False),
+    UniqueConstraint("machine", "path"),
 )
 
-root = Table("root", metadata, Column("path", Text, primary_key=True))
+root = Table(
+    "root",
+    metadata,
+    Column("machine", Text, primary_key=True, server_default=""),
+    Column("path", Text, primary_key=True),
+)
 
 tag = Table(
     "tag",

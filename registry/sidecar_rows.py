@@ -46,10 +46,10 @@ def stamps(connection: Connection) -> dict[Key, Stamp]:
     }
 
 
-def owners(connection: Connection) -> dict[str, int]:
-    """The assets of all files, by path."""
+def owners(connection: Connection, machine: str) -> dict[str, int]:
+    """The assets of all files of a machine, by path."""
     file = schema.file.c
-    rows = connection.execute(select(file.path, file.asset_id))
+    rows = connection.execute(select(file.path, file.asset_id).where(file.machine == machine))
     return {row.path: row.asset_id for row in rows}
 
 

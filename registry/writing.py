@@ -45,10 +45,11 @@ def require(connection: Connection, ids: Iterable[int]) -> None:
             raise AssetNotFound(f"there is no asset #{min(absent)}")
 
 
-def record(connection: Connection, scanned: ScannedFile) -> Recorded:
-    """Record a file at its place; the asset of its content is made or found."""
+def record(connection: Connection, scanned: ScannedFile, machine: str) -> Recorded:
+    """Record a file at its place on a machine; the asset of its content is made or found."""
     asset_id = _record_content(connection, scanned)
     place = {
+        "machine": machine,
         "path": scanned.path,
         "path_folded": fold(scanned.path),
         "asset_id": asset_id,
@@ -58,7 +59,9 @@ def record(connection: Connection, scanned: ScannedFile) -> Recorded:
         "state": PRESENT,
     }
     old = connection.execute(
-        select(_file.id, _file.asset_id, _file.state).where(_file.path == scanned.path)
+        select(_file.id, _file.asset_id, _file.state).where(
+            _file.machine == machine, _file.path == scanned.path
+        )
     ).one_or_none()
     if old is None:
         return Recorded(asset_id, _insert(connection, schema.file, place), Outcome.ADDED)
@@ -113,9 +116,9 @@ def forget(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(delete(schema.asset).where(_asset.id.in_(some)))
 
 
-def add_root(connection: Connection, path: str) -> None:
-    """One more folder."""
-    connection.execute(insert(schema.root).values(path=path))
+def add_root(connection: Connection, path: str, machine: str) -> None:
+    """One more folder of a machine."""
+    connection.execute(insert(schema.root).values(machine=machine, path=path))
 
 
 def record_derived(

@@ -35,15 +35,15 @@ def knows(revision: str) -> bool:
     return revision in {script.revision for script in scripts}
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the tables to the newest revision within the connection's transaction.
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to a revision, the newest, within the connection's transaction.
 
     Raises LibraryUnusable when the stored revision is none of ours.
     """
     config = configuration()
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         raise LibraryUnusable(
             "was made by a newer version of the program", hint="update assetmgr"

@@ -205,3 +205,31 @@ def test_processes_share_a_library_from_its_making_on(url, models):
     with Library.open(url) as library:
         assert library.search().total == 12
         assert scan(library).unchanged == 12
+
+
+def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
+    path.parent.mkdir()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "0002_sidecars")
+        connection.exec_driver_sql("INSERT INTO root VALUES ('/m')")
+        connection.exec_driver_sql(OLD_ASSET)
+        connection.exec_driver_sql("INSERT INTO tag VALUES (7, 'kept')")
+        connection.exec_driver_sql(
+            "INSERT INTO file VALUES (3, '/m/fox.pt', '/m/fox.pt', 7, 10, 1, '5', 'present')"
+        )
+    with Library.open(url) as library:
+        (asset,) = library.assets("tag:kept")
+        assert (asset.id, asset.path, asset.hashes["blake3"]) == (7, "/m/fox.pt", "b" * 64)
+        assert library.roots() == ("/m",)
+        library.forget([7])
+    assert execute(path, "SELECT count(*) FROM file") == [(0,)]
+
+
+OLD_ASSET = """
+INSERT INTO asset (id, blake3, sha256, crc32, name, name_folded, kind, base, prediction, bytes,
+    tensors, parameters, confidence, safety, added, updated, algorithm, dtypes, components,
+    evidence, problems, safety_imports, safety_findings, trigger_words)
+VALUES (7, '{b}', '{a}', '0badcafe', 'fox', 'fox', 'lora', 'sd-1', 'unknown', 10, 1, 1, 1.0, 'safe',
+    '2026-01-01 00:00:00', '2026-01-01 00:00:00', '[]', '{{}}', '[]', '[]', '[]', '[]', '[]', '[]')
+""".format(a="a" * 64, b="b" * 64)

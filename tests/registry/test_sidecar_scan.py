@@ -164,18 +164,17 @@ def test_what_is_no_regular_file_is_no_sidecar(library, models):
     assert library.find("a").sidecars == ()
 
 
-def test_a_library_from_before_sidecars_were_read_learns_them(library, models, fox, url):
+def test_a_library_that_has_read_no_sidecars_learns_them(library, models, fox, url):
     scan(library, [models])
     library.tag([1], ["mine"])
     library.close()
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
-        database.execute("DROP TABLE sidecar")
-        database.execute("UPDATE alembic_version SET version_num = '0001'")
-    with Library.open(url) as upgraded:
-        assert upgraded.find("fox").tags == ("mine",)
-        report = scan(upgraded)
+        database.execute("DELETE FROM sidecar")
+    with Library.open(url) as reopened:
+        assert reopened.find("fox").tags == ("mine",)
+        report = scan(reopened)
         assert (report.unchanged, report.bytes_hashed) == (1, 0)
-        assert words(upgraded, "fox") == ["vulpix"]
+        assert words(reopened, "fox") == ["vulpix"]
 
 
 def test_cancelling_keeps_the_models_and_the_next_scan_reads_the_rest(library, models, fox):

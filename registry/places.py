@@ -7,10 +7,14 @@ its name.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from converters.errors import FileMissing, FileUnreadable
 from registry.text import storable
+
+_MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
+"""Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
 
 
 def canonical(path: str | os.PathLike[str]) -> str:
@@ -22,6 +26,14 @@ def canonical(path: str | os.PathLike[str]) -> str:
 def within(path: str, folder: str) -> bool:
     """Whether a canonical path lies in a canonical folder, or is it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def require_mounted(root: str, known: Iterable[str]) -> None:
+    """Raises FileMissing for an empty folder where disks are mounted and known files were."""
+    if not root.startswith(_MOUNTS) or any(Path(root).iterdir()):
+        return
+    if any(within(path, root) for path in known):
+        raise FileMissing("is empty: its disk seems not to be mounted", path=root)
 
 
 def find_root(path: str | os.PathLike[str]) -> str:

@@ -108,7 +108,7 @@ def verify(
 
 def _assets(workspace: Workspace, references: tuple[str, ...]) -> Iterator[Asset | Failure]:
     if not references:
-        yield from workspace.library.assets("-is:missing")
+        yield from workspace.library.assets("-is:missing -is:offline")
     for reference in references:
         try:
             yield workspace.library.find(reference)

@@ -177,6 +177,11 @@ class Library:
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
+    def dissolve(self, file_ids: Sequence[int]) -> None:
+        """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        with self._database.writing() as connection:
+            moves.dissolve(connection, file_ids)
+
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""
         with self._database.reading() as connection:

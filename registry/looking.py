@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 
@@ -17,9 +16,10 @@ from converters.errors import (
     SourceChanged,
     TruncatedFile,
 )
-from converters.hashing import FileHashes, HashedFile, hash_file
+from converters.hashing import FileHashes, HashedFile
 from converters.progress import Progress
 from registry.content import not_understood, understood
+from registry.on_disk import fingerprint_of, hash_model
 from registry.records import Content, ScannedFile
 
 FRESH_SECONDS = 60
@@ -98,16 +98,6 @@ def read(
         return _read(replace(waiting, is_recorded=False), progress, hashes)
 
 
-def fingerprint_of(path: str) -> Fingerprint:
-    """Size, time and inode of a file. Raises FileMissing or FileUnreadable."""
-    try:
-        return Fingerprint.of(os.stat(path))
-    except FileNotFoundError as error:
-        raise FileMissing("no such file", path=path) from error
-    except OSError as error:
-        raise FileUnreadable(f"cannot be read: {error.strerror}", path=path) from error
-
-
 def _read(
     waiting: Waiting, progress: Progress, hashes: FileHashes | None
 ) -> tuple[ScannedFile, FileProblem | None]:
@@ -116,7 +106,7 @@ def _read(
     if hashes is not None:
         hashed = HashedFile(hashes, None, before.fingerprint)
     else:
-        hashed = hash_file(waiting.path, progress, header_bytes=before.header_bytes)
+        hashed = hash_model(waiting.path, progress, before.header_bytes)
     if hashed.fingerprint != before.fingerprint:
         raise SourceChanged("was modified while being read", path=waiting.path)
     if looked is None:

@@ -7,12 +7,15 @@ its name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from converters.errors import FileMissing, FileUnreadable
+from converters.suffixes import MODEL_SUFFIXES
 from registry.text import storable
 
+_SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
 _MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
 """Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
 
@@ -34,6 +37,19 @@ def require_mounted(root: str, known: Iterable[str]) -> None:
         return
     if any(within(path, root) for path in known):
         raise FileMissing("is empty: its disk seems not to be mounted", path=root)
+
+
+def name_of(path: str) -> str:
+    """What to call what lies there: a file without its ending, a pipeline by its folder.
+
+    A snapshot in a Hugging Face cache has the name of its repository
+    (`models--<owner>--<name>/snapshots/<revision>`).
+    """
+    place = PurePath(path)
+    if place.suffix.lower() in MODEL_SUFFIXES:
+        return place.stem
+    repository = _SNAPSHOT.search(place.as_posix())
+    return repository[1] if repository else place.name
 
 
 def find_root(path: str | os.PathLike[str]) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-from pathlib import PurePath
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from registry import schema
 from registry.absorbing import absorb
+from registry.places import name_of
 from registry.reading import batches
 from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
 from registry.text import fold
@@ -230,7 +230,7 @@ def _outcome(asset_id: int, old: _Place) -> Outcome:
 
 def _first_values(scanned: ScannedFile) -> Values:
     """What an asset gets from the first file that is recorded of it."""
-    name, moment = PurePath(scanned.path).stem, now()
+    name, moment = name_of(scanned.path), now()
     return {
         "name": name,
         "name_folded": fold(name),

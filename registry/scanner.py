@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from converters.errors import (
     AssetmgrError,
@@ -26,7 +27,8 @@ from converters.progress import SILENT, Progress
 from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
-from registry.looking import Looked, Waiting, fingerprint_of, is_fresh, look_into, read
+from registry.looking import Looked, Waiting, is_fresh, look_into, read
+from registry.on_disk import fingerprint_of
 from registry.places import canonical, require_mounted, within
 from registry.records import (
     MISSING,
@@ -111,11 +113,10 @@ class _Scan:
         met = self._sorted_out(known)
         self.library.restore(met.back)
         self._hash([*self._look_into(met.new, met.fresh), *met.waiting])
-        gone = [
-            old.id
-            for path, old in known.items()
-            if path not in self.walk.files and self.walk.reaches(path)
-        ]
+        unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
+        parts = {path for path in unmet if self._is_part(path)}
+        self.library.dissolve([known[path].id for path in parts])
+        gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
         refresh(self.library, self.walk, self.progress)
         return ScanReport(
@@ -148,6 +149,10 @@ class _Scan:
             self.walk.add(root)
         for problem in self.walk.problems:
             self._fail(problem)
+
+    def _is_part(self, path: str) -> bool:
+        """Whether a file that had a place of its own lies in a pipeline, which is one model."""
+        return any(str(parent) in self.walk.files for parent in PurePath(path).parents)
 
     def _sorted_out(self, known: Mapping[str, KnownFile]) -> _Met:
         met = _Met()

@@ -71,7 +71,7 @@ def test_a_second_scan_opens_no_file(library, models, monkeypatch):
         raise AssertionError("opened")
 
     monkeypatch.setattr(looking, "open_model", refuse)
-    monkeypatch.setattr(looking, "hash_file", refuse)
+    monkeypatch.setattr(looking, "hash_model", refuse)
     report = scan(library)
     assert counts(report) == {"unchanged": 3}
     assert report.bytes_hashed == 0
@@ -473,11 +473,11 @@ def test_a_file_that_changes_after_its_headers_were_read_is_read_again(library, 
 def test_a_file_that_never_stands_still_is_left_alone(library, models, monkeypatch):
     path = write_lora(models / "a.safetensors")
 
-    def restless(*arguments, **options):
-        hashed = hash_file(*arguments, **options)
+    def restless(path, *_):
+        hashed = hash_file(path)
         return replace(hashed, fingerprint=replace(hashed.fingerprint, mtime_ns=7))
 
-    monkeypatch.setattr(looking, "hash_file", restless)
+    monkeypatch.setattr(looking, "hash_model", restless)
     report = scan(library, [models])
     assert [(error.path, error.code) for error in report.errors] == [(str(path), "being_written")]
     assert not library.find("a").hashes["sha256"]
@@ -564,7 +564,7 @@ def test_one_file_is_recorded_by_itself(library, models):
 def test_known_hashes_save_the_read(library, models, monkeypatch):
     path = write_lora(models / "a.safetensors")
     hashes = hash_file(path).hashes
-    monkeypatch.setattr(looking, "hash_file", None)
+    monkeypatch.setattr(looking, "hash_model", None)
     assert scan_file(library, path, hashes=hashes).hashes["sha256"] == hashes.sha256
 
 

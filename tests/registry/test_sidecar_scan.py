@@ -61,7 +61,7 @@ def test_a_changed_sidecar_is_read_again_and_the_model_is_not(library, models, f
         raise AssertionError("opened")
 
     monkeypatch.setattr(looking, "open_model", refuse)
-    monkeypatch.setattr(looking, "hash_file", refuse)
+    monkeypatch.setattr(looking, "hash_model", refuse)
     report = scan(library)
     assert (report.unchanged, report.bytes_hashed) == (1, 0)
     assert words(library, "fox") == ["renard"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
+from assetmgr.operations.watching import together
+from assetmgr.operations.watching import watch as watch_paths
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue
@@ -27,22 +30,43 @@ _LONGEST_TEXT = 300
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--watch", is_flag=True, help="Go on with what changes until Ctrl-C.")
 @common_options
 @click.pass_obj
-def scan(session: Session, paths: tuple[str, ...]) -> int:
+def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
     """Add or update folders in the library; without a path all folders it knows.
 
-    Unchanged files are not opened. Moved files keep their tags, notes and previews.
+    Unchanged files are not opened. Moved files keep their tags, notes and previews. New files are
+    in the library when their headers were read; hashes follow.
     """
     with Workspace.open() as workspace, session.progress() as progress:
-        report = scan_paths(workspace, paths, progress)
-    for error in report.errors:
-        session.fail(Failure(error.path, error.error, error.code, error.hint))
+        if watch:
+            report = _watched(session, watch_paths(workspace, paths, progress))
+        else:
+            report = scan_paths(workspace, paths, progress)
+            _tell(session, report)
     if session.as_json:
         session.output.document(report_json(report))
-    else:
-        _print_report(session, report)
     return session.status
+
+
+def _watched(session: Session, reports: Iterator[ScanReport]) -> ScanReport:
+    """Tell reports as they come; Ctrl-C is the way to end this, and no failure."""
+    told: list[ScanReport] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for report in reports:
+            told.append(report)
+            _tell(session, report)
+    if not told:
+        raise KeyboardInterrupt
+    return together(told)
+
+
+def _tell(session: Session, report: ScanReport) -> None:
+    for error in report.errors:
+        session.fail(Failure(error.path, error.error, error.code, error.hint))
+    if not session.as_json:
+        _print_report(session, report)
 
 
 def _print_report(session: Session, report: ScanReport) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,7 @@ from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
+    from registry.lineage import Ancestor, Descendant, Lineage
     from registry.records import Asset, AssetRow, ScanReport
     from registry.sidecars.record import Sidecar
 
@@ -141,12 +143,32 @@ def show(session: Session, asset: str) -> int:
     """Show all that is known of an asset, named by path, #ID, hash or name."""
     with Workspace.open() as workspace:
         found = workspace.library.find(asset)
+        tree = workspace.library.lineage(found.id)
     if session.as_json:
-        session.output.document({**asset_json(found), "errors": []})
+        document = {**asset_json(found), "lineage": asdict(tree)}
+        session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        session.output.fields(_card(found), indent="  ")
+        session.output.fields([*_card(found), *_family(tree)], indent="  ")
     return session.status
+
+
+def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+    """Every generation before an asset, each a step further in, and what was made from it."""
+    for depth, ancestor in _ancestors(tree.parents):
+        yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"
+    for child in tree.children:
+        yield "made into", f"{_numbered(child)} by {child.operation}"
+
+
+def _ancestors(parents: Sequence[Ancestor], depth: int = 0) -> Iterator[tuple[int, Ancestor]]:
+    for parent in parents:
+        yield depth, parent
+        yield from _ancestors(parent.parents, depth + 1)
+
+
+def _numbered(member: Ancestor | Descendant) -> str:
+    return member.name if member.asset is None else f"{member.name} #{member.asset}"
 
 
 def _card(asset: Asset) -> list[tuple[str, str]]:
@@ -169,10 +191,6 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
     fields += [
         ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
         for s in asset.sources
-    ]
-    fields += [
-        ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
-        for d in asset.derived_from
     ]
     fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
     if asset.preview is not None:

@@ -27,7 +27,8 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from converters.bytesource import FileBytes, Fingerprint, pread_into
-from converters.digest import WeightsDigest
+from converters.digest import Parts, Weights, WeightsDigest
+from converters.errors import FileProblem, SourceChanged
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict
 
@@ -36,6 +37,7 @@ AUTOV1_BYTES = 0x10000
 BLOCK_BYTES = 2 << 20
 """Bytes read and hashed at a time: enough that handing them over costs little beside hashing."""
 RING_BLOCKS = 8
+NO_PARTS: Parts = {}
 
 Consumer = Callable[[memoryview], object]
 """Takes the next bytes of a stream."""
@@ -59,11 +61,15 @@ class FileHashes:
 
 @dataclass(frozen=True, slots=True)
 class HashedFile:
-    """What one read of a file gave, and the state of the file that was read."""
+    """What one read of a file gave, and the state of the file that was read.
+
+    `weights` are None when they were not asked for, or could not be had: `unread` says why.
+    """
 
     hashes: FileHashes
-    weights: str | None
+    weights: Weights | None
     fingerprint: Fingerprint
+    unread: FileProblem | None = None
 
 
 def hash_file(
@@ -72,15 +78,17 @@ def hash_file(
     *,
     header_bytes: int | None = None,
     weights_of: StateDict | None = None,
+    parts: Parts = NO_PARTS,
 ) -> HashedFile:
     """Hash a file in one read.
 
     `header_bytes` is where the data of a safetensors file begins and asks for AutoV3; `weights_of`
-    are the tensors of this very file and asks for their digest. Raises FileProblem when it cannot
-    be read and SourceChanged when it was modified meanwhile.
+    are the tensors of this very file and asks for their digests, `parts` its components as they are
+    to be compared. Raises FileProblem when it cannot be read and SourceChanged when it was modified
+    meanwhile, or since the tensors were opened.
     """
     source = FileBytes(path)
-    digest = WeightsDigest(weights_of, source.path) if weights_of is not None else None
+    digest = WeightsDigest(weights_of, parts, source.path) if weights_of is not None else None
     extra: list[Consumer] = [digest.feed] if digest else []
     # Small files are many: they get no more memory than they fill.
     count = min(RING_BLOCKS, -(-source.size // BLOCK_BYTES))
@@ -92,9 +100,19 @@ def hash_file(
             hasher.update(block.view, block.release)
             progress.advance(len(block.view))
         hashes = hasher.finish()
+    weights, unread = _finished(digest)
     source.check_unchanged()
-    fingerprint = source.fingerprint
-    return HashedFile(hashes, digest.finish() if digest else None, fingerprint)
+    return HashedFile(hashes, weights, source.fingerprint, unread)
+
+
+def _finished(digest: WeightsDigest | None) -> tuple[Weights | None, FileProblem | None]:
+    """The digests, or why there are none: tensors can be unreadable where the file is not."""
+    try:
+        return (digest.finish(), None) if digest else (None, None)
+    except SourceChanged:
+        raise
+    except FileProblem as error:
+        return None, error
 
 
 class _Hash(Protocol):

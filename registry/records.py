@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.bytesource import Fingerprint
+    from converters.digest import Weights
     from converters.hashing import FileHashes
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
@@ -155,7 +156,7 @@ class ScannedFile:
     mtime_ns: int
     inode: int
     hashes: FileHashes
-    weights: str | None
+    weights: Weights | None
     content: Content
 
 
@@ -199,7 +200,8 @@ class Asset:
     """Everything the library knows of one content.
 
     `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
-    what files beside it say.
+    what files beside it say. `component_digests` are the digests of its components by name, empty
+    while the tensors have not been read, and for what has no components.
     """
 
     id: int
@@ -235,6 +237,7 @@ class Asset:
     added: datetime
     updated: datetime
     sidecars: tuple[Sidecar, ...] = ()
+    component_digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> str:

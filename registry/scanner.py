@@ -29,6 +29,7 @@ from registry.records import (
     ScannedFile,
     ScanReport,
 )
+from registry.tensor_rows import tensors_to_digest
 from registry.text import storable
 from registry.walk import Walk
 
@@ -195,12 +196,13 @@ def _read(
     except FileProblem as error:
         problem = error
     header_bytes = None if model is None else model.header_bytes
+    content = _not_understood(problem) if model is None else _understood(model)
     if hashes is None:
-        hashed = hash_file(path, progress, header_bytes=header_bytes)
+        state, parts = tensors_to_digest(model, content.kind)
+        hashed = hash_file(path, progress, header_bytes=header_bytes, weights_of=state, parts=parts)
     else:
         hashed = HashedFile(hashes, None, _fingerprint(path))
-    content = _not_understood(problem) if model is None else _understood(model)
-    return _scanned(path, hashed, content), problem
+    return _scanned(path, hashed, content), problem or hashed.unread
 
 
 def _fingerprint(path: str) -> Fingerprint:

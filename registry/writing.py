@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
 from converters.statedict import Plain
-from registry import schema, sidecar_rows
+from registry import schema, sidecar_rows, tensor_rows
 from registry.reading import batches
 from registry.records import (
     MISSING,
@@ -183,6 +183,8 @@ def _record_content(connection: Connection, scanned: ScannedFile) -> int:
         connection.execute(update(schema.asset).where(_asset.id == known).values(values))
     told = {"metadata": dict(scanned.content.metadata)}
     _replace(connection, schema.asset_metadata, asset_id, told)
+    if scanned.weights is not None:
+        tensor_rows.record(connection, asset_id, scanned.weights)
     refresh_search(connection, asset_id)
     return asset_id
 
@@ -231,7 +233,7 @@ def _hash_values(scanned: ScannedFile) -> Values:
     if hashes.autov3 is not None:
         values["autov3"] = None if _of_nothing(hashes.autov3) else hashes.autov3
     if scanned.weights is not None:
-        values["weights"] = scanned.weights
+        values["weights"] = scanned.weights.whole
     return values
 
 

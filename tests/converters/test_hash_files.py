@@ -148,7 +148,8 @@ def test_the_digest_of_the_stream_is_the_digest_of_the_tensors(
         hashed = hash_file(path, weights_of=state)
     finally:
         monkeypatch.undo()
-    assert hashed.weights == weights_digest(state)
+    assert hashed.weights is not None
+    assert hashed.weights.whole == weights_digest(state)
 
 
 def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(

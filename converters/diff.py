@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from converters.digest import TensorDigest
 from converters.progress import SILENT, Progress
 from converters.statedict import LazyTensor, StateDict
+from converters.weights import TensorDigest
 
 _T = TypeVar("_T")
 _Kind = tuple[str, tuple[int, ...]]

@@ -27,16 +27,19 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from converters.bytesource import FileBytes, Fingerprint, pread_into
-from converters.digest import Parts, Weights, WeightsDigest
+from converters.digest import Parts, WeightsDigest, weigh_content
 from converters.errors import FileProblem, SourceChanged
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict
+from converters.weights import Weights
 
 AUTOV1_START = 0x100000
 AUTOV1_BYTES = 0x10000
 BLOCK_BYTES = 2 << 20
 """Bytes read and hashed at a time: enough that handing them over costs little beside hashing."""
 RING_BLOCKS = 8
+SMALL_BYTES = 4 << 20
+"""Files up to this size are read as a whole and hashed by one thread."""
 NO_PARTS: Parts = {}
 
 Consumer = Callable[[memoryview], object]
@@ -88,6 +91,8 @@ def hash_file(
     meanwhile, or since the tensors were opened.
     """
     source = FileBytes(path)
+    if source.size <= SMALL_BYTES:
+        return _hash_small(source, progress, header_bytes, weights_of, parts)
     digest = WeightsDigest(weights_of, parts, source.path) if weights_of is not None else None
     extra: list[Consumer] = [digest.feed] if digest else []
     # Small files are many: they get no more memory than they fill.
@@ -100,19 +105,48 @@ def hash_file(
             hasher.update(block.view, block.release)
             progress.advance(len(block.view))
         hashes = hasher.finish()
-    weights, unread = _finished(digest)
+    weights, unread = _attempt(digest.finish) if digest else (None, None)
     source.check_unchanged()
     return HashedFile(hashes, weights, source.fingerprint, unread)
 
 
-def _finished(digest: WeightsDigest | None) -> tuple[Weights | None, FileProblem | None]:
+def _attempt(finish: Callable[[], Weights]) -> tuple[Weights | None, FileProblem | None]:
     """The digests, or why there are none: tensors can be unreadable where the file is not."""
     try:
-        return (digest.finish(), None) if digest else (None, None)
+        return finish(), None
     except SourceChanged:
         raise
     except FileProblem as error:
         return None, error
+
+
+def _hash_small(
+    source: FileBytes,
+    progress: Progress,
+    header_bytes: int | None,
+    state: StateDict | None,
+    parts: Parts,
+) -> HashedFile:
+    """Without threads of its own: starting them takes longer than the work."""
+    content = source.pread(0, source.size)
+    data = memoryview(content)
+    progress.advance(len(data))
+    window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
+    crc32 = _Crc32()
+    crc32.update(data)
+    behind = None if header_bytes is None else hashlib.sha256(data[header_bytes:]).hexdigest()
+    hashes = FileHashes(
+        blake3=blake3(data).hexdigest(),
+        sha256=hashlib.sha256(data).hexdigest(),
+        crc32=crc32.hexdigest(),
+        autov1=hashlib.sha256(window).hexdigest()[:8],
+        autov3=behind,
+    )
+    weights, unread = None, None
+    if state is not None:
+        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, content))
+    source.check_unchanged()
+    return HashedFile(hashes, weights, source.fingerprint, unread)
 
 
 class _Hash(Protocol):

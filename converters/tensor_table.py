@@ -12,33 +12,40 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from functools import lru_cache
 from typing import NoReturn
 
-from converters.digest import TensorDigest
 from converters.errors import CorruptFile
+from converters.weights import Listing, TensorDigests
 
 VERSION = 1
 DIGEST_BYTES = 16
 MAX_TEXT = 256 << 20
 """Bytes of names that are unpacked; a safetensors header may have 100 MB."""
 
+LISTINGS = 32
+"""Whose packed names are kept for the next tables, as many as `containers` keeps structures."""
+
 _HEAD = struct.Struct("<BII")
 
 
-def pack(tensors: Mapping[str, TensorDigest]) -> bytes:
-    """The table of these tensors, by name; digests are shortened."""
-    names = sorted(tensors)
+def pack(tensors: TensorDigests) -> bytes:
+    """The table of these tensors; digests are shortened."""
+    packed = _packed(tensors.listing)
+    digests = b"".join([digest[:DIGEST_BYTES] for digest in tensors.digests])
+    return _HEAD.pack(VERSION, len(tensors), len(packed)) + packed + digests
+
+
+@lru_cache(maxsize=LISTINGS)
+def _packed(listing: Listing) -> bytes:
     kinds: dict[tuple[str, tuple[int, ...]], int] = {}
-    places = [kinds.setdefault(tensors[name][:2], len(kinds)) for name in names]
-    text = json.dumps([names, list(kinds), places], separators=(",", ":"))
-    packed = zlib.compress(text.encode("ascii"))
-    digests = b"".join(tensors[name].digest[:DIGEST_BYTES] for name in names)
-    return _HEAD.pack(VERSION, len(names), len(packed)) + packed + digests
+    places = [kinds.setdefault(kind, len(kinds)) for kind in listing.kinds]
+    text = json.dumps([listing.names, list(kinds), places], separators=(",", ":"))
+    return zlib.compress(text.encode("ascii"))
 
 
-def unpack(table: bytes) -> dict[str, TensorDigest]:
-    """The tensors of a table, by name, with the first 16 bytes of their digests.
+def unpack(table: bytes) -> TensorDigests:
+    """The tensors of a table, with the first 16 bytes of their digests.
 
     Raises CorruptFile for anything else than `pack` makes.
     """
@@ -51,13 +58,11 @@ def unpack(table: bytes) -> dict[str, TensorDigest]:
     if len(table) != end + count * DIGEST_BYTES:
         _refuse(f"has {len(table)} bytes, of {end + count * DIGEST_BYTES}")
     names, kinds, places = _columns(table[_HEAD.size : end])
-    if not len(names) == len(places) == count:
-        _refuse(f"names {len(names)} tensors of {count}")
-    digests = (table[at : at + DIGEST_BYTES] for at in range(end, len(table), DIGEST_BYTES))
-    return {
-        name: TensorDigest(*kinds[place], digest)
-        for name, place, digest in zip(names, places, digests, strict=True)
-    }
+    listing = Listing({name: kinds[place] for name, place in zip(names, places, strict=False)})
+    if not len(names) == len(places) == count or list(listing.names) != names:
+        _refuse(f"names {len(names)} tensors of {count}, or not in their order")
+    digests = [table[at : at + DIGEST_BYTES] for at in range(end, len(table), DIGEST_BYTES)]
+    return TensorDigests(listing, digests)
 
 
 def _columns(packed: bytes) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[int]]:

@@ -33,7 +33,7 @@ from registry.tensor_rows import Sharer
 from registry.text import fold
 
 if TYPE_CHECKING:  # listing a library needs none of what reads tensors
-    from converters.digest import TensorDigest, Weights
+    from converters.weights import TensorDigest, Weights
 
 HIGHEST_RATING = 5
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.bytesource import Fingerprint
-    from converters.digest import Weights
     from converters.hashing import FileHashes
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
     from converters.statedict import Plain
+    from converters.weights import Weights
     from registry.sidecars.record import Sidecar
 
 PRESENT = "present"

@@ -13,8 +13,9 @@ from registry import schema
 
 if TYPE_CHECKING:  # listing a library needs none of what opens files
     from converters.containers import Model
-    from converters.digest import Parts, Weights
+    from converters.digest import Parts
     from converters.statedict import StateDict
+    from converters.weights import Weights
 
 MOST_TIMES = 3
 """Quantised tensors unpack to many times their file, and hostile ones overlap: a scan, which reads
@@ -35,11 +36,18 @@ class Sharer(NamedTuple):
 
 def tensors_to_digest(model: Model | None, kind: str) -> tuple[StateDict | None, Parts]:
     """The tensors of an opened file that a scan digests, and its components; None for none."""
-    if model is None or not 0 < model.state_dict.nbytes <= MOST_TIMES * model.nbytes:
+    if model is None or not 0 < _nbytes(model.state_dict) <= MOST_TIMES * model.nbytes:
         return None, {}
     from converters.canonical import canonical_parts
 
     return model.state_dict, canonical_parts(model.state_dict, kind)
+
+
+def _nbytes(state: StateDict) -> int:
+    from converters.stored import StoredTensors
+
+    stored = state.tensors
+    return stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
 
 
 def record(connection: Connection, asset_id: int, weights: Weights) -> None:

@@ -20,7 +20,7 @@ from converters.statedict import StateDict
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from converters.digest import TensorDigest
+    from converters.weights import TensorDigest
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,14 @@ from hypothesis import strategies as st
 from converters.bytesource import FileBytes, MemoryBytes
 from converters.canonical import canonical_parts
 from converters.containers import open_model
-from converters.digest import Weights, tensor_digest, weigh, weights_digest
+from converters.digest import tensor_digest, weigh, weights_digest
 from converters.dtypes import DType
 from converters.errors import SourceChanged, TruncatedFile
 from converters.hashing import hash_file
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.weights import Weights
 from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
 from converters.writers.torch_zip import write_torch_zip
@@ -270,6 +271,7 @@ def test_tensors_may_overlap_in_the_file_and_between_components(
     parts = {"first": StateDict(dict(list(state.items())[:cut])), "all": state}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("converters.hashing.BLOCK_BYTES", block)
+        monkeypatch.setattr("converters.hashing.SMALL_BYTES", 0)
         hashed = hash_file(path, weights_of=state, parts=parts)
     assert hashed.weights == weigh(state, parts)
 
@@ -294,6 +296,20 @@ def test_any_order_and_any_container_have_one_digest(
     if shapes:  # a pickle without tensors is no model
         other = open_model(pickled(shuffled, folder / "b.ckpt")).state_dict
         assert weigh(other, {"all": other}) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(shapes=named, small=st.booleans())
+def test_files_of_all_sizes_are_digested_alike(
+    tmp_path_factory: pytest.TempPathFactory, shapes: Mapping[str, tuple[int, ...]], small: bool
+) -> None:
+    """Small ones and those of one structure take a shorter way."""
+    state = state_dict(shapes, fill=random_fill())
+    path = safetensors(state, tmp_path_factory.mktemp("sizes") / "a.safetensors")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("converters.hashing.SMALL_BYTES", 1 << 20 if small else 0)
+        opened = open_model(path).state_dict
+        assert hash_file(path, weights_of=opened).weights == weigh(state, {})
 
 
 def test_a_file_whose_tensors_cannot_be_read_still_has_its_hashes(tmp_path: Path) -> None:

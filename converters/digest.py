@@ -14,7 +14,7 @@ grows with every change of the rules, so that digests of different rules never s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -66,8 +66,8 @@ def weigh_content(state: StateDict, parts: Parts, path: Path, content: bytes) ->
     stored = state.tensors
     if isinstance(stored, StoredTensors) and not parts and _is_at(stored.source, path):
         return _weigh_stored(stored, content)
-    digest = WeightsDigest(state, parts, path)
-    digest.feed(memoryview(content))
+    digest = WeightsDigest(state, parts)
+    digest.stream(path)(memoryview(content))
     return digest.finish()
 
 
@@ -87,42 +87,24 @@ class _Range:
 
 
 class WeightsDigest:
-    """Makes the digests of a file's tensors from the file's bytes as they stream by.
+    """Makes the digests of a model's tensors from the bytes of its files as they stream by.
 
-    `parts` are its components under the names that they are compared by. Tensors that do not lie in
-    one piece in the file at `path` (transposed views) are read by themselves at the end.
+    `parts` are its components under the names that they are compared by. Tensors of which no
+    stream was asked for, or that do not lie in one piece (transposed views), are read by themselves
+    at the end.
     """
 
-    def __init__(self, state: StateDict, parts: Parts, path: Path | None = None) -> None:
+    def __init__(self, state: StateDict, parts: Parts) -> None:
         self._names = {name: (tensor, _key(tensor)) for name, tensor in state.items()}
         self._parts = {part: _squeezed(inner) for part, inner in parts.items()}
         self._wanted = {key: tensor for tensor, key in self._names.values()}
         for inner in self._parts.values():
             self._wanted.update((_key(tensor), tensor) for tensor in inner.values())
         self._done: dict[_Key, bytes] = {}
-        self._waiting = _ranges(self._wanted, path)
-        self._running: list[_Range] = []
-        self._position = 0
 
-    def feed(self, data: memoryview) -> None:
-        """The next bytes of the file."""
-        begin, end = self._position, self._position + len(data)
-        running = [*self._running, *self._beginning_before(end)]
-        self._running = [each for each in running if not self._pass(each, data, begin)]
-        self._position = end
-
-    def _beginning_before(self, end: int) -> Iterator[_Range]:
-        while self._waiting and self._waiting[-1].start < end:
-            yield self._waiting.pop()
-
-    def _pass(self, each: _Range, data: memoryview, begin: int) -> bool:
-        """Hash what the data hold of a tensor; whether that was the last of it."""
-        hasher = each.hasher = each.hasher or _begin(each.tensor)
-        hasher.update(data[max(0, each.start - begin) : each.stop - begin])
-        if each.stop > begin + len(data):
-            return False
-        self._done[each.key] = hasher.digest()
-        return True
+    def stream(self, path: Path) -> Callable[[memoryview], None]:
+        """Takes the bytes of the file at `path`, from its first to its last."""
+        return _Stream(_ranges(self._wanted, path), self._done).feed
 
     def finish(self, progress: Progress = SILENT) -> Weights:
         """The digests.
@@ -145,6 +127,35 @@ class WeightsDigest:
             },
             tensors=TensorDigests(listing, digests),
         )
+
+
+class _Stream:
+    """The tensors of one file; what is `done` is put there by the tensor's key."""
+
+    def __init__(self, waiting: list[_Range], done: dict[_Key, bytes]) -> None:
+        self._waiting, self._done = waiting, done
+        self._running: list[_Range] = []
+        self._position = 0
+
+    def feed(self, data: memoryview) -> None:
+        """The next bytes of the file."""
+        begin, end = self._position, self._position + len(data)
+        running = [*self._running, *self._beginning_before(end)]
+        self._running = [each for each in running if not self._pass(each, data, begin)]
+        self._position = end
+
+    def _beginning_before(self, end: int) -> Iterator[_Range]:
+        while self._waiting and self._waiting[-1].start < end:
+            yield self._waiting.pop()
+
+    def _pass(self, each: _Range, data: memoryview, begin: int) -> bool:
+        """Hash what the data hold of a tensor; whether that was the last of it."""
+        hasher = each.hasher = each.hasher or _begin(each.tensor)
+        hasher.update(data[max(0, each.start - begin) : each.stop - begin])
+        if each.stop > begin + len(data):
+            return False
+        self._done[each.key] = hasher.digest()
+        return True
 
 
 def _begin(tensor: LazyTensor) -> _Blake3:
@@ -242,12 +253,12 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path | None) -> list[_Range]:
+def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path) -> list[_Range]:
     """The tensors with one extent in the file at `path`, those first that come last."""
     found = [
         _Range(extent.offset, extent.offset + extent.nbytes, key, tensor)
         for key, tensor in wanted.items()
-        if (extent := _only_extent(tensor)) is not None and _is_file(extent, path)
+        if (extent := _only_extent(tensor)) is not None and _is_at(extent.source, path)
     ]
     return sorted(found, key=lambda each: each.start, reverse=True)
 
@@ -255,10 +266,6 @@ def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path | None) -> list[_Range
 def _only_extent(tensor: LazyTensor) -> Extent | None:
     extents = tensor.extents
     return extents[0] if extents is not None and len(extents) == 1 else None
-
-
-def _is_file(extent: Extent, path: Path | None) -> bool:
-    return path is not None and _is_at(extent.source, path)
 
 
 def _is_at(source: ByteSource, path: Path) -> bool:

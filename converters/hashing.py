@@ -82,19 +82,20 @@ def hash_file(
     header_bytes: int | None = None,
     weights_of: StateDict | None = None,
     parts: Parts = NO_PARTS,
+    also: Sequence[Consumer] = (),
 ) -> HashedFile:
     """Hash a file in one read.
 
     `header_bytes` is where the data of a safetensors file begins and asks for AutoV3; `weights_of`
     are the tensors of this very file and asks for their digests, `parts` its components as they are
-    to be compared. Raises FileProblem when it cannot be read and SourceChanged when it was modified
-    meanwhile, or since the tensors were opened.
+    to be compared; `also` get the bytes too. Raises FileProblem when it cannot be read and
+    SourceChanged when it was modified meanwhile, or since the tensors were opened.
     """
     source = FileBytes(path)
     if source.size <= SMALL_BYTES:
-        return _hash_small(source, progress, header_bytes, weights_of, parts)
-    digest = WeightsDigest(weights_of, parts, source.path) if weights_of is not None else None
-    extra: list[Consumer] = [digest.feed] if digest else []
+        return _hash_small(source, progress, header_bytes, weights_of, parts, also)
+    digest = WeightsDigest(weights_of, parts) if weights_of is not None else None
+    extra: list[Consumer] = [*also, *([digest.stream(source.path)] if digest else [])]
     # Small files are many: they get no more memory than they fill.
     count = min(RING_BLOCKS, -(-source.size // BLOCK_BYTES))
     ring = Ring(count, min(BLOCK_BYTES, source.size))
@@ -105,9 +106,14 @@ def hash_file(
             hasher.update(block.view, block.release)
             progress.advance(len(block.view))
         hashes = hasher.finish()
-    weights, unread = _attempt(digest.finish) if digest else (None, None)
+    weights, unread = finished(digest)
     source.check_unchanged()
     return HashedFile(hashes, weights, source.fingerprint, unread)
+
+
+def finished(digest: WeightsDigest | None) -> tuple[Weights | None, FileProblem | None]:
+    """The digests asked for, or why there are none; raises SourceChanged."""
+    return (None, None) if digest is None else _attempt(digest.finish)
 
 
 def _attempt(finish: Callable[[], Weights]) -> tuple[Weights | None, FileProblem | None]:
@@ -126,11 +132,14 @@ def _hash_small(
     header_bytes: int | None,
     state: StateDict | None,
     parts: Parts,
+    also: Sequence[Consumer],
 ) -> HashedFile:
     """Without threads of its own: starting them takes longer than the work."""
     content = source.pread(0, source.size)
     data = memoryview(content)
     progress.advance(len(data))
+    for consume in also:
+        consume(data)
     window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
     crc32 = _Crc32()
     crc32.update(data)

@@ -1,25 +1,17 @@
-"""Digests of tensors in the database: one for each component, and a packed table of all.
-
-Also which tensors of a file are worth digesting when it is scanned.
-"""
+"""Digests of tensors in the database: one for each component, and a packed table of all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select
 
 from registry import schema
+from registry.reading import batches
 
 if TYPE_CHECKING:  # listing a library needs none of what opens files
-    from converters.containers import Model
-    from converters.digest import Parts
-    from converters.statedict import StateDict
     from converters.weights import Weights
-
-MOST_TIMES = 3
-"""Quantised tensors unpack to many times their file, and hostile ones overlap: a scan, which reads
-every file once, leaves both to those who ask. Tied and fused tensors count twice."""
 
 LONGEST_NAME = 32
 """What the column holds; the folders of a pipeline may have any names, and PostgreSQL counts."""
@@ -34,37 +26,25 @@ class Sharer(NamedTuple):
     name: str
 
 
-def tensors_to_digest(model: Model | None, kind: str) -> tuple[StateDict | None, Parts]:
-    """The tensors of an opened file that a scan digests, and its components; None for none."""
-    if model is None or not 0 < _nbytes(model.state_dict) <= MOST_TIMES * model.nbytes:
-        return None, {}
-    from converters.canonical import canonical_parts
-
-    return model.state_dict, canonical_parts(model.state_dict, kind)
-
-
-def _nbytes(state: StateDict) -> int:
-    from converters.stored import StoredTensors
-
-    stored = state.tensors
-    return stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
-
-
-def record(connection: Connection, asset_id: int, weights: Weights) -> None:
-    """Put these digests of components and tensors in the place of what is known of an asset."""
+def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
+    """Put digests of components and tensors in the place of what is known of these assets."""
+    if not weighed:
+        return
     from converters.tensor_table import pack
 
+    for some in batches(list(weighed)):
+        connection.execute(delete(schema.component).where(_component.asset_id.in_(some)))
+        connection.execute(delete(schema.asset_tensors).where(_table.asset_id.in_(some)))
     rows = [
         {"asset_id": asset_id, "name": name, "digest": digest}
+        for asset_id, weights in weighed.items()
         for name, digest in weights.components.items()
         if len(name) <= LONGEST_NAME
     ]
-    connection.execute(delete(schema.component).where(_component.asset_id == asset_id))
-    connection.execute(delete(schema.asset_tensors).where(_table.asset_id == asset_id))
     if rows:
         connection.execute(insert(schema.component), rows)
-    packed = pack(weights.tensors)
-    connection.execute(insert(schema.asset_tensors).values(asset_id=asset_id, packed=packed))
+    tables = [{"asset_id": key, "packed": pack(each.tensors)} for key, each in weighed.items()]
+    connection.execute(insert(schema.asset_tensors), tables)
 
 
 def packed(connection: Connection, asset_id: int) -> bytes | None:

@@ -55,10 +55,10 @@ def _hash(path: Path, progress: Progress) -> HashedFile:
     progress.stage(f"hashing {path.name}", model.nbytes if model else None)
     if model is None:
         return hash_file(path, progress)
-    return hash_model(path, model, progress)
+    return hash_opened(path, model, progress)
 
 
-def hash_model(path: Path, model: Model, progress: Progress) -> HashedFile:
+def hash_opened(path: Path, model: Model, progress: Progress) -> HashedFile:
     """All hashes of an opened file. Raises FileProblem when it or a tensor cannot be read."""
     state = model.state_dict
     hashed = hash_file(path, progress, header_bytes=model.header_bytes, weights_of=state)

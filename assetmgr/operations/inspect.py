@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hashing import hash_model, hashes_json
+from assetmgr.operations.hashing import hash_opened, hashes_json
 from assetmgr.operations.walk import model_files
 from converters.bytesource import ByteSource
 from converters.containers import Inspected, Model, open_model
@@ -127,7 +127,7 @@ def _opened(path: Path, model: Model, hashed: HashedFile | None) -> Inspection:
 
 def _hash(path: Path, model: Model, progress: Progress) -> HashedFile:
     progress.stage(f"hashing {path.name}", model.nbytes)
-    return hash_model(path, model, progress)
+    return hash_opened(path, model, progress)
 
 
 def _size(path: Path) -> int | None:

@@ -148,7 +148,7 @@ def test_tensors_that_unpack_to_many_times_their_file_wait_until_somebody_asks(
         raise AssertionError("was digested")
 
     monkeypatch.setattr(converters.digest, "tensor_digest", refuse)
-    monkeypatch.setattr("registry.tensor_rows.MOST_TIMES", 0.5)
+    monkeypatch.setattr("registry.on_disk.MOST_TIMES", 0.5)
     path = write_lora(models / "a.safetensors")
     assert scan_file(library, path).hashes["weights"] is None
 

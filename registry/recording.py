@@ -20,7 +20,7 @@ from registry.places import name_of
 from registry.reading import batches
 from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
 from registry.text import fold
-from registry.writing import Values, now, refresh_search
+from registry.writing import Values, drop_abandoned, now, refresh_search
 
 _SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
@@ -63,6 +63,9 @@ def record(
     for path, place in places.items():
         if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
             absorb(connection, place.asset_id, owners[path])
+    left = {place.asset_id for path, place in places.items() if owners.get(path) != place.asset_id}
+    # What was broken and is replaced was a part of a download, most often: nothing to remember.
+    drop_abandoned(connection, list(left), _asset.container.is_(None))
     return tuple(_recorded(file.path, owners, places, added) for file in scanned)
 
 

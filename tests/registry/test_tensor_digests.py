@@ -16,8 +16,11 @@ from converters.canonical import canonical_parts
 from converters.containers import open_model
 from converters.digest import weigh, weights_digest
 from converters.errors import AssetNotFound, TruncatedFile
+from converters.identify import identify
+from converters.layouts.pipeline import to_components
 from converters.statedict import StateDict
 from converters.weights import Listing, TensorDigests, Weights
+from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 from registry import schema
@@ -96,6 +99,25 @@ def test_a_component_is_found_by_its_digest(family: Library) -> None:
     digest = family.find("alone").component_digests["vae"]
     names = {row.name for row in family.search(f"hash:{digest[:12]}").rows}
     assert names == {"first", "twin", "alone"}
+
+
+def test_a_pipeline_has_the_components_of_its_single_file_from_one_read(
+    family: Library, models: Path, sd1: StateDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = identify(sd1)
+    parts = to_components(sd1, identity.base)
+    write_pipeline(parts, identity, models / "pipeline", tokenizer={})
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a tensor was read by itself")
+
+    monkeypatch.setattr(converters.digest, "tensor_digest", refuse)
+    assert scan(family).errors == ()
+    pipeline, first = family.find("pipeline"), family.find("first")
+    assert pipeline.container == "diffusers"
+    assert pipeline.component_digests == first.component_digests
+    assert pipeline.hashes["weights"] != first.hashes["weights"]
+    assert family.tensors(pipeline.id) is not None
 
 
 def test_new_content_at_a_known_place_has_new_digests_and_the_old_keep_theirs(

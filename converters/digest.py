@@ -16,18 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 from blake3 import blake3
 
 from converters.bytesource import ByteSource, FileBytes
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
-from converters.stored import StoredTensors, Structure
 from converters.weights import Listing, TensorDigests, Weights, encoded
 
 COMPONENT = b"assetmgr component 1\n"
@@ -59,16 +56,6 @@ def weights_digest(state: StateDict, progress: Progress = SILENT) -> str:
 def weigh(state: StateDict, parts: Parts, progress: Progress = SILENT) -> Weights:
     """All digests of tensors and of components made of them; reads the tensors one at a time."""
     return WeightsDigest(state, parts).finish(progress)
-
-
-def weigh_content(state: StateDict, parts: Parts, path: Path, content: bytes) -> Weights:
-    """All digests of the tensors of a file whose whole content is at hand."""
-    stored = state.tensors
-    if isinstance(stored, StoredTensors) and not parts and _is_at(stored.source, path):
-        return _weigh_stored(stored, content)
-    digest = WeightsDigest(state, parts)
-    digest.stream(path)(memoryview(content))
-    return digest.finish()
 
 
 _Key = tuple[object, ...]
@@ -121,7 +108,7 @@ class WeightsDigest:
         listing = Listing({n: (t.dtype.label, t.shape) for n, (t, _) in self._names.items()})
         digests = [self._done[self._names[name][1]] for name in listing.names]
         return Weights(
-            whole=_whole(listing, digests),
+            whole=whole_of(listing, digests),
             components={
                 part: _of_component(inner, self._done) for part, inner in self._parts.items()
             },
@@ -159,61 +146,17 @@ class _Stream:
 
 
 def _begin(tensor: LazyTensor) -> _Blake3:
-    hasher: _Blake3 = blake3(_head(tensor.dtype.label, tensor.shape))
+    hasher: _Blake3 = blake3(head_of(tensor.dtype.label, tensor.shape))
     return hasher
 
 
-def _head(label: str, shape: tuple[int, ...]) -> bytes:
-    """What comes before a tensor's bytes."""
+def head_of(label: str, shape: tuple[int, ...]) -> bytes:
+    """What is hashed before a tensor's bytes."""
     return f"{label}\n{','.join(map(str, shape))}\n".encode("ascii")
 
 
-TINY_BYTES = 16
-"""Adapters have a scale of a few bytes in each module, nearly always of the same few values."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How the tensors of a structure are digested: `(head, begin, end)` in the listing's order."""
-
-    listing: Listing
-    steps: tuple[tuple[bytes, int, int], ...]
-
-    @classmethod
-    def of(cls, structure: Structure) -> _Plan:
-        entries = structure.entries
-        listing = Listing({name: (e.dtype.label, e.shape) for name, e in entries.items()})
-        places = (entries[name][2:] for name in listing.names)
-        heads = (_head(*kind) for kind in listing.kinds)
-        return cls(listing, tuple((h, *place) for h, place in zip(heads, places, strict=True)))
-
-
-_PLANS: WeakKeyDictionary[Structure, _Plan] = WeakKeyDictionary()
-
-
-def _weigh_stored(stored: StoredTensors, content: bytes) -> Weights:
-    """The same as the stream of the file would give, in a tenth of the time for small tensors."""
-    plan = _PLANS.get(stored.structure)
-    if plan is None:
-        plan = _PLANS[stored.structure] = _Plan.of(stored.structure)
-    start = stored.start
-    digests = [
-        blake3(head + content[start + begin : start + end]).digest()
-        if end - begin > TINY_BYTES
-        else _tiny(head + content[start + begin : start + end])
-        for head, begin, end in plan.steps
-    ]
-    stored.source.check_unchanged()
-    return Weights(_whole(plan.listing, digests), {}, TensorDigests(plan.listing, digests))
-
-
-@lru_cache(maxsize=1024)
-def _tiny(data: bytes) -> bytes:
-    found: bytes = blake3(data).digest()
-    return found
-
-
-def _whole(listing: Listing, digests: Iterable[bytes]) -> str:
+def whole_of(listing: Listing, digests: Iterable[bytes]) -> str:
+    """The digest of a model by those of its tensors, in the order of the listing."""
     joined = b"".join(chain.from_iterable(zip(listing.encoded, digests, strict=True)))
     whole: str = blake3(joined).hexdigest()
     return whole
@@ -258,7 +201,7 @@ def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path) -> list[_Range]:
     found = [
         _Range(extent.offset, extent.offset + extent.nbytes, key, tensor)
         for key, tensor in wanted.items()
-        if (extent := _only_extent(tensor)) is not None and _is_at(extent.source, path)
+        if (extent := _only_extent(tensor)) is not None and is_at(extent.source, path)
     ]
     return sorted(found, key=lambda each: each.start, reverse=True)
 
@@ -268,5 +211,6 @@ def _only_extent(tensor: LazyTensor) -> Extent | None:
     return extents[0] if extents is not None and len(extents) == 1 else None
 
 
-def _is_at(source: ByteSource, path: Path) -> bool:
+def is_at(source: ByteSource, path: Path) -> bool:
+    """Whether a source is the file at this very path."""
     return isinstance(source, FileBytes) and source.path == path

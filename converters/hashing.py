@@ -27,7 +27,8 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from converters.bytesource import FileBytes, Fingerprint, pread_into
-from converters.digest import Parts, WeightsDigest, weigh_content
+from converters.digest import Parts, WeightsDigest
+from converters.digest_small import weigh_content
 from converters.errors import FileProblem, SourceChanged
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict

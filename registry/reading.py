@@ -20,6 +20,7 @@ from registry.records import (
     PRESENT,
     Asset,
     AssetRow,
+    Claim,
     Derivation,
     File,
     KnownFile,
@@ -170,6 +171,7 @@ class _Attached:
     verifications: defaultdict[int, tuple[AnyRow, ...]]
     sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
     digests: defaultdict[int, tuple[tuple[str, str], ...]]
+    claims: defaultdict[int, tuple[Claim, ...]]
 
 
 def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Attached:
@@ -185,6 +187,7 @@ def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Atta
         digests=_grouped(
             connection, schema.component, "asset_id", ids, lambda row: (row.name, row.digest)
         ),
+        claims=_grouped(connection, schema.candidate, "asset_id", ids, _claim),
     )
 
 
@@ -239,6 +242,10 @@ def _sidecar(row: AnyRow) -> Sidecar | None:
     from registry.sidecars.record import Sidecar
 
     return None if row.told is None else Sidecar.from_json(row.told)
+
+
+def _claim(row: AnyRow) -> Claim:
+    return Claim(row.hash, row.digest, row.origin)
 
 
 def _full(row: AnyRow, attached: _Attached) -> Asset:
@@ -296,6 +303,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         updated=_moment(row.updated),
         sidecars=tuple(filter(None, attached.sidecars[row.id])),
         component_digests=dict(attached.digests[row.id]),
+        claims=attached.claims[row.id],
     )
 
 

@@ -56,6 +56,7 @@ def record(
     owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
+    _keep_claims(connection, scanned, owners)
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
     weighed = ((file, file.weights) for file in scanned if file.path in owners)
@@ -156,6 +157,25 @@ def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owner
     if rows:
         connection.execute(insert(schema.asset_metadata), rows)
         refresh_search(connection, ids)
+
+
+def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    rows = {
+        (owners[file.path], claim.hash, claim.digest): claim.origin
+        for file in scanned
+        for claim in file.claims
+        if file.path in owners
+    }
+    if not rows:
+        return
+    table, ids = schema.candidate, [asset_id for asset_id, _, _ in rows]
+    for some in batches(ids):
+        connection.execute(delete(table).where(table.c.asset_id.in_(some)))
+    values = [
+        {"asset_id": asset_id, "hash": name, "digest": digest, "origin": origin}
+        for (asset_id, name, digest), origin in rows.items()
+    ]
+    connection.execute(insert(table), values)
 
 
 def _keep_places(

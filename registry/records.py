@@ -56,6 +56,15 @@ class Source:
     url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A hash that somebody names for a file: `origin` is `huggingface-cache` or `lfs-pointer`."""
+
+    hash: str
+    digest: str
+    origin: str
+
+
 class Parent(Protocol):
     """A file something was made from, as operations know it."""
 
@@ -166,6 +175,7 @@ class ScannedFile:
     hashes: FileHashes | None
     weights: Weights | None
     content: Content | None
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +219,9 @@ class Asset:
     """Everything the library knows of one content.
 
     `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
-    what files beside it say. `component_digests` are the digests of its components by name, empty
-    while the tensors have not been read, and for what has no components.
+    what files beside it say, `claims` hashes that others name for it. `component_digests` are the
+    digests of its components by name, empty while the tensors have not been read, and for what has
+    no components.
     """
 
     id: int
@@ -247,6 +258,7 @@ class Asset:
     updated: datetime
     sidecars: tuple[Sidecar, ...] = ()
     component_digests: Mapping[str, str] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
     @property
     def state(self) -> str:

@@ -23,7 +23,7 @@ from converters.errors import BadValue
 
 if TYPE_CHECKING:
     from registry.lineage import Ancestor, Descendant, Lineage
-    from registry.records import Asset, AssetRow, ScanReport
+    from registry.records import Asset, AssetRow, Claim, ScanReport
     from registry.sidecars.record import Sidecar
     from registry.tensor_rows import Sharer
 
@@ -194,6 +194,10 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
     fields += [("file", f"{file.path} ({file.state})") for file in asset.files]
     fields += [(name, value or "") for name, value in asset.hashes.items()]
     fields += [
+        ("claimed", f"{claim.hash} {claim.digest} ({claim.origin}, {_belief(claim, asset)})")
+        for claim in asset.claims
+    ]
+    fields += [
         ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
         for s in asset.sources
     ]
@@ -212,6 +216,13 @@ def _parts(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> Iterator[tu
         named = [f"#{other.id} {other.name}" for other in others[:_SHARERS]]
         named += [f"{len(others) - _SHARERS} more"] if len(others) > _SHARERS else []
         yield name, f"{digest}{'; the same in ' if named else ''}{', '.join(named)}"
+
+
+def _belief(claim: Claim, asset: Asset) -> str:
+    known = asset.hashes[claim.hash]
+    if known is None:
+        return "not verified"
+    return "verified" if known == claim.digest else "not that of this file"
 
 
 def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:

@@ -17,6 +17,8 @@ from converters.stored import StoredTensors
 MOST_TIMES = 3
 """Quantised tensors unpack to many times their file, and hostile ones overlap: a scan, which reads
 every file once, leaves both to those who ask. Tied and fused tensors count twice."""
+MOST_TENSORS = 100_000
+"""Far above any model; the digests of a file of nothing but names would not fit into memory."""
 
 
 def fingerprint_of(path: str) -> Fingerprint:
@@ -50,4 +52,5 @@ def _tensors(path: str) -> StateDict | None:
         return None
     state, stored = model.state_dict, model.state_dict.tensors
     nbytes = stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
-    return state if 0 < nbytes <= MOST_TIMES * model.nbytes else None
+    is_model = 0 < nbytes <= MOST_TIMES * model.nbytes and len(state) <= MOST_TENSORS
+    return state if is_model else None

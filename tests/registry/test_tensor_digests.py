@@ -163,16 +163,18 @@ def test_a_file_whose_tensors_cannot_be_read_is_registered_by_its_hashes(
     assert library.tensors(asset.id) is None
 
 
-def test_tensors_that_unpack_to_many_times_their_file_wait_until_somebody_asks(
+def test_tensors_of_many_times_their_file_or_beyond_number_wait_until_somebody_asks(
     library: Library, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("was digested")
 
     monkeypatch.setattr(converters.digest, "tensor_digest", refuse)
-    monkeypatch.setattr("registry.on_disk.MOST_TIMES", 0.5)
     path = write_lora(models / "a.safetensors")
-    assert scan_file(library, path).hashes["weights"] is None
+    for limit, value in (("MOST_TIMES", 0.5), ("MOST_TENSORS", 2)):
+        with monkeypatch.context() as limited:
+            limited.setattr(f"registry.on_disk.{limit}", value)
+            assert scan_file(library, path).hashes["weights"] is None
 
 
 def test_files_without_numbers_are_not_all_the_same_weights(library: Library, models: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,7 +66,7 @@ def sharers(connection: Connection, asset_id: int) -> dict[str, tuple[Sharer, ..
         .distinct()
         .order_by(mine.c.name, other.c.asset_id)
     )
-    found: dict[str, tuple[Sharer, ...]] = {}
+    found: defaultdict[str, list[Sharer]] = defaultdict(list)
     for name, number, other_name in connection.execute(statement):
-        found[name] = (*found.get(name, ()), Sharer(number, other_name))
-    return found
+        found[name].append(Sharer(number, other_name))
+    return {name: tuple(others) for name, others in found.items()}

@@ -16,7 +16,7 @@ from converters.progress import SILENT, Progress
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """The hashes of one file; `weights` is None when its tensors cannot be read."""
+    """The hashes of one file; `weights` are None when it is no model."""
 
     path: Path
     hashed: HashedFile

@@ -35,6 +35,7 @@ from converters.hashing import hash_file
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.transform.ema import averages
 from converters.weights import Weights
 from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
@@ -353,6 +354,26 @@ def test_large_tensors_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     }
     assert len(digests) == 1
     assert asked == [3, 3, 2]
+
+
+def test_computed_tensors_are_digested_piece_by_piece() -> None:
+    def never() -> bytes:
+        raise AssertionError("was computed as a whole")
+
+    halves = tuple(
+        LazyTensor(DType.U8, (2,), lambda part=part: part, "t") for part in (b"ab", b"cd")
+    )
+    whole = LazyTensor(DType.U8, (4,), lambda: b"abcd", "t")
+    assert tensor_digest(LazyTensor(DType.U8, (4,), never, "t", pieces=halves)) == tensor_digest(
+        whole
+    )
+
+
+def test_averages_of_weights_that_are_not_there_keep_their_names(sd1: StateDict) -> None:
+    stray = state_dict({"model_ema.diffusion_modelnowhereweight": (2, 2)}, fill=random_fill())
+    assert list(averages(sd1.overlay(stray))) == ["model_ema.diffusion_modelnowhereweight"]
+    assert "unet_ema" in weighed(sd1.overlay(stray)).components
+    assert not averages(sd1)
 
 
 def test_the_clip_of_the_tests_has_the_names_that_identification_knows() -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers import pickles
 from helpers.pipelines import checkpoint
 from helpers.sd1 import SMALL, VAE, random_fill, state_dict, vae_shapes
 from small_models import lora_bytes, scanned, write_lora
@@ -175,6 +176,25 @@ def test_tensors_of_many_times_their_file_or_beyond_number_wait_until_somebody_a
         with monkeypatch.context() as limited:
             limited.setattr(f"registry.on_disk.{limit}", value)
             assert scan_file(library, path).hashes["weights"] is None
+
+
+def test_a_pickle_of_many_views_of_one_storage_costs_a_scan_no_more_than_its_bytes(
+    library: Library, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("was digested")
+
+    views = {
+        f"view{at}": pickles.tensor("0", (20_000,), (1,), numel=20_100, offset=at)
+        for at in range(100)
+    }
+    path = models / "views.pt"
+    path.write_bytes(
+        pickles.torch_zip(pickles.pickled(pickles.dict_of(views)), {"0": bytes(4 * 20_100)})
+    )
+    monkeypatch.setattr(converters.digest, "_begin", refuse)
+    asset = scan_file(library, path)
+    assert (asset.tensors, asset.hashes["weights"]) == (100, None)
 
 
 def test_files_without_numbers_are_not_all_the_same_weights(library: Library, models: Path) -> None:

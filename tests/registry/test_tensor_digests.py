@@ -13,6 +13,7 @@ from small_models import lora_bytes, scanned, write_lora
 from sqlalchemy import text, update
 
 import converters.digest
+import registry.on_disk
 from converters.canonical import canonical_parts
 from converters.containers import open_model
 from converters.digest import weigh, weights_digest
@@ -36,6 +37,12 @@ def weights(whole: str, **components: str) -> Weights:
 @pytest.fixture(scope="module")
 def sd1() -> StateDict:
     return checkpoint("sd-1")
+
+
+@pytest.fixture(autouse=True)
+def _small_adapters_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapters of these tests are tiny."""
+    monkeypatch.setattr(registry.on_disk, "LEAST_BYTES", 0)
 
 
 @pytest.fixture
@@ -134,6 +141,17 @@ def test_new_content_at_a_known_place_has_new_digests_and_the_old_keep_theirs(
     assert after.id != before.id
     assert after.hashes["weights"] != before.hashes["weights"]
     assert library.get(before.id).hashes["weights"] == before.hashes["weights"]
+
+
+def test_an_adapter_of_tiny_tensors_is_digested_when_somebody_asks(
+    library: Library, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    write_lora(models / "fox.safetensors")
+    scan(library, [models])
+    asset = library.find("fox")
+    assert asset.hashes["weights"] is None
+    assert asset.hashes["autov3"]
 
 
 def test_adapters_have_a_digest_and_no_components(library: Library, models: Path) -> None:

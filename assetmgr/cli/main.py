@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("assetmgr.cli.diff:diff", "Say which tensors two models differ in."),
     "duplicates": ("assetmgr.cli.duplicates:duplicates", "List what is there more than once."),
     "link": ("assetmgr.cli.link:link", "Show the library in another program's folders."),
+    "sidecar": ("assetmgr.cli.sidecar:sidecar", "Write what is known beside models."),
     "export": ("assetmgr.cli.userdata:export_", "Write all tags, notes and ratings."),
     "import": ("assetmgr.cli.userdata:import_", "Take in what another library exported."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),

@@ -10,6 +10,7 @@ import click
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.describe import asset_json
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.programs import programs_of
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
@@ -32,15 +33,24 @@ _LONGEST_TEXT = 300
 def scan(session: Session, paths: tuple[str, ...]) -> int:
     """Add or update folders in the library; without a path all folders it knows.
 
-    Unchanged files are not opened. Moved files keep their tags, notes and previews.
+    Unchanged files are not opened. Moved files keep their tags, notes and previews. A program's own
+    folder is recognised, and the folders that its configuration names elsewhere are scanned, too.
     """
+    programs = programs_of(paths)
+    for program in programs:
+        for warning in program.warnings:
+            session.warn(f"{program.name}: {warning}")
     with Workspace.open() as workspace, session.progress() as progress:
         report = scan_paths(workspace, paths, progress)
     for error in report.errors:
         session.fail(Failure(error.path, error.error, error.code, error.hint))
     if session.as_json:
-        session.output.document(report_json(report))
+        document = {"programs": [program.to_json() for program in programs]}
+        session.output.document(report_json(report) | document)
     else:
+        for program in programs:
+            more = "".join(f", {plain(folder)}" for folder in program.folders)
+            session.output.line(f"{program.name}: {plain(program.root)}{more}")
         _print_report(session, report)
     return session.status
 

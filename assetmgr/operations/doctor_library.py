@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
+from assetmgr.operations.programs import programs_of
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
@@ -34,7 +35,12 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
         return (_database(health),)
     try:
         with Library.open(url) as library:
-            return (_database(health), _roots(library), *_previews(library, paths.previews))
+            return (
+                _database(health),
+                _roots(library),
+                _programs(library.roots()),
+                *_previews(library, paths.previews),
+            )
     except AssetmgrError as error:
         return (Check("database", ok=False, detail=str(error), hint=error.hint),)
 
@@ -61,6 +67,19 @@ def _roots(library: Library) -> Check:
         hint = "connect the disk; nothing that is known of its files is lost"
         return Check("folders", ok=False, detail=detail, hint=hint)
     return Check("folders", ok=True, detail=_some(roots) or "none; see assetmgr scan --help")
+
+
+def _programs(roots: Iterable[str]) -> Check:
+    """The programs that the folders belong to; their `models` alone may have been scanned.
+
+    What is wrong with a configuration is that program's matter: it is told, and no fault.
+    """
+    own = [Path(root) for root in roots]
+    above = [root.parent for root in own if root.name.casefold() == "models"]
+    found = programs_of(dict.fromkeys([*own, *above]))
+    told = [f"{program.name} in {program.root}" for program in found]
+    told += [warning for program in found for warning in program.warnings]
+    return Check("programs", ok=True, detail="; ".join(told) or "none recognised")
 
 
 def _previews(library: Library, folder: Path) -> Iterable[Check]:

@@ -27,7 +27,6 @@ from converters.errors import (
     AssetmgrError,
     AssetNotFound,
     Cancelled,
-    FileMissing,
     SourceChanged,
     WriteFailed,
 )
@@ -155,7 +154,9 @@ def _pairs(
     disks: defaultdict[int, list[tuple[File, int, os.stat_result]]] = defaultdict(list)
     for asset_id in dict.fromkeys(copy.asset for copy in group.copies):
         for file in workspace.library.get(asset_id).files:
-            if not file.here or file.state != "present" or Path(file.path).is_symlink():
+            place = Path(file.path)
+            is_linkable = file.here and file.state == "present" and not place.is_symlink()
+            if not is_linkable or place.is_dir():  # folders have no second names
                 continue
             try:
                 status = _unchanged(file)
@@ -193,14 +194,13 @@ def _access(status: os.stat_result) -> tuple[int, int, int]:
 
 def _unchanged(file: File) -> os.stat_result:
     """The state of a file, if it is that which was scanned. Raises FileProblem."""
-    try:
-        status = os.stat(file.path)
-    except OSError as error:
-        raise FileMissing("is not there any more", path=file.path) from error
-    if Fingerprint.of(status) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
+    from registry.on_disk import fingerprint_of
+
+    if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
         hint = "scan its folder again"
         raise SourceChanged("changed since it was scanned", path=file.path, hint=hint)
-    return status
+    with naming(Path(file.path)):
+        return os.stat(file.path)
 
 
 def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:

@@ -117,15 +117,13 @@ def _of_asset(asset: Asset, going: set[str], *, permanent: bool) -> Iterator[Dis
 
 def _check(file: File) -> None:
     """Raises FileMissing, SourceChanged, and UnsupportedFile for what the Hub's cache keeps."""
+    from registry.on_disk import fingerprint_of
+
     path = Path(file.path)
     if _in_hub_cache(path):
         cause = "lies in the cache of the Hugging Face Hub, which shares files among revisions"
         raise UnsupportedFile(cause, path=path, hint="use: hf cache rm")
-    try:
-        now = Fingerprint.of(os.stat(path))
-    except OSError as error:
-        raise FileMissing("is not there any more", path=path) from error
-    if not path.is_dir() and now != Fingerprint(file.bytes, file.mtime_ns, file.inode):
+    if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
         hint = "scan its folder again"
         raise SourceChanged("changed since it was scanned", path=path, hint=hint)
 

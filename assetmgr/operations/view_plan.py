@@ -154,9 +154,10 @@ class _Planner:
         for entry in manifest.entries.values():
             self._items.setdefault(entry.item, []).append(entry)
         self._ours = {
-            os.path.normcase(os.path.realpath(entry.place(directory).parent) + os.sep + name)
+            _named(directory.joinpath(*path.split("/")))
             for entry in manifest.entries.values()
-            if (name := PurePosixPath(entry.path).name) and entry.is_ours(directory)
+            if entry.is_ours(directory)
+            for path in (entry.item, entry.path)
         }
         self._taken: defaultdict[str, set[str]] = defaultdict(set)
         self._skipped: list[Skipped] = []
@@ -234,7 +235,7 @@ class _Planner:
                 yield path
 
     def _is_our_link(self, path: Path) -> bool:
-        return os.path.normcase(os.path.realpath(path.parent) + os.sep + path.name) in self._ours
+        return _named(path) in self._ours
 
     def _source(self, asset: Asset) -> Path | None:
         """The file that is linked: rather one that is no link itself."""
@@ -320,6 +321,11 @@ class _Planner:
             if picture.suffix.lower() == ".png" and picture.is_file():
                 found[asset.id] = picture
         return found
+
+
+def _named(path: Path) -> str:
+    """A place by the real name of its folder, as the library names it."""
+    return os.path.normcase(Path(os.path.realpath(path.parent), path.name))
 
 
 def _key(source: str, folder: str) -> _Key:

@@ -265,6 +265,12 @@ def pipeline(tmp_path: Path) -> Path:
     (folder / "unet").mkdir(parents=True)
     (folder / "model_index.json").write_text("{}")
     (folder / "unet" / "config.json").write_text('{"a": 1}')
+    with _library() as library:
+        library.record_file(_as_scanned(folder))
+    return folder
+
+
+def _as_scanned(folder: Path) -> ScannedFile:
     content = Content(
         kind="checkpoint",
         base="sd-1",
@@ -286,9 +292,7 @@ def pipeline(tmp_path: Path) -> Path:
         safety=SAFE_NO_CODE,
     )
     hashes = FileHashes("b" * 64, "a" * 64, "c" * 8, "d" * 8)
-    with _library() as library:
-        library.record_file(ScannedFile(str(folder), 10, 1, 1, hashes, None, content))
-    return folder
+    return ScannedFile(str(folder), 10, 1, 1, hashes, None, content)
 
 
 def test_a_diffusers_folder_is_linked_as_a_folder(
@@ -316,6 +320,18 @@ def test_a_folder_that_cannot_be_linked_as_one_is_linked_file_by_file(
     assert len(program("link", "--remove", comfy, "--json").json["removed"]) == 2
     assert list(comfy.iterdir()) == []
     assert (pipeline / "unet" / "config.json").exists()
+
+
+def test_a_folder_linked_file_by_file_is_not_taken_for_another_place_of_its_asset(
+    program: Program, pipeline: Path, comfy: Path
+) -> None:
+    call = (*COMFY, comfy, "--as", "hardlink", "--json")
+    program(*call)
+    with _library() as library:
+        library.record_file(_as_scanned(comfy / "models" / "diffusers" / "pipeline"))
+    again = program(*call).json
+    assert (again["linked"], again["removed"], again["skipped"]) == ([], [], [])
+    assert pipeline.exists()
 
 
 def test_a_changed_file_in_a_copied_folder_is_left_alone(

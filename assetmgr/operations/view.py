@@ -52,7 +52,7 @@ class View:
     def to_json(self) -> dict[str, object]:
         """The document of the command, without its errors."""
         return {
-            "layout": self.layout,
+            "layout": self.layout or None,
             "directory": str(self.directory),
             "linked": [_linked_json(self.directory, link) for link in self.linked],
             "removed": [str(entry.place(self.directory)) for entry in self.removed],
@@ -120,7 +120,7 @@ class _Run:
         self._plan, self._progress = plan, progress
         self._directory = plan.directory
         self._entries = {entry.path: entry for entry in (*plan.keep, *plan.remove)}
-        self._folders = list(plan.folders)
+        self._folders = dict.fromkeys(plan.folders)
         self.linked: list[Entry] = []
         self.removed: list[Entry] = []
         self.failures: list[Failure] = []
@@ -137,7 +137,7 @@ class _Run:
             for entry in plan.remove:
                 self._remove(entry)
             for wanted in plan.make:
-                self._announce(wanted.path, wanted.path, wanted)
+                self._announce(wanted)
             self._save()
             for wanted in plan.make:
                 self._make(wanted)
@@ -145,11 +145,21 @@ class _Run:
         finally:
             self._settle()
 
-    def _announce(self, item: str, path: str, wanted: Wanted, source: Path | None = None) -> Entry:
-        target = os.fspath(wanted.source if source is None else source)
-        entry = Entry(wanted.asset, item, path, target, wanted.kind or LinkKind.SYMLINK)
+    def _announce(self, wanted: Wanted, inside: Path | None = None) -> Entry:
+        """Count a file, or one inside of a folder, and the folders it needs as ours from now on."""
+        name = "" if inside is None else f"/{inside.as_posix()}"
+        path = f"{wanted.path}{name}"
+        source = wanted.source if inside is None else wanted.source / inside
+        kind = wanted.kind or LinkKind.SYMLINK
+        entry = Entry(wanted.asset, wanted.path, path, os.fspath(source), kind)
         self._entries[path] = entry
+        folder = PurePosixPath(path).parent
+        missing = [each for each in (folder, *folder.parents) if not self._is_there(each)]
+        self._folders.update(dict.fromkeys(str(each) for each in reversed(missing)))
         return entry
+
+    def _is_there(self, folder: PurePosixPath) -> bool:
+        return folder == PurePosixPath() or os.path.lexists(self._place(str(folder)))
 
     def _remove(self, entry: Entry) -> None:
         """Checked again right before: the plan may be old."""
@@ -195,12 +205,7 @@ class _Run:
         """A folder that cannot be linked as one: the files in it are."""
         inside = sorted(_files(wanted.source))
         del self._entries[wanted.path]
-        entries = [
-            self._announce(
-                wanted.path, f"{wanted.path}/{name.as_posix()}", wanted, wanted.source / name
-            )
-            for name in inside
-        ]
+        entries = [self._announce(wanted, name) for name in inside]
         self._save()
         kind = LinkKind.HARDLINK if wanted.kind is None else wanted.kind
         for entry in entries:
@@ -240,16 +245,8 @@ class _Run:
         return within(os.path.realpath(source.parent), os.path.realpath(self._directory.parent))
 
     def _make_folders(self, folder: Path) -> None:
-        """Those that are missing, remembered as ours where they lie below the directory."""
-        missing: list[Path] = []
-        while not os.path.lexists(folder):
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            with naming(new):
-                new.mkdir()
-            if new != self._directory and new.is_relative_to(self._directory):
-                self._folders.append(new.relative_to(self._directory).as_posix())
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _settle(self) -> None:
         """Folders that nothing is in any more go; the manifest says what is there now."""
@@ -260,11 +257,13 @@ class _Run:
             deepest_first = sorted(self._folders, key=lambda name: -len(PurePosixPath(name).parts))
             for name in deepest_first:
                 if _remove_empty(self._place(name)):
-                    self._folders.remove(name)
+                    del self._folders[name]
+        if not self._entries:
+            self._folders.clear()
         self._save()
 
     def _save(self) -> None:
-        if self._entries:
+        if self._entries or self._folders:
             manifest = Manifest(self._plan.layout, self._entries, tuple(self._folders))
             write_manifest(self._directory, manifest)
         else:

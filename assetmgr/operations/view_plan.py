@@ -275,6 +275,11 @@ class _Planner:
     ) -> Iterator[Wanted]:
         path = known.get(_key(str(wish.source), wish.folder))
         if path is None or self._is_foreign(path):
+            theirs = f"{wish.folder}/{wish.name}"
+            if self._shows(theirs, wish.source):
+                reason = "is linked there already, not by us"
+                self._skipped.append(Skipped(wish.asset, theirs, reason))
+                return
             name = free_name(wish.name, self._taken[wish.folder])
             self._taken[wish.folder].add(name.casefold())
             path = f"{wish.folder}/{name}"
@@ -298,6 +303,13 @@ class _Planner:
         if place.is_dir() and not place.is_symlink():
             return not entries
         return not any(entry.is_ours(self._directory) for entry in entries)
+
+    def _shows(self, path: str, source: Path) -> bool:
+        """Whether what lies there, whoever put it there, is the very file."""
+        try:
+            return self._directory.joinpath(*path.split("/")).samefile(source)
+        except OSError:
+            return False
 
     def _is_good(self, wanted: Wanted) -> bool:
         """Whether an item of ours shows this already, in the way that is asked for."""

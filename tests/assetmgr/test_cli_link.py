@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from registry.library import Library
 from registry.records import Content, Preview, ScannedFile
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from conftest import Done, Program
 
 COMFY = ("link", "--layout", "comfyui")
 
@@ -232,6 +234,55 @@ def test_a_file_of_the_library_that_lies_in_the_folder_needs_no_link(
     assert [item["reason"] for item in view["skipped"]] == ["lies in that folder already"]
 
 
+def test_a_link_of_the_users_own_needs_no_second_one(
+    program: Program, source: Path, comfy: Path
+) -> None:
+    program(*COMFY, comfy)
+    (comfy / NAME).unlink()
+    view = program(*COMFY, comfy, "kind:lora", "--json").json
+    assert view["linked"] == []
+    assert view["skipped"][0]["reason"] == "is linked there already, not by us"
+
+
+def test_equal_names_get_numbers_that_stay(program: Program, source: Path, comfy: Path) -> None:
+    (source / "b").mkdir()
+    cli_models.lora(source / "b" / "STYLE.safetensors")
+    program("scan", source)
+    first = program(*COMFY, comfy, "--json").json
+    assert len({name.casefold() for name in _linked(first)}) == 2
+    program("tag", source / "style.safetensors", "+a")
+    program(*COMFY, comfy, "-tag:a")
+    kept = {link["path"]: link["target"] for link in first["linked"]}
+    place = next(path for path, target in kept.items() if target.endswith("STYLE.safetensors"))
+    assert Path(place).samefile(source / "b" / "STYLE.safetensors")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names cannot be made there")
+def test_names_are_made_ones_that_every_system_takes(
+    program: Program, source: Path, comfy: Path
+) -> None:
+    (source / "style.safetensors").rename(source / "a:b?\n.safetensors")
+    cli_models.lora(source / "con.safetensors")
+    program("scan", source)
+    names = set(_linked(program(*COMFY, comfy, "--json").json))
+    assert names == {"a_b__.safetensors", "_con.safetensors"}
+
+
+def test_the_doctor_names_links_that_lead_nowhere(
+    program: Program, source: Path, comfy: Path
+) -> None:
+    (comfy / "custom_nodes").mkdir(parents=True)
+    program(*COMFY, comfy)
+    program("scan", comfy)
+    (source / "style.safetensors").unlink()
+    done = program("doctor", "--json")
+    (check,) = (check for check in done.json["checks"] if check["name"] == "links")
+    assert not check["ok"]
+    assert "style.safetensors" in check["detail"]
+    (comfy / NAME).write_text("[")
+    assert "is no list of links" in program("doctor").err
+
+
 def test_a_program_is_given_only_the_endings_it_reads(
     program: Program, source: Path, comfy: Path
 ) -> None:
@@ -357,6 +408,60 @@ def test_links_made_before_a_crash_are_still_known_as_ours(
     again = program(*COMFY, comfy, "--json").json
     assert (again["linked"], again["kept"]) == ([], 1)
     assert len(program("link", "--remove", comfy, "--json").json["removed"]) == 1
+
+
+_DIE = """
+import os, sys
+from assetmgr.cli.main import run
+from assetmgr.operations import file_links, view
+from converters.writers import atomic
+def dies(owner, name, after):
+    call = getattr(owner, name)
+    def dying(*arguments, **options):
+        if after:
+            call(*arguments, **options)
+        os._exit(9)
+    setattr(owner, name, dying)
+dies({place}, {after})
+sys.exit(run({call!r}))
+"""
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("view, 'write_manifest'", "symlink"),
+        ("file_links, 'symlink'", "symlink"),
+        ("file_links, 'hard_link'", "hardlink"),
+        ("file_links, 'copy'", "copy"),
+        ("view, '_unlink'", "symlink"),
+        ("view, '_remove_empty'", "symlink"),
+    ],
+)
+def test_a_kill_at_any_step_leaves_what_the_next_run_understands(
+    place: str,
+    kind: str,
+    after: bool,
+    program: Program,
+    process: Callable[..., Done],
+    source: Path,
+    comfy: Path,
+) -> None:
+    making = [*COMFY, str(comfy), "--as", kind]
+    removing = ["link", "--remove", str(comfy)]
+    removes = place.startswith("view, '_")
+    if removes:
+        program(*making)
+    call = removing if removes else making
+    done = process(code=_DIE.format(place=place, after=after, call=call))
+    assert done.code == 9, done.err
+    assert program(*making).code == 0
+    names = [path.name for path in (comfy / "models" / "loras").iterdir()]
+    assert names == ["style.safetensors"]
+    assert program(*removing).code == 0
+    assert list(comfy.iterdir()) == []
+    assert (source / "style.safetensors").exists()
 
 
 @pytest.mark.parametrize(

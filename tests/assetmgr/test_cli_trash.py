@@ -141,6 +141,23 @@ def test_where_nothing_can_be_trashed_the_file_stays_and_the_hint_says_how_to_de
     assert program("show", "#1", "--json").json["files"][0]["state"] == "present"
 
 
+def test_the_folder_of_a_pipeline_goes_as_a_whole_unless_it_changed(
+    program: Program, tmp_path: Path, trash: Trash
+) -> None:
+    pipeline = tmp_path / "library" / "pipeline"
+    (pipeline / "vae").mkdir(parents=True)
+    (pipeline / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    cli_models.tiny(pipeline / "vae" / "diffusion_pytorch_model.safetensors")
+    program("scan", tmp_path / "library")
+    added = pipeline / "vae" / "another.safetensors"
+    added.write_bytes(b"new")
+    assert program("trash", "#1", "--json").json["errors"][0]["code"] == "source_changed"
+    added.unlink()
+    program("scan", tmp_path / "library")
+    assert program("trash", "#1", "--permanent").code == 0
+    assert not pipeline.exists()
+
+
 def test_the_cache_of_the_hub_is_left_to_its_own_program(
     program: Program, tmp_path: Path, trash: Trash
 ) -> None:

@@ -36,7 +36,8 @@ _MATRIX = frozenset({".safetensors", ".pt", ".ckpt", ".pth", ".bin", ".sft", ".g
 class Layout:
     """Where a program has its models.
 
-    `folders` has the kinds that it can use; `{base}` in one stands for the model family.
+    `folders` has the kinds that it can use; `{base}` in one stands for the model family,
+    `any` where that is not known.
     `pipelines` is the folder for diffusers folders, None where they are not read. `suffixes` are
     the endings read of every kind but those in `suffixes_of`; empty means any. `prefixes` are
     folders that the others may lie in: the first that is there counts, else the first.
@@ -51,10 +52,9 @@ class Layout:
 
     def folder(self, kind: str, base: str, *, is_pipeline: bool) -> str | None:
         """Where a model belongs, relative to the prefix; None for what the program cannot use."""
-        if is_pipeline:
-            return self.pipelines
-        named = self.folders.get(kind)
-        return None if named is None else named.format(base=base)
+        named = self.pipelines if is_pipeline else self.folders.get(kind)
+        family = "any" if base == "unknown" else base
+        return None if named is None else named.format(base=family)
 
     def reads(self, kind: str, name: str) -> bool:
         """Whether the program looks at files of this name."""

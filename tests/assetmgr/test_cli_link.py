@@ -519,6 +519,14 @@ def test_every_program_has_a_folder_for_checkpoints_and_loras(layout: str) -> No
         assert folder is not None
         assert "{" not in folder
     assert row.folder(Kind.UNKNOWN, "unknown", is_pipeline=False) is None
+    assert "{" not in (row.folder(Kind.CHECKPOINT, "sd-1", is_pipeline=True) or "")
+
+
+def test_invokeai_sorts_by_family() -> None:
+    row = LAYOUTS["invokeai"]
+    assert row.folder("lora", "sdxl", is_pipeline=False) == "models/sdxl/lora"
+    assert row.folder("checkpoint", "sd-1", is_pipeline=True) == "models/sd-1/main"
+    assert row.folder("vae", "unknown", is_pipeline=False) == "models/any/vae"
 
 
 def test_stability_matrix_has_its_models_in_data_or_beside_it(tmp_path: Path) -> None:

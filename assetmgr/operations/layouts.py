@@ -19,7 +19,6 @@ from converters.identify import Kind
 _TORCH = frozenset({".ckpt", ".pt", ".safetensors"})
 _A1111: dict[str, frozenset[str]] = {
     Kind.CHECKPOINT: frozenset({".ckpt", ".safetensors"}),
-    Kind.DIFFUSION_MODEL: frozenset({".ckpt", ".safetensors"}),
     Kind.VAE: _TORCH,
     Kind.LORA: _TORCH,
     Kind.EMBEDDING: frozenset({".pt", ".bin", ".safetensors", ".png", ".webp", ".jxl", ".avif"}),
@@ -36,11 +35,11 @@ _MATRIX = frozenset({".safetensors", ".pt", ".ckpt", ".pth", ".bin", ".sft", ".g
 class Layout:
     """Where a program has its models.
 
-    `folders` has the kinds that it can use; `{base}` in one stands for the model family,
-    `any` where that is not known.
-    `pipelines` is the folder for diffusers folders, None where they are not read. `suffixes` are
-    the endings read of every kind but those in `suffixes_of`; empty means any. `prefixes` are
-    folders that the others may lie in: the first that is there counts, else the first.
+    `folders` has the kinds that it can use; `{base}` in one stands for the model family, `any`
+    where that is not known. `pipelines` is the folder for diffusers folders, None where they are
+    not read. `suffixes` are the endings read of every kind but those in `suffixes_of`; empty means
+    any. `prefixes` are folders that the others may lie in: the first that is there counts, else the
+    first.
     """
 
     title: str

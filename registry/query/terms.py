@@ -175,7 +175,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Some stored hash begins with these digits."""
+    """Some stored hash begins with these digits, of the asset or of one of its components."""
 
     prefix: str
 
@@ -184,11 +184,14 @@ class Hash:
         end = self.prefix + "g"  # greater than any hex digit
         columns = (schema.asset.c[name] for name in STORED_HASHES)
         ranges = [and_(column >= self.prefix, column < end) for column in columns]
-        return or_(*ranges)
+        part = schema.component.c
+        parts = select(part.asset_id).where(part.digest >= self.prefix, part.digest < end)
+        return or_(*ranges, schema.asset.c.id.in_(parts))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        return any(value and value.startswith(self.prefix) for value in asset.hashes.values())
+        known = (*asset.hashes.values(), *asset.component_digests.values())
+        return any(value and value.startswith(self.prefix) for value in known)
 
 
 @dataclass(frozen=True, slots=True)

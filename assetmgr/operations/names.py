@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
+from registry.text import fold
+
 _LONGEST_ENDING = 20
 _DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
@@ -29,11 +31,12 @@ def safe_name(name: str) -> str:
 def free_name(name: str, taken: Container[str]) -> str:
     """The name, or the first of `NAME (2)`, `NAME (3)`, … whose folded form is not among `taken`.
 
-    The number goes before the ending. Systems that do not tell cases apart are thought of.
+    The number goes before the ending. Systems that do not tell cases, or the
+    two ways of writing an accent, apart are thought of.
     """
     stem, dot, suffix = name.rpartition(".") if "." in name.strip(".") else (name, "", "")
     candidate, number = name, 2
-    while candidate.casefold() in taken:
+    while fold(candidate) in taken:
         candidate = f"{stem} ({number}){dot}{suffix}"
         number += 1
     return candidate

@@ -61,6 +61,8 @@ class Entry:
             return False
         if self.kind is LinkKind.HARDLINK:  # its bytes may be edited under the other name
             return now.st_ino == self.seen.inode
+        if self.kind is LinkKind.COPY:  # FAT and network drives give files new numbers
+            return (now.st_size, now.st_mtime_ns) == (self.seen.size, self.seen.mtime_ns)
         return Fingerprint.of(now) == self.seen
 
     def _is_as_announced(self, place: Path, now: Fingerprint) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ from assetmgr.operations.layouts import LAYOUTS, Layout
 from assetmgr.operations.names import free_name, safe_name
 from assetmgr.operations.view_manifest import Entry, Manifest, read_manifest
 from converters.errors import BadValue, FileUnreadable
+from registry.text import fold
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
 
+PAGE = 500
 PREVIEW_ENDING = ".preview.png"
 
 
@@ -79,6 +81,7 @@ class _Wish:
     source: Path
     folder: str
     name: str
+    picture: Path | None
 
 
 _Key = tuple[str, str]
@@ -97,9 +100,15 @@ def plan_view(workspace: Workspace, request: ViewRequest) -> ViewPlan:
     if os.path.lexists(directory) and not directory.is_dir():
         raise FileUnreadable("is not a folder", path=directory)
     manifest = read_manifest(directory) or Manifest(request.layout, {})
-    return _Planner(layout, request, directory, manifest).plan(
-        workspace.library.assets(request.query)
-    )
+    return _Planner(layout, request, directory, manifest).plan(_assets(workspace, request.query))
+
+
+def _assets(workspace: Workspace, query: str) -> Iterator[Asset]:
+    """In pages: only what is wished for stays in memory."""
+    offset = 0
+    while page := workspace.library.assets(query, sort="id", limit=PAGE, offset=offset):
+        yield from page
+        offset += len(page)
 
 
 def plan_removal(request: ViewRequest) -> ViewPlan:
@@ -162,19 +171,18 @@ class _Planner:
         self._taken: defaultdict[str, set[str]] = defaultdict(set)
         self._skipped: list[Skipped] = []
 
-    def plan(self, assets: Sequence[Asset]) -> ViewPlan:
+    def plan(self, assets: Iterable[Asset]) -> ViewPlan:
         """The plan for these assets."""
         answers = [self._wish(asset) for asset in assets]
         wishes = [answer for answer in answers if isinstance(answer, _Wish)]
         self._skipped += [answer for answer in answers if isinstance(answer, Skipped)]
-        pictures = self._pictures(assets) if self._request.previews else {}
         known = self._known()
         self._reserve(known, wishes)
         make: list[Wanted] = []
         keep: list[Entry] = []
         done: set[str] = set()
         for wish in wishes:
-            for each in self._with_picture(wish, known, pictures):
+            for each in self._with_picture(wish, known):
                 done.add(each.path)
                 if self._is_good(each):
                     keep += self._items[each.path]
@@ -225,7 +233,8 @@ class _Planner:
         below = str(self._prefix / folder)
         if self._lies_there(asset, below):
             return Skipped(asset.id, str(source), "lies in that folder already")
-        return _Wish(asset.id, source, below, safe_name(source.name))
+        picture = None if is_pipeline else self._picture(asset)
+        return _Wish(asset.id, source, below, safe_name(source.name), picture)
 
     def _places(self, asset: Asset) -> Iterator[Path]:
         """Where the asset itself lies: links of ours that a scan has met are not its files."""
@@ -268,11 +277,9 @@ class _Planner:
                 and not entry.is_last(self._directory)
             }
             there = set(_names(self._directory / folder)) - free
-            self._taken[folder] |= {name.casefold() for name in there}
+            self._taken[folder] |= {fold(name) for name in there}
 
-    def _with_picture(
-        self, wish: _Wish, known: Mapping[_Key, str], pictures: Mapping[int, Path]
-    ) -> Iterator[Wanted]:
+    def _with_picture(self, wish: _Wish, known: Mapping[_Key, str]) -> Iterator[Wanted]:
         path = known.get(_key(str(wish.source), wish.folder))
         if path is None or self._is_foreign(path):
             theirs = f"{wish.folder}/{wish.name}"
@@ -281,18 +288,17 @@ class _Planner:
                 self._skipped.append(Skipped(wish.asset, theirs, reason))
                 return
             name = free_name(wish.name, self._taken[wish.folder])
-            self._taken[wish.folder].add(name.casefold())
+            self._taken[wish.folder].add(fold(name))
             path = f"{wish.folder}/{name}"
         yield Wanted(wish.asset, wish.source, path, self._request.kind)
-        picture = pictures.get(wish.asset)
-        if picture is None or wish.source.is_dir():
+        if wish.picture is None:
             return
         beside = f"{path.rpartition('.')[0] or path}{PREVIEW_ENDING}"
         if self._is_foreign(beside):
             reason = "another picture lies there"
             self._skipped.append(Skipped(wish.asset, beside, reason))
         else:
-            yield Wanted(wish.asset, picture, beside, self._request.kind)
+            yield Wanted(wish.asset, wish.picture, beside, self._request.kind)
 
     def _is_foreign(self, path: str) -> bool:
         """Whether something lies there that is not ours, or not any more."""
@@ -322,17 +328,13 @@ class _Planner:
             for entry in entries
         )
 
-    def _pictures(self, assets: Sequence[Asset]) -> Mapping[int, Path]:
-        """The pictures of assets that a render has verified."""
-        found: dict[int, Path] = {}
-        for asset in assets:
-            preview = asset.preview
-            if preview is None or preview.path is None or preview.verdict != "ok":
-                continue
-            picture = Path(preview.path)
-            if picture.suffix.lower() == ".png" and picture.is_file():
-                found[asset.id] = picture
-        return found
+    def _picture(self, asset: Asset) -> Path | None:
+        """The picture of an asset that a render has verified, where pictures are asked for."""
+        preview = asset.preview if self._request.previews else None
+        if preview is None or preview.path is None or preview.verdict != "ok":
+            return None
+        picture = Path(preview.path)
+        return picture if picture.suffix.lower() == ".png" and picture.is_file() else None
 
 
 def _named(path: Path) -> str:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of
-from assetmgr.operations.lora_files import WrittenLora, modules_json, require_target, write_lora
+from assetmgr.operations.lora_files import (
+    UNWRITTEN,
+    WrittenLora,
+    modules_json,
+    require_target,
+    write_lora,
+)
 from assetmgr.operations.merge import WeightedAdapter
 from converters.containers import open_model
 from converters.errors import BadValue, MergeProblem, UnsupportedFile, WrongFamily
@@ -85,14 +91,7 @@ class JoinPlan:
             ],
             "parameters": _parameters(self.request),
             "modules": [{"name": name, "rank": None, "error": None} for name in self.modules],
-            "error": None,
-            "tensors": None,
-            "bytes": None,
-            "seconds": None,
-            "hashes": None,
-            "warnings": [],
-            "asset": None,
-            "errors": [],
+            **UNWRITTEN,
         }
 
 

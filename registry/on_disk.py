@@ -27,8 +27,11 @@ MOST_TENSORS = 100_000
 
 def fingerprint_of(path: str) -> Fingerprint:
     """What must stay as it is while the model is read. Raises FileMissing or FileUnreadable."""
-    if is_pipeline(path):
-        return fingerprint_of_folder(path)
+    return fingerprint_of_folder(path) if is_pipeline(path) else fingerprint_of_file(path)
+
+
+def fingerprint_of_file(path: str) -> Fingerprint:
+    """Size, time and inode. Raises FileMissing or FileUnreadable."""
     try:
         return Fingerprint.of(os.stat(path))
     except FileNotFoundError as error:

@@ -7,15 +7,15 @@ that form a circle do no harm. Hidden and unfinished files are left alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from converters.bytesource import Fingerprint
 from converters.containers import MODEL_SUFFIXES, is_pipeline
 from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry.on_disk import fingerprint_of
+from registry.on_disk import fingerprint_of, fingerprint_of_file
 from registry.places import within
 from registry.text import storable
 
@@ -86,21 +86,21 @@ class Walk:
             self._cannot_read(folder, error)
             return
         if is_pipeline(folder):
-            self._meet(folder)
+            self._meet(folder, fingerprint_of)
             return
         for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
             elif _is_model(entry):
-                self._meet(entry.path)
+                self._meet(entry.path, fingerprint_of_file)
 
-    def _meet(self, path: str) -> None:
+    def _meet(self, path: str, look: Callable[[str], Fingerprint]) -> None:
         if not storable(path):
             shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
             return
         try:
-            self.files[path] = fingerprint_of(path)
+            self.files[path] = look(path)
         except FileProblem as error:
             self.unreadable.append(path)
             self.problems.append(error)
@@ -130,14 +130,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:
-    suffix = PurePath(entry.name).suffix.lower()
-    return suffix in MODEL_SUFFIXES and Path(entry.path).is_file()
+    if os.path.splitext(entry.name)[1].lower() not in MODEL_SUFFIXES:  # noqa: PTH122 - of every file
+        return False
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
     for entry in entries:
         if entry.name.endswith(TEMPORARY_SUFFIX):
             yield entry.name
-        name = PurePath(entry.name)
-        if name.suffix in UNFINISHED:
-            yield name.stem
+        elif entry.name.endswith(UNFINISHED):
+            yield entry.name.rpartition(".")[0]

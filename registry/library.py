@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, BadValue
 from converters.statedict import Plain
-from registry import health, moves, reading, references, sidecar_rows, writing
+from registry import facets, health, moves, reading, references, sidecar_rows, writing
 from registry.database import Database
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
@@ -110,8 +110,16 @@ class Library:
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
+        return self.facets()["kind"]
+
+    def facets(self, query: str = "") -> Mapping[str, Mapping[str, int]]:
+        """How many of the assets that match have each kind, base, safety, verdict, algorithm, tag.
+
+        What most have comes first. Assets without preview have the verdict `none`.
+        """
+        wanted = parse(query)
         with self._database.reading() as connection:
-            return reading.kinds(connection)
+            return facets.count(connection, wanted)
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
@@ -175,7 +183,7 @@ class Library:
     def known_sidecars(self) -> Mapping[Key, Stamp]:
         """Every sidecar that was read, as it was then."""
         with self._database.reading() as connection:
-            return sidecar_rows.stamps(connection)
+            return sidecar_rows.stamps(connection, self._machine)
 
     def file_assets(self) -> Mapping[str, int]:
         """The numbers of the assets of all files, by canonical path."""
@@ -185,14 +193,14 @@ class Library:
     def record_sidecars(self, found: Sequence[Found]) -> None:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
-            sidecar_rows.record(connection, found)
+            sidecar_rows.record(connection, found, self._machine)
             for asset_id in {sidecar.key.asset_id for sidecar in found}:
                 writing.refresh_search(connection, asset_id)
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
-            sidecar_rows.forget(connection, keys)
+            sidecar_rows.forget(connection, keys, self._machine)
             for asset_id in {key.asset_id for key in keys}:
                 writing.refresh_search(connection, asset_id)
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, case, func, select
+from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from converters.bytesource import Fingerprint
 from registry import schema
 from registry.query import All, Order
-from registry.query.terms import present
 from registry.records import (
     MISSING,
     PRESENT,
@@ -50,18 +49,15 @@ def asset_ids(
 ) -> Sequence[int]:
     """The numbers of matching assets, in their order."""
     statement = select(_asset.id).where(query.clause()).order_by(*order.columns())
-    if order.needs_preview:
-        statement = statement.select_from(schema.asset.outerjoin(schema.preview))
     return connection.execute(_part(statement, limit, offset)).scalars().all()
 
 
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
     columns = [_asset[name] for name in _ROW_COLUMNS]
-    state = case((present(), PRESENT), else_=MISSING).label("state")
-    statement: Select[Any] = select(
-        *columns, state, schema.preview.c.verdict, schema.preview.c.thumbnail
-    ).select_from(schema.asset.outerjoin(schema.preview))
+    statement: Select[Any] = select(*columns, schema.preview.c.thumbnail).select_from(
+        schema.asset.outerjoin(schema.preview)
+    )
     tags = _tags(connection, ids)
     found: dict[int, AssetRow] = {}
     for some in batches(ids):
@@ -94,12 +90,6 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     }
 
 
-def kinds(connection: Connection) -> dict[str, int]:
-    """How many assets there are of each kind."""
-    statement = select(_asset.kind, func.count().label("number")).group_by(_asset.kind)
-    return {row.kind: row.number for row in connection.execute(statement)}
-
-
 def roots(connection: Connection, machine: str) -> tuple[str, ...]:
     """The folders of the library on a machine, by path."""
     root = schema.root.c
@@ -119,6 +109,8 @@ _ROW_COLUMNS = (
     "rating",
     "safety",
     "added",
+    "copies",
+    "verdict",
 )
 
 
@@ -145,7 +137,7 @@ def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
         bytes=row.bytes,
         rating=row.rating,
         tags=tags,
-        state=row.state,
+        state=PRESENT if row.copies else MISSING,
         verdict=row.verdict,
         thumbnail=row.thumbnail,
         safety=row.safety,
@@ -207,7 +199,11 @@ def _metadata(row: AnyRow) -> dict[str, str]:
 
 def _file(row: AnyRow, machine: str) -> File:
     here = row.machine == machine
-    return File(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode), here)
+    return File(
+        *(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode)),
+        here=here,
+        machine=row.machine or None,
+    )
 
 
 def _source(row: AnyRow) -> Source:

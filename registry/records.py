@@ -28,7 +28,7 @@ MISSING = "missing"
 class File:
     """A place where an asset's content lies, or lay when `state` is `missing`.
 
-    `here` is False for a place on another machine that shares the library.
+    `machine` names the one of several that share the library, `here` whether that is this one.
     """
 
     id: int
@@ -38,6 +38,7 @@ class File:
     mtime_ns: int
     inode: int
     here: bool = True
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

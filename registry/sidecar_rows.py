@@ -37,12 +37,13 @@ class Found(NamedTuple):
     told: Sidecar | None
 
 
-def stamps(connection: Connection) -> dict[Key, Stamp]:
-    """Every sidecar that was read, as it was then."""
+def stamps(connection: Connection, machine: str) -> dict[Key, Stamp]:
+    """Every sidecar that was read on a machine, as it was then."""
     columns = (_row.asset_id, _row.path, _row.bytes, _row.mtime_ns)
+    statement = select(*columns).where(_row.machine == machine)
     return {
         Key(asset_id, path): Stamp(nbytes, mtime_ns)
-        for asset_id, path, nbytes, mtime_ns in connection.execute(select(*columns))
+        for asset_id, path, nbytes, mtime_ns in connection.execute(statement)
     }
 
 
@@ -57,23 +58,27 @@ def texts(connection: Connection, asset_id: int) -> list[str]:
     """What the sidecars of an asset say, for the words of a query."""
     from registry.sidecars.record import Sidecar
 
-    statement = select(_row.told).where(_row.asset_id == asset_id).order_by(_row.path)
+    statement = select(_row.told).where(_row.asset_id == asset_id).order_by(_row.path, _row.machine)
     told = connection.execute(statement).scalars()
     return [text for some in told if some for text in Sidecar.from_json(some).texts]
 
 
-def record(connection: Connection, found: Sequence[Found]) -> None:
-    """Put what was read, at least one, in the place of what was known."""
-    forget(connection, [sidecar.key for sidecar in found])
+def record(connection: Connection, found: Sequence[Found], machine: str) -> None:
+    """Put what was read on a machine, at least one, in the place of what was known."""
+    forget(connection, [sidecar.key for sidecar in found], machine)
     rows = [
         {**key._asdict(), **stamp._asdict(), "told": None if told is None else told.to_json()}
         for key, stamp, told in found
     ]
-    connection.execute(insert(schema.sidecar), rows)
+    connection.execute(insert(schema.sidecar).values(machine=machine), rows)
 
 
-def forget(connection: Connection, keys: Sequence[Key]) -> None:
-    """These files, at least one, are not beside these assets any more."""
-    here = (_row.asset_id == bindparam("asset"), _row.path == bindparam("place"))
+def forget(connection: Connection, keys: Sequence[Key], machine: str) -> None:
+    """These files of a machine, at least one, are not beside these assets any more."""
+    here = (
+        _row.machine == machine,
+        _row.asset_id == bindparam("asset"),
+        _row.path == bindparam("place"),
+    )
     gone = [{"asset": key.asset_id, "place": key.path} for key in keys]
     connection.execute(delete(schema.sidecar).where(*here), gone)

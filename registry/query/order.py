@@ -17,7 +17,7 @@ _ORDERS: dict[str, ColumnElement[object]] = {
     "kind": schema.asset.c.kind,
     "base": schema.asset.c.base,
     "rating": schema.asset.c.rating,
-    "verdict": schema.preview.c.verdict,
+    "verdict": schema.asset.c.verdict,
     "id": schema.asset.c.id,
 }
 _OFTEN_UNKNOWN = frozenset({"rating", "verdict"})
@@ -29,11 +29,6 @@ class Order:
 
     word: str
     descending: bool
-
-    @property
-    def needs_preview(self) -> bool:
-        """Whether the column is one of `preview`."""
-        return self.word == "verdict"
 
     def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
         """What to order by."""

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import operator
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Text, and_, cast, exists, false, func, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    not_,
+    select,
+    true,
+    union_all,
+)
 
 from registry import schema
+from registry.query.contains import search_text_contains
 from registry.records import MISSING, PRESENT, Asset
 from registry.text import fold, needle, searchable
 
@@ -77,9 +90,7 @@ class Words:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        text = schema.asset_search.c.text
-        found = text.contains(needle(self.text), autoescape=True)
-        return schema.asset.c.id.in_(select(schema.asset_search.c.asset_id).where(found))
+        return search_text_contains(needle(self.text))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -182,9 +193,12 @@ class Hash:
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
         end = self.prefix + "g"  # greater than any hex digit
-        columns = (schema.asset.c[name] for name in STORED_HASHES)
-        ranges = [and_(column >= self.prefix, column < end) for column in columns]
-        return or_(*ranges)
+        other = schema.asset.alias()
+        columns = (other.c[name] for name in STORED_HASHES)
+        found = (
+            select(other.c.id).where(column >= self.prefix, column < end) for column in columns
+        )
+        return schema.asset.c.id.in_(union_all(*found))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -215,10 +229,8 @@ class PreviewVerdict:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        rendered = select(schema.preview.c.asset_id)
-        if self.verdict == NO_VERDICT:
-            return schema.asset.c.id.not_in(rendered)
-        return schema.asset.c.id.in_(rendered.where(schema.preview.c.verdict == self.verdict))
+        known = schema.asset.c.verdict
+        return known.is_(None) if self.verdict == NO_VERDICT else known == self.verdict
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -232,7 +244,7 @@ class Missing:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return not_(present())
+        return schema.asset.c.copies == 0
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -241,21 +253,16 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same content lies in more than one place."""
+    """The same content lies in more than one place of a machine."""
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        places = (
-            select(schema.file.c.asset_id)
-            .where(schema.file.c.state == PRESENT)
-            .group_by(schema.file.c.asset_id)
-            .having(func.count() > 1)
-        )
-        return schema.asset.c.id.in_(places)
+        return schema.asset.c.copies > 1
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        return sum(file.state == PRESENT for file in asset.files) > 1
+        places = Counter(file.machine for file in asset.files if file.state == PRESENT)
+        return any(number > 1 for number in places.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +276,3 @@ class Unsafe:
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         return asset.safety.verdict != SAFE
-
-
-def present() -> ColumnElement[bool]:
-    """Some file of the asset is there."""
-    return exists().where(
-        schema.file.c.asset_id == schema.asset.c.id, schema.file.c.state == PRESENT
-    )

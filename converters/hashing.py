@@ -36,6 +36,8 @@ AUTOV1_BYTES = 0x10000
 BLOCK_BYTES = 2 << 20
 """Bytes read and hashed at a time: enough that handing them over costs little beside hashing."""
 RING_BLOCKS = 8
+SMALL_BYTES = 4 << 20
+"""Files up to this size are read as a whole and hashed by one thread."""
 
 Consumer = Callable[[memoryview], object]
 """Takes the next bytes of a stream."""
@@ -80,6 +82,8 @@ def hash_file(
     be read and SourceChanged when it was modified meanwhile.
     """
     source = FileBytes(path)
+    if source.size <= SMALL_BYTES and weights_of is None:
+        return _hash_small(source, progress, header_bytes)
     digest = WeightsDigest(weights_of, source.path) if weights_of is not None else None
     extra: list[Consumer] = [digest.feed] if digest else []
     # Small files are many: they get no more memory than they fill.
@@ -95,6 +99,25 @@ def hash_file(
     source.check_unchanged()
     fingerprint = source.fingerprint
     return HashedFile(hashes, digest.finish() if digest else None, fingerprint)
+
+
+def _hash_small(source: FileBytes, progress: Progress, header_bytes: int | None) -> HashedFile:
+    """Without threads of its own: starting them takes longer than the work."""
+    data = memoryview(source.pread(0, source.size))
+    progress.advance(len(data))
+    window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
+    crc32 = _Crc32()
+    crc32.update(data)
+    behind = None if header_bytes is None else hashlib.sha256(data[header_bytes:]).hexdigest()
+    hashes = FileHashes(
+        blake3=blake3(data).hexdigest(),
+        sha256=hashlib.sha256(data).hexdigest(),
+        crc32=crc32.hexdigest(),
+        autov1=hashlib.sha256(window).hexdigest()[:8],
+        autov3=behind,
+    )
+    source.check_unchanged()
+    return HashedFile(hashes, None, source.fingerprint)
 
 
 class _Hash(Protocol):

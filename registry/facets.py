@@ -35,8 +35,7 @@ def _sorted(values: Mapping[str, int]) -> dict[str, int]:
 
 def _kept(connection: Connection) -> Iterator[tuple[str, str, int]]:
     statement = select(_facet.name, _facet.value, _facet.number).where(_facet.number > 0)
-    for name, value, number in connection.execute(statement):
-        yield name, value, number
+    yield from connection.execute(statement)
 
 
 def _counted(connection: Connection, query: All) -> Iterator[tuple[str, str, int]]:

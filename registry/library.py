@@ -11,11 +11,20 @@ from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, BadValue
 from converters.statedict import Plain
-from registry import facets, health, moves, reading, references, sidecar_rows, writing
+from registry import (
+    facets,
+    health,
+    moves,
+    reading,
+    recording,
+    references,
+    sidecar_rows,
+    writing,
+)
 from registry.database import Database
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
-from registry.query.terms import Is, Missing, Not
+from registry.query.terms import Is, Missing, Not, Offline
 from registry.records import (
     Asset,
     KnownFile,
@@ -123,7 +132,7 @@ class Library:
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
-        terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing())))
+        terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
             ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
@@ -155,25 +164,40 @@ class Library:
     def record_file(self, scanned: ScannedFile) -> Asset:
         """Record a file at its place; content that is known already keeps its user data."""
         with self._database.writing() as connection:
-            recorded = writing.record(connection, scanned, self._machine)
+            (recorded,) = recording.record(connection, [scanned], self._machine)
+            assert recorded is not None  # its content is given
             if recorded.outcome is Outcome.ADDED:
                 moves.settle(connection, [recorded.file_id], [])
             return self._get(connection, recorded.asset_id)
 
-    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded, ...]:
-        """Record several files in one transaction; moves among them are left to `settle`."""
+    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
+        """Record several files in one transaction; moves among them are left to `settle`.
+
+        A file without hashes is shown from now on, and waits for them. One without content was
+        recorded before; it is None in the result when it was forgotten since.
+        """
         with self._database.writing() as connection:
-            return tuple(writing.record(connection, file, self._machine) for file in scanned)
+            return recording.record(connection, scanned, self._machine)
 
     def restore(self, file_ids: Sequence[int]) -> None:
         """Missing files are back as they were."""
         with self._database.writing() as connection:
             writing.restore(connection, file_ids)
 
+    def set_offline(self, file_ids: Sequence[int]) -> None:
+        """Files that are there lie on a disk that is not."""
+        with self._database.writing() as connection:
+            writing.set_offline(connection, file_ids)
+
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
+
+    def dissolve(self, file_ids: Sequence[int]) -> None:
+        """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        with self._database.writing() as connection:
+            moves.dissolve(connection, file_ids)
 
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""
@@ -194,15 +218,13 @@ class Library:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
             sidecar_rows.record(connection, found, self._machine)
-            for asset_id in {sidecar.key.asset_id for sidecar in found}:
-                writing.refresh_search(connection, asset_id)
+            writing.refresh_search(connection, [*{sidecar.key.asset_id for sidecar in found}])
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
             sidecar_rows.forget(connection, keys, self._machine)
-            for asset_id in {key.asset_id for key in keys}:
-                writing.refresh_search(connection, asset_id)
+            writing.refresh_search(connection, [*{key.asset_id for key in keys}])
 
     def record_derived(
         self,

@@ -14,8 +14,6 @@ from converters.bytesource import Fingerprint
 from registry import schema
 from registry.query import All, Order
 from registry.records import (
-    MISSING,
-    PRESENT,
     Asset,
     AssetRow,
     Derivation,
@@ -83,10 +81,12 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     """Every place of a machine that the library remembers, by path."""
     file = schema.file.c
     columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
-    statement = select(*columns).where(file.machine == machine)
+    hashed = _asset.blake3.is_not(None)
+    tables = schema.file.join(schema.asset)
+    statement = select(*columns, hashed).select_from(tables).where(file.machine == machine)
     return {
-        path: KnownFile(file_id, Fingerprint(nbytes, mtime_ns, int(inode)), state)
-        for path, file_id, nbytes, mtime_ns, inode, state in connection.execute(statement)
+        path: KnownFile(number, Fingerprint(nbytes, mtime_ns, int(inode)), state, bool(is_hashed))
+        for path, number, nbytes, mtime_ns, inode, state, is_hashed in connection.execute(statement)
     }
 
 
@@ -109,13 +109,13 @@ _ROW_COLUMNS = (
     "rating",
     "safety",
     "added",
-    "copies",
+    "state",
     "verdict",
 )
 
 
-def batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The numbers in runs that one statement can take."""
+def batches(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Numbers or keys in runs that one statement can take."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
@@ -137,7 +137,7 @@ def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
         bytes=row.bytes,
         rating=row.rating,
         tags=tags,
-        state=PRESENT if row.copies else MISSING,
+        state=row.state,
         verdict=row.verdict,
         thumbnail=row.thumbnail,
         safety=row.safety,
@@ -264,7 +264,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
             "sha256": row.sha256,
             "crc32": row.crc32,
             "autov1": row.autov1,
-            "autov2": row.sha256[:10],
+            "autov2": row.sha256 and row.sha256[:10],
             "autov3": row.autov3,
             "weights": row.weights,
         },

@@ -22,13 +22,16 @@ if TYPE_CHECKING:  # listing a library needs none of what these modules import
 
 PRESENT = "present"
 MISSING = "missing"
+OFFLINE = "offline"
+"""On a disk that is not there now."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """A place where an asset's content lies, or lay when `state` is `missing`.
 
-    `machine` names the one of several that share the library, `here` whether that is this one.
+    `offline` is a place on a disk that is not there now. `machine` names the one of several that
+    share the library, `here` whether that is this one.
     """
 
     id: int
@@ -149,15 +152,19 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file that was opened, identified and hashed, ready to be recorded."""
+    """A file as far as it was read, ready to be recorded.
+
+    `hashes` is None for a file of which only the headers were read until now, `content` for one
+    that was recorded with it before.
+    """
 
     path: str
     bytes: int
     mtime_ns: int
     inode: int
-    hashes: FileHashes
+    hashes: FileHashes | None
     weights: str | None
-    content: Content
+    content: Content | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,7 @@ class KnownFile:
     id: int
     fingerprint: Fingerprint
     state: str
+    is_hashed: bool
 
 
 class Outcome(StrEnum):
@@ -239,8 +247,9 @@ class Asset:
 
     @property
     def state(self) -> str:
-        """`present` when at least one of its files is there."""
-        return PRESENT if any(file.state == PRESENT for file in self.files) else MISSING
+        """The best that is true of one of its files: `present`, `offline` or `missing`."""
+        states = {file.state for file in self.files}
+        return next((state for state in (PRESENT, OFFLINE) if state in states), MISSING)
 
     @property
     def path(self) -> str | None:

@@ -39,7 +39,7 @@ _ASSET = "asset.id"
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
 
 _LISTED = (
-    *("copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
+    *("state", "copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
     *("algorithm", "added", "updated"),
 )
 
@@ -80,9 +80,10 @@ asset = Table(
     Column("safety_findings", JSON, nullable=False),
     Column("trigger_words", JSON, nullable=False),
     Column("note", Text),
-    # Kept by triggers: the verdict of its preview, and how many of its files are there, on that
-    # machine which has most of them.
+    # Kept by triggers: the verdict of its preview, the best state of its files, and how many of
+    # them are there, on that machine which has most of them.
     Column("verdict", String(8)),
+    Column("state", String(8), nullable=False, server_default="missing"),
     Column("copies", Integer, nullable=False, server_default="0"),
     # SQLite filters, sorts and counts lists within an index, without the long rows of the table.
     Index("ix_asset_by_name", "name_folded", "id", "kind", "base", *_LISTED).ddl_if(_SQLITE),

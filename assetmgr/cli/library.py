@@ -73,8 +73,8 @@ def list_(
     """List the assets that match a query.
 
     Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
-    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus
-    negates, quotes make phrases.
+    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
+    is:unsafe. A minus negates, quotes make phrases.
     """
     options = [word for word in query if word.startswith("--")]
     if options:
@@ -96,10 +96,10 @@ def list_(
 
 def _row(row: AssetRow) -> tuple[str, ...]:
     kind = " ".join([row.kind, *(word for word in row.algorithm if word != row.kind)])
-    missing = " (missing)" if row.state == "missing" else ""
+    absent = "" if row.state == "present" else f" ({row.state})"
     return (
         f"#{row.id}",
-        row.name + missing,
+        row.name + absent,
         kind,
         row.base,
         size(row.bytes),

@@ -66,14 +66,16 @@ def duplicates(
     failures: tuple[Failure, ...] = ()
     if by == "weights":
         failures = tuple(_digest_candidates(workspace, progress))
-    assets = workspace.library.assets("-is:missing")
+    assets = workspace.library.assets("-is:missing -is:offline")
     groups = [_group(key, members) for key, members in _equal(assets, by)]
     found = [group for group in groups if len(group.copies) > 1]
     return tuple(sorted(found, key=lambda group: (-group.reclaimable, group.name))), failures
 
 
 def _digest_candidates(workspace: Workspace, progress: Progress) -> Iterator[Failure]:
-    assets = [asset for asset in workspace.library.assets("-is:missing") if asset.parameters]
+    assets = [
+        asset for asset in workspace.library.assets("-is:missing -is:offline") if asset.parameters
+    ]
     alike = Counter(map(_counts, assets))
     for asset in assets:
         if asset.hashes["weights"] is not None or alike[_counts(asset)] < 2 or asset.path is None:

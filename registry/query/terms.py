@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from registry import schema
 from registry.query.contains import search_text_contains
-from registry.records import MISSING, PRESENT, Asset
+from registry.records import MISSING, OFFLINE, PRESENT, Asset
 from registry.text import fold, needle, searchable
 
 SAFE = "safe"
@@ -240,15 +240,28 @@ class PreviewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No file of the asset is there."""
+    """No file of the asset is there, nor on a disk that is not there now."""
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return schema.asset.c.copies == 0
+        return schema.asset.c.state == MISSING
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         return asset.state == MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The asset lies only on disks that are not there now."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return schema.asset.c.state == OFFLINE
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return asset.state == OFFLINE
 
 
 @dataclass(frozen=True, slots=True)

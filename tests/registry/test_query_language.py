@@ -62,6 +62,7 @@ def _fill(library: Library) -> None:
     library.record_preview(1, Preview("/p", "/t", 1, "", "ok"))
     library.record_preview(2, Preview(None, None, 1, "", "failed"))
     library.settle([], [library.find("5").files[0].id])
+    library.set_offline([library.find("#4").files[0].id])
     told = Sidecar("/m/a_b.txt", "description", description="Nine\ntails", tags=("vulpix",))
     library.record_sidecars([Found(Key(3, told.path), Stamp(1, 1), told)])
 
@@ -119,6 +120,7 @@ def ids(library: Library, query: str) -> list[int]:
         ("verdict:failed", [2]),
         ("verdict:none", [3, 4, 5, 6]),
         ("is:missing", [5]),
+        ("is:offline", [4]),
         ("is:duplicate", [6]),
         ("is:unsafe", [4, 5]),
         ("safety:dangerous", [5]),
@@ -140,7 +142,7 @@ def test_a_query_finds(zoo, query, found):
         ("colour:red", "kind, base"),
         ("http://x", "in quotes"),
         ("kind:", "needs a value"),
-        ("is:pretty", "duplicate, missing, unsafe"),
+        ("is:pretty", "duplicate, missing, offline, unsafe"),
         ("verdict:maybe", "ok, failed, none"),
         ("size:huge", "size:>1gb"),
         ("rating:6", "rating:5"),

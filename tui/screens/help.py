@@ -23,7 +23,7 @@ FILTERS = Section(
         ("kind:lora", text("also base: algorithm: tag: hash: path: verdict:")),
         ("-tag:x", text("everything without")),
         ("size:>1gb", text("or <")),
-        ("is:duplicate", text("also is:missing is:unsafe")),
+        ("is:duplicate", text("also is:missing is:offline is:unsafe")),
     ),
 )
 

@@ -21,7 +21,7 @@ revision = "0004_fulltext"
 down_revision = "0003_places"
 
 _LISTED = (
-    *("copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
+    *("state", "copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
     *("algorithm", "added", "updated"),
 )
 
@@ -30,6 +30,9 @@ def upgrade() -> None:
     """Index and count what is there."""
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     op.add_column("asset", sa.Column("verdict", sa.String(8)))
+    op.add_column(
+        "asset", sa.Column("state", sa.String(8), nullable=False, server_default="missing")
+    )
     op.add_column("asset", sa.Column("copies", sa.Integer(), nullable=False, server_default="0"))
     with op.batch_alter_table("sidecar") as sidecar:
         sidecar.add_column(sa.Column("machine", sa.Text(), nullable=False, server_default=""))
@@ -91,9 +94,12 @@ _COMPARED = {
     "facet": ("value",),
 }
 
-# Of all machines that which has most: the same file on two machines is no duplicate.
+# By their letters, missing is less than offline, and that less than present. Of all machines that
+# counts which has most: the same file on two machines is no duplicate.
 _COUNT = """
-UPDATE asset SET copies = (
+UPDATE asset SET state = (
+    SELECT coalesce(max(state), 'missing') FROM file WHERE asset_id = asset.id
+), copies = (
     SELECT coalesce(max(number), 0) FROM (
         SELECT count(*) AS number FROM file
         WHERE asset_id = asset.id AND state = 'present' GROUP BY machine
@@ -142,9 +148,14 @@ def _triggers(sql: _Sql) -> Iterator[str]:
         "file",
         f"{_COUNT} WHERE id IN (old.asset_id, new.asset_id);",
     )
-    for event, row in (("INSERT", "new"), ("UPDATE OF verdict", "new"), ("DELETE", "old")):
-        name = f"preview_{event.split()[0].lower()}"
-        yield sql.trigger(name, event, "preview", f"{_JUDGE} WHERE id = {row}.asset_id;")
+    yield sql.trigger("preview_added", "INSERT", "preview", f"{_JUDGE} WHERE id = new.asset_id;")
+    yield sql.trigger("preview_removed", "DELETE", "preview", f"{_JUDGE} WHERE id = old.asset_id;")
+    yield sql.trigger(
+        "preview_changed",
+        "UPDATE OF asset_id, verdict",
+        "preview",
+        f"{_JUDGE} WHERE id IN (old.asset_id, new.asset_id);",
+    )
     old, new = (_facets(sql.algorithms.format(row), row) for row in ("old", "new"))
     less, more = _tally(old, -1), _tally(new, 1)
     yield sql.trigger("asset_tallied", "INSERT", "asset", more)

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, make_url, text
 from sqlalchemy.engine import URL
@@ -19,11 +20,15 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from converters.errors import AssetmgrError, BadValue
+from registry.backup import back_up, backups
 from registry.errors import LibraryUnusable
 from registry.schema import REVISION
 
 BUSY_SECONDS = 15
 """How long a writer waits for another program that is writing."""
+
+CACHE_KIB = 1 << 16
+"""Memory for pages that were read: lists of large libraries are made from indexes of some MB."""
 
 LOST_SECONDS = 300
 """How long a server waits for a program in the middle of a transaction."""
@@ -34,13 +39,15 @@ _READS: dict[str, dict[str, Any]] = {
 }
 """How transactions see one state of a library; those of SQLite always do."""
 
+_WAITING = ("postgresql", "postgresql+psycopg")
 _LOCK = 0x4173_7365_746D_6772  # "Assetmgr"
 _NUL = "cannot contain NUL"
+_DAMAGED = "keep a copy of it, then move it away and scan again"
 _DRIVER_CAUSES = (
     ("locked", "is locked by another program", "close it or try again later"),
     ("readonly", "is read-only", "check the permissions of the file and its folder"),
-    ("not a database", "is not a library database, or is corrupt", None),
-    ("malformed", "is corrupt", "move it away and scan again"),
+    ("not a database", "is not a library database, or is corrupt", _DAMAGED),
+    ("malformed", "is corrupt", _DAMAGED),
     ("unable to open", "cannot be opened", "check that its folder exists and can be written"),
     ("disk is full", "cannot grow: the disk is full", None),
     ("lock timeout", "is locked by another program", "close it or try again later"),
@@ -72,6 +79,11 @@ class Database:
             self.close()
             raise
 
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None for a database on a server or in memory."""
+        return file_of(self._url)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the library."""
@@ -94,13 +106,17 @@ class Database:
             current = _revision(connection)
         if current == REVISION:
             return
-        from registry.migrations import upgrade
+        from registry.migrations import knows, upgrade
 
         self._use_write_ahead_log()
-        with self._migrating() as connection:  # another process may have been faster
-            if _revision(connection) != REVISION:
-                self._refuse_foreign(connection)
-                upgrade(connection)
+        with self._migrating() as connection:
+            current = _revision(connection)
+            if current == REVISION:  # another process was faster
+                return
+            self._refuse_foreign(connection)
+            if current is not None and knows(current) and self.file is not None:
+                back_up(self.file, current)
+            upgrade(connection)
 
     @contextlib.contextmanager
     def _migrating(self) -> Iterator[Connection]:
@@ -147,7 +163,26 @@ class Database:
         cause, hint = explain(error)
         if _NUL in cause:
             return BadValue("not valid text, it holds NUL")
+        if hint == _DAMAGED and self.file is not None:
+            hint = advice(self.file)
         return LibraryUnusable(cause, path=self.name, hint=hint)
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of an SQLite database, which may be named by a URI (https://sqlite.org/uri.html)."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    if not url.database.startswith("file:"):
+        return Path(url.database)
+    return Path(unquote(url.database.removeprefix("file:").partition("?")[0]))
+
+
+def advice(file: Path) -> str:
+    """What to do about a database that is damaged."""
+    kept = backups(file)
+    if not kept:
+        return _DAMAGED
+    return f"keep a copy of it; then put a backup in its place, {kept[0].name}, and scan again"
 
 
 def name_of(url: URL) -> str:
@@ -188,7 +223,8 @@ def _make_folder(url: URL) -> None:
 
 def _engine(url: URL) -> Engine:
     try:
-        engine = create_engine(url)
+        waiting = {"connect_timeout": BUSY_SECONDS} if url.drivername in _WAITING else {}
+        engine = create_engine(url, connect_args=waiting)
     except ImportError as error:
         hint = 'install "assetmgr[postgresql]"' if "psycopg" in str(error) else None
         raise LibraryUnusable(f"its driver is not installed: {error}", hint=hint) from error
@@ -221,6 +257,7 @@ def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> Non
     for setting in (
         f"busy_timeout = {BUSY_SECONDS * 1000}",
         "foreign_keys = ON",
+        f"cache_size = -{CACHE_KIB}",
         "synchronous = NORMAL",  # with a write-ahead log a power cut loses at most the last commits
     ):
         connection.execute(f"PRAGMA {setting}")

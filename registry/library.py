@@ -312,7 +312,7 @@ def _tags(names: Iterable[str]) -> tuple[str, ...]:
 
 def _can_render(asset: Asset) -> bool:
     names = {component.name for component in asset.components}
-    return names >= _NEEDED_OF_A_BASE and not asset.problems
+    return names >= _NEEDED_OF_A_BASE and not asset.problems and asset.path is not None
 
 
 def _as_base(asset: Asset) -> tuple[bool, bool, int, bool, int]:

@@ -140,7 +140,10 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         ("safety", "; ".join([asset.safety.verdict.value, *asset.safety.findings])),
     ]
     fields += [("problem", problem) for problem in asset.problems]
-    fields += [("file", f"{file.path} ({file.state})") for file in asset.files]
+    fields += [
+        ("file", f"{file.path} ({', on '.join(filter(None, [file.state, file.machine]))})")
+        for file in asset.files
+    ]
     fields += [(name, value or "") for name, value in asset.hashes.items()]
     fields += [
         ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())

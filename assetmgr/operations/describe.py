@@ -31,7 +31,10 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "evidence": list(asset.evidence),
         "problems": list(asset.problems),
         "hashes": dict(asset.hashes),
-        "files": [{"path": file.path, "state": file.state} for file in asset.files],
+        "files": [
+            {"path": file.path, "state": file.state, "machine": file.machine}
+            for file in asset.files
+        ],
         "tags": list(asset.tags),
         "note": asset.note,
         "rating": asset.rating,

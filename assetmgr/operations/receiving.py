@@ -106,7 +106,7 @@ def present(asset: Asset) -> Path | None:
     """Where an asset lies now; the library may not have noticed yet that a file is gone."""
     for file in asset.files:
         path = Path(file.path)
-        if path.is_file() and path.stat().st_size == file.bytes:
+        if file.here and path.is_file() and path.stat().st_size == file.bytes:
             return path
     return None
 

@@ -20,35 +20,13 @@ _KINDS = {"lora": 70, "checkpoint": 12, "embedding": 7, "controlnet": 4, "vae": 
 _BASES = {"sd-1": 45, "sdxl": 35, "flux": 10, "sd-2": 4, "sd-3": 3, "unknown": 3}
 _ALGORITHMS = {("lora",): 75, ("lora", "locon"): 10, ("loha",): 8, ("lokr",): 5, ("oft",): 2}
 _SAFETY = {"safe": 97, "suspicious": 2, "dangerous": 1}
-_SYLLABLES = [
-    "ka",
-    "ri",
-    "mo",
-    "ten",
-    "shi",
-    "lu",
-    "va",
-    "no",
-    "be",
-    "ra",
-    "do",
-    "qui",
-    "sol",
-    "fen",
-    "ar",
-    "ith",
-    "gal",
-    "or",
-    "ne",
-    "ux",
-]
+_SYLLABLES = [first + second for first in "bcdfghjklmnprstvz" for second in "aeiou"]
+_WORDS, _TAGS = 20_000, 300
 
 
 def fill(connection: Connection, count: int) -> None:
     """Record `count` assets with files, tags, notes, metadata and previews: the same each time."""
-    chance = random.Random(count)
-    words = ["".join(chance.choices(_SYLLABLES, k=chance.randint(2, 4))) for _ in range(4_000)]
-    tags = [fold(word) for word in words[:300]]
+    chance, words, tags = random.Random(count), vocabulary(), vocabulary()[:_TAGS]
     for start in range(1, count + 1, _AT_ONCE):
         rows: dict[Table, list[Row]] = {}
         for number in range(start, min(start + _AT_ONCE, count + 1)):
@@ -56,6 +34,12 @@ def fill(connection: Connection, count: int) -> None:
                 rows.setdefault(table, []).append(row)
         for table, some in rows.items():
             connection.execute(insert(table), some)
+
+
+def vocabulary() -> list[str]:
+    """The words that texts are made of, the common ones first."""
+    chance = random.Random(1)
+    return ["".join(chance.choices(_SYLLABLES, k=chance.randint(2, 4))) for _ in range(_WORDS)]
 
 
 def digest(number: int, prefix: str) -> str:
@@ -66,12 +50,12 @@ def digest(number: int, prefix: str) -> str:
 def _asset(
     number: int, chance: random.Random, words: list[str], tags: list[str]
 ) -> Iterator[tuple[Table, Row]]:
-    name = " ".join(chance.choices(words, k=3)) + f" {number}"
+    name = " ".join(_some(chance, words, 3)) + f" {number}"
     kind, base = _one(chance, _KINDS), _one(chance, _BASES)
-    note = " ".join(chance.choices(words, k=12)) if chance.random() < 0.05 else None
-    triggers = chance.choices(words, k=2) if kind in {"lora", "embedding"} else []
-    told = {f"ss_{field}": " ".join(chance.choices(words, k=9)) for field in range(8)}
-    own = sorted({tags[int(len(tags) * chance.random() ** 2)] for _ in range(3)})
+    note = " ".join(_some(chance, words, 12)) if chance.random() < 0.05 else None
+    triggers = _some(chance, words, 2) if kind in {"lora", "embedding"} else []
+    told = {f"ss_{field}": " ".join(_some(chance, words, 9)) for field in range(8)}
+    own = sorted(set(_some(chance, tags, 3)))
     yield schema.asset, _columns(number, chance, name, kind, base, note, triggers)
     yield schema.asset_metadata, {"asset_id": number, "metadata": told}
     text = searchable(name, note, own, triggers, told)
@@ -158,6 +142,11 @@ def _preview(number: int, chance: random.Random) -> Row:
         "checks": [{"name": "finite", "ok": True, "value": 0, "threshold": 0, "detail": ""}],
         "parameters": {"steps": 20, "size": "512x512", "sampler": "dpm++"},
     }
+
+
+def _some(chance: random.Random, words: list[str], count: int) -> list[str]:
+    """Common words more often than rare ones."""
+    return [words[int(len(words) * chance.random() ** 2)] for _ in range(count)]
 
 
 def _one(chance: random.Random, weights: dict[Any, int]) -> Any:

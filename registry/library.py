@@ -117,6 +117,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def find_hash(self, digest: str) -> int | None:
+        """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
+        with self._database.reading() as connection:
+            return references.with_digest(connection, digest)
+
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
         return self.facets()["kind"]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
-    AssetNotFound,
     CorruptFile,
     FileProblem,
     TargetExists,
@@ -93,12 +92,10 @@ class Received:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    if sha256 is None:
+    number = None if sha256 is None else workspace.library.find_hash(sha256)
+    if number is None:
         return None
-    try:
-        asset = workspace.library.find(sha256)
-    except AssetNotFound:
-        return None
+    asset = workspace.library.get(number)
     return asset if present(asset) is not None else None
 
 

@@ -32,6 +32,8 @@ NO_VERDICT = "none"
 STORED_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov3", "weights")
 """Hash columns; AutoV2 is the beginning of SHA-256 and needs none."""
 
+_other = schema.asset.alias().c
+
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -193,11 +195,8 @@ class Hash:
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
         end = self.prefix + "g"  # greater than any hex digit
-        other = schema.asset.alias()
-        columns = (other.c[name] for name in STORED_HASHES)
-        found = (
-            select(other.c.id).where(column >= self.prefix, column < end) for column in columns
-        )
+        columns = (_other[name] for name in STORED_HASHES)
+        found = (select(_other.id).where(column >= self.prefix, column < end) for column in columns)
         return schema.asset.c.id.in_(union_all(*found))
 
     def match(self, asset: Asset) -> bool:

@@ -22,6 +22,7 @@ from registry import (
     writing,
 )
 from registry.database import Database
+from registry.lineage import Lineage, lineage
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
@@ -121,6 +122,11 @@ class Library:
         """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
         with self._database.reading() as connection:
             return references.with_digest(connection, digest)
+
+    def lineage(self, asset_id: int) -> Lineage:
+        """What an asset was made from, generation by generation, and what was made from it."""
+        with self._database.reading() as connection:
+            return lineage(connection, asset_id)
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""

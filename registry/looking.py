@@ -18,9 +18,10 @@ from converters.errors import (
 )
 from converters.hashing import FileHashes, HashedFile
 from converters.progress import Progress
+from registry.claims import claims_of
 from registry.content import not_understood, understood
 from registry.on_disk import fingerprint_of, hash_model
-from registry.records import Content, ScannedFile
+from registry.records import Claim, Content, ScannedFile
 
 FRESH_SECONDS = 60
 """A broken file that was written to so lately may be one that still arrives."""
@@ -35,6 +36,7 @@ class Looked:
     content: Content
     header_bytes: int | None
     problem: FileProblem | None
+    claims: tuple[Claim, ...] = ()
 
     @property
     def may_be_unfinished(self) -> bool:
@@ -55,7 +57,7 @@ class Looked:
     def scanned(self, hashed: HashedFile | None = None) -> ScannedFile:
         """The file as it is recorded, with its hashes or before them."""
         fingerprint = self.fingerprint if hashed is None else hashed.fingerprint
-        return _scanned(self.path, fingerprint, hashed, self.content)
+        return _scanned(self.path, fingerprint, hashed, self.content, self.claims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,10 @@ def look_into(path: str) -> Looked:
     except (FileMissing, FileUnreadable):
         raise
     except FileProblem as problem:
-        return Looked(path, fingerprint, not_understood(problem), None, problem)
-    return Looked(path, fingerprint, understood(model), model.header_bytes, model.danger)
+        content = not_understood(problem)
+        return Looked(path, fingerprint, content, None, problem, claims_of(path))
+    content, start = understood(model), model.header_bytes
+    return Looked(path, fingerprint, content, start, model.danger, claims_of(path))
 
 
 def read(
@@ -115,7 +119,11 @@ def _read(
 
 
 def _scanned(
-    path: str, fingerprint: Fingerprint, hashed: HashedFile | None, content: Content | None
+    path: str,
+    fingerprint: Fingerprint,
+    hashed: HashedFile | None,
+    content: Content | None,
+    claims: tuple[Claim, ...] = (),
 ) -> ScannedFile:
     return ScannedFile(
         path=path,
@@ -125,4 +133,5 @@ def _scanned(
         hashes=None if hashed is None else hashed.hashes,
         weights=None if hashed is None else hashed.weights,
         content=content,
+        claims=claims,
     )

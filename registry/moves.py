@@ -17,7 +17,7 @@ from registry.places import name_of
 from registry.reading import batches
 from registry.records import MISSING, PRESENT, Settled
 from registry.text import fold
-from registry.writing import touch
+from registry.writing import drop_abandoned, touch
 
 _file = schema.file.c
 
@@ -77,13 +77,4 @@ def dissolve(connection: Connection, file_ids: Sequence[int]) -> None:
             connection.execute(select(_file.asset_id).where(_file.id.in_(some))).scalars().all()
         )
         connection.execute(delete(schema.file).where(_file.id.in_(some)))
-        asset = schema.asset.c
-        connection.execute(
-            delete(schema.asset).where(
-                asset.id.in_(owners),
-                asset.id.not_in(select(_file.asset_id)),
-                asset.id.not_in(select(schema.tag.c.asset_id)),
-                asset.note.is_(None),
-                asset.rating.is_(None),
-            )
-        )
+        drop_abandoned(connection, owners)

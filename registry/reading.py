@@ -16,6 +16,7 @@ from registry.query import All, Order
 from registry.records import (
     Asset,
     AssetRow,
+    Claim,
     Derivation,
     File,
     KnownFile,
@@ -157,6 +158,7 @@ class _Attached:
     previews: defaultdict[int, tuple[Preview, ...]]
     verifications: defaultdict[int, tuple[AnyRow, ...]]
     sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
+    claims: defaultdict[int, tuple[Claim, ...]]
 
 
 def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Attached:
@@ -169,6 +171,7 @@ def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Atta
         previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
         verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
         sidecars=_grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
+        claims=_grouped(connection, schema.candidate, "asset_id", ids, _claim),
     )
 
 
@@ -229,6 +232,10 @@ def _sidecar(row: AnyRow) -> Sidecar | None:
     return None if row.told is None else Sidecar.from_json(row.told)
 
 
+def _claim(row: AnyRow) -> Claim:
+    return Claim(row.hash, row.digest, row.origin)
+
+
 def _full(row: AnyRow, attached: _Attached) -> Asset:
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport, Verdict
@@ -283,6 +290,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         added=_moment(row.added),
         updated=_moment(row.updated),
         sidecars=tuple(filter(None, attached.sidecars[row.id])),
+        claims=attached.claims[row.id],
     )
 
 

@@ -20,7 +20,7 @@ from registry.places import name_of
 from registry.reading import batches
 from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
 from registry.text import fold
-from registry.writing import Values, now, refresh_search
+from registry.writing import Values, drop_abandoned, now, refresh_search
 
 _SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
@@ -57,11 +57,15 @@ def record(
     owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
+    _keep_claims(connection, scanned, owners)
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
     for path, place in places.items():
         if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
             absorb(connection, place.asset_id, owners[path])
+    left = {place.asset_id for path, place in places.items() if owners.get(path) != place.asset_id}
+    # What was broken and is replaced was a part of a download, most often: nothing to remember.
+    drop_abandoned(connection, list(left), _asset.container.is_(None))
     return tuple(_recorded(file.path, owners, places, added) for file in scanned)
 
 
@@ -152,6 +156,25 @@ def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owner
     if rows:
         connection.execute(insert(schema.asset_metadata), rows)
         refresh_search(connection, ids)
+
+
+def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    rows = {
+        (owners[file.path], claim.hash, claim.digest): claim.origin
+        for file in scanned
+        for claim in file.claims
+        if file.path in owners
+    }
+    if not rows:
+        return
+    table, ids = schema.candidate, [asset_id for asset_id, _, _ in rows]
+    for some in batches(ids):
+        connection.execute(delete(table).where(table.c.asset_id.in_(some)))
+    values = [
+        {"asset_id": asset_id, "hash": name, "digest": digest, "origin": origin}
+        for (asset_id, name, digest), origin in rows.items()
+    ]
+    connection.execute(insert(table), values)
 
 
 def _keep_places(

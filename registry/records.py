@@ -55,6 +55,15 @@ class Source:
     url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A hash that somebody names for a file: `origin` is `huggingface-cache` or `lfs-pointer`."""
+
+    hash: str
+    digest: str
+    origin: str
+
+
 class Parent(Protocol):
     """A file something was made from, as operations know it."""
 
@@ -165,6 +174,7 @@ class ScannedFile:
     hashes: FileHashes | None
     weights: str | None
     content: Content | None
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +218,7 @@ class Asset:
     """Everything the library knows of one content.
 
     `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
-    what files beside it say.
+    what files beside it say, `claims` hashes that others name for it.
     """
 
     id: int
@@ -244,6 +254,7 @@ class Asset:
     added: datetime
     updated: datetime
     sidecars: tuple[Sidecar, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     @property
     def state(self) -> str:

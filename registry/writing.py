@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
 from converters.statedict import Plain
@@ -112,6 +112,21 @@ def forget(connection: Connection, ids: Sequence[int]) -> None:
     """Remove assets; what hangs on them goes too."""
     for some in batches(ids):
         connection.execute(delete(schema.asset).where(_asset.id.in_(some)))
+
+
+def drop_abandoned(
+    connection: Connection, ids: Sequence[int], *conditions: ColumnElement[bool]
+) -> None:
+    """Remove those assets that have no place any more, and on which nobody wrote anything."""
+    abandoned = (
+        _asset.id.not_in(select(_file.asset_id)),
+        _asset.id.not_in(select(schema.tag.c.asset_id)),
+        _asset.note.is_(None),
+        _asset.rating.is_(None),
+    )
+    for some in batches(ids):
+        mine = _asset.id.in_(some)
+        connection.execute(delete(schema.asset).where(mine, *abandoned, *conditions))
 
 
 def add_root(connection: Connection, path: str, machine: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,12 +15,15 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
+from assetmgr.operations.watching import together
+from assetmgr.operations.watching import watch as watch_paths
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
-    from registry.records import Asset, AssetRow, ScanReport
+    from registry.lineage import Ancestor, Descendant, Lineage
+    from registry.records import Asset, AssetRow, Claim, ScanReport
     from registry.sidecars.record import Sidecar
 
 _SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
@@ -27,22 +32,43 @@ _LONGEST_TEXT = 300
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--watch", is_flag=True, help="Go on with what changes until Ctrl-C.")
 @common_options
 @click.pass_obj
-def scan(session: Session, paths: tuple[str, ...]) -> int:
+def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
     """Add or update folders in the library; without a path all folders it knows.
 
-    Unchanged files are not opened. Moved files keep their tags, notes and previews.
+    Unchanged files are not opened. Moved files keep their tags, notes and previews. New files are
+    in the library when their headers were read; hashes follow.
     """
     with Workspace.open() as workspace, session.progress() as progress:
-        report = scan_paths(workspace, paths, progress)
-    for error in report.errors:
-        session.fail(Failure(error.path, error.error, error.code, error.hint))
+        if watch:
+            report = _watched(session, watch_paths(workspace, paths, progress))
+        else:
+            report = scan_paths(workspace, paths, progress)
+            _tell(session, report)
     if session.as_json:
         session.output.document(report_json(report))
-    else:
-        _print_report(session, report)
     return session.status
+
+
+def _watched(session: Session, reports: Iterator[ScanReport]) -> ScanReport:
+    """Tell reports as they come; Ctrl-C is the way to end this, and no failure."""
+    told: list[ScanReport] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for report in reports:
+            told.append(report)
+            _tell(session, report)
+    if not told:
+        raise KeyboardInterrupt
+    return together(told)
+
+
+def _tell(session: Session, report: ScanReport) -> None:
+    for error in report.errors:
+        session.fail(Failure(error.path, error.error, error.code, error.hint))
+    if not session.as_json:
+        _print_report(session, report)
 
 
 def _print_report(session: Session, report: ScanReport) -> None:
@@ -117,12 +143,32 @@ def show(session: Session, asset: str) -> int:
     """Show all that is known of an asset, named by path, #ID, hash or name."""
     with Workspace.open() as workspace:
         found = workspace.library.find(asset)
+        tree = workspace.library.lineage(found.id)
     if session.as_json:
-        session.output.document({**asset_json(found), "errors": []})
+        document = {**asset_json(found), "lineage": asdict(tree)}
+        session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        session.output.fields(_card(found), indent="  ")
+        session.output.fields([*_card(found), *_family(tree)], indent="  ")
     return session.status
+
+
+def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+    """Every generation before an asset, each a step further in, and what was made from it."""
+    for depth, ancestor in _ancestors(tree.parents):
+        yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"
+    for child in tree.children:
+        yield "made into", f"{_numbered(child)} by {child.operation}"
+
+
+def _ancestors(parents: Sequence[Ancestor], depth: int = 0) -> Iterator[tuple[int, Ancestor]]:
+    for parent in parents:
+        yield depth, parent
+        yield from _ancestors(parent.parents, depth + 1)
+
+
+def _numbered(member: Ancestor | Descendant) -> str:
+    return member.name if member.asset is None else f"{member.name} #{member.asset}"
 
 
 def _card(asset: Asset) -> list[tuple[str, str]]:
@@ -146,12 +192,12 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
     ]
     fields += [(name, value or "") for name, value in asset.hashes.items()]
     fields += [
-        ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
-        for s in asset.sources
+        ("claimed", f"{claim.hash} {claim.digest} ({claim.origin}, {_belief(claim, asset)})")
+        for claim in asset.claims
     ]
     fields += [
-        ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
-        for d in asset.derived_from
+        ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
+        for s in asset.sources
     ]
     fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
     if asset.preview is not None:
@@ -159,6 +205,13 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
         fields += [("failed check", name) for name in failed]
     return fields
+
+
+def _belief(claim: Claim, asset: Asset) -> str:
+    known = asset.hashes[claim.hash]
+    if known is None:
+        return "not verified"
+    return "verified" if known == claim.digest else "not that of this file"
 
 
 def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.records import Asset, Preview
+    from registry.records import Asset, Claim, Preview
 
 
 def asset_json(asset: Asset) -> dict[str, object]:
@@ -31,6 +31,9 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "evidence": list(asset.evidence),
         "problems": list(asset.problems),
         "hashes": dict(asset.hashes),
+        "claims": [
+            {**asdict(claim), "verified": _is_verified(claim, asset)} for claim in asset.claims
+        ],
         "files": [
             {"path": file.path, "state": file.state, "machine": file.machine}
             for file in asset.files
@@ -53,6 +56,12 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "added": asset.added.isoformat(),
         "updated": asset.updated.isoformat(),
     }
+
+
+def _is_verified(claim: Claim, asset: Asset) -> bool | None:
+    """Whether the file was found to have the hash that is claimed; None while it was not read."""
+    known = asset.hashes[claim.hash]
+    return None if known is None else known == claim.digest
 
 
 def _preview_json(preview: Preview | None) -> dict[str, object] | None:

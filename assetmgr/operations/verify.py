@@ -134,9 +134,13 @@ def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
     except FileProblem as error:
         return Check("integrity", False, error.cause)
     known = asset.hashes["sha256"]
-    if now == known:
-        return Check("integrity", True, "the bytes are those that were registered")
-    return Check("integrity", False, f"SHA-256 was {known} and is {now}")
+    if known is not None and now != known:
+        return Check("integrity", False, f"SHA-256 was {known} and is {now}")
+    blobs = (claim.digest for claim in asset.claims if claim.origin == "huggingface-cache")
+    named = next((digest for digest in blobs if digest != now), None)
+    if named is not None:
+        return Check("integrity", False, f"the cache names SHA-256 {named}, the bytes have {now}")
+    return Check("integrity", True, "the bytes are those that were registered")
 
 
 def _structure(file: File, progress: Progress) -> Iterator[Check]:

@@ -90,10 +90,10 @@ class Library:
         """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
-            rows = reading.asset_rows(connection, ids)
             complete = limit is None and not offset
-            return Page(len(rows) if complete else reading.count(connection, wanted), rows)
+            total = 0 if complete else reading.count(connection, wanted)
+            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(total or len(ids), reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0

@@ -6,10 +6,11 @@ an index that LIKE uses by itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Select,
     column,
     func,
@@ -19,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from registry import schema
 
@@ -32,6 +34,10 @@ class _Found(ColumnElement[bool]):
     """The asset is among those that a statement selects, which is another one in SQLite."""
 
     inherit_cache = False
+    _traverse_internals: ClassVar[list[tuple[str, InternalTraversal]]] = [
+        ("in_sqlite", InternalTraversal.dp_clauseelement),
+        ("elsewhere", InternalTraversal.dp_clauseelement),
+    ]
 
     def __init__(self, in_sqlite: Select[Any], elsewhere: Select[Any]) -> None:
         self.in_sqlite = schema.asset.c.id.in_(in_sqlite)
@@ -50,9 +56,20 @@ def _compile_sqlite(element: _Found, compiler: SQLCompiler, **options: Any) -> s
 
 def search_text_contains(needle: str) -> ColumnElement[bool]:
     """The search text of the asset has this folded text in it."""
-    search = schema.asset_search.c
-    scan = select(search.asset_id).where(search.text.contains(needle, autoescape=True))
+    scan = _scan(needle)
     return _Found(_matching(needle) if needle else scan, scan)
+
+
+def number_with(connection: Connection, needle: str) -> int:
+    """How many search texts have this folded text in them; each belongs to one asset."""
+    indexed = needle and connection.dialect.name == "sqlite"
+    found = (_matching(needle) if indexed else _scan(needle)).subquery()
+    return connection.execute(select(func.count()).select_from(found)).scalar_one()
+
+
+def _scan(needle: str) -> Select[Any]:
+    search = schema.asset_search.c
+    return select(search.asset_id).where(search.text.contains(needle, autoescape=True))
 
 
 def _matching(needle: str) -> Select[Any]:

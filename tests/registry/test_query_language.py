@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import scanned
 
+import registry.reading
 from converters.errors import BadValue
 from converters.pickles.safety import SafetyReport, Verdict
 from registry.library import Library
@@ -272,6 +274,19 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
     if not parse(term).terms:  # an empty phrase asks nothing, negated or not
         return
     assert sorted(ids(zoo, term) + ids(zoo, other)) == ids(zoo, "")
+
+
+@settings(deadline=None, max_examples=60)
+@given(query=queries, sort=st.sampled_from(["name", "-name", "size"]))
+def test_pages_join_to_the_whole(zoo, query, sort):
+    whole = zoo.search(query, sort=sort)
+    for many in (0, 2_000):  # whether it is worth going through the index of names
+        with patch.object(registry.reading, "_MANY", many):
+            pages = [
+                zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
+            ]
+        assert [row for page in pages for row in page.rows] == list(whole.rows)
+        assert {page.total for page in pages} == {whole.total}
 
 
 @settings(deadline=None, max_examples=30)

@@ -6,7 +6,7 @@ an index that LIKE uses by itself.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -34,7 +34,7 @@ class _Found(ColumnElement[bool]):
     """The asset is among those that a statement selects, which is another one in SQLite."""
 
     inherit_cache = False
-    _traverse_internals: ClassVar[list[tuple[str, InternalTraversal]]] = [
+    _traverse_internals = [  # noqa: RUF012 - as all elements of SQLAlchemy declare it
         ("in_sqlite", InternalTraversal.dp_clauseelement),
         ("elsewhere", InternalTraversal.dp_clauseelement),
     ]

@@ -32,11 +32,13 @@ class Order:
 
     def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
         """What to order by."""
-        column = _ORDERS[self.word]
+        column, number = _ORDERS[self.word], schema.asset.c.id
         first = column.desc() if self.descending else column.asc()
+        if self.word == "name":  # either way through the index of names and numbers
+            return first, number.desc() if self.descending else number.asc()
         if self.word in _OFTEN_UNKNOWN:
             first = first.nulls_last()
-        return first, schema.asset.c.name_folded, schema.asset.c.id
+        return first, schema.asset.c.name_folded, number
 
 
 def parse_order(text: str) -> Order:

@@ -16,9 +16,11 @@ from pathlib import Path
 from blake3 import blake3
 
 from converters.bytesource import Fingerprint
+from converters.digest import Parts, WeightsDigest
 from converters.errors import FileMissing, FileUnreadable, SourceChanged
-from converters.hashing import FileHashes, HashedFile, hash_file
+from converters.hashing import NO_PARTS, FileHashes, HashedFile, finished, hash_file
 from converters.progress import SILENT, Progress
+from converters.statedict import StateDict
 
 WEIGHTS = (".ckpt", ".safetensors", ".bin", ".pt", ".pth")
 """Endings of the files that InvokeAI counts as weights."""
@@ -40,25 +42,37 @@ def fingerprint_of_folder(folder: str | os.PathLike[str]) -> Fingerprint:
     return Fingerprint(sum(status.st_size for status in found), newest, inode)
 
 
-def hash_folder(folder: str | os.PathLike[str], progress: Progress = SILENT) -> HashedFile:
+def hash_folder(
+    folder: str | os.PathLike[str],
+    progress: Progress = SILENT,
+    *,
+    weights_of: StateDict | None = None,
+    parts: Parts = NO_PARTS,
+) -> HashedFile:
     """Hash all weight files of a folder in one read.
 
-    Raises FileProblem when one of them cannot be read, SourceChanged when the folder was modified
-    meanwhile.
+    `weights_of` are the tensors of the model in it and asks for their digests, `parts` its
+    components as they are to be compared. Raises FileProblem when one of the files cannot be read,
+    SourceChanged when the folder was modified meanwhile.
     """
     before = fingerprint_of_folder(folder)
-    weights = sorted(path for path in _files(Path(folder)) if path.name.endswith(WEIGHTS))
-    parts = [hash_file(path, progress).hashes for path in weights]
+    digest = None if weights_of is None else WeightsDigest(weights_of, parts)
+    paths = sorted(path for path in _files(Path(folder)) if path.name.endswith(WEIGHTS))
+    found = [
+        hash_file(path, progress, also=[digest.stream(path)] if digest else []).hashes
+        for path in paths
+    ]
+    weights, unread = finished(digest)
     if fingerprint_of_folder(folder) != before:
         raise SourceChanged("was modified while being read", path=folder)
-    sha256 = hashlib.sha256(_texts(parts, lambda part: part.sha256)).hexdigest()
+    sha256 = hashlib.sha256(_texts(found, lambda part: part.sha256)).hexdigest()
     hashes = FileHashes(
-        blake3=blake3(_texts(parts, lambda part: part.blake3)).hexdigest(),
+        blake3=blake3(_texts(found, lambda part: part.blake3)).hexdigest(),
         sha256=sha256,
-        crc32=f"{zlib.crc32(_texts(parts, lambda part: part.crc32)):08x}",
+        crc32=f"{zlib.crc32(_texts(found, lambda part: part.crc32)):08x}",
         autov1=hashlib.sha256().hexdigest()[:8],  # of nothing: a window into one file
     )
-    return HashedFile(hashes, None, before)
+    return HashedFile(hashes, weights, before, unread)
 
 
 def _texts(parts: list[FileHashes], choose: Callable[[FileHashes], str]) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection
 
-from converters.errors import AssetNotFound, BadValue
+from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
 from registry import (
     facets,
@@ -19,6 +19,7 @@ from registry import (
     recording,
     references,
     sidecar_rows,
+    tensor_rows,
     writing,
 )
 from registry.database import Database
@@ -39,7 +40,11 @@ from registry.records import (
     Source,
 )
 from registry.sidecar_rows import Found, Key, Stamp
+from registry.tensor_rows import Sharer
 from registry.text import fold
+
+if TYPE_CHECKING:  # listing a library needs none of what reads tensors
+    from converters.weights import TensorDigest, Weights
 
 HIGHEST_RATING = 5
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
@@ -277,11 +282,31 @@ class Library:
         with self._database.reading() as connection:
             return health.preview_pictures(connection)
 
-    def record_weights(self, asset_id: int, digest: str) -> None:
-        """Keep the digest of an asset's tensors."""
+    def record_weights(self, asset_id: int, weights: Weights) -> None:
+        """Keep the digests of an asset's tensors and components."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.touch(connection, asset_id, weights=digest)
+            writing.touch(connection, asset_id, weights=weights.whole)
+            tensor_rows.record(connection, {asset_id: weights})
+
+    def tensors(self, asset_id: int) -> Mapping[str, TensorDigest] | None:
+        """The tensors of an asset by name, with shortened digests; None while they are not known.
+
+        A table that cannot be read, or is of a newer program, counts as none.
+        """
+        from converters.tensor_table import unpack
+
+        with self._database.reading() as connection:
+            packed = tensor_rows.packed(connection, asset_id)
+        try:
+            return None if packed is None else unpack(packed)
+        except CorruptFile:
+            return None
+
+    def sharers(self, asset_id: int) -> Mapping[str, tuple[Sharer, ...]]:
+        """The other assets that have a component of this one, by the component's name."""
+        with self._database.reading() as connection:
+            return tensor_rows.sharers(connection, asset_id)
 
     def forget(self, asset_ids: Iterable[int]) -> None:
         """Remove assets with all that was written on them; their files are not touched."""

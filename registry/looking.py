@@ -39,6 +39,11 @@ class Looked:
     claims: tuple[Claim, ...] = ()
 
     @property
+    def kind(self) -> str | None:
+        """What it is; None for what could not be opened."""
+        return None if self.content.container is None else self.content.kind
+
+    @property
     def may_be_unfinished(self) -> bool:
         """Whether it looks like a part of a file, and was written to a moment ago."""
         is_partial = isinstance(self.problem, TruncatedFile | CorruptFile | EmptyFile)
@@ -47,7 +52,7 @@ class Looked:
     @property
     def recorded(self) -> Waiting:
         """What is left to do when this was recorded."""
-        return Waiting(self.path, self.fingerprint, self.header_bytes, is_recorded=True)
+        return Waiting(self.path, self.fingerprint, self.header_bytes, self.kind, is_recorded=True)
 
     @property
     def unrecorded(self) -> Waiting:
@@ -67,6 +72,7 @@ class Waiting:
     path: str
     fingerprint: Fingerprint
     header_bytes: int | None = None
+    kind: str | None = None
     is_recorded: bool = False
 
 
@@ -110,12 +116,12 @@ def _read(
     if hashes is not None:
         hashed = HashedFile(hashes, None, before.fingerprint)
     else:
-        hashed = hash_model(waiting.path, progress, before.header_bytes)
+        hashed = hash_model(waiting.path, progress, before.header_bytes, before.kind)
     if hashed.fingerprint != before.fingerprint:
         raise SourceChanged("was modified while being read", path=waiting.path)
     if looked is None:
-        return _scanned(waiting.path, hashed.fingerprint, hashed, None), None
-    return looked.scanned(hashed), looked.problem
+        return _scanned(waiting.path, hashed.fingerprint, hashed, None), hashed.unread
+    return looked.scanned(hashed), looked.problem or hashed.unread
 
 
 def _scanned(

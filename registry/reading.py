@@ -197,6 +197,7 @@ class _Attached:
     previews: defaultdict[int, tuple[Preview, ...]]
     verifications: defaultdict[int, tuple[AnyRow, ...]]
     sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
+    digests: defaultdict[int, tuple[tuple[str, str], ...]]
     claims: defaultdict[int, tuple[Claim, ...]]
 
 
@@ -210,6 +211,9 @@ def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Atta
         previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
         verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
         sidecars=_grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
+        digests=_grouped(
+            connection, schema.component, "asset_id", ids, lambda row: (row.name, row.digest)
+        ),
         claims=_grouped(connection, schema.candidate, "asset_id", ids, _claim),
     )
 
@@ -329,6 +333,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         added=_moment(row.added),
         updated=_moment(row.updated),
         sidecars=tuple(filter(None, attached.sidecars[row.id])),
+        component_digests=dict(attached.digests[row.id]),
         claims=attached.claims[row.id],
     )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from registry import schema
+from registry import schema, tensor_rows
 from registry.absorbing import absorb
 from registry.places import name_of
 from registry.reading import batches
@@ -60,6 +60,8 @@ def record(
     _keep_claims(connection, scanned, owners)
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
+    weighed = ((file, file.weights) for file in scanned if file.path in owners)
+    tensor_rows.record(connection, {owners[f.path]: weights for f, weights in weighed if weights})
     for path, place in places.items():
         if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
             absorb(connection, place.asset_id, owners[path])
@@ -298,7 +300,7 @@ def _hash_values(scanned: ScannedFile) -> Values:
     if hashes.autov3 is not None:
         values["autov3"] = None if _of_nothing(hashes.autov3) else hashes.autov3
     if scanned.weights is not None:
-        values["weights"] = scanned.weights
+        values["weights"] = scanned.weights.whole
     return values
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
     from converters.statedict import Plain
+    from converters.weights import Weights
     from registry.sidecars.record import Sidecar
 
 PRESENT = "present"
@@ -172,7 +173,7 @@ class ScannedFile:
     mtime_ns: int
     inode: int
     hashes: FileHashes | None
-    weights: str | None
+    weights: Weights | None
     content: Content | None
     claims: tuple[Claim, ...] = ()
 
@@ -218,7 +219,9 @@ class Asset:
     """Everything the library knows of one content.
 
     `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
-    what files beside it say, `claims` hashes that others name for it.
+    what files beside it say, `claims` hashes that others name for it. `component_digests` are the
+    digests of its components by name, empty while the tensors have not been read, and for what has
+    no components.
     """
 
     id: int
@@ -254,6 +257,7 @@ class Asset:
     added: datetime
     updated: datetime
     sidecars: tuple[Sidecar, ...] = ()
+    component_digests: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from converters.bytesource import Fingerprint
 from converters.containers import MODEL_SUFFIXES, is_pipeline
@@ -113,14 +113,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:
-    suffix = PurePath(entry.name).suffix.lower()
-    return suffix in MODEL_SUFFIXES and Path(entry.path).is_file()
+    if os.path.splitext(entry.name)[1].lower() not in MODEL_SUFFIXES:  # noqa: PTH122 - for speed
+        return False
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
     for entry in entries:
         if entry.name.endswith(TEMPORARY_SUFFIX):
             yield entry.name
-        name = PurePath(entry.name)
-        if name.suffix in UNFINISHED:
-            yield name.stem
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - for speed
+        if suffix in UNFINISHED:
+            yield stem

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.describe import asset_json
+from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from registry.lineage import Ancestor, Descendant, Lineage
     from registry.records import Asset, AssetRow, Claim, ScanReport
     from registry.sidecars.record import Sidecar
+    from registry.tensor_rows import Sharer
 
 _SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
 _LONGEST_TEXT = 300
+_SHARERS = 8
+"""Assets with the same component that are named."""
 
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
@@ -143,13 +146,15 @@ def show(session: Session, asset: str) -> int:
     """Show all that is known of an asset, named by path, #ID, hash or name."""
     with Workspace.open() as workspace:
         found = workspace.library.find(asset)
+        sharers = workspace.library.sharers(found.id)
         tree = workspace.library.lineage(found.id)
     if session.as_json:
-        document = {**asset_json(found), "lineage": asdict(tree)}
+        document = {**shown_json(found, sharers), "lineage": asdict(tree)}
         session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        session.output.fields([*_card(found), *_family(tree)], indent="  ")
+        fields = [*_card(found), *_parts(found, sharers), *_family(tree)]
+        session.output.fields(fields, indent="  ")
     return session.status
 
 
@@ -205,6 +210,15 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
         fields += [("failed check", name) for name in failed]
     return fields
+
+
+def _parts(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> Iterator[tuple[str, str]]:
+    """Each component by its digest, and whose is the same."""
+    for name, digest in asset.component_digests.items():
+        others = sharers.get(name, ())
+        named = [f"#{other.id} {other.name}" for other in others[:_SHARERS]]
+        named += [f"{len(others) - _SHARERS} more"] if len(others) > _SHARERS else []
+        yield name, f"{digest}{'; the same in ' if named else ''}{', '.join(named)}"
 
 
 def _belief(claim: Claim, asset: Asset) -> str:

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
+from converters.canonical import canonical_parts
 from converters.containers import open_model
-from converters.digest import weights_digest
+from converters.digest import weigh
 from converters.errors import BadValue, FileProblem
 from converters.progress import SILENT, Progress
 
@@ -84,7 +85,8 @@ def _digest_candidates(workspace: Workspace, progress: Progress) -> Iterator[Fai
         try:
             state = open_model(asset.path).state_dict
             progress.stage(f"reading {asset.name}", asset.bytes)
-            workspace.library.record_weights(asset.id, weights_digest(state, progress))
+            weights = weigh(state, canonical_parts(state, asset.kind), progress)
+            workspace.library.record_weights(asset.id, weights)
         except FileProblem as error:
             yield Failure.of(error, asset.path)
 

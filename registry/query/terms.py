@@ -188,7 +188,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Some stored hash begins with these digits."""
+    """Some stored hash begins with these digits, of the asset or of one of its components."""
 
     prefix: str
 
@@ -196,12 +196,15 @@ class Hash:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
         end = self.prefix + "g"  # greater than any hex digit
         columns = (_other[name] for name in STORED_HASHES)
-        found = (select(_other.id).where(column >= self.prefix, column < end) for column in columns)
+        part = schema.component.c
+        found = [select(_other.id).where(column >= self.prefix, column < end) for column in columns]
+        found.append(select(part.asset_id).where(part.digest >= self.prefix, part.digest < end))
         return schema.asset.c.id.in_(union_all(*found))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        return any(value and value.startswith(self.prefix) for value in asset.hashes.values())
+        known = (*asset.hashes.values(), *asset.component_digests.values())
+        return any(value and value.startswith(self.prefix) for value in known)
 
 
 @dataclass(frozen=True, slots=True)

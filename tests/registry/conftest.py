@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A library in which nothing was recorded yet, in each of the databases."""
     if request.param == "postgresql":
         server: Server = request.getfixturevalue("server")
-        return server.new()
+        return server.emptied()
     (tmp_path / "state").mkdir()
     new: Path = request.getfixturevalue("new_library")
     shutil.copy(new, tmp_path / "state" / "library.db")

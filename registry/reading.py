@@ -60,8 +60,8 @@ def count(connection: Connection, query: All) -> int:
     match query.terms:
         case (Words(text),):
             return number_with(connection, needle(text))
-        case (Not(Words(text)),):
-            return count(connection, All(())) - number_with(connection, needle(text))
+        case (Not(term),):
+            return count(connection, All(())) - count(connection, All((term,)))
     statement = select(func.count()).select_from(schema.asset).where(query.clause())
     return connection.execute(statement).scalar_one()
 

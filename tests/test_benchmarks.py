@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 IN_A_LIBRARY = (
-    *("look-up by hash", "128 queries, p95", "the last pages", "facets", "facets, kind:vae"),
+    *("look-up by hash", "queries, p95", "the last pages", "facets", "facets, kind:vae"),
     *("facets, a word", "assetmgr list", "assetmgr list of a query"),
 )
 

@@ -27,6 +27,7 @@ from registry import schema
 _TRIGRAM = 3
 _LAST = "\U0010ffff"
 _words = table("asset_words", column("rowid"), column("asset_words"))
+_path_words = table("file_words", column("rowid"), column("file_words"))
 _trigrams = table("asset_trigrams", column("term"))
 
 
@@ -58,6 +59,16 @@ def search_text_contains(needle: str) -> ColumnElement[bool]:
     """The search text of the asset has this folded text in it."""
     scan = _scan(needle)
     return _Found(_matching(needle) if needle else scan, scan)
+
+
+def path_contains(needle: str) -> ColumnElement[bool]:
+    """The path of some file of the asset has this folded text in it."""
+    file = schema.file.c
+    scan = select(file.asset_id).where(file.path_folded.contains(needle, autoescape=True))
+    if len(needle) < _TRIGRAM:  # paths do not end in breaks: not all their letters begin trigrams
+        return schema.asset.c.id.in_(scan)
+    found = select(_path_words.c.rowid).where(_path_words.c.file_words.op("MATCH")(_quoted(needle)))
+    return _Found(select(file.asset_id).where(file.id.in_(found)), scan)
 
 
 def number_with(connection: Connection, needle: str) -> int:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from registry import schema
-from registry.query.contains import search_text_contains
+from registry.query.contains import path_contains, search_text_contains
 from registry.records import MISSING, OFFLINE, PRESENT, Asset
 from registry.text import fold, needle, searchable
 
@@ -215,8 +215,7 @@ class PathPart:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        found = schema.file.c.path_folded.contains(fold(self.text), autoescape=True)
-        return schema.asset.c.id.in_(select(schema.file.c.asset_id).where(found))
+        return path_contains(fold(self.text))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""

@@ -64,8 +64,8 @@ def told_by_the_schema(dialect):
 
 
 FTS5_TABLES = frozenset(
-    ["asset_trigrams", "asset_words"]
-    + [f"asset_words_{part}" for part in ("config", "data", "idx")]
+    ["asset_trigrams", "asset_words", "file_words"]
+    + [f"{name}_words_{part}" for name in ("asset", "file") for part in ("config", "data", "idx")]
 )
 
 

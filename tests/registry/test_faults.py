@@ -179,7 +179,8 @@ def require_sound(path: Path) -> None:
         found = connection.execute
         assert found("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert found("PRAGMA foreign_key_check").fetchall() == []
-        found("INSERT INTO asset_words (asset_words, rank) VALUES ('integrity-check', 1)")
+        for index in ("asset_words", "file_words"):
+            found(f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)")
         for table in ("asset_metadata", "asset_search"):
             lost = f"SELECT id FROM asset WHERE id NOT IN (SELECT asset_id FROM {table})"
             assert found(lost).fetchall() == []

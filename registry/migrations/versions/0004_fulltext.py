@@ -5,8 +5,8 @@ metadata of SQLAlchemy cannot say (virtual tables, triggers, extensions) is only
 that builds one of these tables anew in SQLite must make its triggers again.
 
 SQLite: FTS5 with trigrams (https://sqlite.org/fts5.html#the_trigram_tokenizer) as external content
-of `asset_search`, case-sensitive because the texts are folded already. PostgreSQL: pg_trgm
-(https://www.postgresql.org/docs/current/pgtrgm.html) where the extension can be made.
+of `asset_search` and `file`, case-sensitive because the texts are folded already. PostgreSQL:
+pg_trgm (https://www.postgresql.org/docs/current/pgtrgm.html) where the extension can be made.
 """
 
 from __future__ import annotations
@@ -197,28 +197,30 @@ def _postgresql_trigger(name: str, event: str, table: str, body: str) -> str:
     CREATE TRIGGER {name} AFTER {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()"""
 
 
+def _full_text(name: str, table: str, key: str, column: str) -> tuple[str, ...]:
+    """A full-text index of a column, and what keeps it up to date."""
+    add = f"INSERT INTO {name} (rowid, {column}) VALUES (new.{key}, new.{column});"
+    remove = f"""INSERT INTO {name} ({name}, rowid, {column})
+        VALUES ('delete', old.{key}, old.{column});"""
+    changed = f"UPDATE OF {key}, {column} ON {table} WHEN old.{column} <> new.{column}"
+    return (
+        f"""CREATE VIRTUAL TABLE {name} USING fts5(
+            {column}, content='{table}', content_rowid='{key}', columnsize=0,
+            tokenize='trigram case_sensitive 1')""",
+        f"INSERT INTO {name} ({name}) VALUES ('rebuild')",
+        f"CREATE TRIGGER {name}_added AFTER INSERT ON {table} BEGIN {add} END",
+        f"CREATE TRIGGER {name}_removed AFTER DELETE ON {table} BEGIN {remove} END",
+        f"CREATE TRIGGER {name}_changed AFTER {changed} BEGIN {remove} {add} END",
+    )
+
+
 _ON_SQLITE = _Sql(
     breaks="char(10, 10)",
     algorithms="json_each({}.algorithm)",
     of_its_own=(
-        """CREATE VIRTUAL TABLE asset_words USING fts5(
-            text, content='asset_search', content_rowid='asset_id', columnsize=0,
-            tokenize='trigram case_sensitive 1')""",
+        *_full_text("asset_words", "asset_search", "asset_id", "text"),
         "CREATE VIRTUAL TABLE asset_trigrams USING fts5vocab(asset_words, row)",
-        "INSERT INTO asset_words (asset_words) VALUES ('rebuild')",
-        """CREATE TRIGGER asset_search_added AFTER INSERT ON asset_search BEGIN
-            INSERT INTO asset_words (rowid, text) VALUES (new.asset_id, new.text);
-        END""",
-        """CREATE TRIGGER asset_search_changed AFTER UPDATE ON asset_search
-        WHEN old.text <> new.text BEGIN
-            INSERT INTO asset_words (asset_words, rowid, text)
-            VALUES ('delete', old.asset_id, old.text);
-            INSERT INTO asset_words (rowid, text) VALUES (new.asset_id, new.text);
-        END""",
-        """CREATE TRIGGER asset_search_removed AFTER DELETE ON asset_search BEGIN
-            INSERT INTO asset_words (asset_words, rowid, text)
-            VALUES ('delete', old.asset_id, old.text);
-        END""",
+        *_full_text("file_words", "file", "id", "path_folded"),
     ),
     trigger=_sqlite_trigger,
 )

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -22,7 +21,7 @@ from converters.errors import (
     FileUnreadable,
     SourceChanged,
 )
-from converters.hashing import SMALL_BYTES, FileHashes
+from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
 from registry.batching import batches_for
 from registry.knowledge import refresh
@@ -40,15 +39,14 @@ from registry.records import (
     ScannedFile,
     ScanReport,
 )
+from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.text import storable
 from registry.walk import Walk
 
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
-WORKERS = min(4, os.cpu_count() or 1)
 
 Paths = Sequence[str | os.PathLike[str]]
-_Read = tuple[ScannedFile, FileProblem | None]
 
 
 def scan(library: Library, paths: Paths = (), progress: Progress = SILENT) -> ScanReport:
@@ -103,6 +101,7 @@ class _Scan:
     errors: list[ScanError] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new: list[int] = field(default_factory=list)
+    small: SideBySide = field(default_factory=SideBySide)
     hashed: int = 0
 
     def run(self, paths: Paths) -> ScanReport:
@@ -112,7 +111,8 @@ class _Scan:
         self._look_through(paths or self.library.roots(), known)
         met = self._sorted_out(known)
         self.library.restore(met.back)
-        self._hash([*self._look_into(met.new, met.fresh), *met.waiting])
+        with self.small:
+            self._hash([*self._look_into(met.new, met.fresh), *met.waiting])
         unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
         parts = {path for path in unmet if self._is_part(path)}
         self.library.dissolve([known[path].id for path in parts])
@@ -172,20 +172,26 @@ class _Scan:
         return met
 
     def _look_into(self, new: Sequence[str], fresh: Sequence[str]) -> list[Waiting]:
-        """Record new files by their headers; gives what is to be hashed.
+        """Record new files by their headers; gives what is to be hashed yet.
 
         Known files that were written to lately are only asked whether they are whole.
         """
         self.progress.stage("looking into files", len(new) + len(fresh), "files")
-        found: list[Waiting] = []
+        large: list[Waiting] = []
         unfinished: list[Looked] = []
-        with batches_for(self._record_seen) as add:
+
+        def see(files: Sequence[Looked]) -> None:
+            self.library.record_files([looked.scanned() for looked in files])
+            self._record_hashed([one for done in self.small.done() for one in self._taken(done)])
+            for file in (looked.recorded for looked in files):
+                (self.small.start if is_small(file) else large.append)(file)
+
+        with batches_for(see) as add:
             for looked in self._looked(new, unfinished):
-                add(looked.scanned())
-                found.append(looked.recorded)
                 self._note(looked.problem)
-        found += [looked.unrecorded for looked in self._looked(fresh, unfinished)]
-        return found + self._finished(unfinished)
+                add(looked)
+        large += [looked.unrecorded for looked in self._looked(fresh, unfinished)]
+        return large + self._finished(unfinished)
 
     def _looked(self, paths: Sequence[str], unfinished: list[Looked]) -> Iterator[Looked]:
         """What can be read and looks whole; the others go to `unfinished`."""
@@ -219,47 +225,35 @@ class _Scan:
         return still
 
     def _hash(self, waiting: Sequence[Waiting]) -> None:
-        small = [file for file in waiting if file.fingerprint.size <= SMALL_BYTES]
-        large = [file for file in waiting if file.fingerprint.size > SMALL_BYTES]
-        self.progress.stage("hashing", sum(file.fingerprint.size for file in waiting))
+        """Hash what was not hashed while other files were looked into."""
+        for file in filter(is_small, waiting):
+            self.small.start(file)
+        large = [file for file in waiting if not is_small(file)]
+        left = self.small.nbytes + sum(file.fingerprint.size for file in large)
+        self.progress.stage("hashing", self.hashed + left)
+        if self.hashed:
+            self.progress.advance(self.hashed)
         with batches_for(self._record_hashed) as add:
-            for file, result in self._read_small(small):
-                self._take(file, result, add)
-                self.progress.advance(file.fingerprint.size)
+            for done in self.small.rest():
+                for scanned in self._taken(done):
+                    add(scanned)
+                self.progress.advance(done.file.fingerprint.size)
         with batches_for(self._record_hashed) as add:
             for file in large:
-                self._take(file, _attempt(file, self.progress), add)
+                for scanned in self._taken(attempt(file, self.progress)):
+                    add(scanned)
 
-    def _read_small(
-        self, files: Sequence[Waiting]
-    ) -> Iterator[tuple[Waiting, _Read | FileProblem]]:
-        """Hash files side by side: the hash functions leave the interpreter to the others."""
-        running: deque[tuple[Waiting, Future[_Read | FileProblem]]] = deque()
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for file in files:
-                running.append((file, pool.submit(_attempt, file, SILENT)))
-                if len(running) > 4 * WORKERS:
-                    done, result = running.popleft()
-                    yield done, result.result()
-            while running:
-                done, result = running.popleft()
-                yield done, result.result()
-
-    def _take(
-        self, file: Waiting, result: _Read | FileProblem, add: Callable[[ScannedFile], None]
-    ) -> None:
-        if isinstance(result, SourceChanged):
-            self._fail(_being_written(file.path))
-        elif isinstance(result, FileProblem):
-            self._fail(result)
+    def _taken(self, hashed: Hashed) -> Iterator[ScannedFile]:
+        """What is to be recorded of a file that was hashed; else its problem is noted."""
+        if isinstance(hashed.result, SourceChanged):
+            self._fail(_being_written(hashed.file.path))
+        elif isinstance(hashed.result, FileProblem):
+            self._fail(hashed.result)
         else:
-            scanned, problem = result
+            scanned, problem = hashed.result
             self.hashed += scanned.bytes
-            add(scanned)
             self._note(problem)
-
-    def _record_seen(self, files: Sequence[ScannedFile]) -> None:
-        self.library.record_files(files)
+            yield scanned
 
     def _record_hashed(self, files: Sequence[ScannedFile]) -> None:
         for recorded in self.library.record_files(files):
@@ -275,13 +269,6 @@ class _Scan:
 
     def _fail(self, error: AssetmgrError) -> None:
         self.errors.append(ScanError(error.path or "", error.cause, error.code, error.hint))
-
-
-def _attempt(file: Waiting, progress: Progress) -> _Read | FileProblem:
-    try:
-        return read(file, progress)
-    except FileProblem as problem:
-        return problem
 
 
 def _being_written(path: str) -> BeingWritten:

@@ -12,6 +12,7 @@ import click
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.programs import Program, programs_of
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
@@ -42,8 +43,11 @@ def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
     """Add or update folders in the library; without a path all folders it knows.
 
     Unchanged files are not opened. Moved files keep their tags, notes and previews. New files are
-    in the library when their headers were read; hashes follow.
+    in the library when their headers were read; hashes follow. A program's own folder is
+    recognised, and the folders that its configuration names elsewhere are scanned, too.
     """
+    programs = programs_of(paths)
+    _tell_programs(session, programs)
     with Workspace.open() as workspace, session.progress() as progress:
         if watch:
             report = _watched(session, watch_paths(workspace, paths, progress))
@@ -51,8 +55,18 @@ def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
             report = scan_paths(workspace, paths, progress)
             _tell(session, report)
     if session.as_json:
-        session.output.document(report_json(report))
+        document = {"programs": [program.to_json() for program in programs]}
+        session.output.document(report_json(report) | document)
     return session.status
+
+
+def _tell_programs(session: Session, programs: Sequence[Program]) -> None:
+    for program in programs:
+        for warning in program.warnings:
+            session.warn(f"{program.name}: {warning}")
+        if not session.as_json:
+            more = "".join(f", {plain(folder)}" for folder in program.folders)
+            session.output.line(f"{program.name}: {plain(program.root)}{more}")
 
 
 def _watched(session: Session, reports: Iterator[ScanReport]) -> ScanReport:

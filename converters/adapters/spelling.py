@@ -212,7 +212,8 @@ def _without_configs(metadata: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _kohya(base: Base, layer: Layer) -> str:
+def kohya_name(base: Base, layer: Layer) -> str:
+    """What kohya's tools call the module of a layer."""
     two_encoders = base in (Base.SDXL, Base.SDXL_REFINER)
     if layer.component == DENOISER:
         return "lora_unet_" + _flat(layer.ldm if two_encoders else layer.diffusers)
@@ -243,7 +244,7 @@ def _flat(path: str) -> str:
 
 
 SPELLINGS: Mapping[str, _Spelling] = {
-    "kohya": _Spelling(_kohya, _KOHYA_ENDINGS),
+    "kohya": _Spelling(kohya_name, _KOHYA_ENDINGS),
     "lycoris": _Spelling(_lycoris, _KOHYA_ENDINGS),
     "comfy": _Spelling(_comfy, _KOHYA_ENDINGS),
     DIFFUSERS: _Spelling(_diffusers, _PEFT_ENDINGS),

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of
-from assetmgr.operations.lora_files import WrittenLora, modules_json, require_target, write_lora
+from assetmgr.operations.lora_files import (
+    UNWRITTEN,
+    WrittenLora,
+    modules_json,
+    require_target,
+    write_lora,
+)
 from converters.containers import open_model
 from converters.errors import MergeProblem, UnsupportedFile
 from converters.merge.addends import Addend, addends_of
@@ -56,14 +62,7 @@ class ResizePlan:
                 {"name": module.name, "rank": None, "error": None, "old_rank": module.rank}
                 for module in self.modules
             ],
-            "error": None,
-            "tensors": None,
-            "bytes": None,
-            "seconds": None,
-            "hashes": None,
-            "warnings": [],
-            "asset": None,
-            "errors": [],
+            **UNWRITTEN,
         }
 
 

@@ -130,6 +130,8 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("merge", "adapters", "x", "y=heavy", "-o", "z"),
     ("merge", "adapters", "x", "y=1,2,3", "-o", "z"),
     ("merge", "adapters", "x", "y=nan", "-o", "z"),
+    ("merge", "adapters-into-one", "x", "-o", "z"),
+    ("merge", "adapters-into-one", "x", "y", "--rank", "0", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--alpha", "1", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--method", "stir", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--method", "slerp", "--alpha", "heavy", "-o", "z"),
@@ -173,7 +175,9 @@ def test_a_misspelled_command_is_suggested(program: Program) -> None:
 
 def test_a_group_without_a_verb_names_its_verbs(program: Program) -> None:
     done = program("merge")
-    assert done.errors == ["error: Name what to do: adapters, checkpoints, replay."]
+    assert done.errors == [
+        "error: Name what to do: adapters, adapters-into-one, checkpoints, replay."
+    ]
 
 
 def test_inspect_has_the_fields_of_the_contract(program: Program, models: Models) -> None:

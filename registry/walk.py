@@ -23,6 +23,12 @@ UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
 
 
+NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
+VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
+"""Folders of programs beside the models: their `.pth` and `.bin` files are no models. A folder with
+this file is a virtual environment (PEP 405)."""
+
+
 @dataclass(slots=True)
 class Walk:
     """What a walk through folders has met so far.
@@ -82,10 +88,7 @@ class Walk:
         if is_pipeline(folder):
             self._meet(folder)
             return
-        unfinished = set(_unfinished(entries))
-        for entry in reversed(entries):
-            if entry.name.startswith(".") or entry.name in unfinished:
-                continue
+        for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
             elif _is_model(entry):
@@ -105,6 +108,20 @@ class Walk:
     def _cannot_read(self, path: str, error: OSError) -> None:
         self.unreadable.append(path)
         self.problems.append(FileUnreadable(f"cannot be read: {error.strerror}", path=path))
+
+
+def _wanted(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """What is neither hidden, nor unfinished, nor of a program's packages."""
+    unfinished = set(_unfinished(entries))
+    if any(entry.name == VIRTUAL_ENVIRONMENT for entry in entries):
+        return []
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".")
+        and entry.name not in unfinished
+        and entry.name not in NO_MODELS
+    ]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -327,6 +327,15 @@ def test_hidden_and_unfinished_files_are_left_alone(library, models):
     assert counts(scan(library, [models])) == {}
 
 
+def test_packages_of_the_programs_beside_the_models_are_left_alone(library, models):
+    (models / "venv" / "lib" / "python3.11").mkdir(parents=True)
+    (models / "venv" / "pyvenv.cfg").touch()
+    for folder in ("venv/lib/python3.11", "python/Lib/site-packages", "web/node_modules/x"):
+        write_lora(models / folder / "distutils-precedence.pth")
+    write_lora(models / "models" / "fox.safetensors", 1)
+    assert counts(scan(library, [models])) == {"added": 1}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 def test_links_are_followed_and_circles_of_them_end(library, tmp_path):
     write_lora(tmp_path / "disk" / "deep" / "a.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from converters.bytesource import Fingerprint
 from converters.canonical import canonical_parts
@@ -27,17 +28,14 @@ MOST_TENSORS = 100_000
 
 def fingerprint_of(path: str) -> Fingerprint:
     """What must stay as it is while the model is read. Raises FileMissing or FileUnreadable."""
-    return fingerprint_of_folder(path) if is_pipeline(path) else fingerprint_of_file(path)
-
-
-def fingerprint_of_file(path: str) -> Fingerprint:
-    """Size, time and inode. Raises FileMissing or FileUnreadable."""
     try:
-        return Fingerprint.of(os.stat(path))
+        status = os.stat(path)
     except FileNotFoundError as error:
         raise FileMissing("no such file", path=path) from error
     except OSError as error:
         raise FileUnreadable(f"cannot be read: {error.strerror}", path=path) from error
+    is_folder = stat.S_ISDIR(status.st_mode) and is_pipeline(path)
+    return fingerprint_of_folder(path) if is_folder else Fingerprint.of(status)
 
 
 def hash_model(

@@ -25,6 +25,7 @@ from registry.writing import Values, drop_abandoned, now, refresh_search
 _SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
 _file = schema.file.c
+_KEPT_BY_THE_DATABASE = ("id", "state", "copies", "verdict")
 
 Owners = Mapping[str, int]
 """The asset of each file, by path."""
@@ -124,7 +125,7 @@ def _new_contents(
 def _insert_assets(connection: Connection, new: Mapping[str, Values]) -> dict[str, int]:
     if not new:
         return {}
-    columns = [name for name in schema.asset.c.keys() if name != "id"]  # noqa: SIM118 - no dict
+    columns = [column.name for column in _asset if column.name not in _KEPT_BY_THE_DATABASE]
     rows = [{name: values.get(name) for name in columns} for values in new.values()]
     statement = insert(schema.asset).returning(_asset.id, sort_by_parameter_order=True)
     return dict(zip(new, connection.execute(statement, rows).scalars(), strict=True))

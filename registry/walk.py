@@ -7,7 +7,7 @@ that form a circle do no harm. Hidden and unfinished files are left alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from converters.bytesource import Fingerprint
 from converters.containers import MODEL_SUFFIXES, is_pipeline
 from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry.on_disk import fingerprint_of, fingerprint_of_file
+from registry.on_disk import fingerprint_of
 from registry.places import within
 from registry.text import storable
 
@@ -86,21 +86,21 @@ class Walk:
             self._cannot_read(folder, error)
             return
         if is_pipeline(folder):
-            self._meet(folder, fingerprint_of)
+            self._meet(folder)
             return
         for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
             elif _is_model(entry):
-                self._meet(entry.path, fingerprint_of_file)
+                self._meet(entry.path)
 
-    def _meet(self, path: str, look: Callable[[str], Fingerprint]) -> None:
+    def _meet(self, path: str) -> None:
         if not storable(path):
             shown = os.fsencode(path).decode("utf-8", "backslashreplace")
             self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
             return
         try:
-            self.files[path] = look(path)
+            self.files[path] = fingerprint_of(path)
         except FileProblem as error:
             self.unreadable.append(path)
             self.problems.append(error)

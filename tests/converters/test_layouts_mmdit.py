@@ -20,7 +20,7 @@ from converters.layouts.t5 import EMBEDDED, SHARED, t5_config, t5_to_transformer
 from converters.statedict import StateDict
 
 MODELS = {
-    "sd3 medium": (Base.SD3, lambda: mmdit.sd3()),
+    "sd3 medium": (Base.SD3, mmdit.sd3),
     "sd3.5 large": (Base.SD3, lambda: mmdit.sd3(normed=True)),
     "sd3.5 medium": (Base.SD3, lambda: mmdit.sd3(dual=(0,), normed=True)),
     "flux dev": (Base.FLUX, lambda: mmdit.flux(guided=True)),

@@ -44,7 +44,7 @@ class Family:
 
     `aesthetic` is the score that a refiner is told for the prompt and for the negative one, in
     place of the target's size; None in families that know none. `flow` families are transformers
-    that take T5's encoding too, and are sampled on straight lines.
+    that take T5's encoding too, and are sampled on straight lines. `cfg` is the usual guidance.
     """
 
     encoders: tuple[Encoding, ...]
@@ -52,6 +52,7 @@ class Family:
     told_sizes: bool = False
     aesthetic: tuple[float, float] | None = None
     flow: bool = False
+    cfg: float = 7.0
 
 
 _BIG = Encoding(SECOND_ENCODER, 0, penultimate=True, pooled=True)
@@ -70,8 +71,9 @@ FAMILIES: Mapping[Base, Family] = {
         ),
         1024,
         flow=True,
+        cfg=4.5,
     ),
-    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True),
+    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5),
 }
 
 

@@ -21,6 +21,7 @@ from converters.layouts.flow_parts import (
     CLIP_G,
     CLIP_L,
     NEEDED,
+    PREFIX,
     T5,
     held,
     network_names,
@@ -58,6 +59,11 @@ def joined(sd: StateDict, base: Base, companions: Mapping[str, StateDict]) -> St
     if absent:
         raise Incomplete(tuple(f"the whole {role}" for role in absent))
     return whole(parts, sd.metadata)
+
+
+def without_t5(sd: StateDict) -> StateDict:
+    """A whole model without the encoder that nothing can be said to: its tokenizer is missing."""
+    return sd.drop(frozenset(name for name in sd if name.startswith(PREFIX[T5])))
 
 
 def load_flow(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from assetmgr.sampler.devices import (
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow import Texts, flow_latents
-from assetmgr.sampler.flow_bundle import joined, load_flow
+from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
@@ -166,7 +167,7 @@ class _Run:
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         sd = warm.bundle.state_dict
-        loads = judge.loads_completely((), (), note=_account(warm))
+        loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
         return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
 
     def _adapter(self) -> _Judged:
@@ -237,7 +238,8 @@ class _Run:
         sd = joined(model.state_dict, identity.base, companions)
         if of_t5 is None and T5 in NEEDED[identity.base]:
             raise Incomplete((f"the whole {T5_TOKENIZER}",))
-        bundle = load_flow(sd, identity, self._device, self._dtype, self._progress)
+        told = without_t5(sd) if of_t5 is None else sd
+        bundle = load_flow(told, identity, self._device, self._dtype, self._progress)
         return Warm(place, bundle, of_t5)
 
     def _reference(self, warm: Warm, label: str) -> Picture:
@@ -320,11 +322,13 @@ def _single(model: Model) -> StateDict:
     return to_single_file(pipeline_parts(state), state.metadata).state
 
 
-def _account(warm: Warm) -> str:
+def _account(warm: Warm, companions: Sequence[ModelFile]) -> str:
     """What a completely loaded checkpoint consists of, in words."""
     sd, bundle = warm.bundle.state_dict, warm.bundle
     if bundle.family.flow:
+        lent = ", ".join(f"{each.kind} of {Path(each.path).name}" for each in companions)
         note = f"all {len(sd)} tensors of transformer, VAE and text encoders"
+        note += f" ({lent})" if lent else ""
         without = bundle.prose is None or warm.of_t5 is None
         return f"{note}; without T5 or its tokenizer, zeros in its place" if without else note
     extra = outside(sd)

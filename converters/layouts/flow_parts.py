@@ -36,11 +36,13 @@ _PIPELINE: Mapping[Base, Mapping[str, str]] = {
     Base.SD3: {"text_encoder": CLIP_L, "text_encoder_2": CLIP_G, "text_encoder_3": T5},
     Base.FLUX: {"text_encoder": CLIP_L, "text_encoder_2": T5},
 }
-_PREFIX = {
+PREFIX = {
     UNET: PREFIXES[UNET][0],
     VAE: "vae.",
     **{role: f"text_encoders.{role}.transformer." for role in (CLIP_L, CLIP_G, T5)},
 }
+"""Role -> its prefix in a whole model."""
+
 _T5_MARK = "encoder.block.0.layer.0.SelfAttention.q.weight"
 _VAE_MARK = "decoder.conv_in.weight"
 _CLIP_MARKS = ("embeddings.token_embedding.weight", "text_model.embeddings.token_embedding.weight")
@@ -56,7 +58,7 @@ def held(sd: StateDict, base: Base) -> dict[str, StateDict]:
         roles = {"transformer": UNET, "vae": VAE, **_PIPELINE[base]}
         found = {roles.get(name, ""): part for name, part in pipeline_parts(sd).items()}
     else:
-        found = {role: _inside(sd, prefix) for role, prefix in _PREFIX.items()}
+        found = {role: _inside(sd, prefix) for role, prefix in PREFIX.items()}
         found[UNET] = _denoiser(sd)
         found[VAE] = component(sd, VAE)
         found |= _alone(sd)
@@ -92,7 +94,7 @@ def whole(parts: Mapping[str, StateDict], metadata: Mapping[str, str]) -> StateD
     """One state dict of components under their roles, with the prefixes of an all-in-one file."""
     return StateDict(
         {
-            _PREFIX[role] + name: tensor
+            PREFIX[role] + name: tensor
             for role, part in parts.items()
             for name, tensor in part.items()
         },
@@ -102,7 +104,7 @@ def whole(parts: Mapping[str, StateDict], metadata: Mapping[str, str]) -> StateD
 
 def roles_of(sd: StateDict) -> frozenset[str]:
     """The roles of the components in a whole model."""
-    return frozenset(r for r, prefix in _PREFIX.items() if any(n.startswith(prefix) for n in sd))
+    return frozenset(r for r, prefix in PREFIX.items() if any(n.startswith(prefix) for n in sd))
 
 
 def network_names(sd: StateDict, role: str, base: Base) -> StateDict:
@@ -110,7 +112,7 @@ def network_names(sd: StateDict, role: str, base: Base) -> StateDict:
 
     Raises CorruptFile for a structure that is none.
     """
-    return _SPELLINGS[role](_inside(sd, _PREFIX[role]), base)
+    return _SPELLINGS[role](_inside(sd, PREFIX[role]), base)
 
 
 def _clip(part: StateDict, base: Base) -> StateDict:

@@ -258,6 +258,7 @@ def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> Non
         f"busy_timeout = {BUSY_SECONDS * 1000}",
         "foreign_keys = ON",
         f"cache_size = -{CACHE_KIB}",
+        "wal_autocheckpoint = 8000",
         "synchronous = NORMAL",  # with a write-ahead log a power cut loses at most the last commits
     ):
         connection.execute(f"PRAGMA {setting}")

@@ -9,15 +9,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from sqlalchemy import Connection, Text, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Text, cast, func, select
 
 from registry import schema
 from registry.query import All
-from registry.query.terms import NO_VERDICT
+from registry.query.terms import NO_VERDICT, Algorithm, Is, PreviewVerdict, Safety, Tag
+from registry.text import fold
 
 FACETS = ("kind", "base", "safety", "verdict", "algorithm", "tag")
 
 _asset, _tag, _facet = schema.asset.c, schema.tag.c, schema.facet.c
+_EVERY_KIND = (_facet.name == "kind",)
+"""Each asset has one."""
 
 
 def count(connection: Connection, query: All) -> dict[str, dict[str, int]]:
@@ -27,6 +30,37 @@ def count(connection: Connection, query: All) -> dict[str, dict[str, int]]:
     for name, value, number in counted:
         found[name][value] += number
     return {name: _sorted(values) for name, values in found.items()}
+
+
+def kept_number(connection: Connection, query: All) -> int | None:
+    """How many assets match a query that asks for all, or for one value of a facet."""
+    asked = _asked(query) if query.terms else _EVERY_KIND
+    if asked is None:
+        return None
+    number = select(func.coalesce(func.sum(_facet.number), 0)).where(*asked)
+    found: int = connection.execute(number).scalar_one()
+    return found
+
+
+def _asked(query: All) -> tuple[ColumnElement[bool], ...] | None:
+    """The rows of the value that the only term of a query names."""
+    match query.terms:
+        case (Is("kind" | "base" as name, value),):
+            return _row(name, value)
+        case (Safety(value),):
+            return _row("safety", value)
+        case (PreviewVerdict(value),):
+            return _row("verdict", value)
+        case (Algorithm(value),):
+            return _row("algorithm", value)
+        case (Tag(value),):
+            return _row("tag", fold(value))
+        case _:
+            return None
+
+
+def _row(name: str, value: str) -> tuple[ColumnElement[bool], ...]:
+    return (_facet.name == name, _facet.value == value)
 
 
 def _sorted(values: Mapping[str, int]) -> dict[str, int]:

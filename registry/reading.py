@@ -22,10 +22,10 @@ from sqlalchemy import (
 from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
 from converters.bytesource import Fingerprint
-from registry import schema
+from registry import facets, schema
 from registry.query import All, Order
-from registry.query.contains import number_with
-from registry.query.terms import Not, Words
+from registry.query.contains import number_at, number_with
+from registry.query.terms import Not, PathPart, Words
 from registry.records import (
     Asset,
     AssetRow,
@@ -38,7 +38,7 @@ from registry.records import (
     Source,
     Verification,
 )
-from registry.text import needle
+from registry.text import fold, needle
 
 if TYPE_CHECKING:
     from registry.sidecars.record import Sidecar
@@ -56,12 +56,18 @@ _UNINDEXED = literal_column("+asset.id", Integer)
 
 
 def count(connection: Connection, query: All) -> int:
-    """How many assets match; of a single word the full-text index tells it by itself."""
+    """How many assets match; where the indexes and the kept counts tell it, no asset is read."""
+    kept = facets.kept_number(connection, query)
+    if kept is not None:
+        return kept
+    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
+    if words and len(words) == len(query.terms):
+        return number_with(connection, words)
     match query.terms:
-        case (Words(text),):
-            return number_with(connection, needle(text))
         case (Not(term),):
             return count(connection, All(())) - count(connection, All((term,)))
+        case (PathPart(text),):
+            return number_at(connection, fold(text))
     statement = select(func.count()).select_from(schema.asset).where(query.clause())
     return connection.execute(statement).scalar_one()
 

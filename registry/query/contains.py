@@ -6,17 +6,21 @@ an index that LIKE uses by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    and_,
     column,
     func,
+    join,
     literal,
     select,
     table,
+    true,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -55,10 +59,16 @@ def _compile_sqlite(element: _Found, compiler: SQLCompiler, **options: Any) -> s
     return compiler.process(element.in_sqlite, **options)
 
 
-def search_text_contains(needle: str) -> ColumnElement[bool]:
-    """The search text of the asset has this folded text in it."""
-    scan = _scan(needle)
-    return _Found(_matching(needle) if needle else scan, scan)
+def search_text_contains(needles: Sequence[str]) -> ColumnElement[bool]:
+    """The search text of the asset has each of these folded texts in it.
+
+    The full-text index is asked once for all texts that are long enough for it: it goes through
+    what they have in common far faster than the database through what each of them finds.
+    """
+    long = [needle for needle in needles if len(needle) >= _TRIGRAM]
+    short = [[needle] for needle in needles if 0 < len(needle) < _TRIGRAM]
+    asked = [long, *short] if long else short
+    return and_(true(), *(_Found(_matching(some), _scan(some)) for some in asked))
 
 
 def path_contains(needle: str) -> ColumnElement[bool]:
@@ -71,27 +81,48 @@ def path_contains(needle: str) -> ColumnElement[bool]:
     return _Found(select(file.asset_id).where(file.id.in_(found)), scan)
 
 
-def number_with(connection: Connection, needle: str) -> int:
-    """How many search texts have this folded text in them; each belongs to one asset."""
-    indexed = needle and connection.dialect.name == "sqlite"
-    found = (_matching(needle) if indexed else _scan(needle)).subquery()
+def number_with(connection: Connection, needles: Sequence[str]) -> int:
+    """How many search texts have all of these folded texts in them; each belongs to one asset."""
+    needles = [needle for needle in needles if needle]
+    in_sqlite = connection.dialect.name == "sqlite"
+    indexed = in_sqlite and needles and (_are_long(needles) or len(needles) == 1)
+    found = (_matching(needles) if indexed else _scan(needles)).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
-def _scan(needle: str) -> Select[Any]:
+def number_at(connection: Connection, needle: str) -> int:
+    """How many assets have a file with this folded text in its path."""
+    file, words = schema.file.c, _path_words.c
+    assets = func.count(file.asset_id.distinct())
+    if connection.dialect.name == "sqlite" and len(needle) >= _TRIGRAM:
+        both = join(schema.file, _path_words, file.id == words.rowid)
+        statement = select(assets).select_from(both)
+        statement = statement.where(words.file_words.op("MATCH")(_quoted(needle)))
+    else:
+        statement = select(assets).where(file.path_folded.contains(needle, autoescape=True))
+    return connection.execute(statement).scalar_one()
+
+
+def _are_long(needles: Sequence[str]) -> bool:
+    return all(len(needle) >= _TRIGRAM for needle in needles)
+
+
+def _scan(needles: Sequence[str]) -> Select[Any]:
     search = schema.asset_search.c
-    return select(search.asset_id).where(search.text.contains(needle, autoescape=True))
+    clauses = (search.text.contains(needle, autoescape=True) for needle in needles)
+    return select(search.asset_id).where(*clauses)
 
 
-def _matching(needle: str) -> Select[Any]:
+def _matching(needles: Sequence[str]) -> Select[Any]:
     """Rows of the full-text index; a text in quotes is a phrase, and quotes in it are doubled.
 
-    Every letter of a text begins a trigram, so what is shorter is found in those that begin with
-    it.
+    Every letter of a text begins a trigram, so a single text that is shorter is found in those that
+    begin with it.
     """
-    if len(needle) >= _TRIGRAM:
-        wanted: ColumnElement[Any] = literal(_quoted(needle))
+    if _are_long(needles):
+        wanted: ColumnElement[Any] = literal(" AND ".join(map(_quoted, needles)))
     else:
+        (needle,) = needles
         term = _trigrams.c.term
         quoted = '"' + func.replace(term, '"', '""') + '"'
         known = select(func.group_concat(quoted, " OR ")).where(

@@ -62,7 +62,9 @@ class All:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return and_(true(), *(term.clause() for term in self.terms))
+        words = [needle(term.text) for term in self.terms if isinstance(term, Words)]
+        others = (term.clause() for term in self.terms if not isinstance(term, Words))
+        return and_(true(), search_text_contains(words), *others)
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -92,7 +94,7 @@ class Words:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return search_text_contains(needle(self.text))
+        return search_text_contains([needle(self.text)])
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""

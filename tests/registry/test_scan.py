@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -438,6 +439,16 @@ def test_new_files_are_seen_before_they_are_hashed(library, models):
     asset = library.find("fox")
     assert asset.hashes["blake3"]
     assert asset.tags == ("early",)
+
+
+def test_captions_are_searched_when_their_file_was_hashed(library, models):
+    captions = json.dumps({"10_fox": {f"tag number {number}": 1 for number in range(40)}})
+    write_lora(models / "fox.safetensors", ss_tag_frequency=captions)
+    before: list[int] = []
+    act = Between(lambda: before.append(library.search('"number 17"').total))
+    scan(library, [models], act)
+    assert before == [0]
+    assert library.search('"number 17"').total == 1
 
 
 def test_what_was_written_on_a_file_before_its_content_was_known_goes_over_to_it(library, models):

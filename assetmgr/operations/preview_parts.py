@@ -44,6 +44,9 @@ _MOST_JSON = 1 << 25
 """Bytes of a tokenizer; T5's has 2.4 million."""
 
 _LATENTS = 16
+_TRUE_WIDTHS = {768: CLIP_L, 1280: CLIP_G}
+"""Widths of SD3's encoders as trained, by which one is known without the other."""
+
 _NAMES = {
     CLIP_L: "the CLIP-L text encoder",
     CLIP_G: "the CLIP-G text encoder",
@@ -103,6 +106,8 @@ class _Search:
             if self.base is Base.FLUX:
                 self._cast(CLIP_L, file if width == self.sizes.pooled else None)
                 continue
+            if self.sizes.pooled == sum(_TRUE_WIDTHS) and width in _TRUE_WIDTHS:
+                self._cast(_TRUE_WIDTHS[width], file)
             other = self.sizes.pooled - width
             if width < other and other in widths:
                 self._cast(CLIP_L, file)

@@ -17,7 +17,9 @@ CLIP_WIDTH, BIG_WIDTH = 24, 40
 """Widths of the two summaries; together SD3's."""
 
 
-def sd3(*, dual: tuple[int, ...] = (), normed: bool = False) -> Any:
+def sd3(
+    *, dual: tuple[int, ...] = (), normed: bool = False, pooled: int = CLIP_WIDTH + BIG_WIDTH
+) -> Any:
     """A random SD3 transformer of two blocks."""
     from diffusers import SD3Transformer2DModel
 
@@ -33,7 +35,7 @@ def sd3(*, dual: tuple[int, ...] = (), normed: bool = False) -> Any:
             num_attention_heads=1,
             joint_attention_dim=TOKEN,
             caption_projection_dim=64,
-            pooled_projection_dim=CLIP_WIDTH + BIG_WIDTH,
+            pooled_projection_dim=pooled,
             pos_embed_max_size=16,
             dual_attention_layers=dual,
             qk_norm="rms_norm" if normed else None,

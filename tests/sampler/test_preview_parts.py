@@ -90,6 +90,16 @@ def test_everything_that_is_missing_is_named_at_once(workspace: Workspace, folde
         assert word in result.error
 
 
+def test_of_sd3s_encoders_only_the_missing_one_is_named(workspace: Workspace, folder: Path) -> None:
+    _write(folder, "small", mmdit.encoder(768, projected=True).state_dict())
+    path = _write(folder, "sd3", mmdit.original(mmdit.sd3(pooled=2048)))
+    result = _rendered(workspace, folder, path)
+    assert isinstance(result, Failure)
+    assert "CLIP-G" in result.error
+    assert "CLIP-L" not in result.error
+    assert "T5" not in result.error
+
+
 def test_an_encoder_of_another_width_is_not_taken(workspace: Workspace, folder: Path) -> None:
     _write(folder, "other", mmdit.encoder(32, projected=False).state_dict())
     _vae(folder)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cli_models
 import pytest
+from helpers.from_a_terminal import FROM_A_TERMINAL
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -57,14 +58,6 @@ def test_the_library_is_read_without_torch_or_migrations(process: Process, model
     assert done.code == 0, done.err
 
 
-FROM_A_TERMINAL = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("assetmgr", run_name="__main__", alter_sys=True)
-"""
-"""What a shell starts in the background ignores SIGINT, and so would its children."""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_conversion_leaves_neither_target_nor_remains(
@@ -74,7 +67,7 @@ def test_an_interrupted_conversion_leaves_neither_target_nor_remains(
     folder = tmp_path / "out"
     call = ["convert", source, "--output-dir", folder, "--json"]
     with subprocess.Popen(
-        [sys.executable, "-c", FROM_A_TERMINAL, *call],
+        [*FROM_A_TERMINAL, *call],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

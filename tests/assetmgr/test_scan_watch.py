@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.from_a_terminal import FROM_A_TERMINAL
 
 from assetmgr.config import Settings
 from assetmgr.operations import watching
@@ -111,7 +112,7 @@ def test_a_download_that_stalls_is_broken_until_it_is_whole(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for other processes")
 def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "assetmgr", "scan", "--watch", "--json", str(folder)]
+    command = [*FROM_A_TERMINAL, "scan", "--watch", "--json", str(folder)]
     environment = {**os.environ, "ASSETMGR_HOME": str(tmp_path / "home")}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
@@ -122,7 +123,10 @@ def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
             time.sleep(0.05)
         time.sleep(2)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 0, err
     assert json.loads(out)["added"] == 1
     assert err == ""

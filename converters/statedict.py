@@ -166,6 +166,9 @@ class StateDict(Mapping[str, LazyTensor]):
     def __len__(self) -> int:
         return len(self.tensors)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
     # Mapping's own views look every name up again, which files of thousands of tensors feel.
     def keys(self) -> KeysView[str]:
         """All names."""

@@ -8,26 +8,25 @@ twice. The first rule that a file breaks is named in the error.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import lru_cache
 
 from converters.bytesource import ByteSource
 from converters.containers.model import Container, Model
-from converters.containers.strict_json import BadJson, parse_object, short
+from converters.containers.strict_json import BadJson, parse_object, short, split_first
 from converters.dtypes import BY_LABEL, DType
 from converters.errors import CorruptFile, TruncatedFile
 from converters.pickles.safety import SAFE_NO_CODE
-from converters.statedict import Extent, LazyTensor, StateDict
+from converters.statedict import StateDict
+from converters.stored import Entry, StoredTensors, Structure
 
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000
+SHARED_HEADER = 1_000_000
+SHARED_STRUCTURES = 32
+"""Structures of headers up to so many bytes are kept for the next files, so many of them."""
 
-
-class _Entry(NamedTuple):
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    begin: int
-    end: int
+_METADATA = "__metadata__"
 
 
 def read_safetensors(source: ByteSource) -> Model:
@@ -39,24 +38,47 @@ def read_safetensors(source: ByteSource) -> Model:
     data_start = _data_start(source)
     try:
         header = source.pread(LENGTH_BYTES, data_start - LENGTH_BYTES)
-        pairs = parse_object(header)
-        metadata = _metadata(pairs)
-        entries = [_entry(name, value) for name, value in pairs.items() if name != "__metadata__"]
-        _require_contiguous(entries)
+        structure, metadata = _parse(header)
     except BadJson as error:
         raise CorruptFile(f"its header {error}", path=source.name) from None
     except _Broken as error:
         raise CorruptFile(str(error), path=source.name) from None
-    _require_size(source, data_start + max((entry.end for entry in entries), default=0))
+    _require_size(source, data_start + structure.nbytes)
     return Model(
         path=source.name,
         nbytes=source.size,
         container=Container.SAFETENSORS,
-        state_dict=StateDict(_tensors(source, data_start, entries), metadata),
+        state_dict=StateDict(StoredTensors(structure, source, data_start), metadata),
         safety=SAFE_NO_CODE,
         problems=() if header.startswith(b"{") else ("the header begins with blanks, not with {",),
         header_bytes=data_start,
     )
+
+
+def _parse(header: bytes) -> tuple[Structure, dict[str, str]]:
+    """The structure and the metadata; structures of headers that differ in metadata are shared."""
+    if len(header) <= SHARED_HEADER and (parts := split_first(header, _METADATA)) is not None:
+        metadata, rest = parts
+        try:
+            return _shared_structure(rest), _texts(metadata)
+        except (BadJson, _Broken):
+            pass  # the same again as a whole, whose error tells the right place
+    pairs = parse_object(header)
+    return _structure(pairs), _texts(pairs.get(_METADATA))
+
+
+@lru_cache(maxsize=SHARED_STRUCTURES)
+def _shared_structure(document: str) -> Structure:
+    pairs = parse_object(document.encode())
+    if _METADATA in pairs:
+        raise _Broken("its __metadata__ is given twice")
+    return _structure(pairs)
+
+
+def _structure(pairs: Mapping[str, object]) -> Structure:
+    entries = {name: _entry(name, value) for name, value in pairs.items() if name != _METADATA}
+    _require_contiguous(entries)
+    return Structure(entries)
 
 
 class _Broken(Exception):
@@ -82,8 +104,7 @@ def _data_start(source: ByteSource) -> int:
     return LENGTH_BYTES + length
 
 
-def _metadata(pairs: dict[str, object]) -> dict[str, str]:
-    metadata = pairs.get("__metadata__")
+def _texts(metadata: object) -> dict[str, str]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
@@ -94,7 +115,7 @@ def _metadata(pairs: dict[str, object]) -> dict[str, str]:
     return metadata
 
 
-def _entry(name: str, value: object) -> _Entry:
+def _entry(name: str, value: object) -> Entry:
     """The entry, believed at once when it is as writers make them, else checked rule by rule."""
     try:
         dtype = BY_LABEL[value["dtype"]]  # type: ignore[index]  # what is no object is caught
@@ -105,13 +126,13 @@ def _entry(name: str, value: object) -> _Entry:
             and min(begin, *shape, 0) >= 0
             and dtype.nbytes(math.prod(shape)) == end - begin
         ):
-            return _Entry(name, dtype, tuple(shape), begin, end)
+            return Entry(dtype, tuple(shape), begin, end)
     except (KeyError, TypeError, ValueError):
         pass
     return _checked_entry(name, value)
 
 
-def _checked_entry(name: str, value: object) -> _Entry:
+def _checked_entry(name: str, value: object) -> Entry:
     if not isinstance(value, dict):
         raise _Broken(f"tensor {short(name)} is not described by an object")
     label = value.get("dtype")
@@ -123,7 +144,7 @@ def _checked_entry(name: str, value: object) -> _Entry:
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _Broken(f"tensor {short(name)} has data_offsets that are not a range")
     _require_fit(name, dtype, shape, offsets[1] - offsets[0])
-    return _Entry(name, dtype, shape, *offsets)
+    return Entry(dtype, shape, *offsets)
 
 
 def _counts(name: str, what: str, values: object) -> tuple[int, ...]:
@@ -144,13 +165,13 @@ def _require_fit(name: str, dtype: DType, shape: tuple[int, ...], length: int) -
         )
 
 
-def _require_contiguous(entries: list[_Entry]) -> None:
+def _require_contiguous(entries: Mapping[str, Entry]) -> None:
     position = 0
-    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+    for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
         if entry.begin != position:
             what = "leaves a hole after" if entry.begin > position else "overlaps"
             raise _Broken(
-                f"tensor {short(entry.name)} begins at {entry.begin} and {what} "
+                f"tensor {short(name)} begins at {entry.begin} and {what} "
                 f"the tensor that ends at {position}"
             )
         position = entry.end
@@ -168,16 +189,3 @@ def _require_size(source: ByteSource, announced: int) -> None:
             f"{source.size - announced} bytes follow the last tensor, which ends at {announced}",
             path=source.name,
         )
-
-
-def _tensors(source: ByteSource, start: int, entries: list[_Entry]) -> dict[str, LazyTensor]:
-    prefix = f"{source.name}: "
-    return {
-        entry.name: LazyTensor(
-            entry.dtype,
-            entry.shape,
-            (Extent(source, start + entry.begin, entry.end - entry.begin),),
-            prefix + entry.name,
-        )
-        for entry in entries
-    }

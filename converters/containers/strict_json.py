@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 MAX_VALUES = 2_000_000
 """JSON values in one document: a hundred times what the largest models need."""
@@ -14,7 +15,7 @@ class BadJson(Exception):
 
 def parse_object(document: bytes) -> dict[str, object]:
     """The object in a UTF-8 document. Raises BadJson."""
-    if sum(document.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+    if _is_excessive(document):
         raise BadJson(f"holds more than {MAX_VALUES} values")
     try:
         parsed = json.loads(str(document, "utf-8"), object_pairs_hook=_distinct)
@@ -27,6 +28,27 @@ def parse_object(document: bytes) -> dict[str, object]:
     if not isinstance(parsed, dict):
         raise BadJson("is JSON, but not an object")
     return parsed
+
+
+def split_first(document: bytes, key: str) -> tuple[object, str] | None:
+    """The value of an object's first key, and the object without it as JSON.
+
+    None where `key` is not the first one, or what is wrong with the document is left to
+    `parse_object`.
+    """
+    start = _FIRST_KEY.match(document)
+    if start is None or start[1] != key.encode() or _is_excessive(document):
+        return None
+    try:
+        text = str(document, "utf-8")
+        value, end = _DECODER.raw_decode(text, start.end())  # before it all is ASCII
+    except (ValueError, RecursionError, BadJson):
+        return None
+    rest = text[end:].lstrip()
+    if rest.startswith("}"):
+        return value, "{" + rest
+    others = rest.removeprefix(",").lstrip()
+    return (value, "{" + others) if rest.startswith(",") and others.startswith('"') else None
 
 
 def short(value: object) -> str:
@@ -45,3 +67,11 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise BadJson(f"has the key {short(name)} twice")
         seen.add(name)
     return found
+
+
+def _is_excessive(document: bytes) -> bool:
+    return sum(document.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES
+
+
+_FIRST_KEY = re.compile(rb'\{[ \t\r\n]*"(\w+)"[ \t\r\n]*:[ \t\r\n]*')
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct)

@@ -10,6 +10,7 @@ with a reason.
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 from converters.bases import BASE_OF_WIDTH, CONTEXT_WIDTH, Base, Prediction
 from converters.errors import FileProblem
@@ -29,9 +30,12 @@ from converters.identify.identity import Component, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.precision import precision_of
 from converters.identify.row import Row
+from converters.identify.trigger_words import with_stated_words
 from converters.identify.unknown import unknown
+from converters.identify.watched import Watched
 from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
 from converters.statedict import StateDict
+from converters.stored import StoredTensors, Structure
 
 __all__ = [
     "BASE_OF_WIDTH",
@@ -75,7 +79,28 @@ def identify(sd: StateDict) -> Identity:
     """What the file with these tensors is. Reads no tensor data and never raises."""
     if is_pipeline_state(sd):
         return _of_pipeline(sd)
-    return _of_file(sd)
+    return with_stated_words(_remembered(sd), sd.metadata)
+
+
+def _remembered(sd: StateDict) -> Identity:
+    """What files of one structure are is found out once for all whose metadata say the same."""
+    if not isinstance(sd.tensors, StoredTensors):
+        return _of_file(sd)
+    answers = _ANSWERS.setdefault(sd.tensors.structure, [])
+    for asked, answer in answers:
+        if asked.agrees(sd.metadata):
+            return answer
+    watched = Watched(sd.metadata)
+    identity = _of_file(replace(sd, metadata=watched))
+    if watched.is_repeatable:
+        answers[MOST_ANSWERS - 1 :] = []
+        answers.insert(0, (watched, identity))
+    return identity
+
+
+_ANSWERS: WeakKeyDictionary[Structure, list[tuple[Watched, Identity]]] = WeakKeyDictionary()
+MOST_ANSWERS = 8
+"""Kept for one structure: as many as metadata lead to different ones."""
 
 
 def _of_pipeline(sd: StateDict) -> Identity:

@@ -26,7 +26,6 @@ from converters.identify.counts import components
 from converters.identify.identity import Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
-from converters.identify.trigger_words import trigger_words
 from converters.layouts.components import TEXT_ENCODER, UNET
 from converters.statedict import StateDict
 
@@ -53,7 +52,7 @@ def _describe(sd: StateDict) -> Identity:
             *_bundle_sentence(sd),
         ),
         components=components(sd, component_of_key),
-        trigger_words=trigger_words(sd.metadata) or _bundled(sd),
+        trigger_words=_bundled(sd),
     )
 
 

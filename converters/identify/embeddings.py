@@ -15,7 +15,6 @@ from converters.identify.conditions import both, has_all, most
 from converters.identify.identity import CERTAIN, SHARED, Identity, Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
-from converters.identify.trigger_words import trigger_words
 from converters.statedict import LazyTensor, StateDict
 
 WIDTHS = (768, 1024, 1280)
@@ -118,7 +117,6 @@ def _by_encoder(sd: StateDict) -> Identity:
         base or Base.UNKNOWN,
         layout=layout,
         evidence=(said if base is None else f"{said}, which only {base.label} has together",),
-        trigger_words=trigger_words(sd.metadata),
     )
 
 
@@ -135,7 +133,7 @@ def _embedding(
         layout=layout,
         confidence=CERTAIN if base is Base.UNKNOWN else confidence,
         evidence=(f"{name} holds {count} token vectors of width {width}",),
-        trigger_words=words or trigger_words(sd.metadata),
+        trigger_words=words,
     )
 
 

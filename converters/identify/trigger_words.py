@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from converters.identify.identity import Identity, Kind
 from converters.statedict import Plain
 
 _MOST = 8
@@ -26,6 +28,19 @@ def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     stated = [metadata.get("modelspec.trigger_phrase", "").strip()]
     stated += [word.strip() for word in metadata.get("ssmd_keywords", "").split(",")]
     return _unique(stated) or _unique(_guessed(metadata))
+
+
+def with_stated_words(identity: Identity, metadata: Mapping[str, str]) -> Identity:
+    """The identity with the trigger words that metadata tell: of an adapter before its own.
+
+    The words that stand in an embedding itself are those that call it.
+    """
+    own, wanted = identity.trigger_words, identity.kind
+    if wanted is Kind.LORA:
+        return replace(identity, trigger_words=trigger_words(metadata) or own)
+    if wanted is Kind.EMBEDDING:
+        return replace(identity, trigger_words=own or trigger_words(metadata))
+    return identity
 
 
 def _guessed(metadata: Mapping[str, str]) -> list[str]:

@@ -188,3 +188,41 @@ def test_the_data_begins_where_header_bytes_says(tmp_path: Path) -> None:
     path.write_bytes(save({"a": torch.arange(6, dtype=torch.int8)}))
     model: Model = open_model(path)
     assert path.read_bytes()[model.header_bytes :] == bytes(range(6))
+
+
+def test_files_of_one_structure_share_it_and_keep_their_own_words_and_bytes() -> None:
+    header = {"a": entry("U8", [2], 0, 2), "b": entry("U8", [1], 2, 3)}
+    first, second = (
+        open_model(file_of({"__metadata__": {"who": who}, **header}, data)).state_dict
+        for who, data in (("one", b"\1\2\3"), ("two", b"\4\5\6"))
+    )
+    assert (first.metadata["who"], second.metadata["who"]) == ("one", "two")
+    assert [bytes(tensor.read()) for tensor in first.values()] == [b"\1\2", b"\3"]
+    assert [bytes(tensor.read()) for tensor in second.values()] == [b"\4\5", b"\6"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"__metadata__":{"who":"me"},}',
+        b'{"__metadata__":{"who":"me"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},}',
+        b'{"__metadata__":{"who":"me"} "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        b'{"__metadata__":{"who":"me"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}} {}',
+        b'{"__metadata__":{"w":"a","w":"b"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        b'{"__metadata__":{},"\\u005f_metadata__":{},'
+        b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        b'{"__metadata__":["me"],"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    ],
+)
+def test_a_broken_header_is_refused_though_a_sound_one_had_the_same_tensors(raw: bytes) -> None:
+    one = entry("U8", [1], 0, 1)
+    assert len(open_model(file_of({"__metadata__": {"who": "you"}, "a": one}, b"\0")).state_dict)
+    with pytest.raises(CorruptFile, match="header|__metadata__|key"):
+        open_model(file_of(None, b"\0", raw=raw))
+
+
+def test_a_file_shorter_than_others_of_its_structure_is_truncated() -> None:
+    header = {"__metadata__": {"who": "me"}, "a": entry("U8", [4], 0, 4)}
+    assert len(open_model(file_of(header, bytes(4))).state_dict) == 1
+    with pytest.raises(TruncatedFile, match="announces"):
+        open_model(file_of(header, bytes(3)))

@@ -25,6 +25,11 @@ class Paths:
         return self.home / "library.db"
 
     @property
+    def preferences(self) -> Path:
+        """What the terminal UI remembers."""
+        return self.home / "preferences.json"
+
+    @property
     def previews(self) -> Path:
         """Rendered pictures and their thumbnails."""
         return self.home / "previews"

@@ -1,4 +1,7 @@
-"""The terminal program: one application over a workspace."""
+"""The terminal program: one application over a workspace.
+
+Screens other than the library are imported when they are opened: the first frame waits for none.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,10 @@ from tui import keymap
 from tui.bridge import JobState, Lane
 from tui.commands import Commands
 from tui.images import picture_widget
-from tui.jobs import JobEnded, JobQueue, JobsChanged
+from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
 from tui.palette import KeyCommands
 from tui.query import TABS
-from tui.screens.confirm import ConfirmScreen
-from tui.screens.help import HelpScreen
-from tui.screens.hub import HubScreen
-from tui.screens.jobs import JobsScreen
 from tui.screens.library import LibraryScreen
-from tui.screens.settings import SettingsScreen
 from tui.sections import Section, text
 from tui.text import count, plain
 from tui.theme import DARK, SHADES, THEMES
@@ -103,7 +101,7 @@ class AssetManagerApp(App[None]):
     def on_jobs_changed(self, message: JobsChanged) -> None:
         """Every screen that shows jobs looks again."""
         for screen in self.screen_stack:
-            if isinstance(screen, JobsScreen | HubScreen):
+            if isinstance(screen, ShowsJobs):
                 screen.sync()
             for pane in screen.query(JobsPane):
                 pane.sync()
@@ -122,15 +120,21 @@ class AssetManagerApp(App[None]):
 
     def action_help(self) -> None:
         """The keys of the present screen, and those of the program."""
+        from tui.screens.help import HelpScreen
+
         groups = getattr(self.screen, "GROUPS", keymap.GROUPS)
         self.push_screen(HelpScreen(groups))
 
     def action_jobs(self) -> None:
         """The jobs."""
+        from tui.screens.jobs import JobsScreen
+
         self.push_screen(JobsScreen(self.queue))
 
     def action_hub(self) -> None:
         """Civitai and the Hub."""
+        from tui.screens.hub import HubScreen
+
         self.push_screen(HubScreen(self._commands, self.queue), self._find)
 
     def _find(self, query: str | None) -> None:
@@ -139,12 +143,16 @@ class AssetManagerApp(App[None]):
 
     def action_settings(self) -> None:
         """Colours, pictures, the base of previews."""
+        from tui.screens.settings import SettingsScreen
+
         self.push_screen(SettingsScreen(self._commands))
 
     # ---- leaving
 
     async def action_quit(self) -> None:
         """Leave; running jobs are stopped first, if the user agrees."""
+        from tui.screens.confirm import ConfirmScreen
+
         active = self.queue.active
         if not active:
             self.exit()

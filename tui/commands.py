@@ -7,15 +7,11 @@ first frame waits for none of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from converters.errors import AssetmgrError
-from tui.forms import Form
-from tui.inside import Inside
-from tui.making import Making
 from tui.query import View
-from tui.remote import Remote
 from tui.text import count
 
 if TYPE_CHECKING:
@@ -29,6 +25,10 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset, Page
+    from tui.forms import Form
+    from tui.inside import Inside
+    from tui.making import Making
+    from tui.remote import Remote
 
 Result = TypeVar("Result")
 Undo = Callable[[], object]
@@ -41,9 +41,25 @@ class Commands:
         self._workspace = workspace
         self._sampler: SamplerClient | None = None
         self._undo: list[tuple[str, Undo]] = []
-        self.making = Making(workspace)
-        self.inside = Inside(workspace)
-        self.remote = Remote(workspace)
+
+    @cached_property
+    def making(self) -> Making:
+        """New files out of assets."""
+        from tui.making import Making
+
+        return Making(self._workspace)
+
+    @cached_property
+    def inside(self) -> Inside:
+        """What is inside of files."""
+        from tui.inside import Inside
+
+        return Inside(self._workspace)
+
+    @cached_property
+    def remote(self) -> Remote:
+        """Civitai and the Hub."""
+        return Remote(self._workspace)
 
     def close(self) -> None:
         """End the sampler's process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App
 from textual.message import Message
@@ -27,6 +27,14 @@ class JobEnded(Message):
 
 class JobsChanged(Message):
     """A job came, began, ended or was dismissed."""
+
+
+@runtime_checkable
+class ShowsJobs(Protocol):
+    """A screen that wants to know when jobs have changed."""
+
+    def sync(self) -> None:
+        """Look at the jobs again."""
 
 
 class JobQueue:

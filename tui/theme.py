@@ -80,3 +80,5 @@ CONTRAST = Theme(
     },
 )
 THEMES = (DARK, LIGHT, CONTRAST)
+NAMES = {DARK.name: "dark", LIGHT.name: "light", CONTRAST.name: "high contrast"}
+"""What the themes are called in the settings."""

@@ -21,19 +21,10 @@ from tui import keymap
 from tui.background import Failed, in_background
 from tui.bridge import Job, Lane
 from tui.commands import Commands
-from tui.copying import copyable
 from tui.forms import Form, Planned
 from tui.images import MakePicture
 from tui.jobs import JobQueue
 from tui.query import SORTS, View, view_of
-from tui.screens.ask import AskScreen
-from tui.screens.choose import Choice, ChooseScreen
-from tui.screens.compare import CompareScreen
-from tui.screens.confirm import ConfirmScreen
-from tui.screens.duplicates import DuplicatesScreen
-from tui.screens.form import FormScreen
-from tui.screens.inside import InsideScreen
-from tui.screens.welcome import WelcomeScreen
 from tui.sections import Section, text
 from tui.text import count, plain
 from tui.widgets.asset_list import AssetList
@@ -120,6 +111,8 @@ class LibraryScreen(Screen[None]):
 
     async def _welcome(self) -> None:
         """Offer the folders of other programs, once."""
+        from tui.screens.welcome import WelcomeScreen
+
         folders = await asyncio.to_thread(self._commands.installed)
         if folders:
             self._remember(replace(self.preferences, welcomed=True))
@@ -170,6 +163,8 @@ class LibraryScreen(Screen[None]):
 
     def action_sort_menu(self) -> None:
         """Choose an order."""
+        from tui.screens.choose import Choice, ChooseScreen
+
         choices = [Choice(word[0], word, "", word) for word in SORTS]
         self.app.push_screen(ChooseScreen("Sort by", choices, "again: other way"), self._sort_by)
 
@@ -211,6 +206,8 @@ class LibraryScreen(Screen[None]):
 
     def action_searches(self) -> None:
         """Open a saved search, keep the one that is shown, or remove one."""
+        from tui.screens.choose import Choice, ChooseScreen
+
         choices = [
             Choice(str(n) if n < 10 else "", search.name, search.query, search.name)
             for n, search in enumerate(self.preferences.searches, 1)
@@ -220,6 +217,8 @@ class LibraryScreen(Screen[None]):
         self.app.push_screen(screen, self._search_chosen)
 
     def _search_chosen(self, answer: str | None) -> None:
+        from tui.screens.ask import AskScreen
+
         if answer is None:
             return
         if answer.startswith("+:"):
@@ -294,6 +293,9 @@ class LibraryScreen(Screen[None]):
         self._with_asset(self._choose_copy)
 
     def _choose_copy(self, asset: Asset) -> None:
+        from tui.copying import copyable
+        from tui.screens.choose import ChooseScreen
+
         screen = ChooseScreen(f"Copy of {plain(asset.name)}", copyable(asset))
         self.app.push_screen(screen, self._copy)
 
@@ -304,6 +306,8 @@ class LibraryScreen(Screen[None]):
 
     def action_tags(self) -> None:
         """Edit the tags of one asset; add and remove tags of many."""
+        from tui.screens.ask import AskScreen
+
         rows = self._list.chosen
         if len(rows) == 1:
             self._with_asset(self._edit_tags)
@@ -313,6 +317,8 @@ class LibraryScreen(Screen[None]):
             self.app.push_screen(screen, partial(self._tag_many, self._ids))
 
     def _edit_tags(self, asset: Asset) -> None:
+        from tui.screens.ask import AskScreen
+
         screen = AskScreen(
             f"Tags of {plain(asset.name)}", ", ".join(asset.tags), "separated by commas"
         )
@@ -332,6 +338,8 @@ class LibraryScreen(Screen[None]):
 
     def action_note(self) -> None:
         """Write a note."""
+        from tui.screens.ask import AskScreen
+
         rows = self._list.chosen
         if len(rows) == 1:
             self._with_asset(self._edit_note)
@@ -340,6 +348,8 @@ class LibraryScreen(Screen[None]):
             self.app.push_screen(screen, partial(self._keep_note, self._ids))
 
     def _edit_note(self, asset: Asset) -> None:
+        from tui.screens.ask import AskScreen
+
         screen = AskScreen(f"Note on {plain(asset.name)}", asset.note or "")
         self.app.push_screen(screen, partial(self._keep_note, (asset.id,)))
 
@@ -354,6 +364,8 @@ class LibraryScreen(Screen[None]):
 
     def action_forget(self) -> None:
         """Ask before assets are taken out of the library."""
+        from tui.screens.confirm import ConfirmScreen
+
         rows = self._list.chosen
         if not rows:
             return
@@ -397,12 +409,16 @@ class LibraryScreen(Screen[None]):
 
     def action_inside(self) -> None:
         """The tensors of the asset under the cursor."""
+        from tui.screens.inside import InsideScreen
+
         row = self._browser.current
         if row is not None:
             self.app.push_screen(InsideScreen(self._commands, f"#{row.id}", row.name))
 
     def action_compare(self) -> None:
         """Two marked files, tensor by tensor."""
+        from tui.screens.compare import CompareScreen
+
         rows = self._list.chosen
         if len(rows) != 2:
             self._say("mark two files with space first", "warning")
@@ -421,6 +437,8 @@ class LibraryScreen(Screen[None]):
 
     def action_duplicates(self) -> None:
         """What is there more than once."""
+        from tui.screens.duplicates import DuplicatesScreen
+
         self.app.push_screen(DuplicatesScreen(self._commands, self._queue), self._found_elsewhere)
 
     def _found_elsewhere(self, query: str | None) -> None:
@@ -448,6 +466,8 @@ class LibraryScreen(Screen[None]):
             in_background(self, partial(self._open_form, verb, self._ids), group="form")
 
     async def _open_form(self, verb: str, ids: tuple[int, ...]) -> None:
+        from tui.screens.form import FormScreen
+
         form: Form = await asyncio.to_thread(self._commands.form, verb, ids)
         self.app.push_screen(FormScreen(form), self._do)
 
@@ -461,6 +481,8 @@ class LibraryScreen(Screen[None]):
 
     def action_add_folder(self) -> None:
         """Ask for a folder to scan."""
+        from tui.screens.ask import AskScreen
+
         self.app.push_screen(AskScreen("Folder of models to scan"), self.scan_folder)
 
     def scan_folder(self, folder: str | None) -> None:

@@ -18,7 +18,7 @@ from tui.bridge import one_line
 from tui.commands import Commands
 from tui.forms import same
 from tui.screens.form import Options
-from tui.theme import THEMES
+from tui.theme import NAMES
 
 
 class SettingsScreen(ModalScreen[None]):
@@ -38,7 +38,7 @@ class SettingsScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """A line for each setting."""
         settings = self._commands.settings
-        themes = tuple((theme.name, theme.name) for theme in THEMES)
+        themes = tuple(NAMES.items())
         with Vertical(classes="dialog"):
             yield Static(Content("Settings"), classes="dialog-title")
             with Horizontal(classes="field"):

@@ -65,6 +65,11 @@ class AssetList(CursorList):
         return self._listing is not None
 
     @property
+    def view(self) -> View | None:
+        """What is shown."""
+        return None if self._listing is None else self._listing.view
+
+    @property
     def count(self) -> int:
         """How many assets match."""
         return self._listing.total if self._listing else 0

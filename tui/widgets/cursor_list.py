@@ -62,6 +62,7 @@ class CursorList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._cursor = 0
         self._note: tuple[str, ...] = ()
+        self._base: Style | None = None
 
     # ---- what subclasses say
 
@@ -97,11 +98,19 @@ class CursorList(ScrollView, can_focus=True):
         """The style of a word of `COMPONENT_CLASSES`."""
         return self.get_component_rich_style(f"cursor-list--{word}", partial=True)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Some lines of the visible part; the style they share is worked out once."""
+        self._base = self.rich_style
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._base = None
+
     def render_line(self, y: int) -> Strip:
         """One line of the visible part."""
         width = self.scrollable_content_region.width
         index = y + self.scroll_offset.y
-        base = self.rich_style
+        base = self._base or self.rich_style
         if index >= self.count:
             return self._note_line(y, base, width)
         if index == self._cursor:

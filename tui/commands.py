@@ -59,6 +59,8 @@ class Commands:
     @cached_property
     def remote(self) -> Remote:
         """Civitai and the Hub."""
+        from tui.remote import Remote
+
         return Remote(self._workspace)
 
     def close(self) -> None:

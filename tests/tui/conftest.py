@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ import textual._wait
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
-from textual.worker import Worker
+from textual.worker import Worker, WorkerCancelled
 
 from assetmgr.operations.duplicates import Copy, Group
 from assetmgr.workspace import Workspace
@@ -66,7 +66,8 @@ class Driver:
             fetches = self._fetches()
             quiet = 0 if fetches else quiet + 1
             if fetches:  # none would mean all workers, also the jobs
-                await self.app.workers.wait_for_complete(fetches)
+                with suppress(WorkerCancelled):  # a newer one took its place
+                    await self.app.workers.wait_for_complete(fetches)
 
     async def opened(self) -> None:
         """Wait until the library is on the screen."""
@@ -304,3 +305,17 @@ def record(library: Library, entry: Entry, number: int, picture: Path) -> None:
     library.tag([asset.id], entry.tags)
     if entry.verdict:
         library.record_preview(asset.id, preview(entry, picture))
+
+
+Put = Callable[[str, int], None]
+"""Put a LoRA of a name and a number into the library under test."""
+
+
+@pytest.fixture
+def put(workspace: Workspace, picture: Path) -> Put:
+    """Puts more assets into the library."""
+
+    def put(name: str, number: int) -> None:
+        record(workspace.library, Entry(name, "lora", 1000 + number), number, picture)
+
+    return put

@@ -167,6 +167,8 @@ class Browser(Widget):
         try:
             page = await asyncio.to_thread(self._commands.page, view, 0, PAGE_ROWS)
         except BadValue as error:
+            if not self.query_one(AssetList).loaded:  # a remembered filter means nothing any more
+                await self._list(replace(view, text=""), stay)
             self.query_one(FilterBar).refuse(plain(error.cause))
             return
         self._show(Listing(view, page), stay)

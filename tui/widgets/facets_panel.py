@@ -34,8 +34,11 @@ class FacetsPanel(TableLines):
         super().__init__((TableColumn("", 0), TableColumn("", 7, right=True)), id="facets")
 
     def tell(self, facets: Sequence[Facet], query: str) -> None:
-        """Show counts; values that the query holds are marked."""
-        self.show([*_rows(facets, query)], ("nothing to count",))
+        """Show counts; values that the query holds are marked. The cursor stays on its value."""
+        term = None if self.current is None else self.current.key
+        rows = [*_rows(facets, query)]
+        found = (number for number, row in enumerate(rows) if term and row.key == term)
+        self.show(rows, ("nothing to count",), next(found, self.cursor))
 
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
         """The value under the cursor."""

@@ -19,6 +19,7 @@ from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError
 from tui import keymap
+from tui.background import Failed
 from tui.bridge import JobState, Lane
 from tui.commands import Commands
 from tui.images import picture_widget
@@ -95,6 +96,10 @@ class AssetManagerApp(App[None]):
             sort=view.order,
             facets=library.shows_facets,
         )
+
+    def on_failed(self, message: Failed) -> None:
+        """Something asked in the background failed, on whatever screen."""
+        self.notify(message.sentence, severity="error", markup=False)
 
     # ---- jobs
 

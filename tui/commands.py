@@ -6,7 +6,7 @@ first frame waits for none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset, Page
+    from tui.describe import Ancestor
     from tui.forms import Form
     from tui.inside import Inside
     from tui.making import Making
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Undo = Callable[[], object]
+
+DEEPEST = 8
+"""Generations of a lineage that are shown."""
 
 
 class Commands:
@@ -92,6 +96,19 @@ class Commands:
     def assets(self, ids: Sequence[int]) -> tuple[Asset, ...]:
         """Everything known of some assets. Raises AssetNotFound."""
         return tuple(map(self.asset, ids))
+
+    def lineage(self, asset: Asset) -> tuple[Ancestor, ...]:
+        """What an asset was made from, and what that was made from."""
+        return tuple(self._ancestors(asset, 0, {asset.id}))
+
+    def _ancestors(self, asset: Asset, depth: int, seen: set[int]) -> Iterator[Ancestor]:
+        from tui.describe import Ancestor
+
+        for made in asset.derived_from:
+            yield Ancestor(depth, made)
+            if made.asset is not None and made.asset not in seen and depth < DEEPEST:
+                seen.add(made.asset)
+                yield from self._ancestors(self.asset(made.asset), depth + 1, seen)
 
     def facets(self, view: View, progress: Progress) -> tuple[Facet, ...]:
         """How many of a view's assets have which base, tag and so on. Raises BadValue."""

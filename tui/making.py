@@ -101,7 +101,8 @@ class Making:
     def extract_form(self, assets: Sequence[Asset]) -> Form:
         """What can be taken out of a checkpoint, or out of the difference of two."""
         first = assets[0]
-        parts = [_PARTS[part.name] for part in first.components if part.name in _PARTS]
+        held = {part.name for part in first.components}
+        parts = [option for name, option in _PARTS.items() if name in held]
         if len(assets) == 2:
             parts.insert(0, _DIFFERENCE)
         if not parts or len(assets) > 2:

@@ -78,6 +78,7 @@ class InsideScreen(Screen[None]):
 
     @on(Failed)
     def _failed(self, message: Failed) -> None:
+        message.stop()
         self.query_one(TableLines).show((), ("cannot be opened", "", message.sentence))
 
     # ---- the tree

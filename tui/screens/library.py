@@ -18,7 +18,7 @@ from assetmgr.operations.preferences import Preferences, SavedSearch
 from converters.progress import Progress
 from registry.records import Asset, AssetRow
 from tui import keymap
-from tui.background import Failed, in_background
+from tui.background import in_background
 from tui.bridge import Job, Lane
 from tui.commands import Commands
 from tui.forms import Form, Planned
@@ -97,10 +97,6 @@ class LibraryScreen(Screen[None]):
 
     def _say(self, sentence: str, severity: Severity = "information") -> None:
         self.notify(sentence, severity=severity, markup=False)
-
-    @on(Failed)
-    def _failed(self, message: Failed) -> None:
-        self._say(message.sentence, "error")
 
     @on(Browser.Counted)
     def _counted(self, message: Browser.Counted) -> None:

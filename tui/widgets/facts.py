@@ -31,6 +31,7 @@ class Facts(Widget):
         return Content("\n").join(self._lines(self.size.width))
 
     def _lines(self, width: int) -> list[Content]:
+        width = max(width, 1)
         lines: list[Content] = []
         for section in self.sections:
             if lines:

@@ -15,6 +15,7 @@ from textual.widgets import Input
 from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
 from tui.app import AssetManagerApp
+from tui.bridge import Reading
 from tui.testing import Script, ScriptedCommands
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ def test_a_form_with_its_plan(looks: Callable[..., bool], size: tuple[int, int])
 
 
 @SIZES
-def test_the_jobs(looks: Callable[..., bool], size: tuple[int, int]) -> None:
+def test_the_jobs(
+    looks: Callable[..., bool], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reading, "rate", lambda *_: 4.0)
+    monkeypatch.setattr(Reading, "left", lambda *_: 75.0)
     assert looks(size, "p", "J")
 
 

@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/assetmgr demo $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check --no-cache .

@@ -68,6 +68,13 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
 
 
+def zeros(shape: tuple[int, ...]) -> torch.Tensor:
+    """Zeros in float32."""
+    import torch
+
+    return torch.zeros(shape)
+
+
 def passing_value(tensor: LazyTensor) -> torch.Tensor:
     """As `value`, for a stored tensor, in memory that the thread's next call uses again.
 

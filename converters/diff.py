@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from converters.progress import SILENT, Progress
-from converters.statedict import StateDict
+from converters.statedict import LazyTensor, StateDict
+from converters.weights import TensorDigest
+
+_T = TypeVar("_T")
+_Kind = tuple[str, tuple[int, ...]]
+"""The label of a type, and a shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +27,35 @@ def differences(
     left: StateDict, right: StateDict, progress: Progress = SILENT
 ) -> Iterator[Difference]:
     """The tensors that differ, in name, type, shape or values; reads both, a tensor at a time."""
+
+    def same(ours: LazyTensor, theirs: LazyTensor) -> bool:
+        found = memoryview(ours.read()).cast("B") == memoryview(theirs.read()).cast("B")
+        progress.advance(ours.nbytes)
+        return found
+
+    return _differences(left, right, lambda tensor: (tensor.dtype.label, tensor.shape), same)
+
+
+def digest_differences(
+    left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]
+) -> Iterator[Difference]:
+    """The same of tensors that are known by their digests; reads nothing."""
+    return _differences(left, right, lambda tensor: tensor[:2], lambda a, b: a.digest == b.digest)
+
+
+def _differences(
+    left: Mapping[str, _T],
+    right: Mapping[str, _T],
+    kind_of: Callable[[_T], _Kind],
+    same: Callable[[_T, _T], bool],
+) -> Iterator[Difference]:
     for name in sorted({*left, *right}):
         ours, theirs = left.get(name), right.get(name)
         if ours is None or theirs is None:
             place = "second" if ours is None else "first"
             yield Difference(name, f"is only in the {place}")
-        elif (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
-            kinds = (f"{t.dtype.label} {list(t.shape)}" for t in (ours, theirs))
+        elif kind_of(ours) != kind_of(theirs):
+            kinds = (f"{label} {list(shape)}" for label, shape in map(kind_of, (ours, theirs)))
             yield Difference(name, f"is {' and '.join(kinds)}")
-        else:
-            if memoryview(ours.read()).cast("B") != memoryview(theirs.read()).cast("B"):
-                yield Difference(name, "has other values")
-            progress.advance(ours.nbytes)
+        elif not same(ours, theirs):
+            yield Difference(name, "has other values")

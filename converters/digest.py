@@ -1,115 +1,209 @@
-r"""The weights digest: the same for the same tensors, whatever file they are in.
+r"""Digests of tensors: the same for the same tensors, whatever file they are in.
 
 A tensor's digest is BLAKE3 over `LABEL\n`, the shape as decimals joined by commas, `\n`, and the
 bytes in C order, little endian. The digest of a model is BLAKE3 over its tensors sorted by name:
 for each the length of the UTF-8 name as four bytes little endian, the name, and the 32 bytes of the
 tensor's digest. Order in the file, container and metadata do not matter; another element type gives
 another digest.
+
+A component's digest is made in the same way over its tensors as `converters.canonical` names them,
+with two differences: sizes of 1 at the end of a shape do not count, because a layer is a 1x1
+convolution in one layout and linear in another; and the whole begins with `COMPONENT`, whose number
+grows with every change of the rules, so that digests of different rules never seem to agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from blake3 import blake3
 
-from converters.bytesource import FileBytes
+from converters.bytesource import ByteSource, FileBytes
 from converters.progress import SILENT, Progress
-from converters.statedict import Extent, LazyTensor, StateDict
+from converters.statedict import Buffer, Extent, LazyTensor, StateDict
+from converters.weights import Listing, TensorDigests, Weights, encoded
+
+COMPONENT = b"assetmgr component 1\n"
+PIECE_BYTES = 8 << 20
+"""How much of a stored tensor is read at a time."""
+
+Parts = Mapping[str, StateDict]
+"""Components by name."""
 
 
 class _Blake3(Protocol):
-    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
+    def update(self, data: Buffer, /) -> object: ...
     def digest(self) -> bytes: ...
 
 
 def tensor_digest(tensor: LazyTensor) -> bytes:
-    """The 32 bytes that stand for type, shape and values of a tensor; reads it."""
+    """The 32 bytes that stand for type, shape and values of a tensor; reads it in pieces."""
     hasher = _begin(tensor)
-    hasher.update(tensor.read())
+    for data in _read(tensor):
+        hasher.update(data)
     return hasher.digest()
 
 
 def weights_digest(state: StateDict, progress: Progress = SILENT) -> str:
     """The digest of all tensors, 64 hex digits; reads them one at a time."""
-
-    def digest(tensor: LazyTensor) -> bytes:
-        found = tensor_digest(tensor)
-        progress.advance(tensor.nbytes)
-        return found
-
-    return _combine((name, digest(tensor)) for name, tensor in state.items())
+    return weigh(state, {}, progress).whole
 
 
-def _begin(tensor: LazyTensor) -> _Blake3:
-    shape = ",".join(map(str, tensor.shape))
-    hasher: _Blake3 = blake3(f"{tensor.dtype.label}\n{shape}\n".encode("ascii"))
-    return hasher
+def weigh(state: StateDict, parts: Parts, progress: Progress = SILENT) -> Weights:
+    """All digests of tensors and of components made of them; reads the tensors one at a time."""
+    return WeightsDigest(state, parts).finish(progress)
 
 
-def _combine(digests: Iterable[tuple[str, bytes]]) -> str:
-    whole = blake3()
-    for name, digest in sorted(digests):
-        encoded = name.encode("utf-8", "surrogatepass")
-        whole.update(len(encoded).to_bytes(4, "little") + encoded + digest)
-    return whole.hexdigest()
+_Key = tuple[object, ...]
+"""What tensors of equal bytes, type and shape have in common."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+@dataclass(slots=True)
+class _Range:
+    """The bytes of a tensor in the file; the hasher lives only while they stream by."""
+
     start: int
     stop: int
-    name: str
-    hasher: _Blake3
+    key: _Key
+    tensor: LazyTensor
+    hasher: _Blake3 | None = None
 
 
 class WeightsDigest:
-    """Makes the digest of a file's tensors from the file's bytes as they stream by.
+    """Makes the digests of a model's tensors from the bytes of its files as they stream by.
 
-    Tensors that do not lie in one piece (transposed views) or share bytes with an earlier one are
-    read by themselves at the end.
+    `parts` are its components under the names that they are compared by. Tensors of which no
+    stream was asked for, or that do not lie in one piece (transposed views), are read by themselves
+    at the end.
     """
 
-    def __init__(self, state: StateDict, path: Path) -> None:
-        self._state = state
-        self._streamed = _in_one_piece(state, path)
-        self._next = 0
+    def __init__(self, state: StateDict, parts: Parts) -> None:
+        self._names = {name: (tensor, _key(tensor)) for name, tensor in state.items()}
+        self._parts = {part: _squeezed(inner) for part, inner in parts.items()}
+        self._wanted = {key: tensor for tensor, key in self._names.values()}
+        for inner in self._parts.values():
+            self._wanted.update((_key(tensor), tensor) for tensor in inner.values())
+        self._done: dict[_Key, bytes] = {}
+
+    def stream(self, path: Path) -> Callable[[memoryview], None]:
+        """Takes the bytes of the file at `path`, from its first to its last."""
+        return _Stream(_ranges(self._wanted, path), self._done).feed
+
+    def finish(self, progress: Progress = SILENT) -> Weights:
+        """The digests.
+
+        Raises FileProblem when a remaining tensor cannot be read, SourceChanged when a file is not
+        the one any more that the tensors were found in.
+        """
+        for key, tensor in self._wanted.items():
+            if key not in self._done:
+                self._done[key] = tensor_digest(tensor)
+                progress.advance(tensor.nbytes)
+        for source in {source for tensor in self._wanted.values() for source in tensor.sources}:
+            source.check_unchanged()
+        listing = Listing({n: (t.dtype.label, t.shape) for n, (t, _) in self._names.items()})
+        digests = [self._done[self._names[name][1]] for name in listing.names]
+        return Weights(
+            whole=whole_of(listing, digests),
+            components={
+                part: _of_component(inner, self._done) for part, inner in self._parts.items()
+            },
+            tensors=TensorDigests(listing, digests),
+        )
+
+
+class _Stream:
+    """The tensors of one file; what is `done` is put there by the tensor's key."""
+
+    def __init__(self, waiting: list[_Range], done: dict[_Key, bytes]) -> None:
+        self._waiting, self._done = waiting, done
+        self._running: list[_Range] = []
         self._position = 0
 
     def feed(self, data: memoryview) -> None:
         """The next bytes of the file."""
         begin, end = self._position, self._position + len(data)
-        index = self._next
-        while index < len(self._streamed) and self._streamed[index].start < end:
-            pending = self._streamed[index]
-            pending.hasher.update(data[max(0, pending.start - begin) : pending.stop - begin])
-            if pending.stop > end:
-                break
-            index += 1
-        self._next, self._position = index, end
+        running = [*self._running, *self._beginning_before(end)]
+        self._running = [each for each in running if not self._pass(each, data, begin)]
+        self._position = end
 
-    def finish(self) -> str:
-        """The digest, 64 hex digits. Raises FileProblem when a remaining tensor cannot be read."""
-        done = {pending.name: pending.hasher.digest() for pending in self._streamed}
-        rest = ((name, t) for name, t in self._state.items() if name not in done)
-        return _combine([*done.items(), *((name, tensor_digest(t)) for name, t in rest)])
+    def _beginning_before(self, end: int) -> Iterator[_Range]:
+        while self._waiting and self._waiting[-1].start < end:
+            yield self._waiting.pop()
+
+    def _pass(self, each: _Range, data: memoryview, begin: int) -> bool:
+        """Hash what the data hold of a tensor; whether that was the last of it."""
+        hasher = each.hasher = each.hasher or _begin(each.tensor)
+        hasher.update(data[max(0, each.start - begin) : each.stop - begin])
+        if each.stop > begin + len(data):
+            return False
+        self._done[each.key] = hasher.digest()
+        return True
 
 
-def _in_one_piece(state: StateDict, path: Path) -> list[_Pending]:
-    """Non-overlapping tensors with one extent in the file at `path`, by offset."""
-    found = []
-    for name, tensor in state.items():
-        extent = _only_extent(tensor)
-        if extent is not None and _is_file(extent, path):
-            found.append((extent.offset, extent.offset + extent.nbytes, name, tensor))
-    pending: list[_Pending] = []
-    for start, stop, name, tensor in sorted(found, key=lambda item: item[:3]):
-        if not pending or start >= pending[-1].stop:
-            pending.append(_Pending(start, stop, name, _begin(tensor)))
-    return pending
+def _begin(tensor: LazyTensor) -> _Blake3:
+    hasher: _Blake3 = blake3(head_of(tensor.dtype.label, tensor.shape))
+    return hasher
+
+
+def head_of(label: str, shape: tuple[int, ...]) -> bytes:
+    """What is hashed before a tensor's bytes."""
+    return f"{label}\n{','.join(map(str, shape))}\n".encode("ascii")
+
+
+def whole_of(listing: Listing, digests: Iterable[bytes]) -> str:
+    """The digest of a model by those of its tensors, in the order of the listing."""
+    joined = b"".join(chain.from_iterable(zip(listing.encoded, digests, strict=True)))
+    whole: str = blake3(joined).hexdigest()
+    return whole
+
+
+def _read(tensor: LazyTensor) -> Iterator[Buffer]:
+    """The bytes of a tensor, in pieces where it can be had so."""
+    if tensor.extents is None:
+        yield from (piece.read() for piece in tensor.pieces or (tensor,))
+        return
+    for extent in tensor.extents:
+        for start in range(0, extent.nbytes, PIECE_BYTES):
+            count = min(PIECE_BYTES, extent.nbytes - start)
+            yield extent.source.pread(extent.offset + start, count)
+
+
+def _of_component(part: StateDict, done: Mapping[_Key, bytes]) -> str:
+    pieces = (encoded(name) + done[_key(part[name])] for name in sorted(part))
+    whole: str = blake3(b"".join([COMPONENT, *pieces])).hexdigest()
+    return whole
+
+
+def _key(tensor: LazyTensor) -> _Key:
+    return tensor.dtype, tensor.shape, tensor.source
+
+
+def _squeezed(part: StateDict) -> StateDict:
+    """The tensors without the sizes of 1 at the ends of their shapes."""
+    return part.map(
+        lambda _, t: t.reshape(_without_ones(t.shape)) if t.shape[-1:] == (1,) else t,
+    )
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while shape[-1:] == (1,):
+        shape = shape[:-1]
+    return shape
+
+
+def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path) -> list[_Range]:
+    """The tensors with one extent in the file at `path`, those first that come last."""
+    found = [
+        _Range(extent.offset, extent.offset + extent.nbytes, key, tensor)
+        for key, tensor in wanted.items()
+        if (extent := _only_extent(tensor)) is not None and is_at(extent.source, path)
+    ]
+    return sorted(found, key=lambda each: each.start, reverse=True)
 
 
 def _only_extent(tensor: LazyTensor) -> Extent | None:
@@ -117,5 +211,6 @@ def _only_extent(tensor: LazyTensor) -> Extent | None:
     return extents[0] if extents is not None and len(extents) == 1 else None
 
 
-def _is_file(extent: Extent, path: Path) -> bool:
-    return isinstance(extent.source, FileBytes) and extent.source.path == path
+def is_at(source: ByteSource, path: Path) -> bool:
+    """Whether a source is the file at this very path."""
+    return isinstance(source, FileBytes) and source.path == path

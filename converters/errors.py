@@ -10,7 +10,8 @@ AssetmgrError                     code, exit_code, hint
 │   ├── UnsupportedFile           unsupported       (a format we name but do not read)
 │   ├── UnsafeFile                unsafe            (a refusal because of what a pickle would do)
 │   ├── DangerousFile             dangerous         (read; would run code in other programs)
-│   └── SourceChanged             source_changed    (modified while it was being read)
+│   ├── SourceChanged             source_changed    (modified while it was being read)
+│   └── BeingWritten              being_written     (still arriving: left alone until it is whole)
 ├── WriteProblem                  something about one target
 │   ├── TargetExists              target_exists
 │   ├── DiskFull                  disk_full
@@ -115,6 +116,12 @@ class SourceChanged(FileProblem):
     """The file was modified while it was being read."""
 
     code = "source_changed"
+
+
+class BeingWritten(FileProblem):
+    """Another program is still writing the file."""
+
+    code = "being_written"
 
 
 class WriteProblem(AssetmgrError):

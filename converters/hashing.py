@@ -27,15 +27,21 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from converters.bytesource import FileBytes, Fingerprint, pread_into
-from converters.digest import WeightsDigest
+from converters.digest import Parts, WeightsDigest
+from converters.digest_small import weigh_content
+from converters.errors import FileProblem, SourceChanged
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict
+from converters.weights import Weights
 
 AUTOV1_START = 0x100000
 AUTOV1_BYTES = 0x10000
 BLOCK_BYTES = 2 << 20
 """Bytes read and hashed at a time: enough that handing them over costs little beside hashing."""
 RING_BLOCKS = 8
+SMALL_BYTES = 4 << 20
+"""Files up to this size are read as a whole and hashed by one thread."""
+NO_PARTS: Parts = {}
 
 Consumer = Callable[[memoryview], object]
 """Takes the next bytes of a stream."""
@@ -59,11 +65,15 @@ class FileHashes:
 
 @dataclass(frozen=True, slots=True)
 class HashedFile:
-    """What one read of a file gave, and the state of the file that was read."""
+    """What one read of a file gave, and the state of the file that was read.
+
+    `weights` are None when they were not asked for, or could not be had: `unread` says why.
+    """
 
     hashes: FileHashes
-    weights: str | None
+    weights: Weights | None
     fingerprint: Fingerprint
+    unread: FileProblem | None = None
 
 
 def hash_file(
@@ -72,16 +82,21 @@ def hash_file(
     *,
     header_bytes: int | None = None,
     weights_of: StateDict | None = None,
+    parts: Parts = NO_PARTS,
+    also: Sequence[Consumer] = (),
 ) -> HashedFile:
     """Hash a file in one read.
 
     `header_bytes` is where the data of a safetensors file begins and asks for AutoV3; `weights_of`
-    are the tensors of this very file and asks for their digest. Raises FileProblem when it cannot
-    be read and SourceChanged when it was modified meanwhile.
+    are the tensors of this very file and asks for their digests, `parts` its components as they are
+    to be compared; `also` get the bytes too. Raises FileProblem when it cannot be read and
+    SourceChanged when it was modified meanwhile, or since the tensors were opened.
     """
     source = FileBytes(path)
-    digest = WeightsDigest(weights_of, source.path) if weights_of is not None else None
-    extra: list[Consumer] = [digest.feed] if digest else []
+    if source.size <= SMALL_BYTES:
+        return _hash_small(source, progress, header_bytes, weights_of, parts, also)
+    digest = WeightsDigest(weights_of, parts) if weights_of is not None else None
+    extra: list[Consumer] = [*also, *([digest.stream(source.path)] if digest else [])]
     # Small files are many: they get no more memory than they fill.
     count = min(RING_BLOCKS, -(-source.size // BLOCK_BYTES))
     ring = Ring(count, min(BLOCK_BYTES, source.size))
@@ -92,9 +107,56 @@ def hash_file(
             hasher.update(block.view, block.release)
             progress.advance(len(block.view))
         hashes = hasher.finish()
+    weights, unread = finished(digest)
     source.check_unchanged()
-    fingerprint = source.fingerprint
-    return HashedFile(hashes, digest.finish() if digest else None, fingerprint)
+    return HashedFile(hashes, weights, source.fingerprint, unread)
+
+
+def finished(digest: WeightsDigest | None) -> tuple[Weights | None, FileProblem | None]:
+    """The digests asked for, or why there are none; raises SourceChanged."""
+    return (None, None) if digest is None else _attempt(digest.finish)
+
+
+def _attempt(finish: Callable[[], Weights]) -> tuple[Weights | None, FileProblem | None]:
+    """The digests, or why there are none: tensors can be unreadable where the file is not."""
+    try:
+        return finish(), None
+    except SourceChanged:
+        raise
+    except FileProblem as error:
+        return None, error
+
+
+def _hash_small(
+    source: FileBytes,
+    progress: Progress,
+    header_bytes: int | None,
+    state: StateDict | None,
+    parts: Parts,
+    also: Sequence[Consumer],
+) -> HashedFile:
+    """Without threads of its own: starting them takes longer than the work."""
+    content = source.pread(0, source.size)
+    data = memoryview(content)
+    progress.advance(len(data))
+    for consume in also:
+        consume(data)
+    window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
+    crc32 = _Crc32()
+    crc32.update(data)
+    behind = None if header_bytes is None else hashlib.sha256(data[header_bytes:]).hexdigest()
+    hashes = FileHashes(
+        blake3=blake3(data).hexdigest(),
+        sha256=hashlib.sha256(data).hexdigest(),
+        crc32=crc32.hexdigest(),
+        autov1=hashlib.sha256(window).hexdigest()[:8],
+        autov3=behind,
+    )
+    weights, unread = None, None
+    if state is not None:
+        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, content))
+    source.check_unchanged()
+    return HashedFile(hashes, weights, source.fingerprint, unread)
 
 
 class _Hash(Protocol):

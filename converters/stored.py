@@ -50,16 +50,16 @@ class Structure:
 
 
 class StoredTensors(Mapping[str, LazyTensor]):
-    """The tensors of a file whose data begins at `start`."""
+    """The tensors of a file, `source`, whose data begins at `start`."""
 
     def __init__(self, structure: Structure, source: ByteSource, start: int) -> None:
         self.structure = structure
-        self._source = source
-        self._start = start
+        self.source = source
+        self.start = start
 
     @cached_property
     def _tensors(self) -> dict[str, LazyTensor]:
-        source, start, prefix = self._source, self._start, f"{self._source.name}: "
+        source, start, prefix = self.source, self.start, f"{self.source.name}: "
         return {
             name: LazyTensor(
                 entry.dtype,

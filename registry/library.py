@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection
 
-from converters.errors import AssetNotFound, BadValue
+from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
-from registry import health, moves, reading, references, sidecar_rows, writing
+from registry import (
+    health,
+    moves,
+    reading,
+    recording,
+    references,
+    sidecar_rows,
+    tensor_rows,
+    writing,
+)
 from registry.database import Database
+from registry.lineage import Lineage, lineage
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
-from registry.query.terms import Is, Missing, Not
+from registry.query.terms import Is, Missing, Not, Offline
 from registry.records import (
     Asset,
     KnownFile,
@@ -29,7 +39,11 @@ from registry.records import (
     Source,
 )
 from registry.sidecar_rows import Found, Key, Stamp
+from registry.tensor_rows import Sharer
 from registry.text import fold
+
+if TYPE_CHECKING:  # listing a library needs none of what reads tensors
+    from converters.weights import TensorDigest, Weights
 
 HIGHEST_RATING = 5
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
@@ -108,6 +122,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def lineage(self, asset_id: int) -> Lineage:
+        """What an asset was made from, generation by generation, and what was made from it."""
+        with self._database.reading() as connection:
+            return lineage(connection, asset_id)
+
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
         with self._database.reading() as connection:
@@ -115,7 +134,7 @@ class Library:
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
-        terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing())))
+        terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
             ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
@@ -147,25 +166,40 @@ class Library:
     def record_file(self, scanned: ScannedFile) -> Asset:
         """Record a file at its place; content that is known already keeps its user data."""
         with self._database.writing() as connection:
-            recorded = writing.record(connection, scanned, self._machine)
+            (recorded,) = recording.record(connection, [scanned], self._machine)
+            assert recorded is not None  # its content is given
             if recorded.outcome is Outcome.ADDED:
                 moves.settle(connection, [recorded.file_id], [])
             return self._get(connection, recorded.asset_id)
 
-    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded, ...]:
-        """Record several files in one transaction; moves among them are left to `settle`."""
+    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
+        """Record several files in one transaction; moves among them are left to `settle`.
+
+        A file without hashes is shown from now on, and waits for them. One without content was
+        recorded before; it is None in the result when it was forgotten since.
+        """
         with self._database.writing() as connection:
-            return tuple(writing.record(connection, file, self._machine) for file in scanned)
+            return recording.record(connection, scanned, self._machine)
 
     def restore(self, file_ids: Sequence[int]) -> None:
         """Missing files are back as they were."""
         with self._database.writing() as connection:
             writing.restore(connection, file_ids)
 
+    def set_offline(self, file_ids: Sequence[int]) -> None:
+        """Files that are there lie on a disk that is not."""
+        with self._database.writing() as connection:
+            writing.set_offline(connection, file_ids)
+
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
+
+    def dissolve(self, file_ids: Sequence[int]) -> None:
+        """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        with self._database.writing() as connection:
+            moves.dissolve(connection, file_ids)
 
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""
@@ -186,15 +220,13 @@ class Library:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
             sidecar_rows.record(connection, found)
-            for asset_id in {sidecar.key.asset_id for sidecar in found}:
-                writing.refresh_search(connection, asset_id)
+            writing.refresh_search(connection, [*{sidecar.key.asset_id for sidecar in found}])
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
             sidecar_rows.forget(connection, keys)
-            for asset_id in {key.asset_id for key in keys}:
-                writing.refresh_search(connection, asset_id)
+            writing.refresh_search(connection, [*{key.asset_id for key in keys}])
 
     def record_derived(
         self,
@@ -236,11 +268,31 @@ class Library:
         with self._database.reading() as connection:
             return health.preview_pictures(connection)
 
-    def record_weights(self, asset_id: int, digest: str) -> None:
-        """Keep the digest of an asset's tensors."""
+    def record_weights(self, asset_id: int, weights: Weights) -> None:
+        """Keep the digests of an asset's tensors and components."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.touch(connection, asset_id, weights=digest)
+            writing.touch(connection, asset_id, weights=weights.whole)
+            tensor_rows.record(connection, {asset_id: weights})
+
+    def tensors(self, asset_id: int) -> Mapping[str, TensorDigest] | None:
+        """The tensors of an asset by name, with shortened digests; None while they are not known.
+
+        A table that cannot be read, or is of a newer program, counts as none.
+        """
+        from converters.tensor_table import unpack
+
+        with self._database.reading() as connection:
+            packed = tensor_rows.packed(connection, asset_id)
+        try:
+            return None if packed is None else unpack(packed)
+        except CorruptFile:
+            return None
+
+    def sharers(self, asset_id: int) -> Mapping[str, tuple[Sharer, ...]]:
+        """The other assets that have a component of this one, by the component's name."""
+        with self._database.reading() as connection:
+            return tensor_rows.sharers(connection, asset_id)
 
     def forget(self, asset_ids: Iterable[int]) -> None:
         """Remove assets with all that was written on them; their files are not touched."""

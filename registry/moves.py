@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from registry import schema
+from registry.places import name_of
 from registry.reading import batches
 from registry.records import MISSING, PRESENT, Settled
 from registry.text import fold
-from registry.writing import touch
+from registry.writing import drop_abandoned, touch
 
 _file = schema.file.c
 
@@ -65,6 +65,16 @@ def _join(connection: Connection, arrived: Row[Any], lost: Row[Any]) -> None:
     connection.execute(delete(schema.file).where(_file.id == lost.id))
     asset = schema.asset.c
     name = connection.execute(select(asset.name).where(asset.id == arrived.asset_id)).scalar_one()
-    new_name = PurePath(arrived.path).stem
-    if name == PurePath(lost.path).stem != new_name:
+    new_name = name_of(arrived.path)
+    if name == name_of(lost.path) != new_name:
         touch(connection, arrived.asset_id, name=new_name, name_folded=fold(new_name))
+
+
+def dissolve(connection: Connection, file_ids: Sequence[int]) -> None:
+    """Forget places, and those of their assets that have no other and nothing written on them."""
+    for some in batches(file_ids):
+        owners = (
+            connection.execute(select(_file.asset_id).where(_file.id.in_(some))).scalars().all()
+        )
+        connection.execute(delete(schema.file).where(_file.id.in_(some)))
+        drop_abandoned(connection, owners)

@@ -7,10 +7,17 @@ its name.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePath
 
 from converters.errors import FileMissing, FileUnreadable
+from converters.suffixes import MODEL_SUFFIXES
 from registry.text import storable
+
+_SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
+_MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
+"""Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
 
 
 def canonical(path: str | os.PathLike[str]) -> str:
@@ -22,6 +29,27 @@ def canonical(path: str | os.PathLike[str]) -> str:
 def within(path: str, folder: str) -> bool:
     """Whether a canonical path lies in a canonical folder, or is it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def require_mounted(root: str, known: Iterable[str]) -> None:
+    """Raises FileMissing for an empty folder where disks are mounted and known files were."""
+    if not root.startswith(_MOUNTS) or any(Path(root).iterdir()):
+        return
+    if any(within(path, root) for path in known):
+        raise FileMissing("is empty: its disk seems not to be mounted", path=root)
+
+
+def name_of(path: str) -> str:
+    """What to call what lies there: a file without its ending, a pipeline by its folder.
+
+    A snapshot in a Hugging Face cache has the name of its repository
+    (`models--<owner>--<name>/snapshots/<revision>`).
+    """
+    place = PurePath(path)
+    if place.suffix.lower() in MODEL_SUFFIXES:
+        return place.stem
+    repository = _SNAPSHOT.search(place.as_posix())
+    return repository[1] if repository else place.name
 
 
 def find_root(path: str | os.PathLike[str]) -> str:

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Row, Select, Table, case, func, select
 from converters.bytesource import Fingerprint
 from registry import schema
 from registry.query import All, Order
-from registry.query.terms import present
+from registry.query.terms import has_file
 from registry.records import (
     MISSING,
+    OFFLINE,
     PRESENT,
     Asset,
     AssetRow,
+    Claim,
     Derivation,
     File,
     KnownFile,
@@ -58,7 +60,8 @@ def asset_ids(
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
     columns = [_asset[name] for name in _ROW_COLUMNS]
-    state = case((present(), PRESENT), else_=MISSING).label("state")
+    here, away = (has_file(PRESENT), PRESENT), (has_file(OFFLINE), OFFLINE)
+    state = case(here, away, else_=MISSING).label("state")
     statement: Select[Any] = select(
         *columns, state, schema.preview.c.verdict, schema.preview.c.thumbnail
     ).select_from(schema.asset.outerjoin(schema.preview))
@@ -87,10 +90,12 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     """Every place of a machine that the library remembers, by path."""
     file = schema.file.c
     columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
-    statement = select(*columns).where(file.machine == machine)
+    hashed = _asset.blake3.is_not(None)
+    tables = schema.file.join(schema.asset)
+    statement = select(*columns, hashed).select_from(tables).where(file.machine == machine)
     return {
-        path: KnownFile(file_id, Fingerprint(nbytes, mtime_ns, int(inode)), state)
-        for path, file_id, nbytes, mtime_ns, inode, state in connection.execute(statement)
+        path: KnownFile(number, Fingerprint(nbytes, mtime_ns, int(inode)), state, bool(is_hashed))
+        for path, number, nbytes, mtime_ns, inode, state, is_hashed in connection.execute(statement)
     }
 
 
@@ -122,8 +127,8 @@ _ROW_COLUMNS = (
 )
 
 
-def batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The numbers in runs that one statement can take."""
+def batches(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Numbers or keys in runs that one statement can take."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
@@ -165,6 +170,8 @@ class _Attached:
     previews: defaultdict[int, tuple[Preview, ...]]
     verifications: defaultdict[int, tuple[AnyRow, ...]]
     sidecars: defaultdict[int, tuple[Sidecar | None, ...]]
+    digests: defaultdict[int, tuple[tuple[str, str], ...]]
+    claims: defaultdict[int, tuple[Claim, ...]]
 
 
 def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Attached:
@@ -177,6 +184,10 @@ def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Atta
         previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
         verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
         sidecars=_grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
+        digests=_grouped(
+            connection, schema.component, "asset_id", ids, lambda row: (row.name, row.digest)
+        ),
+        claims=_grouped(connection, schema.candidate, "asset_id", ids, _claim),
     )
 
 
@@ -233,6 +244,10 @@ def _sidecar(row: AnyRow) -> Sidecar | None:
     return None if row.told is None else Sidecar.from_json(row.told)
 
 
+def _claim(row: AnyRow) -> Claim:
+    return Claim(row.hash, row.digest, row.origin)
+
+
 def _full(row: AnyRow, attached: _Attached) -> Asset:
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport, Verdict
@@ -268,7 +283,7 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
             "sha256": row.sha256,
             "crc32": row.crc32,
             "autov1": row.autov1,
-            "autov2": row.sha256[:10],
+            "autov2": row.sha256 and row.sha256[:10],
             "autov3": row.autov3,
             "weights": row.weights,
         },
@@ -287,6 +302,8 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
         added=_moment(row.added),
         updated=_moment(row.updated),
         sidecars=tuple(filter(None, attached.sidecars[row.id])),
+        component_digests=dict(attached.digests[row.id]),
+        claims=attached.claims[row.id],
     )
 
 

@@ -18,15 +18,20 @@ if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
     from converters.statedict import Plain
+    from converters.weights import Weights
     from registry.sidecars.record import Sidecar
 
 PRESENT = "present"
 MISSING = "missing"
+OFFLINE = "offline"
+"""On a disk that is not there now."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """A place where an asset's content lies, or lay when `state` is `missing`.
+
+    `offline` is a place on a disk that is not there now.
 
     `here` is False for a place on another machine that shares the library.
     """
@@ -49,6 +54,15 @@ class Source:
     revision: str | None = None
     file: str | None = None
     url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A hash that somebody names for a file: `origin` is `huggingface-cache` or `lfs-pointer`."""
+
+    hash: str
+    digest: str
+    origin: str
 
 
 class Parent(Protocol):
@@ -148,15 +162,20 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file that was opened, identified and hashed, ready to be recorded."""
+    """A file as far as it was read, ready to be recorded.
+
+    `hashes` is None for a file of which only the headers were read until now, `content` for one
+    that was recorded with it before.
+    """
 
     path: str
     bytes: int
     mtime_ns: int
     inode: int
-    hashes: FileHashes
-    weights: str | None
-    content: Content
+    hashes: FileHashes | None
+    weights: Weights | None
+    content: Content | None
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +185,7 @@ class KnownFile:
     id: int
     fingerprint: Fingerprint
     state: str
+    is_hashed: bool
 
 
 class Outcome(StrEnum):
@@ -199,7 +219,9 @@ class Asset:
     """Everything the library knows of one content.
 
     `hashes` has the keys blake3, sha256, crc32, autov1, autov2, autov3 and weights. `sidecars` are
-    what files beside it say.
+    what files beside it say, `claims` hashes that others name for it. `component_digests` are the
+    digests of its components by name, empty while the tensors have not been read, and for what has
+    no components.
     """
 
     id: int
@@ -235,11 +257,14 @@ class Asset:
     added: datetime
     updated: datetime
     sidecars: tuple[Sidecar, ...] = ()
+    component_digests: Mapping[str, str] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
     @property
     def state(self) -> str:
-        """`present` when at least one of its files is there."""
-        return PRESENT if any(file.state == PRESENT for file in self.files) else MISSING
+        """The best that is true of one of its files: `present`, `offline` or `missing`."""
+        states = {file.state for file in self.files}
+        return next((state for state in (PRESENT, OFFLINE) if state in states), MISSING)
 
     @property
     def path(self) -> str | None:

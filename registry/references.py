@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"#(\d{1,18})")
 _HASH = re.compile(r"[0-9a-fA-F]{6,64}")
 _asset = schema.asset.c
 _file = schema.file.c
+_claimed = schema.candidate.c
 
 
 def resolve(connection: Connection, reference: str, machine: str) -> int:
@@ -50,6 +51,8 @@ def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[
         yield _ids(connection, _asset.id == int(number[1]))
     if _HASH.fullmatch(reference):
         yield _ids(connection, Hash(reference.lower()).clause())
+        claimed = select(_claimed.asset_id).where(_claimed.digest == reference.lower())
+        yield connection.execute(claimed.distinct()).scalars().all()
     yield _ids(connection, _asset.name == reference)
 
 

@@ -1,40 +1,50 @@
-"""Bring the library up to date with folders and files: the only module that reads model files."""
+"""Bring the library up to date with folders and files: the only module that reads model files.
+
+A scan goes three times through what it found: by the names, sizes and times of files it sees what
+changed; new files are recorded when their headers were read, so that they are seen at once; then
+all that is new or changed is hashed, small files side by side, large ones one after the other.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
-from converters.bases import Base, Prediction
-from converters.bytesource import Fingerprint
-from converters.containers import Inspected, Model, open_model
-from converters.errors import AssetmgrError, FileProblem, FileUnreadable
-from converters.hashing import FileHashes, HashedFile, hash_file
-from converters.identify import Kind, identify
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.errors import (
+    AssetmgrError,
+    BeingWritten,
+    FileProblem,
+    FileUnreadable,
+    SourceChanged,
+)
+from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
+from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
-from registry.places import canonical
+from registry.looking import Looked, Waiting, is_fresh, look_into, read
+from registry.on_disk import fingerprint_of
+from registry.places import canonical, require_mounted, within
 from registry.records import (
     MISSING,
+    PRESENT,
     Asset,
-    Content,
+    KnownFile,
     Outcome,
     ScanError,
     ScannedFile,
     ScanReport,
 )
+from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.text import storable
 from registry.walk import Walk
 
-BATCH_FILES = 64
-BATCH_SECONDS = 1.0
-"""Files are recorded when so many are ready, or when the first of them has waited so long."""
+STILL_SECONDS = 0.5
+"""A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -42,9 +52,10 @@ Paths = Sequence[str | os.PathLike[str]]
 def scan(library: Library, paths: Paths = (), progress: Progress = SILENT) -> ScanReport:
     """Add folders to the library, or look through all known ones, and record what changed.
 
-    Files of unchanged size, modification time and inode are not opened. What cannot be read or
-    understood is in the report's `errors`; a folder that is not there loses nothing. Raises
-    Cancelled; files recorded until then stay.
+    New files are in the library as soon as their headers were read; their hashes follow. Files of
+    unchanged size, modification time and inode are not opened. What cannot be read or understood is
+    in the report's `errors`; files of a folder that is not there are offline, not lost. Raises
+    Cancelled; what was recorded until then stays, and the next scan goes on from there.
     """
     return _Scan(library, progress).run(paths)
 
@@ -63,8 +74,20 @@ def scan_file(
     place = canonical(path)
     if not storable(place):
         raise FileUnreadable("its name is not valid UTF-8", path=repr(place))
-    scanned, _ = _read(place, progress, hashes)
+    scanned, _ = read(Waiting(place, fingerprint_of(place)), progress, hashes)
     return library.record_file(scanned)
+
+
+@dataclass(slots=True)
+class _Met:
+    """What a walk found, sorted by what is to be done."""
+
+    new: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    back: list[int] = field(default_factory=list)
+    restored: int = 0
+    same: int = 0
 
 
 @dataclass(slots=True)
@@ -78,29 +101,22 @@ class _Scan:
     errors: list[ScanError] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new: list[int] = field(default_factory=list)
+    small: SideBySide = field(default_factory=SideBySide)
     hashed: int = 0
 
     def run(self, paths: Paths) -> ScanReport:
         """From the folders to the report."""
         started = time.monotonic()
-        self._look_through(paths or self.library.roots())
         known = self.library.known_files()
-        changed, back, same = [], [], 0
-        for path, fingerprint in self.walk.files.items():
-            old = known.get(path)
-            if old is None or old.fingerprint != fingerprint:
-                changed.append(path)
-            elif old.state == MISSING:
-                back.append(old.id)
-            else:
-                same += 1
-        self.library.restore(back)
-        self._read_all(changed)
-        gone = [
-            old.id
-            for path, old in known.items()
-            if path not in self.walk.files and self.walk.reaches(path)
-        ]
+        self._look_through(paths or self.library.roots(), known)
+        met = self._sorted_out(known)
+        self.library.restore(met.back)
+        with self.small:
+            self._hash([*self._look_into(met.new, met.fresh), *met.waiting])
+        unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
+        parts = {path for path in unmet if self._is_part(path)}
+        self.library.dissolve([known[path].id for path in parts])
+        gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
         refresh(self.library, self.walk, self.progress)
         return ScanReport(
@@ -109,165 +125,151 @@ class _Scan:
             updated=self.outcomes[Outcome.UPDATED],
             moved=settled.moved,
             missing=settled.missing,
-            restored=self.outcomes[Outcome.RESTORED] + len(back),
-            unchanged=self.outcomes[Outcome.UNCHANGED] + same,
+            restored=self.outcomes[Outcome.RESTORED] + met.restored,
+            unchanged=self.outcomes[Outcome.UNCHANGED] + met.same,
             failed=len(self.errors),
             bytes_hashed=self.hashed,
             seconds=time.monotonic() - started,
             errors=tuple(self.errors),
         )
 
-    def _look_through(self, paths: Paths) -> None:
+    def _look_through(self, paths: Paths, known: Mapping[str, KnownFile]) -> None:
         for path in paths:
             try:
                 root = self.library.add_root(path)
+                require_mounted(root, known)
             except FileProblem as error:
                 self._fail(error)
+                place = canonical(path)
+                self.library.set_offline(
+                    [file.id for name, file in known.items() if within(name, place)]
+                )
                 continue
             self.roots.append(root)
             self.walk.add(root)
         for problem in self.walk.problems:
             self._fail(problem)
 
-    def _read_all(self, paths: Sequence[str]) -> None:
-        total = sum(self.walk.files[path].size for path in paths)
-        self.progress.stage("hashing", total)
-        with _batches(self._record) as add:
-            for path in paths:
-                try:
-                    scanned, problem = _read(path, self.progress)
-                except FileProblem as error:
-                    self._fail(error)
-                    continue
-                self.hashed += scanned.bytes
-                add(scanned)
-                if problem is not None:
-                    self._fail(problem)
+    def _is_part(self, path: str) -> bool:
+        """Whether a file that had a place of its own lies in a pipeline, which is one model."""
+        return any(str(parent) in self.walk.files for parent in PurePath(path).parents)
 
-    def _record(self, files: Sequence[ScannedFile]) -> None:
+    def _sorted_out(self, known: Mapping[str, KnownFile]) -> _Met:
+        met = _Met()
+        for path, fingerprint in self.walk.files.items():
+            old = known.get(path)
+            if old is None:
+                met.new.append(path)
+            elif old.fingerprint != fingerprint and is_fresh(fingerprint):
+                met.fresh.append(path)
+            elif old.fingerprint != fingerprint or not old.is_hashed:
+                met.waiting.append(Waiting(path, fingerprint))
+            else:
+                met.same += old.state != MISSING
+                met.restored += old.state == MISSING
+                if old.state != PRESENT:
+                    met.back.append(old.id)
+        return met
+
+    def _look_into(self, new: Sequence[str], fresh: Sequence[str]) -> list[Waiting]:
+        """Record new files by their headers; gives what is to be hashed yet.
+
+        Known files that were written to lately are only asked whether they are whole.
+        """
+        self.progress.stage("looking into files", len(new) + len(fresh), "files")
+        large: list[Waiting] = []
+        unfinished: list[Looked] = []
+
+        def see(files: Sequence[Looked]) -> None:
+            self.library.record_files([looked.scanned() for looked in files])
+            self._record_hashed([one for done in self.small.done() for one in self._taken(done)])
+            for file in (looked.recorded for looked in files):
+                (self.small.start if is_small(file) else large.append)(file)
+
+        with batches_for(see) as add:
+            for looked in self._looked(new, unfinished):
+                self._note(looked.problem)
+                add(looked)
+        large += [looked.unrecorded for looked in self._looked(fresh, unfinished)]
+        return large + self._finished(unfinished)
+
+    def _looked(self, paths: Sequence[str], unfinished: list[Looked]) -> Iterator[Looked]:
+        """What can be read and looks whole; the others go to `unfinished`."""
+        for path in paths:
+            self.progress.advance()
+            try:
+                looked = look_into(path)
+            except FileProblem as error:
+                self._fail(error)
+                continue
+            if looked.may_be_unfinished:
+                unfinished.append(looked)
+            else:
+                yield looked
+
+    def _finished(self, unfinished: Sequence[Looked]) -> list[Waiting]:
+        """Those that stand still are broken; the others are left alone until they do."""
+        if unfinished:
+            time.sleep(STILL_SECONDS)
+        still: list[Waiting] = []
+        for looked in unfinished:
+            try:
+                fingerprint = fingerprint_of(looked.path)
+            except FileProblem as error:
+                self._fail(error)
+                continue
+            if fingerprint == looked.fingerprint:
+                still.append(looked.unrecorded)
+            else:
+                self._fail(_being_written(looked.path))
+        return still
+
+    def _hash(self, waiting: Sequence[Waiting]) -> None:
+        """Hash what was not hashed while other files were looked into."""
+        for file in filter(is_small, waiting):
+            self.small.start(file)
+        large = [file for file in waiting if not is_small(file)]
+        left = self.small.nbytes + sum(file.fingerprint.size for file in large)
+        self.progress.stage("hashing", self.hashed + left)
+        if self.hashed:
+            self.progress.advance(self.hashed)
+        with batches_for(self._record_hashed) as add:
+            for done in self.small.rest():
+                for scanned in self._taken(done):
+                    add(scanned)
+                self.progress.advance(done.file.fingerprint.size)
+        with batches_for(self._record_hashed) as add:
+            for file in large:
+                for scanned in self._taken(attempt(file, self.progress)):
+                    add(scanned)
+
+    def _taken(self, hashed: Hashed) -> Iterator[ScannedFile]:
+        """What is to be recorded of a file that was hashed; else its problem is noted."""
+        if isinstance(hashed.result, SourceChanged):
+            self._fail(_being_written(hashed.file.path))
+        elif isinstance(hashed.result, FileProblem):
+            self._fail(hashed.result)
+        else:
+            scanned, problem = hashed.result
+            self.hashed += scanned.bytes
+            self._note(problem)
+            yield scanned
+
+    def _record_hashed(self, files: Sequence[ScannedFile]) -> None:
         for recorded in self.library.record_files(files):
+            if recorded is None:
+                continue
             self.outcomes[recorded.outcome] += 1
             if recorded.outcome is Outcome.ADDED:
                 self.new.append(recorded.file_id)
+
+    def _note(self, problem: FileProblem | None) -> None:
+        if problem is not None:
+            self._fail(problem)
 
     def _fail(self, error: AssetmgrError) -> None:
         self.errors.append(ScanError(error.path or "", error.cause, error.code, error.hint))
 
 
-@contextmanager
-def _batches(
-    record: Callable[[Sequence[ScannedFile]], None],
-) -> Iterator[Callable[[ScannedFile], None]]:
-    """Collects files and records them together; whatever ends the block, all are recorded."""
-    waiting: list[ScannedFile] = []
-    since = time.monotonic()
-
-    def flush() -> None:
-        nonlocal since
-        if waiting:
-            record(waiting)
-            waiting.clear()
-        since = time.monotonic()
-
-    def add(scanned: ScannedFile) -> None:
-        waiting.append(scanned)
-        if len(waiting) >= BATCH_FILES or time.monotonic() - since >= BATCH_SECONDS:
-            flush()
-
-    try:
-        yield add
-    finally:
-        flush()
-
-
-def _read(
-    path: str, progress: Progress, hashes: FileHashes | None = None
-) -> tuple[ScannedFile, FileProblem | None]:
-    """Open, identify and hash a file; the problem is why its content is unknown or dangerous.
-
-    Raises FileProblem when its bytes cannot be read.
-    """
-    model: Model | None = None
-    problem: FileProblem | None
-    try:
-        model = open_model(path)
-        problem = model.danger
-    except FileProblem as error:
-        problem = error
-    header_bytes = None if model is None else model.header_bytes
-    if hashes is None:
-        hashed = hash_file(path, progress, header_bytes=header_bytes)
-    else:
-        hashed = HashedFile(hashes, None, _fingerprint(path))
-    content = _not_understood(problem) if model is None else _understood(model)
-    return _scanned(path, hashed, content), problem
-
-
-def _fingerprint(path: str) -> Fingerprint:
-    try:
-        return Fingerprint.of(os.stat(path))
-    except OSError as error:
-        raise FileUnreadable(f"cannot be read: {error.strerror}", path=path) from error
-
-
-def _scanned(path: str, hashed: HashedFile, content: Content) -> ScannedFile:
-    return ScannedFile(
-        path=path,
-        bytes=hashed.fingerprint.size,
-        mtime_ns=hashed.fingerprint.mtime_ns,
-        inode=hashed.fingerprint.inode,
-        hashes=hashed.hashes,
-        weights=hashed.weights,
-        content=content,
-    )
-
-
-def _understood(model: Model) -> Content:
-    state, identity = model.state_dict, identify(model.state_dict)
-    return Content(
-        kind=identity.kind,
-        base=identity.base,
-        variant=identity.variant,
-        prediction=identity.prediction,
-        algorithm=identity.algorithm,
-        layout=identity.layout,
-        container=model.container,
-        rank=identity.rank,
-        dtypes=Counter(tensor.dtype.label for tensor in state.values()),
-        tensors=len(state),
-        parameters=state.parameters,
-        components=identity.components,
-        confidence=identity.confidence,
-        evidence=identity.evidence,
-        problems=_each_once(model.problems, identity.problems),
-        trigger_words=identity.trigger_words,
-        metadata=state.metadata,
-        safety=model.safety,
-    )
-
-
-def _not_understood(problem: FileProblem | None) -> Content:
-    return Content(
-        kind=Kind.UNKNOWN,
-        base=Base.UNKNOWN,
-        variant=None,
-        prediction=Prediction.UNKNOWN,
-        algorithm=(),
-        layout=None,
-        container=None,
-        rank=None,
-        dtypes={},
-        tensors=0,
-        parameters=0,
-        components=(),
-        confidence=0.0,
-        evidence=(),
-        problems=() if problem is None else (problem.cause,),
-        trigger_words=(),
-        metadata={},
-        safety=problem.safety if isinstance(problem, Inspected) else SAFE_NO_CODE,
-    )
-
-
-def _each_once(*texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for some in texts for text in some))
+def _being_written(path: str) -> BeingWritten:
+    return BeingWritten("is still being written", path=path, hint="scan again when it is complete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,13 +54,16 @@ def owners(connection: Connection, machine: str) -> dict[str, int]:
     return {row.path: row.asset_id for row in rows}
 
 
-def texts(connection: Connection, asset_id: int) -> list[str]:
-    """What the sidecars of an asset say, for the words of a query."""
-    from registry.sidecars.record import Sidecar
+def texts(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:
+    """What the sidecars of assets say, for the words of a query."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    told = (_row.asset_id.in_(ids), _row.told.is_not(None))
+    statement = select(_row.asset_id, _row.told).where(*told).order_by(_row.path)
+    for asset_id, some in connection.execute(statement):
+        from registry.sidecars.record import Sidecar
 
-    statement = select(_row.told).where(_row.asset_id == asset_id).order_by(_row.path)
-    told = connection.execute(statement).scalars()
-    return [text for some in told if some for text in Sidecar.from_json(some).texts]
+        found[asset_id] += Sidecar.from_json(some).texts if some else ()
+    return found
 
 
 def record(connection: Connection, found: Sequence[Found]) -> None:

@@ -1,4 +1,4 @@
-"""Which model files there are in folders.
+"""Which model files there are in folders; the folder of a diffusers pipeline is one model.
 
 Links to folders are followed to where they lead and each folder is looked into once, so that links
 that form a circle do no harm. Hidden and unfinished files are left alone.
@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from converters.bytesource import Fingerprint
-from converters.containers import MODEL_SUFFIXES
-from converters.errors import AssetmgrError, FileUnreadable
+from converters.containers import MODEL_SUFFIXES, is_pipeline
+from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.writers.atomic import TEMPORARY_SUFFIX
+from registry.on_disk import fingerprint_of
 from registry.places import within
 from registry.text import storable
 
@@ -26,8 +27,9 @@ UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 class Walk:
     """What a walk through folders has met so far.
 
-    `files` are the model files by canonical path, `covered` the folders looked through with
-    everything below them, `unreadable` those of them that could not be looked into.
+    `files` are the model files by canonical path, and the folders of pipelines, `covered` the
+    folders looked through with everything below them, `unreadable` those of them that could not be
+    looked into.
     """
 
     files: dict[str, Fingerprint] = field(default_factory=dict)
@@ -77,6 +79,9 @@ class Walk:
         except OSError as error:
             self._cannot_read(folder, error)
             return
+        if is_pipeline(folder):
+            self._meet(folder)
+            return
         unfinished = set(_unfinished(entries))
         for entry in reversed(entries):
             if entry.name.startswith(".") or entry.name in unfinished:
@@ -92,9 +97,10 @@ class Walk:
             self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
             return
         try:
-            self.files[path] = Fingerprint.of(os.stat(path))
-        except OSError as error:
-            self._cannot_read(path, error)
+            self.files[path] = fingerprint_of(path)
+        except FileProblem as error:
+            self.unreadable.append(path)
+            self.problems.append(error)
 
     def _cannot_read(self, path: str, error: OSError) -> None:
         self.unreadable.append(path)

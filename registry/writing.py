@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
 from converters.statedict import Plain
 from registry import schema, sidecar_rows
 from registry.reading import batches
 from registry.records import (
-    MISSING,
+    OFFLINE,
     PRESENT,
-    Content,
-    Outcome,
     Parent,
     Preview,
-    Recorded,
-    ScannedFile,
     Source,
 )
-from registry.text import fold, searchable
+from registry.text import searchable
 
 Values = dict[str, Any]
 """Column -> value."""
 
-_SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
 _file = schema.file.c
 
@@ -45,34 +40,17 @@ def require(connection: Connection, ids: Iterable[int]) -> None:
             raise AssetNotFound(f"there is no asset #{min(absent)}")
 
 
-def record(connection: Connection, scanned: ScannedFile, machine: str) -> Recorded:
-    """Record a file at its place on a machine; the asset of its content is made or found."""
-    asset_id = _record_content(connection, scanned)
-    place = {
-        "machine": machine,
-        "path": scanned.path,
-        "path_folded": fold(scanned.path),
-        "asset_id": asset_id,
-        "bytes": scanned.bytes,
-        "mtime_ns": scanned.mtime_ns,
-        "inode": str(scanned.inode),
-        "state": PRESENT,
-    }
-    old = connection.execute(
-        select(_file.id, _file.asset_id, _file.state).where(
-            _file.machine == machine, _file.path == scanned.path
-        )
-    ).one_or_none()
-    if old is None:
-        return Recorded(asset_id, _insert(connection, schema.file, place), Outcome.ADDED)
-    connection.execute(update(schema.file).where(_file.id == old.id).values(place))
-    return Recorded(asset_id, old.id, _outcome(asset_id, old))
-
-
 def restore(connection: Connection, file_ids: Sequence[int]) -> None:
     """Missing files are back, unchanged."""
     for some in batches(file_ids):
         connection.execute(update(schema.file).where(_file.id.in_(some)).values(state=PRESENT))
+
+
+def set_offline(connection: Connection, file_ids: Sequence[int]) -> None:
+    """Files are on a disk that is not there."""
+    for some in batches(file_ids):
+        here = (_file.id.in_(some), _file.state == PRESENT)
+        connection.execute(update(schema.file).where(*here).values(state=OFFLINE))
 
 
 def set_tags(
@@ -90,30 +68,65 @@ def set_tags(
 
 def touch(connection: Connection, asset_id: int, **values: object) -> None:
     """Change columns of an asset, and bring its search text up to date."""
-    changes = {**values, "updated": _now()}
+    changes = {**values, "updated": now()}
     connection.execute(update(schema.asset).where(_asset.id == asset_id).values(changes))
-    refresh_search(connection, asset_id)
+    refresh_search(connection, [asset_id])
 
 
-def refresh_search(connection: Connection, asset_id: int) -> None:
-    """Make the text that words of a query are looked for in anew."""
-    columns = (_asset.name, _asset.note, _asset.trigger_words, schema.asset_metadata.c.metadata)
-    statement = select(*columns).join_from(schema.asset, schema.asset_metadata)
-    row = connection.execute(statement.where(_asset.id == asset_id)).one()
-    tags = connection.execute(
-        select(schema.tag.c.name)
-        .where(schema.tag.c.asset_id == asset_id)
-        .order_by(schema.tag.c.name)
-    ).scalars()
-    told = sidecar_rows.texts(connection, asset_id)
-    text = searchable(row.name, row.note, tags, row.trigger_words, row.metadata, told)
-    _replace(connection, schema.asset_search, asset_id, {"text": text})
+def refresh_search(connection: Connection, ids: Sequence[int]) -> None:
+    """Make the texts that words of a query are looked for in anew."""
+    for some in batches(ids):
+        _refresh_search(connection, some)
+
+
+def _refresh_search(connection: Connection, ids: Sequence[int]) -> None:
+    columns = (_asset.id, _asset.name, _asset.note, _asset.trigger_words)
+    statement = select(*columns, schema.asset_metadata.c.metadata).join_from(
+        schema.asset, schema.asset_metadata
+    )
+    tags, told = _tags_of(connection, ids), sidecar_rows.texts(connection, ids)
+    rows = [
+        {
+            "asset_id": row.id,
+            "text": searchable(
+                row.name, row.note, tags[row.id], row.trigger_words, row.metadata, told[row.id]
+            ),
+        }
+        for row in connection.execute(statement.where(_asset.id.in_(ids)))
+    ]
+    connection.execute(delete(schema.asset_search).where(schema.asset_search.c.asset_id.in_(ids)))
+    if rows:
+        connection.execute(insert(schema.asset_search), rows)
+
+
+def _tags_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:
+    tag = schema.tag.c
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    statement = select(tag.asset_id, tag.name).where(tag.asset_id.in_(ids)).order_by(tag.name)
+    for row in connection.execute(statement):
+        found[row.asset_id].append(row.name)
+    return found
 
 
 def forget(connection: Connection, ids: Sequence[int]) -> None:
     """Remove assets; what hangs on them goes too."""
     for some in batches(ids):
         connection.execute(delete(schema.asset).where(_asset.id.in_(some)))
+
+
+def drop_abandoned(
+    connection: Connection, ids: Sequence[int], *conditions: ColumnElement[bool]
+) -> None:
+    """Remove those assets that have no place any more, and on which nobody wrote anything."""
+    abandoned = (
+        _asset.id.not_in(select(_file.asset_id)),
+        _asset.id.not_in(select(schema.tag.c.asset_id)),
+        _asset.note.is_(None),
+        _asset.rating.is_(None),
+    )
+    for some in batches(ids):
+        mine = _asset.id.in_(some)
+        connection.execute(delete(schema.asset).where(mine, *abandoned, *conditions))
 
 
 def add_root(connection: Connection, path: str, machine: str) -> None:
@@ -166,93 +179,7 @@ def record_preview(connection: Connection, asset_id: int, preview: Preview) -> N
 
 def record_verification(connection: Connection, asset_id: int, found: Mapping[str, str]) -> None:
     """The results of checks; those not made now stay."""
-    _replace(connection, schema.verification, asset_id, {**found, "checked": _now()})
-
-
-def _record_content(connection: Connection, scanned: ScannedFile) -> int:
-    values = _content_values(scanned.content) | _hash_values(scanned)
-    known: int | None = connection.execute(
-        select(_asset.id).where(_asset.blake3 == scanned.hashes.blake3)
-    ).scalar_one_or_none()
-    if known is None:
-        asset_id = _insert(connection, schema.asset, values | _first_values(scanned))
-        _adopt(connection, asset_id, scanned.hashes.sha256)
-    else:
-        # The same bytes, perhaps seen by a newer program: what it makes of them is kept.
-        asset_id = known
-        connection.execute(update(schema.asset).where(_asset.id == known).values(values))
-    told = {"metadata": dict(scanned.content.metadata)}
-    _replace(connection, schema.asset_metadata, asset_id, told)
-    refresh_search(connection, asset_id)
-    return asset_id
-
-
-def _first_values(scanned: ScannedFile) -> Values:
-    """What an asset gets from the first file that is recorded of it."""
-    name, now = PurePath(scanned.path).stem, _now()
-    return {
-        "name": name,
-        "name_folded": fold(name),
-        "bytes": scanned.bytes,
-        "added": now,
-        "updated": now,
-    }
-
-
-def _content_values(content: Content) -> Values:
-    return {
-        "kind": str(content.kind),
-        "base": str(content.base),
-        "variant": content.variant,
-        "prediction": str(content.prediction),
-        "layout": content.layout,
-        "container": None if content.container is None else str(content.container),
-        "rank": content.rank,
-        "tensors": content.tensors,
-        "parameters": content.parameters,
-        "confidence": content.confidence,
-        "safety": str(content.safety.verdict),
-        "algorithm": list(content.algorithm),
-        "dtypes": dict(content.dtypes),
-        "components": [astuple(component) for component in content.components],
-        "evidence": list(content.evidence),
-        "problems": list(content.problems),
-        "safety_imports": list(content.safety.imports),
-        "safety_findings": list(content.safety.findings),
-        "trigger_words": list(content.trigger_words),
-    }
-
-
-def _hash_values(scanned: ScannedFile) -> Values:
-    """AutoV1 and AutoV3 of files too short for them are hashes of nothing, and name nothing."""
-    hashes = scanned.hashes
-    values: Values = {"blake3": hashes.blake3, "sha256": hashes.sha256, "crc32": hashes.crc32}
-    values["autov1"] = None if _of_nothing(hashes.autov1) else hashes.autov1
-    if hashes.autov3 is not None:
-        values["autov3"] = None if _of_nothing(hashes.autov3) else hashes.autov3
-    if scanned.weights is not None:
-        values["weights"] = scanned.weights
-    return values
-
-
-def _of_nothing(digest: str) -> bool:
-    return digest.startswith(_SHA256_OF_NOTHING[: len(digest)])
-
-
-def _outcome(asset_id: int, old: Row[int, int, str]) -> Outcome:
-    if old.asset_id != asset_id:
-        return Outcome.UPDATED
-    return Outcome.RESTORED if old.state == MISSING else Outcome.UNCHANGED
-
-
-def _adopt(connection: Connection, asset_id: int, sha256: str) -> None:
-    """Files made from this one before the library knew it learn its number."""
-    table = schema.derivation
-    connection.execute(
-        update(table)
-        .where(table.c.parent_sha256 == sha256, table.c.parent_id.is_(None))
-        .values(parent_id=asset_id)
-    )
+    _replace(connection, schema.verification, asset_id, {**found, "checked": now()})
 
 
 def _id_of_sha256(connection: Connection, sha256: str | None) -> int | None:
@@ -298,5 +225,6 @@ def _jsonable(value: Plain) -> Plain:
     return [_jsonable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """The moment as it is stored: UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)

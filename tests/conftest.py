@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy with other things is slow, and nothing is wrong with the program then.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # On two shared cores OpenMP's spinning makes tiny tensors 20-50 times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +19,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # `tests/helpers` holds the builders of small model files that several test modules share.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+_LONGEST = ("tests/test_benchmarks.py", "tests/sampler/test_sampler_families.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: where tests run side by side, none is left alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -56,7 +56,7 @@ _FIELDS: dict[str, object] = {
 @click.option("--prune", is_flag=True, help="Drop what no program renders with.")
 @click.option("--components", default="", metavar="A,B", help=f"Only {', '.join(SELECTABLE)}.")
 @click.option("--vae", type=click.Path(path_type=Path), help="Put this file's VAE in.")
-@click.option("--layout", type=click.Choice(LAYOUTS), help="Names in a file of one component.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Names in an adapter or a component.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="Where the file says nothing.")
 @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")

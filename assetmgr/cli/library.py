@@ -2,47 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.describe import asset_json
+from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.programs import Program, programs_of
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
+from assetmgr.operations.watching import together
+from assetmgr.operations.watching import watch as watch_paths
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
-    from registry.records import Asset, AssetRow, ScanReport
+    from registry.lineage import Ancestor, Descendant, Lineage
+    from registry.records import Asset, AssetRow, Claim, ScanReport
     from registry.sidecars.record import Sidecar
+    from registry.tensor_rows import Sharer
 
 _SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
 _LONGEST_TEXT = 300
+_SHARERS = 8
+"""Assets with the same component that are named."""
 
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--watch", is_flag=True, help="Go on with what changes until Ctrl-C.")
 @common_options
 @click.pass_obj
-def scan(session: Session, paths: tuple[str, ...]) -> int:
+def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
     """Add or update folders in the library; without a path all folders it knows.
 
-    Unchanged files are not opened. Moved files keep their tags, notes and previews.
+    Unchanged files are not opened. Moved files keep their tags, notes and previews. New files are
+    in the library when their headers were read; hashes follow. A program's own folder is
+    recognised, and the folders that its configuration names elsewhere are scanned, too.
     """
+    programs = programs_of(paths)
+    _tell_programs(session, programs)
     with Workspace.open() as workspace, session.progress() as progress:
-        report = scan_paths(workspace, paths, progress)
+        if watch:
+            report = _watched(session, watch_paths(workspace, paths, progress))
+        else:
+            report = scan_paths(workspace, paths, progress)
+            _tell(session, report)
+    if session.as_json:
+        document = {"programs": [program.to_json() for program in programs]}
+        session.output.document(report_json(report) | document)
+    return session.status
+
+
+def _tell_programs(session: Session, programs: Sequence[Program]) -> None:
+    for program in programs:
+        for warning in program.warnings:
+            session.warn(f"{program.name}: {warning}")
+        if not session.as_json:
+            more = "".join(f", {plain(folder)}" for folder in program.folders)
+            session.output.line(f"{program.name}: {plain(program.root)}{more}")
+
+
+def _watched(session: Session, reports: Iterator[ScanReport]) -> ScanReport:
+    """Tell reports as they come; Ctrl-C is the way to end this, and no failure."""
+    told: list[ScanReport] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for report in reports:
+            told.append(report)
+            _tell(session, report)
+    if not told:
+        raise KeyboardInterrupt
+    return together(told)
+
+
+def _tell(session: Session, report: ScanReport) -> None:
     for error in report.errors:
         session.fail(Failure(error.path, error.error, error.code, error.hint))
-    if session.as_json:
-        session.output.document(report_json(report))
-    else:
+    if not session.as_json:
         _print_report(session, report)
-    return session.status
 
 
 def _print_report(session: Session, report: ScanReport) -> None:
@@ -73,8 +116,8 @@ def list_(
     """List the assets that match a query.
 
     Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
-    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:unsafe. A minus
-    negates, quotes make phrases.
+    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
+    is:unsafe. A minus negates, quotes make phrases.
     """
     options = [word for word in query if word.startswith("--")]
     if options:
@@ -96,10 +139,10 @@ def list_(
 
 def _row(row: AssetRow) -> tuple[str, ...]:
     kind = " ".join([row.kind, *(word for word in row.algorithm if word != row.kind)])
-    missing = " (missing)" if row.state == "missing" else ""
+    absent = "" if row.state == "present" else f" ({row.state})"
     return (
         f"#{row.id}",
-        row.name + missing,
+        row.name + absent,
         kind,
         row.base,
         size(row.bytes),
@@ -117,12 +160,34 @@ def show(session: Session, asset: str) -> int:
     """Show all that is known of an asset, named by path, #ID, hash or name."""
     with Workspace.open() as workspace:
         found = workspace.library.find(asset)
+        sharers = workspace.library.sharers(found.id)
+        tree = workspace.library.lineage(found.id)
     if session.as_json:
-        session.output.document({**asset_json(found), "errors": []})
+        document = {**shown_json(found, sharers), "lineage": asdict(tree)}
+        session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        session.output.fields(_card(found), indent="  ")
+        fields = [*_card(found), *_parts(found, sharers), *_family(tree)]
+        session.output.fields(fields, indent="  ")
     return session.status
+
+
+def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+    """Every generation before an asset, each a step further in, and what was made from it."""
+    for depth, ancestor in _ancestors(tree.parents):
+        yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"
+    for child in tree.children:
+        yield "made into", f"{_numbered(child)} by {child.operation}"
+
+
+def _ancestors(parents: Sequence[Ancestor], depth: int = 0) -> Iterator[tuple[int, Ancestor]]:
+    for parent in parents:
+        yield depth, parent
+        yield from _ancestors(parent.parents, depth + 1)
+
+
+def _numbered(member: Ancestor | Descendant) -> str:
+    return member.name if member.asset is None else f"{member.name} #{member.asset}"
 
 
 def _card(asset: Asset) -> list[tuple[str, str]]:
@@ -143,12 +208,12 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
     fields += [("file", f"{file.path} ({file.state})") for file in asset.files]
     fields += [(name, value or "") for name, value in asset.hashes.items()]
     fields += [
-        ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
-        for s in asset.sources
+        ("claimed", f"{claim.hash} {claim.digest} ({claim.origin}, {_belief(claim, asset)})")
+        for claim in asset.claims
     ]
     fields += [
-        ("made from", f"{d.name}{'' if d.asset is None else f' #{d.asset}'} by {d.operation}")
-        for d in asset.derived_from
+        ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
+        for s in asset.sources
     ]
     fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
     if asset.preview is not None:
@@ -156,6 +221,22 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
         fields += [("failed check", name) for name in failed]
     return fields
+
+
+def _parts(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> Iterator[tuple[str, str]]:
+    """Each component by its digest, and whose is the same."""
+    for name, digest in asset.component_digests.items():
+        others = sharers.get(name, ())
+        named = [f"#{other.id} {other.name}" for other in others[:_SHARERS]]
+        named += [f"{len(others) - _SHARERS} more"] if len(others) > _SHARERS else []
+        yield name, f"{digest}{'; the same in ' if named else ''}{', '.join(named)}"
+
+
+def _belief(claim: Claim, asset: Asset) -> str:
+    known = asset.hashes[claim.hash]
+    if known is None:
+        return "not verified"
+    return "verified" if known == claim.digest else "not that of this file"
 
 
 def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:

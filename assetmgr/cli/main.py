@@ -31,9 +31,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rate": ("assetmgr.cli.annotate:rate", "Rate an asset from 0 to 5."),
     "diff": ("assetmgr.cli.diff:diff", "Say which tensors two models differ in."),
     "duplicates": ("assetmgr.cli.duplicates:duplicates", "List what is there more than once."),
+    "link": ("assetmgr.cli.link:link", "Show the library in another program's folders."),
+    "sidecar": ("assetmgr.cli.sidecar:sidecar", "Write what is known beside models."),
     "export": ("assetmgr.cli.userdata:export_", "Write all tags, notes and ratings."),
     "import": ("assetmgr.cli.userdata:import_", "Take in what another library exported."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
+    "trash": ("assetmgr.cli.trash:trash", "Move the files of assets to the trash."),
     "verify": ("assetmgr.cli.verify:verify", "Read files again and look for damage."),
     "convert": (
         "assetmgr.cli.convert:convert",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
@@ -28,6 +29,7 @@ def merge() -> None:
     """Merge adapters into a checkpoint, or checkpoints."""
 
 
+merge.add_command(adapters_into_one)
 merge.add_command(checkpoints)
 merge.add_command(replay)
 

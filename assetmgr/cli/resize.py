@@ -24,7 +24,7 @@ from converters.merge.low_rank import Size
     epilog="Example: assetmgr resize style.safetensors --energy 0.95 -o small.safetensors"
 )
 @click.argument("adapter")
-@click.option("--rank", type=int, help="Rank of every module, at most the one it has.")
+@click.option("--rank", type=int, help="Rank of every module; of a LoRA at most its own.")
 @click.option("--energy", type=float, help="Share of each change's squared norm to keep.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option(
@@ -44,9 +44,10 @@ def resize(
     overwrite: bool,
     dry_run: bool,
 ) -> int:
-    """Give a LoRA or LoCon a smaller rank, or the ranks that an energy needs.
+    """Give a LoRA a smaller rank, or the ranks that an energy needs.
 
-    What the truncation costs is stated for each module. Ranks never grow.
+    A LoCon, LoHa, LoKr or full difference becomes the LoRA nearest to it. What the truncation costs
+    is stated for each module. Ranks of LoRAs never grow. Names become those of kohya's tools.
     """
     request = ResizeRequest(adapter, output, Size(rank, energy), dtype, overwrite)
     with Workspace.open() as workspace, session.progress() as progress:

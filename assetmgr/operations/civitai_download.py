@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.civitai import Reference, base_of, parse_reference
+from assetmgr.operations.names import safe_name
 from assetmgr.operations.receiving import (
     Announced,
     HashedOnTheWay,
     present,
     receive,
-    safe_name,
     with_sha256,
 )
 from assetmgr.sources import civitai

@@ -6,7 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.records import Asset, Preview
+    from collections.abc import Mapping, Sequence
+
+    from registry.records import Asset, Claim, Preview
+    from registry.tensor_rows import Sharer
 
 
 def asset_json(asset: Asset) -> dict[str, object]:
@@ -26,11 +29,14 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "tensors": asset.tensors,
         "parameters": asset.parameters,
         "dtypes": dict(asset.dtypes),
-        "components": [asdict(part) for part in asset.components],
+        "components": components_json(asset),
         "confidence": asset.confidence,
         "evidence": list(asset.evidence),
         "problems": list(asset.problems),
         "hashes": dict(asset.hashes),
+        "claims": [
+            {**asdict(claim), "verified": _is_verified(claim, asset)} for claim in asset.claims
+        ],
         "files": [{"path": file.path, "state": file.state} for file in asset.files],
         "tags": list(asset.tags),
         "note": asset.note,
@@ -50,6 +56,35 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "added": asset.added.isoformat(),
         "updated": asset.updated.isoformat(),
     }
+
+
+def components_json(asset: Asset) -> list[dict[str, object]]:
+    """The components with their digests; what was only counted with another one has no counts."""
+    counted = [
+        asdict(part) | {"digest": asset.component_digests.get(part.name)}
+        for part in asset.components
+    ]
+    names = {part.name for part in asset.components}
+    uncounted = [
+        {"name": name, "tensors": None, "parameters": None, "digest": digest}
+        for name, digest in asset.component_digests.items()
+        if name not in names
+    ]
+    return [*counted, *uncounted]
+
+
+def shown_json(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> dict[str, object]:
+    """The document of `show`: with the other assets that have the same components."""
+    parts = components_json(asset)
+    for part in parts:
+        part["shared_with"] = [other.id for other in sharers.get(str(part["name"]), ())]
+    return asset_json(asset) | {"components": parts}
+
+
+def _is_verified(claim: Claim, asset: Asset) -> bool | None:
+    """Whether the file was found to have the hash that is claimed; None while it was not read."""
+    known = asset.hashes[claim.hash]
+    return None if known is None else known == claim.digest
 
 
 def _preview_json(preview: Preview | None) -> dict[str, object] | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.assetref import find_file
+from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.diff import Difference, differences
+from converters.diff import Difference, differences, digest_differences
+from converters.errors import AssetNotFound
 from converters.layouts.components import component_of
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import SILENT, Progress
@@ -16,6 +20,7 @@ from converters.statedict import StateDict
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
+    from converters.weights import TensorDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models tensor by tensor."""
+    """Two models tensor by tensor; `from_index` when the library knew both without a look."""
 
     a: str
     b: str
     components: tuple[Part, ...]
     differences: tuple[Difference, ...]
+    from_index: bool
 
     @property
     def equal(self) -> bool:
@@ -51,19 +57,57 @@ def compare(
 ) -> Comparison:
     """Compare two models by names, types, shapes and values; pipelines as their single files.
 
+    Files that are as the library saw them, with the digests of their tensors, are not opened.
     Raises AssetNotFound, AmbiguousAsset, and FileProblem for what cannot be read.
     """
     paths = [find_file(workspace, reference) for reference in (first, second)]
+    known = [_known(workspace, path) for path in paths]
+    if known[0] is not None and known[1] is not None:
+        names = {*known[0], *known[1]}
+        return _comparison(paths, names, digest_differences(*filter(None, known)), from_index=True)
     left, right = (_single(open_model(path)) for path in paths)
     progress.stage("comparing", min(left.nbytes, right.nbytes))
-    found = tuple(differences(left, right, progress))
-    everything = Counter(component_of(name) for name in {*left, *right})
+    found = differences(left, right, progress)
+    return _comparison(paths, {*left, *right}, found, from_index=False)
+
+
+def _comparison(
+    paths: Sequence[Path],
+    names: Collection[str],
+    differing: Iterable[Difference],
+    *,
+    from_index: bool,
+) -> Comparison:
+    found = tuple(differing)
+    everything = Counter(map(component_of, names))
     different = Counter(component_of(each.name) for each in found)
     parts = tuple(
         Part(name, everything[name] - different[name], different[name])
         for name in sorted(everything)
     )
-    return Comparison(str(paths[0]), str(paths[1]), parts, found)
+    return Comparison(str(paths[0]), str(paths[1]), parts, found, from_index)
+
+
+def _known(workspace: Workspace, path: Path) -> Mapping[str, TensorDigest] | None:
+    """The tensors of a file as the library knows them; None when it does not, or it changed.
+
+    Pipelines are left out: their tensors have other names than those that they are compared by.
+    """
+    from registry.errors import LibraryUnusable
+    from registry.places import canonical
+
+    if path.is_dir():
+        return None
+    place = canonical(path)
+    try:
+        asset = workspace.library.find(place)
+        recorded = [file for file in asset.files if file.path == place and file.here]
+        now = Fingerprint.of(path.stat())
+        if now not in {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in recorded}:
+            return None
+        return workspace.library.tensors(asset.id)
+    except (AssetNotFound, LibraryUnusable, OSError):
+        return None
 
 
 def _single(model: Model) -> StateDict:

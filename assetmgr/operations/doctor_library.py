@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
+from assetmgr.operations.programs import programs_of
+from assetmgr.operations.view_manifest import read_manifest
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
@@ -34,7 +36,12 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
         return (_database(health),)
     try:
         with Library.open(url) as library:
-            return (_database(health), _roots(library), *_previews(library, paths.previews))
+            return (
+                _database(health),
+                _roots(library),
+                *_programs(library.roots()),
+                *_previews(library, paths.previews),
+            )
     except AssetmgrError as error:
         return (Check("database", ok=False, detail=str(error), hint=error.hint),)
 
@@ -61,6 +68,38 @@ def _roots(library: Library) -> Check:
         hint = "connect the disk; nothing that is known of its files is lost"
         return Check("folders", ok=False, detail=detail, hint=hint)
     return Check("folders", ok=True, detail=_some(roots) or "none; see assetmgr scan --help")
+
+
+def _programs(roots: Iterable[str]) -> Iterable[Check]:
+    """The programs that the folders belong to, and our links in them.
+
+    The folders may be their `models` alone. What is wrong with a configuration is that program's
+    matter: it is told, and no fault.
+    """
+    own = [Path(root) for root in roots]
+    above = [root.parent for root in own if root.name.casefold() == "models"]
+    places = list(dict.fromkeys([*own, *above]))
+    found = programs_of(places)
+    told = [f"{program.name} in {program.root}" for program in found]
+    told += [warning for program in found for warning in program.warnings]
+    yield Check("programs", ok=True, detail="; ".join(told) or "none recognised")
+    yield _links(places)
+
+
+def _links(places: Iterable[Path]) -> Check:
+    """Links of ours that lead nowhere any more, or lists of them that cannot be read."""
+    count, broken = 0, []
+    for place in places:
+        try:
+            manifest = read_manifest(place)
+        except AssetmgrError as error:
+            return Check("links", ok=False, detail=str(error), hint=error.hint)
+        entries = manifest.entries.values() if manifest else ()
+        count += len(entries)
+        broken += [str(entry.place(place)) for entry in entries if not entry.is_sound(place)]
+    detail = f"{len(broken)} of {count} lead nowhere" + (f": {_some(broken)}" if broken else "")
+    hint = "mend them with the assetmgr link that made them" if broken else None
+    return Check("links", ok=not broken, detail=detail, hint=hint)
 
 
 def _previews(library: Library, folder: Path) -> Iterable[Check]:

@@ -9,8 +9,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
+from converters.canonical import canonical_parts
 from converters.containers import open_model
-from converters.digest import weights_digest
+from converters.digest import weigh
 from converters.errors import BadValue, FileProblem
 from converters.progress import SILENT, Progress
 
@@ -66,14 +67,16 @@ def duplicates(
     failures: tuple[Failure, ...] = ()
     if by == "weights":
         failures = tuple(_digest_candidates(workspace, progress))
-    assets = workspace.library.assets("-is:missing")
+    assets = workspace.library.assets("-is:missing -is:offline")
     groups = [_group(key, members) for key, members in _equal(assets, by)]
     found = [group for group in groups if len(group.copies) > 1]
     return tuple(sorted(found, key=lambda group: (-group.reclaimable, group.name))), failures
 
 
 def _digest_candidates(workspace: Workspace, progress: Progress) -> Iterator[Failure]:
-    assets = [asset for asset in workspace.library.assets("-is:missing") if asset.parameters]
+    assets = [
+        asset for asset in workspace.library.assets("-is:missing -is:offline") if asset.parameters
+    ]
     alike = Counter(map(_counts, assets))
     for asset in assets:
         if asset.hashes["weights"] is not None or alike[_counts(asset)] < 2 or asset.path is None:
@@ -81,7 +84,8 @@ def _digest_candidates(workspace: Workspace, progress: Progress) -> Iterator[Fai
         try:
             state = open_model(asset.path).state_dict
             progress.stage(f"reading {asset.name}", asset.bytes)
-            workspace.library.record_weights(asset.id, weights_digest(state, progress))
+            weights = weigh(state, canonical_parts(state, asset.kind), progress)
+            workspace.library.record_weights(asset.id, weights)
         except FileProblem as error:
             yield Failure.of(error, asset.path)
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of
-from assetmgr.operations.lora_files import WrittenLora, modules_json, require_target, write_lora
+from assetmgr.operations.lora_files import (
+    UNWRITTEN,
+    WrittenLora,
+    modules_json,
+    require_target,
+    write_lora,
+)
 from converters.containers import open_model
 from converters.dtypes import DType
 from converters.errors import BadValue, UnsupportedFile
@@ -65,16 +71,9 @@ class ExtractLoraPlan:
             "base": str(self.sources[1]),
             "parameters": _parameters(self.request),
             "modules": [{"name": name, "rank": None, "error": None} for name in names],
-            "error": None,
             "unchanged": [],
             "left_out": [],
-            "tensors": None,
-            "bytes": None,
-            "seconds": None,
-            "hashes": None,
-            "warnings": [],
-            "asset": None,
-            "errors": [],
+            **UNWRITTEN,
         }
 
 

@@ -16,7 +16,7 @@ from converters.progress import SILENT, Progress
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """The hashes of one file; `weights` is None when its tensors cannot be read."""
+    """The hashes of one file; `weights` are None when it is no model."""
 
     path: Path
     hashed: HashedFile
@@ -37,7 +37,7 @@ def hashes_json(hashed: HashedFile | None) -> dict[str, str | None]:
         "autov1": found.autov1 if found else None,
         "autov2": found.autov2 if found else None,
         "autov3": found.autov3 if found else None,
-        "weights": hashed.weights if hashed else None,
+        "weights": hashed.weights.whole if hashed and hashed.weights else None,
     }
 
 
@@ -55,7 +55,16 @@ def _hash(path: Path, progress: Progress) -> HashedFile:
     progress.stage(f"hashing {path.name}", model.nbytes if model else None)
     if model is None:
         return hash_file(path, progress)
-    return hash_file(path, progress, header_bytes=model.header_bytes, weights_of=model.state_dict)
+    return hash_opened(path, model, progress)
+
+
+def hash_opened(path: Path, model: Model, progress: Progress) -> HashedFile:
+    """All hashes of an opened file. Raises FileProblem when it or a tensor cannot be read."""
+    state = model.state_dict
+    hashed = hash_file(path, progress, header_bytes=model.header_bytes, weights_of=state)
+    if hashed.unread is not None:
+        raise hashed.unread
+    return hashed
 
 
 def _open(path: Path) -> Model | None:

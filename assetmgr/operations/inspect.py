@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hashing import hashes_json
+from assetmgr.operations.hashing import hash_opened, hashes_json
 from assetmgr.operations.walk import model_files
 from converters.bytesource import ByteSource
 from converters.containers import Inspected, Model, open_model
 from converters.errors import AssetmgrError, FileProblem
-from converters.hashing import HashedFile, hash_file
+from converters.hashing import HashedFile
 from converters.identify import Identity, identify
 from converters.identify.about import about
 from converters.identify.compatibility import Compatibility, compatibility
@@ -127,7 +127,7 @@ def _opened(path: Path, model: Model, hashed: HashedFile | None) -> Inspection:
 
 def _hash(path: Path, model: Model, progress: Progress) -> HashedFile:
     progress.stage(f"hashing {path.name}", model.nbytes)
-    return hash_file(path, progress, header_bytes=model.header_bytes, weights_of=model.state_dict)
+    return hash_opened(path, model, progress)
 
 
 def _size(path: Path) -> int | None:

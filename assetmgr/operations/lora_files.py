@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 _OF_THE_SOURCE = frozenset({"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"})
 """Hashes of the tensors, which are others now."""
+
+
+UNWRITTEN: Mapping[str, object] = {
+    **dict.fromkeys(("error", "tensors", "bytes", "seconds", "hashes", "asset")),
+    "warnings": [],
+    "errors": [],
+}
+"""The part of a document that only a run can tell, before there was one."""
 
 
 @dataclass(frozen=True, slots=True)

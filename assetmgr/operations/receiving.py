@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.names import safe_name
 from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
@@ -42,12 +42,8 @@ FOLDERS = {
 """Kind -> folder below the models folder; everything else goes to `other`."""
 
 _PARTS = ".downloads"
-_LONGEST_ENDING = 20
 _GENERIC = frozenset(
     {"adapter_model", "diffusion_pytorch_model", "model", "pytorch_lora_weights", "pytorch_model"}
-)
-_DEVICES = frozenset(
-    {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
 )
 
 
@@ -238,21 +234,6 @@ def _place(workspace: Workspace, kind: str, file: Announced) -> Path:
     if name.split(".")[0].split("-")[0] in _GENERIC:
         name = "-".join([file.family, *folders, name])
     return workspace.paths.models / FOLDERS.get(kind, "other") / safe_name(name)
-
-
-def safe_name(name: str) -> str:
-    """A name of a network as one that every system takes, with at most 200 bytes, ending kept.
-
-    Source of the rules: Microsoft, "Naming Files, Paths, and Namespaces".
-    """
-    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]', "_", name).rstrip(". ")
-    stem, dot, suffix = clean.rpartition(".")
-    if not dot or len(suffix.encode()) > _LONGEST_ENDING:
-        stem, dot, suffix = clean, "", ""
-    if stem.split(".")[0].upper() in _DEVICES or not clean:
-        stem = f"_{stem}"
-    kept = stem.encode()[: 200 - len(suffix.encode())].decode(errors="ignore")
-    return f"{kept}{dot}{suffix}"
 
 
 def _move(part: Path, target: Path) -> None:

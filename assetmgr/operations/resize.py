@@ -1,4 +1,4 @@
-"""Give a LoRA or LoCon other ranks, and register the result with its parent."""
+"""Make a LoRA of other ranks out of an adapter, and register the result with its parent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of
-from assetmgr.operations.lora_files import WrittenLora, modules_json, require_target, write_lora
+from assetmgr.operations.lora_files import (
+    UNWRITTEN,
+    WrittenLora,
+    modules_json,
+    require_target,
+    write_lora,
+)
 from converters.containers import open_model
 from converters.errors import MergeProblem, UnsupportedFile
+from converters.merge.addends import Addend, addends_of
 from converters.merge.lora_tensors import ModuleError, total_error
 from converters.merge.low_rank import Size
-from converters.merge.resize import LoraModule, lora_modules_of, resize_lora
+from converters.merge.resize import resize_lora
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
 
@@ -43,7 +50,7 @@ class ResizePlan:
     request: ResizeRequest
     source: Path
     state: StateDict
-    modules: tuple[LoraModule, ...]
+    modules: tuple[Addend, ...]
 
     def to_json(self) -> dict[str, object]:
         """The document before anything was done: the modules with the ranks they have."""
@@ -55,14 +62,7 @@ class ResizePlan:
                 {"name": module.name, "rank": None, "error": None, "old_rank": module.rank}
                 for module in self.modules
             ],
-            "error": None,
-            "tensors": None,
-            "bytes": None,
-            "seconds": None,
-            "hashes": None,
-            "warnings": [],
-            "asset": None,
-            "errors": [],
+            **UNWRITTEN,
         }
 
 
@@ -96,16 +96,17 @@ class ResizeResult:
 def plan_resize(workspace: Workspace, request: ResizeRequest) -> ResizePlan:
     """Look at the adapter's header.
 
-    Raises BadValue, UnsupportedFile for what is no LoRA or LoCon, TargetExists, FileProblem.
+    Raises BadValue, UnsupportedFile for what adds not the same to every model, TargetExists,
+    MergeProblem, FileProblem.
     """
     request.size.check()
     path = find_file(workspace, request.adapter)
     require_target(request.output, (path,), overwrite=request.overwrite)
     state = open_model(path).state_dict
     try:
-        modules = lora_modules_of(state)
-    except UnsupportedFile as error:
-        raise UnsupportedFile(error.cause, path=path, hint=error.hint) from error
+        modules = addends_of(state)
+    except (UnsupportedFile, MergeProblem) as error:
+        raise type(error)(error.cause, path=path, hint=error.hint) from error
     return ResizePlan(request, path, state, modules)
 
 

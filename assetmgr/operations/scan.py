@@ -18,11 +18,14 @@ def scan(
 ) -> ScanReport:
     """Add or update folders and files; without paths all folders the library knows.
 
-    Raises Cancelled; what was recorded before stays.
+    Of a folder that belongs to a program the folders of models that its configuration names
+    elsewhere are scanned, too. Raises Cancelled; what was recorded before stays.
     """
+    from assetmgr.operations.programs import programs_of
     from registry.scanner import scan as scan_paths
 
-    return scan_paths(workspace.library, paths, progress)
+    elsewhere = [folder for program in programs_of(paths) for folder in program.folders]
+    return scan_paths(workspace.library, [*paths, *elsewhere], progress)
 
 
 def report_json(report: ScanReport) -> dict[str, object]:

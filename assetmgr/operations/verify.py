@@ -12,7 +12,6 @@ from assetmgr.operations.preview_plan import PREVIEWABLE, SUPPORTED_BASES
 from converters.containers import open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.finite import non_finite
-from converters.hashing import hash_file
 from converters.identify import identify
 from converters.progress import SILENT, Progress
 
@@ -108,7 +107,7 @@ def verify(
 
 def _assets(workspace: Workspace, references: tuple[str, ...]) -> Iterator[Asset | Failure]:
     if not references:
-        yield from workspace.library.assets("-is:missing")
+        yield from workspace.library.assets("-is:missing -is:offline")
     for reference in references:
         try:
             yield workspace.library.find(reference)
@@ -126,15 +125,21 @@ def _verified(asset: Asset, file: File, render: str | None, progress: Progress) 
 
 
 def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
+    from registry.on_disk import hash_model
+
     progress.stage(f"hashing {asset.name}", file.bytes)
     try:
-        now = hash_file(file.path, progress).hashes.sha256
+        now = hash_model(file.path, progress).hashes.sha256
     except FileProblem as error:
         return Check("integrity", False, error.cause)
     known = asset.hashes["sha256"]
-    if now == known:
-        return Check("integrity", True, "the bytes are those that were registered")
-    return Check("integrity", False, f"SHA-256 was {known} and is {now}")
+    if known is not None and now != known:
+        return Check("integrity", False, f"SHA-256 was {known} and is {now}")
+    blobs = (claim.digest for claim in asset.claims if claim.origin == "huggingface-cache")
+    named = next((digest for digest in blobs if digest != now), None)
+    if named is not None:
+        return Check("integrity", False, f"the cache names SHA-256 {named}, the bytes have {now}")
+    return Check("integrity", True, "the bytes are those that were registered")
 
 
 def _structure(file: File, progress: Progress) -> Iterator[Check]:

@@ -20,7 +20,8 @@ from converters.errors import CorruptFile, UnsupportedFile
 
 CONFIG_FILE = "adapter_config.json"
 """The file beside an adapter, and the key under which its text joins the metadata."""
-_DIFFUSERS = "lora_adapter_metadata"
+DIFFUSERS_CONFIG = "lora_adapter_metadata"
+"""Where diffusers keeps them in the metadata of a safetensors file."""
 _HEAD = re.compile(r"^base_model\.model\.")
 _PLAIN_PATH = re.compile(r"[\w.-]+")
 _MOST_TEXT = 1 << 20
@@ -72,13 +73,15 @@ def peft_configs(metadata: Mapping[str, str]) -> PeftConfigs:
     """
     if CONFIG_FILE in metadata:
         return PeftConfigs({"": _config(_object(metadata, CONFIG_FILE), CONFIG_FILE)})
-    if _DIFFUSERS not in metadata:
+    if DIFFUSERS_CONFIG not in metadata:
         return PeftConfigs({})
     fields: dict[str, dict[str, Json]] = {}
-    for name, value in _object(metadata, _DIFFUSERS).items():
+    for name, value in _object(metadata, DIFFUSERS_CONFIG).items():
         prefix, dot, field = name.partition(".")
         fields.setdefault(prefix if dot else "", {})[field if dot else name] = value
-    return PeftConfigs({prefix: _config(found, _DIFFUSERS) for prefix, found in fields.items()})
+    return PeftConfigs(
+        {prefix: _config(found, DIFFUSERS_CONFIG) for prefix, found in fields.items()}
+    )
 
 
 def _object(metadata: Mapping[str, str], key: str) -> dict[str, Json]:

@@ -29,6 +29,7 @@ from converters.containers.torch_tar import read_torch_tar
 from converters.containers.torch_zip import read_torch_zip
 from converters.errors import EmptyFile, FileProblem, UnsupportedFile
 from converters.pickles.safety import SAFE_NO_CODE, SafetyReport
+from converters.suffixes import MODEL_SUFFIXES
 
 __all__ = [
     "MODEL_SUFFIXES",
@@ -41,11 +42,6 @@ __all__ = [
     "safety_of",
     "sniff",
 ]
-
-MODEL_SUFFIXES = frozenset(
-    {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".pkl", ".gguf"}
-)
-"""Names that a walk through a folder takes for model files, in lower case."""
 
 
 def _read_index(source: ByteSource) -> Model:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from converters.errors import CorruptFile
 from converters.statedict import StateDict
 
+MOST_BLOCKS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class NameMap:
@@ -61,3 +63,9 @@ def renamed(sd: StateDict, rule: Callable[[str], str]) -> StateDict:
 def joined(left: str, right: str, inner: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The pairs of a block: `inner` pairs under the block's two paths."""
     return [(f"{left}.{a}", f"{right}.{b}") for a, b in inner]
+
+
+def check_counts(what: str, levels: int, layers: int) -> None:
+    """Raises CorruptFile for more blocks than any network has: names may claim any number."""
+    if layers < 0 or levels * layers > MOST_BLOCKS:
+        raise CorruptFile(f"the {what} has {levels} levels of {layers} blocks, by its names")

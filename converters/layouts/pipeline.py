@@ -113,6 +113,20 @@ def text_encoder_of(state: StateDict, base: Base, name: str) -> StateDict:
     return _hf_encoder(_own(state, encoder), encoder)
 
 
+def encoders_in(state: StateDict) -> dict[str, StateDict]:
+    """The text encoders of a single file of any family, as its pipeline has them; none is needed.
+
+    Raises CorruptFile for one whose structure is none.
+    """
+    found: dict[str, StateDict] = {}
+    for encoder in (each for encoders in ENCODERS.values() for each in encoders):
+        inner = _part(state, encoder.prefix)
+        if inner:
+            kept = inner.drop(_not_kept(inner, encoder))
+            found[encoder.component] = _hf_encoder(kept, encoder)
+    return found
+
+
 def _own(state: StateDict, encoder: Encoder) -> StateDict:
     inner = _part(state, encoder.prefix)
     if not inner:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from converters.errors import CorruptFile
 from converters.layouts.components import PREFIXES, UNET, own_or_component
-from converters.layouts.namemap import NameMap, joined
+from converters.layouts.namemap import NameMap, check_counts, joined
 from converters.statedict import LazyTensor, StateDict
 
 RESNET = (
@@ -126,22 +126,24 @@ def is_diffusers_unet(sd: Mapping[str, LazyTensor]) -> bool:
 
 def ldm_skeleton(sd: Mapping[str, LazyTensor]) -> Skeleton:
     """The structure of a UNet with LDM names (no prefix). Raises CorruptFile when it has none."""
-    downs = _numbers(sd, r"input_blocks\.(\d+)\.0\.op\.weight")
-    blocks = _numbers(sd, r"input_blocks\.(\d+)\.0\.in_layers\.2\.weight")
+    downs = _numbers(sd, r"input_blocks\.(\d{1,6})\.0\.op\.weight")
+    blocks = _numbers(sd, r"input_blocks\.(\d{1,6})\.0\.in_layers\.2\.weight")
     if not blocks:
         raise CorruptFile("the UNet has no residual blocks (input_blocks.1.0.in_layers.2.weight)")
     layers = downs[0] - 1 if downs else len(blocks)
     levels = len(downs) + 1
+    check_counts("UNet", levels, layers)
     first = [1 + level * (layers + 1) for level in range(levels)]
     return Skeleton(layers, tuple(f"input_blocks.{k}.1.norm.weight" in sd for k in first))
 
 
 def diffusers_skeleton(sd: Mapping[str, LazyTensor]) -> Skeleton:
     """The structure of a UNet with diffusers names. Raises CorruptFile when it has none."""
-    levels = len(_numbers(sd, r"down_blocks\.(\d+)\.resnets\.0\.conv1\.weight"))
-    layers = len(_numbers(sd, r"down_blocks\.0\.resnets\.(\d+)\.conv1\.weight"))
+    levels = len(_numbers(sd, r"down_blocks\.(\d{1,6})\.resnets\.0\.conv1\.weight"))
+    layers = len(_numbers(sd, r"down_blocks\.0\.resnets\.(\d{1,6})\.conv1\.weight"))
     if not levels or not layers:
         raise CorruptFile("the UNet has no residual blocks (down_blocks.0.resnets.0.conv1.weight)")
+    check_counts("UNet", levels, layers)
     present = (f"down_blocks.{level}.attentions.0.norm.weight" in sd for level in range(levels))
     return Skeleton(layers, tuple(present))
 
@@ -231,7 +233,7 @@ def _context(unet: Mapping[str, LazyTensor]) -> tuple[int, bool]:
 
 
 def _depth(sd: Mapping[str, LazyTensor], path: str) -> int:
-    found = re.compile(re.escape(path) + r"\.(?:attentions\.0\.)?transformer_blocks\.(\d+)\.")
+    found = re.compile(re.escape(path) + r"\.(?:attentions\.0\.)?transformer_blocks\.(\d{1,6})\.")
     return len({m.group(1) for name in sd if (m := found.match(name))})
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from converters.errors import CorruptFile
 from converters.layouts.components import PREFIXES, TRAINING_ONLY, VAE, own_or_component
-from converters.layouts.namemap import NameMap, joined, renamed
+from converters.layouts.namemap import NameMap, check_counts, joined, renamed
 from converters.statedict import LazyTensor, StateDict
 
 _SHORTCUT = (("nin_shortcut", "conv_shortcut"),)
@@ -167,11 +167,11 @@ def _as_convolution(name: str, tensor: LazyTensor) -> LazyTensor:
 
 
 def _ldm_counts(sd: Mapping[str, LazyTensor]) -> tuple[int, int]:
-    return _counts(sd, r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight")
+    return _counts(sd, r"encoder\.down\.(\d{1,6})\.block\.(\d{1,6})\.conv1\.weight")
 
 
 def _diffusers_counts(sd: Mapping[str, LazyTensor]) -> tuple[int, int]:
-    return _counts(sd, r"encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.conv1\.weight")
+    return _counts(sd, r"encoder\.down_blocks\.(\d{1,6})\.resnets\.(\d{1,6})\.conv1\.weight")
 
 
 def _counts(sd: Mapping[str, LazyTensor], pattern: str) -> tuple[int, int]:
@@ -179,7 +179,9 @@ def _counts(sd: Mapping[str, LazyTensor], pattern: str) -> tuple[int, int]:
     found = [(int(m[1]), int(m[2])) for name in sd if (m := compiled.fullmatch(name))]
     if not found:
         raise CorruptFile("the autoencoder has no encoder blocks")
-    return max(level for level, _ in found) + 1, max(layer for _, layer in found) + 1
+    levels, layers = (max(numbers) + 1 for numbers in zip(*found, strict=True))
+    check_counts("autoencoder", levels, layers)
+    return levels, layers
 
 
 def _shape(sd: Mapping[str, LazyTensor], name: str) -> tuple[int, ...]:

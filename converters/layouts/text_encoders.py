@@ -76,9 +76,13 @@ def clip_config(sd: StateDict) -> ClipConfig:
 
 
 def layer_count(clip: Mapping[str, LazyTensor]) -> int:
-    """Number of transformer layers of an encoder named as by CLIPTextModel."""
-    layer = re.compile(r"encoder\.layers\.(\d+)\.")
-    return max((int(m[1]) + 1 for name in clip if (m := layer.match(name))), default=0)
+    """Number of transformer layers of an encoder named as by CLIPTextModel.
+
+    Never more than it has tensors, whatever number a name carries.
+    """
+    layer = re.compile(r"encoder\.layers\.(\d{1,6})\.")
+    found = max((int(m[1]) + 1 for name in clip if (m := layer.match(name))), default=0)
+    return min(found, len(clip))
 
 
 def expected_tensors(clip: Mapping[str, LazyTensor]) -> tuple[str, ...]:

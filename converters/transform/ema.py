@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from converters.errors import UnsupportedFile
+from converters.layouts.components import PREFIXES, UNET
 from converters.statedict import LazyTensor, StateDict
 
 _AVERAGED, _PLAIN = "model_ema.", "model."
@@ -37,12 +38,34 @@ def apply_ema(state: StateDict, choice: EmaChoice) -> tuple[StateDict, tuple[str
     return state.overlay(used).drop(averaged), tuple(sorted(averaged))
 
 
-def _used(state: StateDict, averaged: set[str]) -> dict[str, LazyTensor]:
-    plain = {
+def averages(state: StateDict) -> StateDict:
+    """The averages under the names of the UNet's weights, without prefix.
+
+    They keep their own names where one belongs to no weight of the file; empty without averages.
+    """
+    averaged = {name for name in state if name.startswith(_AVERAGED)} - _COUNTERS
+    plain = _plain_names(state)
+    whole = averaged <= plain.keys()
+    return StateDict(
+        {
+            plain[name].removeprefix(PREFIXES[UNET][0]) if whole else name: state[name]
+            for name in state
+            if name in averaged
+        }
+    )
+
+
+def _plain_names(state: StateDict) -> dict[str, str]:
+    """What the average of each weight is called -> the weight."""
+    return {
         _AVERAGED + name.removeprefix(_PLAIN).replace(".", ""): name
         for name in state
         if name.startswith(_PLAIN)
     }
+
+
+def _used(state: StateDict, averaged: set[str]) -> dict[str, LazyTensor]:
+    plain = _plain_names(state)
     used: dict[str, LazyTensor] = {}
     for name in averaged - _COUNTERS:
         target = plain.get(name)

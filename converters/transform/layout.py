@@ -1,9 +1,10 @@
-"""Single components under the names of another program."""
+"""Single components and adapters under the names of another program."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from converters.adapters.spelling import SPELLINGS, respelled
 from converters.errors import UnsupportedFile
 from converters.identify import Identity, Kind
 from converters.layouts.components import PREFIXES, UNET, VAE
@@ -44,15 +45,20 @@ _LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
     Kind.TEXT_ENCODER: {"hf-clip": _hf_clip, "openclip": _openclip},
 }
 
-LAYOUTS = tuple(dict.fromkeys(word for words in _LAYOUTS.values() for word in words))
+LAYOUTS = tuple(
+    dict.fromkeys([*(word for words in _LAYOUTS.values() for word in words), *SPELLINGS])
+)
 """Every layout that some kind of file can be given."""
 
 
 def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
-    """A file with one component under the names of a layout, with the same bytes.
+    """A file with one component, or an adapter, under the names of a layout, with the same bytes.
 
-    Raises UnsupportedFile for a kind that does not have it, CorruptFile for broken structures.
+    Raises UnsupportedFile for a kind that does not have it, CorruptFile for broken structures,
+    MergeProblem for broken adapters.
     """
+    if identity.kind is Kind.LORA and layout in SPELLINGS:
+        return respelled(state, identity.base, layout)
     rename = _LAYOUTS.get(identity.kind, {}).get(layout)
     if rename is None:
         hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None

@@ -128,6 +128,7 @@ FILTERS: dict[str, Callable[[str], Term]] = {
 STATES: dict[str, Callable[[], Term]] = {
     "duplicate": terms.Duplicate,
     "missing": terms.Missing,
+    "offline": terms.Offline,
     "unsafe": terms.Unsafe,
 }
 """What can follow `is:`."""

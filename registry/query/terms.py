@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Text, and_, cast, exists, false, func, not_, or_, select, true
 
 from registry import schema
-from registry.records import MISSING, PRESENT, Asset
+from registry.records import MISSING, OFFLINE, PRESENT, Asset
 from registry.text import fold, needle, searchable
 
 SAFE = "safe"
@@ -175,7 +175,7 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Some stored hash begins with these digits."""
+    """Some stored hash begins with these digits, of the asset or of one of its components."""
 
     prefix: str
 
@@ -184,11 +184,14 @@ class Hash:
         end = self.prefix + "g"  # greater than any hex digit
         columns = (schema.asset.c[name] for name in STORED_HASHES)
         ranges = [and_(column >= self.prefix, column < end) for column in columns]
-        return or_(*ranges)
+        part = schema.component.c
+        parts = select(part.asset_id).where(part.digest >= self.prefix, part.digest < end)
+        return or_(*ranges, schema.asset.c.id.in_(parts))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        return any(value and value.startswith(self.prefix) for value in asset.hashes.values())
+        known = (*asset.hashes.values(), *asset.component_digests.values())
+        return any(value and value.startswith(self.prefix) for value in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +231,28 @@ class PreviewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """No file of the asset is there."""
+    """No file of the asset is there, nor on a disk that is not there now."""
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return not_(present())
+        return not_(has_file(PRESENT, OFFLINE))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         return asset.state == MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The asset lies only on disks that are not there now."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        return and_(has_file(OFFLINE), not_(has_file(PRESENT)))
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return asset.state == OFFLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +287,8 @@ class Unsafe:
         return asset.safety.verdict != SAFE
 
 
-def present() -> ColumnElement[bool]:
-    """Some file of the asset is there."""
+def has_file(*states: str) -> ColumnElement[bool]:
+    """Some file of the asset is in one of these states."""
     return exists().where(
-        schema.file.c.asset_id == schema.asset.c.id, schema.file.c.state == PRESENT
+        schema.file.c.asset_id == schema.asset.c.id, schema.file.c.state.in_(states)
     )

@@ -27,7 +27,7 @@ from registry.sidecars import (
 from registry.sidecars.document import MAX_BYTES, BadSidecar, Fields, clean
 from registry.sidecars.record import Origin, Sidecar
 
-__all__ = ["ROWS", "Origin", "Row", "Sidecar", "beside", "read_sidecar"]
+__all__ = ["ROWS", "Origin", "Row", "Sidecar", "beside", "companions", "read_sidecar"]
 
 Read = Callable[[str, bytes], Sidecar | None]
 
@@ -91,6 +91,15 @@ def beside(model: str, names: AbstractSet[str]) -> Iterator[tuple[Row, str]]:
             if found is not None and found != model:
                 yield row, found
                 break
+
+
+def companions(model: str, names: AbstractSet[str]) -> Iterator[str]:
+    """All the `names` in its folder that are sidecars of a model, also those that do not count."""
+    stem = model.rpartition(".")[0] or model
+    for row in ROWS:
+        for beginning in {model, stem} if row.whole_name else {stem}:
+            candidates = (beginning + ending for ending in row.endings)
+            yield from (name for name in candidates if name in names and name != model)
 
 
 def _first(beginning: str, endings: tuple[str, ...], names: AbstractSet[str]) -> str | None:

@@ -7,6 +7,7 @@ Keys: `lllyasviel/stable-diffusion-webui-forge` `modules/ui_extra_networks_user_
 from __future__ import annotations
 
 from registry.sidecars.document import Fields
+from registry.sidecars.known import Known, Written
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Sidecar
 
@@ -19,6 +20,9 @@ _KEYS = (
     "preferred weight",
     "negative text",
 )
+
+_VERSIONS = {"sd-1": "SD1", "sd-2": "SD2", "sdxl": "SDXL"}
+"""The families that its editor has words for; every other one is "Unknown" there."""
 
 
 def read(fields: Fields) -> Sidecar | None:
@@ -37,3 +41,17 @@ def read(fields: Fields) -> Sidecar | None:
         base=None if base == "Unknown" else base,
         notes=fields.text("notes"),
     )
+
+
+def write(known: Known) -> Written:
+    """What its editors show: a text of words, a weight of which 0 means the default."""
+    values = {
+        "description": known.description,
+        "sd version": _VERSIONS.get(known.base),
+        "activation text": ", ".join(known.trigger_words) or None,
+        "preferred weight": known.weight,
+        "negative text": known.negative,
+        "notes": known.notes,
+    }
+    defaults = {"description": "", "sd version": "Unknown", "activation text": "", "notes": ""}
+    return Written(values, {**defaults, "preferred weight": 0})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from registry.sidecars.document import Fields
+from registry.sidecars.known import Known
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Origin, Sidecar
 
@@ -74,3 +75,14 @@ def _file(fields: Fields) -> Fields | None:
             return file
     primary = [file for file in files if file.flag("primary")]
     return (primary or files)[0] if primary or len(files) == 1 else None
+
+
+def number(label: str | None) -> int | None:
+    """A number of the site as such; None for what is none."""
+    return int(label) if label is not None and label.isascii() and label.isdigit() else None
+
+
+def shown_hashes(known: Known, *names: str) -> dict[str, str]:
+    """Hashes under these names of the site, in upper case as it shows them."""
+    found = {name: known.hashes.get(name.lower()) for name in names}
+    return {name: digest.upper() for name, digest in found.items() if digest is not None}

@@ -7,9 +7,11 @@ file, `civitai` the site's answer for the version.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 
 from registry.sidecars import civitai
 from registry.sidecars.document import Fields
+from registry.sidecars.known import Known, Written
 from registry.sidecars.record import Sidecar
 
 OWNER = "lora-manager"
@@ -33,3 +35,43 @@ def read(fields: Fields) -> Sidecar:
         notes=fields.text("notes"),
         claimed_hashes={**told.claimed_hashes, **fields.hashes()},
     )
+
+
+def write(known: Known) -> Written:
+    """What the program keeps of a file it has hashed; its own choices are left as they are."""
+    source = known.source
+    site = {
+        "id": civitai.number(source.version_id) if source else None,
+        "modelId": civitai.number(source.model_id) if source else None,
+        "trainedWords": list(known.trigger_words),
+        "baseModel": known.site_base,
+    }
+    values = {
+        "file_name": PurePath(known.path).stem,
+        "model_name": known.title,
+        "file_path": PurePath(known.path).as_posix(),
+        "size": known.bytes,
+        "modified": known.modified,
+        "sha256": known.hashes.get("sha256"),
+        "base_model": known.site_base,
+        "notes": known.notes,
+        "tags": [tag for tag in known.tags if tag != _FAVOURITE] or None,
+        "modelDescription": known.description,
+        "trainedWords": list(known.trigger_words) or None,
+        "favorite": True if _FAVOURITE in known.tags else None,
+        "civitai": {name: value for name, value in site.items() if value} if source else None,
+    }
+    defaults = {
+        "base_model": "Unknown",
+        "preview_url": PurePath(known.preview).as_posix() if known.preview else "",
+        "preview_nsfw_level": 0,
+        "notes": "",
+        "from_civitai": source is not None,
+        "civitai": {},
+        "tags": [],
+        "modelDescription": "",
+        "favorite": False,
+        "exclude": False,
+        "hash_status": "completed",
+    }
+    return Written(values, defaults | ({"usage_tips": "{}"} if known.kind == "lora" else {}))

@@ -6,12 +6,28 @@ Keys: `Stability-AI/ModelSpec` `README.md`.
 from __future__ import annotations
 
 from registry.sidecars.document import Fields, is_hash
+from registry.sidecars.known import Known, Written
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Origin, Sidecar
 
 OWNER = "swarm"
 _PREFIX = "modelspec."
 _PREDICTIONS = {"epsilon": "epsilon", "v": "v"}
+
+_ARCHITECTURES = {
+    ("sd-1", "epsilon"): "stable-diffusion-v1",
+    ("sd-2", "epsilon"): "stable-diffusion-v2-512",
+    ("sd-2", "v"): "stable-diffusion-v2-768-v",
+    ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base",
+    ("sdxl-refiner", "epsilon"): "stable-diffusion-xl-v1-refiner",
+}
+_SUFFIXES = {
+    "checkpoint": "",
+    "lora": "/lora",
+    "embedding": "/textual-inversion",
+    "controlnet": "/controlnet",
+    "vae": "/vae",
+}
 
 
 def read(fields: Fields) -> Sidecar:
@@ -38,3 +54,27 @@ def _hashes(fields: Fields) -> dict[str, str]:
     """ModelSpec's SHA-256 begins with 0x."""
     digest = (fields.text(f"{_PREFIX}hash_sha256") or "").lower().removeprefix("0x")
     return {"sha256": digest} if is_hash("sha256", digest) else {}
+
+
+def write(known: Known) -> Written:
+    """The keys of ModelSpec 1.0.1 that are known."""
+    said = {
+        "title": known.title,
+        "architecture": _architecture(known),
+        "description": known.description,
+        "author": known.source.author if known.source else None,
+        "trigger_phrase": ", ".join(known.trigger_words) or None,
+        "usage_hint": known.notes,
+        "tags": ", ".join(known.tags) or None,
+        "prediction_type": _PREDICTIONS.get(known.prediction),
+        "hash_sha256": f"0x{known.hashes['sha256']}" if "sha256" in known.hashes else None,
+    }
+    values = {f"{_PREFIX}{name}": value for name, value in said.items()}
+    return Written(values, {f"{_PREFIX}date": known.added})
+
+
+def _architecture(known: Known) -> str | None:
+    """The id of a family and kind; None where ModelSpec has none, or it would be a guess."""
+    prediction = known.prediction if known.prediction in _PREDICTIONS else "epsilon"
+    family, suffix = _ARCHITECTURES.get((known.base, prediction)), _SUFFIXES.get(known.kind)
+    return None if family is None or suffix is None else f"{family}{suffix}"

@@ -100,7 +100,17 @@ def test_the_same_tensors_in_other_containers_are_duplicates_by_weights(
     sizes = sorted(copy["bytes"] for copy in group["copies"])
     assert found["reclaimable"] == sizes[0]
     assert program("show", folder / "b.ckpt", "--json").json["hashes"]["weights"] == group["key"]
-    assert program("show", folder / "other.safetensors", "--json").json["hashes"]["weights"] is None
+    found = program("show", folder / "other.safetensors", "--json").json["hashes"]["weights"]
+    assert found != group["key"]
+    one, two = (
+        {
+            part["name"]: part["digest"]
+            for part in program("show", folder / name, "--json").json["components"]
+        }
+        for name in ("a.safetensors", "b.ckpt")
+    )
+    assert one == two
+    assert all(one.values())
 
 
 def test_a_file_that_cannot_be_read_for_its_weights_is_named(

@@ -38,7 +38,8 @@ ASSET = _words(
     "updated"
 )
 SCAN = _words(
-    "roots added updated moved missing restored unchanged failed bytes_hashed seconds errors"
+    "roots programs added updated moved missing restored unchanged failed bytes_hashed seconds "
+    "errors"
 )
 CONVERSION = _words("source target container tensors bytes seconds hashes dropped warnings")
 ERROR = {"path", "error", "code", "hint"}
@@ -129,6 +130,8 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("merge", "adapters", "x", "y=heavy", "-o", "z"),
     ("merge", "adapters", "x", "y=1,2,3", "-o", "z"),
     ("merge", "adapters", "x", "y=nan", "-o", "z"),
+    ("merge", "adapters-into-one", "x", "-o", "z"),
+    ("merge", "adapters-into-one", "x", "y", "--rank", "0", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--alpha", "1", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--method", "stir", "-o", "z"),
     ("merge", "checkpoints", "x", "y", "--method", "slerp", "--alpha", "heavy", "-o", "z"),
@@ -172,7 +175,9 @@ def test_a_misspelled_command_is_suggested(program: Program) -> None:
 
 def test_a_group_without_a_verb_names_its_verbs(program: Program) -> None:
     done = program("merge")
-    assert done.errors == ["error: Name what to do: adapters, checkpoints, replay."]
+    assert done.errors == [
+        "error: Name what to do: adapters, adapters-into-one, checkpoints, replay."
+    ]
 
 
 def test_inspect_has_the_fields_of_the_contract(program: Program, models: Models) -> None:
@@ -249,6 +254,7 @@ def test_scan_list_and_show_have_the_fields_of_the_contract(
     assert listed["total"] == 3
     assert len(listed["assets"]) == 2
     shown = program("show", "--json", f"#{listed['assets'][0]['id']}").json
+    assert [part.pop("shared_with") for part in shown["components"]] == [[], []]
     assert {key: shown[key] for key in listed["assets"][0]} == listed["assets"][0]
     assert set(shown) >= ASSET
     assert set(shown["hashes"]) >= HASHES

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
@@ -51,6 +54,59 @@ def test_a_pipelines_folder_is_compared_as_its_single_file(
     program("convert", models.checkpoint, "--to", "diffusers", "-o", folder)
     found = program("diff", models.checkpoint, folder, "--json").json["differences"]
     assert [each["name"].rpartition(".")[2] for each in found] == ["position_ids"]
+
+
+def _scanned(program: Program, models: Models, folder: Path) -> tuple[Path, Path]:
+    """The checkpoint and one with another VAE, both in the library."""
+    tensors = load_file(models.checkpoint)
+    tensors[CHANGED] = tensors[CHANGED] + 1
+    folder.mkdir()
+    first, second = folder / "first.safetensors", folder / "second.safetensors"
+    shutil.copy(models.checkpoint, first)
+    save_file(tensors, second)
+    assert program("scan", folder).code == 0
+    return first, second
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("a file was opened")
+
+
+def test_files_that_the_library_knows_are_compared_without_opening_them(
+    program: Program, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _scanned(program, models, tmp_path / "library")
+    opened = program("diff", models.checkpoint, second, "--json").json
+    assert opened["from_index"] is False
+    monkeypatch.setattr("assetmgr.operations.diff.open_model", _refuse)
+    done = program("diff", first, second, "--json")
+    assert (done.code, done.json["from_index"]) == (1, True)
+    assert done.json["differences"] == [{"name": CHANGED, "how": "has other values"}]
+    assert {**done.json, "a": opened["a"], "from_index": False} == opened
+    assert program("diff", "first", "second", "--json").json == done.json
+    same = program("diff", first, first, "--json")
+    assert (same.code, same.json["equal"], same.json["from_index"]) == (0, True, True)
+
+
+def test_a_file_that_changed_since_the_scan_is_opened(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    first, second = _scanned(program, models, tmp_path / "library")
+    shutil.copy(first, tmp_path / "copy")
+    os.utime(second, ns=(1, 1))
+    assert program("diff", first, second, "--json").json["from_index"] is False
+    (tmp_path / "copy").replace(second)
+    done = program("diff", first, second, "--json").json
+    assert (done["equal"], done["from_index"]) == (True, False)
+
+
+def test_without_a_usable_library_files_are_opened(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    Path(os.environ["ASSETMGR_HOME"], "library.db").write_bytes(b"no database" * 100)
+    shutil.copy(models.checkpoint, tmp_path / "copy.safetensors")
+    done = program("diff", models.checkpoint, tmp_path / "copy.safetensors", "--json")
+    assert (done.code, done.json["equal"], done.json["from_index"]) == (0, True, False)
 
 
 def test_a_file_that_is_not_there_is_one_error_line(program: Program, models: Models) -> None:

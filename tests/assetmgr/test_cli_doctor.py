@@ -36,7 +36,7 @@ ALWAYS = {
     "gpu",
     "terminal pictures",
 }
-OF_A_CURRENT_LIBRARY = {"folders", "previews", "preview files"}
+OF_A_CURRENT_LIBRARY = {"folders", "programs", "links", "previews", "preview files"}
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import cli_models
 import pytest
+from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from conftest import Models, Program
 
 
 @pytest.fixture
@@ -178,3 +179,28 @@ def test_show_tells_what_files_beside_a_model_say(program: Program, folder: Path
     assert "sha256 is ours, autov3 is that of another file" in shown
     assert "A fox long long" in shown
     assert "long " * 60 not in shown
+
+
+def test_show_names_the_other_assets_with_the_same_components(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    tensors = load_file(models.checkpoint)
+    changed = "first_stage_model.quant_conv.bias"
+    save_file({**tensors, changed: tensors[changed] + 1}, folder / "other vae.safetensors")
+    shutil.copy(models.checkpoint, folder / "first.safetensors")
+    shutil.copy(models.pickled, folder / "old.ckpt")
+    program("extract", "vae", models.checkpoint, "-o", folder / "vae.safetensors")
+    program("scan", folder)
+    shown = program("show", "first", "--json").json
+    ids = {name: program("show", name, "--json").json["id"] for name in ("other vae", "old", "vae")}
+    shared = {part["name"]: part["shared_with"] for part in shown["components"]}
+    digests = {part["name"]: part["digest"] for part in shown["components"]}
+    assert shared["unet"] == shared["text_encoder"] == sorted([ids["other vae"], ids["old"]])
+    assert ids["other vae"] not in shared["vae"]
+    (other,) = _assets(program, f"hash:{digests['unet'][:10]} -hash:{digests['vae'][:10]}")
+    assert other["id"] == ids["other vae"]
+    (line,) = (line for line in program("show", "first").out.splitlines() if " unet " in line)
+    assert f" {digests['unet']}; the same in #" in line
+    assert f"#{ids['other vae']} other vae" in line

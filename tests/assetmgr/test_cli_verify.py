@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,3 +91,17 @@ def test_a_file_that_is_gone_or_unknown_is_named_and_the_rest_is_verified(
     assert (first["integrity"], first["structure"]) == ("failed", "failed")
     assert second["code"] == "asset_not_found"
     assert third["integrity"] == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_download_that_the_cache_names_otherwise_is_damaged(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    blob = tmp_path / "cache" / "blobs" / ("0" * 64)
+    blob.parent.mkdir(parents=True)
+    shutil.copy(models.lora, blob)
+    (tmp_path / "cache" / "fox.safetensors").symlink_to(blob)
+    program("scan", tmp_path / "cache")
+    done = program("verify", "fox", "--json")
+    assert (done.code, done.json[0]["integrity"]) == (1, "failed")
+    assert f"the cache names SHA-256 {'0' * 64}" in done.err

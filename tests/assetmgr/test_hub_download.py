@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.operations.hub import DownloadRequest, downloads
-from assetmgr.operations.receiving import safe_name
+from assetmgr.operations.names import safe_name
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType

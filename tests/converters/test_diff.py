@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from converters.bytesource import MemoryBytes
-from converters.diff import differences
+from converters.diff import differences, digest_differences
+from converters.digest import weigh
 from converters.dtypes import DType
 from converters.statedict import Extent, LazyTensor, StateDict
 
@@ -41,3 +45,19 @@ def test_every_way_to_differ_is_named() -> None:
         ("new", "is only in the second"),
         ("value", "has other values"),
     ]
+
+
+states = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.builds(
+        stored, st.sampled_from([b"ab", b"ac", b"abcd"]), st.sampled_from([DType.U8, DType.F16])
+    ),
+).map(StateDict)
+
+
+@given(left=states, right=states)
+def test_digests_tell_the_same_differences_as_the_tensors(
+    left: StateDict, right: StateDict
+) -> None:
+    ours, theirs = (weigh(state, {}).tensors for state in (left, right))
+    assert list(digest_differences(ours, theirs)) == list(differences(left, right))

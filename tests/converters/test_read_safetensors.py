@@ -209,15 +209,14 @@ def test_files_of_one_structure_share_it_and_keep_their_own_words_and_bytes() ->
         b'{"__metadata__":{"who":"me"} "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
         b'{"__metadata__":{"who":"me"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}} {}',
         b'{"__metadata__":{"w":"a","w":"b"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
-        b'{"__metadata__":{},"\\u005f_metadata__":{},'
-        b'"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+        b'{"__metadata__":{},"\\u005f_metadata__":{},"a":{"dtype":"U8","shape":[1]}}',
         b'{"__metadata__":["me"],"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
     ],
 )
 def test_a_broken_header_is_refused_though_a_sound_one_had_the_same_tensors(raw: bytes) -> None:
     one = entry("U8", [1], 0, 1)
     assert len(open_model(file_of({"__metadata__": {"who": "you"}, "a": one}, b"\0")).state_dict)
-    with pytest.raises(CorruptFile, match="header|__metadata__|key"):
+    with pytest.raises(CorruptFile, match=r"header|__metadata__|key"):
         open_model(file_of(None, b"\0", raw=raw))
 
 

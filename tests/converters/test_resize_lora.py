@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from converters.compute import value
 from converters.dtypes import DType
-from converters.errors import MergeProblem, UnsupportedFile
+from converters.errors import BadValue, MergeProblem, UnsupportedFile, WrongFamily
+from converters.merge.addends import addends_of
 from converters.merge.low_rank import Size
-from converters.merge.resize import Resized, lora_modules_of, resize_lora
+from converters.merge.resize import Resized, Weighed, resize_lora, sum_loras
 from converters.statedict import StateDict
 
 MODULES = kohya_modules(SMALL, convolutions=True)
@@ -27,7 +28,7 @@ def lora(rank: int = 8, alpha: float = 4.0) -> StateDict:
 
 
 def resized(state: StateDict, size: Size, dtype: DType | None = None) -> Resized:
-    return resize_lora(lora_modules_of(state), size, dtype)
+    return resize_lora(addends_of(state), size, dtype)
 
 
 def floats(state: StateDict, name: str) -> np.ndarray:
@@ -135,29 +136,40 @@ def _zeros(_: str, shape: tuple[int, ...]) -> bytes:
     ("shapes", "said"),
     [
         ({}, "holds no modules"),
-        ({f"{QUERY}.hada_w1_a": (4, 4)}, f"{QUERY}.hada_w1_a is no part of a LoRA"),
-        ({f"{QUERY}.dora_scale": (4, 1)}, "dora_scale is no part"),
-        ({f"{QUERY}.lora_up.weight": (4, 4)}, f"tensors of {QUERY} are no LoRA"),
+        ({f"{QUERY}.hada_w1_a": (4, 4)}, f"{QUERY}.hada_w1_a cannot be made a LoRA of"),
+        ({f"{QUERY}.lora_up.weight": (4, 4)}, "its module lacks down"),
         (
             {f"{QUERY}.lora_up.weight": (4, 3), f"{QUERY}.lora_down.weight": (4, 4)},
             r"up \[4, 3\], down \[4, 4\]",
         ),
-        ({f"{QUERY}.lora_up.weight": (4, 0), f"{QUERY}.lora_down.weight": (0, 4)}, "are no LoRA"),
+        ({f"{QUERY}.lora_up.weight": (4, 0), f"{QUERY}.lora_down.weight": (0, 4)}, "do not fit"),
         (
             {
                 f"{QUERY}.lora_up.weight": (4, 3),
                 f"{QUERY}.lora_down.weight": (3, 4),
                 f"{QUERY}.alpha": (2,),
             },
-            "are no LoRA",
+            "alpha of its module is not one number",
         ),
+        (
+            {
+                f"{QUERY}.lora_up.weight": (4, 3),
+                f"{QUERY}.lora_down.weight": (3, 4),
+                f"{QUERY}.dora_scale": (4, 1),
+            },
+            f"{QUERY} is dora",
+        ),
+        ({f"{QUERY}.oft_blocks": (2, 4, 4), f"{QUERY}.alpha": ()}, f"{QUERY} is oft"),
+        ({f"{QUERY}.diff_b": (4,)}, "changes a bias"),
+        ({f"{QUERY}.w_norm": (4,)}, r"changes \[4\], no matrix"),
+        ({"lycoris_nowhere.diff": (4, 4)}, "has no name among kohya's"),
     ],
 )
 def test_what_is_no_lora_is_refused_naming_key_or_module(
     shapes: dict[str, tuple[int, ...]], said: str
 ) -> None:
-    with pytest.raises(UnsupportedFile, match=said):
-        lora_modules_of(state_dict(shapes))
+    with pytest.raises((UnsupportedFile, WrongFamily), match=said):
+        addends_of(state_dict(shapes))
 
 
 PARTS = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")
@@ -176,7 +188,7 @@ def test_whatever_shapes_come_they_are_resized_or_one_error_says_why(
     state = state_dict(shapes, dtype, fill=lambda _, shape: b"\0" * _bytes(dtype, shape))
     try:
         after = resized(state, size)
-    except UnsupportedFile:
+    except (UnsupportedFile, WrongFamily):
         return
     assert [module.name for module in after.modules] == [QUERY]
 
@@ -190,6 +202,92 @@ def test_values_that_are_not_finite_are_refused_naming_the_module(part: str) -> 
     state = lora()
     name = f"{QUERY}.{part}"
     data = np.full(state[name].shape, np.nan, np.float32).tobytes()
-    broken = state.overlay({name: stored(DType.F32, state[name].shape, data)})
-    with pytest.raises(MergeProblem, match=f"{QUERY} holds NaN"):
+    broken = state.overlay({name: stored(DType.F32, state[name].shape, data, name)})
+    with pytest.raises(MergeProblem, match=f"{QUERY}.* holds NaN"):
         resized(broken, Size(rank=2))
+
+
+OTHERS = {
+    "loha": {
+        "hada_w1_a": (32, 2),
+        "hada_w1_b": (2, 32),
+        "hada_w2_a": (32, 2),
+        "hada_w2_b": (2, 32),
+    },
+    "lokr": {"lokr_w1": (4, 4), "lokr_w2": (8, 8)},
+    "full": {"diff": (32, 32)},
+}
+
+
+def other(algorithm: str, name: str = QUERY) -> StateDict:
+    shapes = {f"{name}.{part}": shape for part, shape in OTHERS[algorithm].items()}
+    return state_dict(shapes, DType.F32, fill=random_fill(DType.F32, 0.3))
+
+
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_other_algorithms_become_the_lora_nearest_to_them(algorithm: str) -> None:
+    (addend,) = addends_of(other(algorithm))
+    whole = addend.whole()
+    after = resized(other(algorithm), Size(rank=3))
+    best = np.linalg.norm(np.linalg.svd(whole, compute_uv=False)[3:])
+    missing = np.linalg.norm(whole - change(after.state, QUERY))
+    assert missing <= best * 1.02
+    (module,) = after.modules
+    assert module.error == pytest.approx(missing / np.linalg.norm(whole), rel=1e-3)
+    exact = resized(other(algorithm), Size(energy=1.0))
+    assert np.allclose(change(exact.state, QUERY), whole, atol=1e-5)
+
+
+def test_names_of_other_programs_become_those_of_kohya() -> None:
+    path = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    shapes = {f"{path}.lora_A.weight": (4, 320), f"{path}.lora_B.weight": (320, 4)}
+    cross = path.replace("attn1.to_q", "attn2.to_k")
+    shapes |= {f"{cross}.lora_A.weight": (4, 768), f"{cross}.lora_B.weight": (320, 4)}
+    before = state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
+    after = resized(before, Size(rank=4))
+    assert {module.name for module in after.modules} == {
+        QUERY,
+        QUERY.replace("attn1_to_q", "attn2_to_k"),
+    }
+    whole = floats(before, f"{path}.lora_B.weight") @ floats(before, f"{path}.lora_A.weight")
+    assert np.allclose(change(after.state, QUERY), whole, atol=1e-5)
+
+
+WEIGHTS = st.lists(st.floats(-2, 2, width=16), min_size=1, max_size=3)
+
+
+@given(WEIGHTS)
+@settings(deadline=None, max_examples=12)
+def test_a_sum_of_loras_is_exact_and_has_their_ranks_together(weights: list[float]) -> None:
+    parts = [lora(rank=2 + number, alpha=1 + number) for number in range(len(weights))]
+    addends = [addends_of(part) for part in parts]
+    sums = [
+        [Weighed(addend, weight) for addend, weight in zip(same, weights, strict=True)]
+        for same in zip(*addends, strict=True)
+    ]
+    together = sum_loras(sums, None, None)
+    for module in together.modules:
+        expected = sum(
+            weight * change(part, module.name) for part, weight in zip(parts, weights, strict=True)
+        )
+        assert np.allclose(change(together.state, module.name), expected, atol=1e-5)
+        assert module.rank == sum(2 + number for number in range(len(weights)))
+        assert module.error < 1e-6
+
+
+def test_a_sum_with_other_algorithms_needs_a_rank() -> None:
+    (product,) = addends_of(lora().select(lambda name: name.startswith(QUERY)))
+    (whole,) = addends_of(other("full"))
+    with pytest.raises(BadValue, match="give --rank or --energy"):
+        sum_loras([[Weighed(product), Weighed(whole)]], None, None)
+    together = sum_loras([[Weighed(product, 0.5), Weighed(whole, 2.0)]], Size(rank=32), None)
+    expected = 0.5 * change(lora(), QUERY) + 2 * whole.whole()
+    assert np.allclose(change(together.state, QUERY), expected, atol=1e-4)
+
+
+def test_addends_of_other_shapes_are_refused_by_name() -> None:
+    (one,) = addends_of(other("full"))
+    shape = {f"{QUERY}.diff": (32, 16)}
+    (two,) = addends_of(state_dict(shape, DType.F32, fill=random_fill(DType.F32)))
+    with pytest.raises(WrongFamily, match=r"shape \[32, 16\].*\[32, 32\]"):
+        sum_loras([[Weighed(one), Weighed(two)]], Size(rank=2), None)

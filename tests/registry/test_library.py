@@ -173,6 +173,34 @@ class TestLineage:
         assert (known.operation, known.parameters) == ("merge", {"weights": [1.0, 0.5]})
         assert (unknown.asset, unknown.name) == (None, "elsewhere.ckpt")
 
+    def test_the_tree_goes_back_over_all_generations_and_on_to_the_next(self, library):
+        hashes = [library.record_file(scanned(number)).hashes["sha256"] for number in range(1, 6)]
+
+        def made(child: int, operation: str, *parents: int) -> None:
+            known = [ParentFile(str(parent), hashes[parent - 1]) for parent in parents]
+            library.record_derived(child, known, operation, {})
+
+        made(3, "merge", 1, 2)
+        made(4, "convert", 3)
+        made(5, "extract", 4)
+        tree = library.lineage(4)
+        (merged,) = tree.parents
+        assert (merged.asset, merged.operation) == (3, "convert")
+        assert [(one.asset, one.operation) for one in merged.parents] == [
+            (1, "merge"),
+            (2, "merge"),
+        ]
+        assert [(child.asset, child.operation) for child in tree.children] == [(5, "extract")]
+        assert library.lineage(1).parents == ()
+
+    def test_a_tree_that_bites_its_own_tail_ends(self, library):
+        one, two = (library.record_file(scanned(number)).hashes["sha256"] for number in (1, 2))
+        library.record_derived(1, [ParentFile("2", two)], "convert", {})
+        library.record_derived(2, [ParentFile("1", one)], "convert", {})
+        (parent,) = library.lineage(1).parents
+        assert [again.asset for again in parent.parents] == [1]
+        assert parent.parents[0].parents == ()
+
     def test_a_parent_recorded_later_is_linked(self, library):
         child = library.record_file(scanned(2))
         sha256 = scanned(1).hashes.sha256

@@ -11,6 +11,7 @@ from small_models import scanned
 
 from converters.errors import BadValue
 from converters.pickles.safety import SafetyReport, Verdict
+from converters.weights import Listing, TensorDigests, Weights
 from registry.library import Library
 from registry.query import parse
 from registry.query.parser import FILTERS, STATES
@@ -62,8 +63,12 @@ def _fill(library: Library) -> None:
     library.record_preview(1, Preview("/p", "/t", 1, "", "ok"))
     library.record_preview(2, Preview(None, None, 1, "", "failed"))
     library.settle([], [library.find("5").files[0].id])
+    library.set_offline([library.find("#4").files[0].id])
     told = Sidecar("/m/a_b.txt", "description", description="Nine\ntails", tags=("vulpix",))
     library.record_sidecars([Found(Key(3, told.path), Stamp(1, 1), told)])
+    tensors = TensorDigests(Listing({}), ())
+    library.record_weights(2, Weights("e" * 64, {"vae": "f00d" * 16}, tensors))
+    library.record_weights(6, Weights("f" * 64, {"vae": "f00d" * 16, "unet": "ab" * 32}, tensors))
 
 
 def ids(library: Library, query: str) -> list[int]:
@@ -107,6 +112,10 @@ def ids(library: Library, query: str) -> list[int]:
         ("hash:00000012", [1]),
         ("hash:B0000", [1, 2, 3, 4, 5, 6]),
         ("-hash:00000012", [2, 3, 4, 5, 6]),
+        ("hash:F00d", [2, 6]),
+        ("hash:abab", [6]),
+        ("hash:f", [2, 6]),
+        ("hash:e", [2]),
         ("size:>1005", [1, 6]),
         ("size:>=1.005kb", [1, 5, 6]),
         ("size:<1kib", [1, 2, 3, 4, 5, 6]),
@@ -119,6 +128,7 @@ def ids(library: Library, query: str) -> list[int]:
         ("verdict:failed", [2]),
         ("verdict:none", [3, 4, 5, 6]),
         ("is:missing", [5]),
+        ("is:offline", [4]),
         ("is:duplicate", [6]),
         ("is:unsafe", [4, 5]),
         ("safety:dangerous", [5]),
@@ -140,7 +150,7 @@ def test_a_query_finds(zoo, query, found):
         ("colour:red", "kind, base"),
         ("http://x", "in quotes"),
         ("kind:", "needs a value"),
-        ("is:pretty", "duplicate, missing, unsafe"),
+        ("is:pretty", "duplicate, missing, offline, unsafe"),
         ("verdict:maybe", "ok, failed, none"),
         ("size:huge", "size:>1gb"),
         ("rating:6", "rating:5"),
@@ -169,7 +179,7 @@ VALUES = {
     "algorithm": ("lora", "dora", "lokr", "lo"),
     "tag": TAGS,
     "rating": ("0", "5", ">0", ">=5", "<5", "<=0"),
-    "hash": ("a", "b0", "00000012", "c000000", "f", "d0000005"),
+    "hash": ("a", "b0", "00000012", "c000000", "f", "f00df", "e", "d0000005"),
     "size": (">1kb", "<1003", "1005", "<=1kib", ">=1006b"),
     "verdict": ("ok", "failed", "none"),
     "safety": ("safe", "dangerous", "suspicious"),

@@ -12,7 +12,7 @@ import pytest
 from small_models import write_lora
 
 import registry.knowledge as knowledge
-import registry.scanner as scanner
+import registry.looking as looking
 from converters.errors import Cancelled
 from converters.progress import Progress
 from registry.library import Library
@@ -60,8 +60,8 @@ def test_a_changed_sidecar_is_read_again_and_the_model_is_not(library, models, f
     def refuse(*_, **__):
         raise AssertionError("opened")
 
-    monkeypatch.setattr(scanner, "open_model", refuse)
-    monkeypatch.setattr(scanner, "hash_file", refuse)
+    monkeypatch.setattr(looking, "open_model", refuse)
+    monkeypatch.setattr(looking, "hash_model", refuse)
     report = scan(library)
     assert (report.unchanged, report.bytes_hashed) == (1, 0)
     assert words(library, "fox") == ["renard"]

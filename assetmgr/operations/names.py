@@ -1,0 +1,42 @@
+"""Names of files that every system takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+from registry.text import fold
+
+_LONGEST_ENDING = 20
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
+)
+
+
+def safe_name(name: str) -> str:
+    """A name of a network as one that every system takes, with at most 200 bytes, ending kept.
+
+    Source of the rules: Microsoft, "Naming Files, Paths, and Namespaces".
+    """
+    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]', "_", name).rstrip(". ")
+    stem, dot, suffix = clean.rpartition(".")
+    if not dot or len(suffix.encode()) > _LONGEST_ENDING:
+        stem, dot, suffix = clean, "", ""
+    if stem.split(".")[0].upper() in _DEVICES or not clean:
+        stem = f"_{stem}"
+    kept = stem.encode()[: 200 - len(suffix.encode())].decode(errors="ignore")
+    return f"{kept}{dot}{suffix}"
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the first of `NAME (2)`, `NAME (3)`, … whose folded form is not among `taken`.
+
+    The number goes before the ending. Systems that do not tell cases, or the
+    two ways of writing an accent, apart are thought of.
+    """
+    stem, dot, suffix = name.rpartition(".") if "." in name.strip(".") else (name, "", "")
+    candidate, number = name, 2
+    while fold(candidate) in taken:
+        candidate = f"{stem} ({number}){dot}{suffix}"
+        number += 1
+    return candidate

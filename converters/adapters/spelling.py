@@ -1,0 +1,252 @@
+"""An adapter under the names of another program, with the same bytes.
+
+| layout | module | factors | scale |
+|---|---|---|---|
+| `kohya` | `lora_unet_`, path with underscores (LDM's in SDXL) | `lora_up`, `lora_down` | `alpha` |
+| `lycoris` | `lycoris_`, path of diffusers with underscores | as kohya | `alpha` |
+| `comfy` | `diffusion_model.`, LDM's path | as kohya | `alpha` |
+| `diffusers` | `unet.`, path of diffusers | `lora_B`, `lora_A` | in the metadata |
+
+Sources: kohya-ss/sd-scripts `networks/lora.py`, KohakuBlueleaf/LyCORIS `lycoris/wrapper.py`,
+ComfyUI `comfy/lora.py`, huggingface/diffusers `loaders/lora_base.py` (`lora_adapter_metadata`) and
+huggingface/peft `tuners/lora/config.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from converters.adapters import Adapter, Module, load_adapter
+from converters.adapters.dora import SCALE, VECTOR
+from converters.adapters.module import numbers
+from converters.adapters.paths import FAMILIES, TEXT_PROJECTION, Layer, Layers, layers_of
+from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG, Json
+from converters.adapters.places import DENOISER, place_of
+from converters.bases import Base
+from converters.bytesource import MemoryBytes
+from converters.dtypes import DType
+from converters.errors import UnsupportedFile
+from converters.statedict import Extent, LazyTensor, StateDict
+
+DIFFUSERS = "diffusers"
+_BUNDLE = "bundle_emb."
+_PEFT_ONLY = frozenset({"ia3_l", "oft_R", "boft_R"})
+"""Roles of algorithms that PEFT computes otherwise than LyCORIS does under the same name."""
+
+_KOHYA_ENDINGS = {
+    "up": "lora_up.weight",
+    "down": "lora_down.weight",
+    "mid": "lora_mid.weight",
+    **{role: f"{role}.weight" for role in ("a1", "a2", "b1", "b2", "bm")},
+    "boft_blocks": "oft_blocks",
+}
+_PEFT_ENDINGS = {
+    "up": "lora_B.weight",
+    "down": "lora_A.weight",
+    VECTOR: "lora_magnitude_vector",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """How a program names modules (None where it has no name) and the parts of one."""
+
+    module: Callable[[Base, Layer], str | None]
+    endings: Mapping[str, str]
+
+
+def respelled(state: StateDict, base: Base, layout: str) -> StateDict:
+    """An adapter for a family under the names of a layout (a key of SPELLINGS).
+
+    Raises UnsupportedFile naming the first key or module that cannot be named so, MergeProblem and
+    WrongFamily for a broken adapter. Reads only its alphas.
+    """
+    if base not in FAMILIES:
+        known = ", ".join(family.label for family in FAMILIES)
+        raise UnsupportedFile(f"is for {base.label}; adapters of {known} are renamed")
+    adapter = load_adapter(state)
+    bundled = state.select(lambda name: name.startswith(_BUNDLE))
+    _require_complete(adapter, bundled, layout)
+    spelling = SPELLINGS[layout]
+    layers = layers_of(base, [place_of(module.name) for module in adapter.modules])
+    named = [(_name(module, base, layers, layout), module) for module in adapter.modules]
+    if layout == DIFFUSERS:
+        return _in_diffusers(named, state)
+    tensors: dict[str, LazyTensor] = dict(bundled)
+    for name, module in named:
+        for role, tensor in _with_alpha(module).items():
+            tensors[f"{name}.{spelling.endings.get(role, role)}"] = tensor
+    return StateDict(tensors, _without_configs(state.metadata))
+
+
+def _require_complete(adapter: Adapter, bundled: StateDict, layout: str) -> None:
+    for key, reason in adapter.unused.items():
+        if key not in bundled:
+            raise UnsupportedFile(f"{key} cannot be renamed: {reason}")
+    if bundled and layout == DIFFUSERS:
+        raise UnsupportedFile(f"bundles embeddings ({next(iter(bundled))}), which diffusers cannot")
+
+
+def _name(module: Module, base: Base, layers: Layers, layout: str) -> str:
+    layer = layers.get(place_of(module.name))
+    name = None if layer is None else SPELLINGS[layout].module(base, layer)
+    if layer is None or name is None:
+        raise UnsupportedFile(f"module {module.name} has no name in {layout} for {base.label}")
+    roles = module.tensors.keys()
+    if layout == DIFFUSERS and not roles <= {"up", "down", "alpha", SCALE, VECTOR}:
+        raise UnsupportedFile(
+            f"module {module.name} is {module.family} ({', '.join(sorted(roles))}), "
+            "which diffusers has no form for",
+            hint="`assetmgr resize` makes a LoRA of it",
+        )
+    if layout != DIFFUSERS and roles & _PEFT_ONLY:
+        raise UnsupportedFile(f"module {module.name} is {module.family} as only PEFT computes it")
+    return name
+
+
+def _with_alpha(module: Module) -> dict[str, LazyTensor]:
+    """The tensors under kohya's roles; a scale that a configuration states becomes an alpha."""
+    tensors = {SCALE if role == VECTOR else role: t for role, t in module.tensors.items()}
+    if VECTOR in module.tensors:
+        tensors[SCALE] = _column(tensors[SCALE], len(module.shape("down")))
+    if module.stated.scale is not None and "down" in tensors:
+        alpha = module.stated.scale * module.shape("down")[0]
+        data = struct.pack("<f", alpha)
+        tensors["alpha"] = LazyTensor(
+            DType.F32, (), (Extent(MemoryBytes(data), 0, len(data)),), f"{module.name}.alpha"
+        )
+    return tensors
+
+
+def _column(vector: LazyTensor, axes: int) -> LazyTensor:
+    """A magnitude for each output as LyCORIS keeps it: (out, 1, ...)."""
+    return vector.reshape((vector.numel, *[1] * (axes - 1)))
+
+
+def _in_diffusers(named: list[tuple[str, Module]], state: StateDict) -> StateDict:
+    """Factors as PEFT has them, and the scales in the metadata."""
+    tensors: dict[str, LazyTensor] = {}
+    configs: dict[str, dict[str, tuple[int, float]]] = {}
+    for name, module in named:
+        component, _, path = name.partition(".")
+        for role, tensor in _peft_tensors(module, path).items():
+            tensors[f"{name}.{_PEFT_ENDINGS[role]}"] = tensor
+        rank = module.shape("down")[0]
+        # Newer releases of transformers have no `text_model`; ends of paths serve all of them.
+        end = path.removeprefix("text_model.")
+        configs.setdefault(component, {})[end] = rank, _alpha(module, rank)
+    decomposed = any(VECTOR in module.tensors or SCALE in module.tensors for _, module in named)
+    fields = {
+        f"{component}.{field}": value
+        for component, scales in configs.items()
+        for field, value in _config(scales, use_dora=decomposed).items()
+    }
+    told = {**_without_configs(state.metadata), DIFFUSERS_CONFIG: json.dumps(fields)}
+    return StateDict(tensors, told)
+
+
+def _peft_tensors(module: Module, path: str) -> dict[str, LazyTensor]:
+    """Factors with the axes that the layer has, and a magnitude as a vector."""
+    axes = 4 if _is_convolution(path, module) else 2
+    found = {role: _with_axes(module.tensors[role], axes) for role in ("up", "down")}
+    for role in (SCALE, VECTOR):
+        if role in module.tensors:
+            magnitude = module.tensors[role]
+            if magnitude.numel != module.shape("up")[0]:
+                raise UnsupportedFile(
+                    f"the magnitudes of module {module.name} are of its inputs, "
+                    "which diffusers has no form for"
+                )
+            found[VECTOR] = magnitude.reshape((magnitude.numel,))
+    return found
+
+
+def _is_convolution(path: str, module: Module) -> bool:
+    """SD1 projects in and out of attention by convolutions, the others by linear layers."""
+    if ".transformer_blocks." in path or path.startswith("text_model."):
+        return False
+    return len(module.shape("down")) == 4
+
+
+def _with_axes(tensor: LazyTensor, axes: int) -> LazyTensor:
+    """A factor of a linear layer as a matrix, whatever its trainer took the layer for."""
+    if axes == 4 or len(tensor.shape) == 2:
+        return tensor
+    return tensor.reshape((tensor.shape[0], tensor.shape[1]))
+
+
+def _alpha(module: Module, rank: int) -> float:
+    if module.stated.scale is not None:
+        return module.stated.scale * rank
+    return float(numbers(module, "alpha").item()) if "alpha" in module.tensors else float(rank)
+
+
+def _config(scales: Mapping[str, tuple[int, float]], *, use_dora: bool) -> dict[str, Json]:
+    """The fields of a LoraConfig: the usual rank and alpha, and those of modules that differ."""
+    targets: list[Json] = [*sorted(scales)]
+    rank = Counter(rank for rank, _ in scales.values()).most_common(1)[0][0]
+    alpha = Counter(alpha for _, alpha in scales.values()).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": _whole(alpha),
+        "rank_pattern": {path: own for path, (own, _) in scales.items() if own != rank},
+        "alpha_pattern": {path: _whole(own) for path, (_, own) in scales.items() if own != alpha},
+        "target_modules": targets,
+        "use_dora": use_dora,
+        "lora_bias": False,
+        "bias": "none",
+    }
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
+def _without_configs(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key: text for key, text in metadata.items() if key not in (CONFIG_FILE, DIFFUSERS_CONFIG)
+    }
+
+
+def kohya_name(base: Base, layer: Layer) -> str:
+    """What kohya's tools call the module of a layer."""
+    two_encoders = base in (Base.SDXL, Base.SDXL_REFINER)
+    if layer.component == DENOISER:
+        return "lora_unet_" + _flat(layer.ldm if two_encoders else layer.diffusers)
+    prefix = {"te1": "lora_te1_" if two_encoders else "lora_te_", "te2": "lora_te2_"}
+    return prefix[layer.component] + _flat(layer.diffusers)
+
+
+def _lycoris(_base: Base, layer: Layer) -> str | None:
+    return None if layer.component == "te2" else "lycoris_" + _flat(layer.diffusers)
+
+
+def _comfy(_base: Base, layer: Layer) -> str:
+    if layer.component == DENOISER:
+        return f"diffusion_model.{layer.ldm}"
+    encoder = {"te1": "clip_l", "te2": "clip_g"}[layer.component]
+    return f"text_encoders.{encoder}.transformer.{layer.diffusers}"
+
+
+def _diffusers(_base: Base, layer: Layer) -> str | None:
+    if layer.diffusers == TEXT_PROJECTION:
+        return None
+    heads = {DENOISER: "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
+    return f"{heads[layer.component]}.{layer.diffusers}"
+
+
+def _flat(path: str) -> str:
+    return path.replace(".", "_")
+
+
+SPELLINGS: Mapping[str, _Spelling] = {
+    "kohya": _Spelling(kohya_name, _KOHYA_ENDINGS),
+    "lycoris": _Spelling(_lycoris, _KOHYA_ENDINGS),
+    "comfy": _Spelling(_comfy, _KOHYA_ENDINGS),
+    DIFFUSERS: _Spelling(_diffusers, _PEFT_ENDINGS),
+}
+"""The layouts that adapters can be given."""

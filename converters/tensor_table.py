@@ -1,0 +1,97 @@
+"""A file's tensors and their digests in few bytes, to compare files that are not there.
+
+One byte of version (1), the number of tensors and the length of what follows as four bytes each,
+little endian; then zlib of JSON `[names, kinds, kind]`: the names in their order, the distinct
+`[label of the type, shape]`, and for each name the place of its kind in that list; then the first
+16 bytes of each tensor's digest, which do not compress. Shortened so, two of a billion tensors are
+taken for each other with a chance of 10⁻²¹.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from functools import lru_cache
+from typing import NoReturn
+
+from converters.errors import CorruptFile
+from converters.weights import Listing, TensorDigests
+
+VERSION = 1
+DIGEST_BYTES = 16
+MAX_TEXT = 256 << 20
+"""Bytes of names that are unpacked; a safetensors header may have 100 MB."""
+
+LISTINGS = 32
+"""Whose packed names are kept for the next tables, as many as `containers` keeps structures."""
+
+_HEAD = struct.Struct("<BII")
+
+
+def pack(tensors: TensorDigests) -> bytes:
+    """The table of these tensors; digests are shortened."""
+    packed = _packed(tensors.listing)
+    digests = b"".join([digest[:DIGEST_BYTES] for digest in tensors.digests])
+    return _HEAD.pack(VERSION, len(tensors), len(packed)) + packed + digests
+
+
+@lru_cache(maxsize=LISTINGS)
+def _packed(listing: Listing) -> bytes:
+    kinds: dict[tuple[str, tuple[int, ...]], int] = {}
+    places = [kinds.setdefault(kind, len(kinds)) for kind in listing.kinds]
+    text = json.dumps([listing.names, list(kinds), places], separators=(",", ":"))
+    return zlib.compress(text.encode("ascii"))
+
+
+def unpack(table: bytes) -> TensorDigests:
+    """The tensors of a table, with the first 16 bytes of their digests.
+
+    Raises CorruptFile for anything else than `pack` makes.
+    """
+    if len(table) < _HEAD.size:
+        _refuse("ends within its head")
+    version, count, length = _HEAD.unpack_from(table)
+    if version != VERSION:
+        _refuse(f"is of version {version}")
+    end = _HEAD.size + length
+    if len(table) != end + count * DIGEST_BYTES:
+        _refuse(f"has {len(table)} bytes, of {end + count * DIGEST_BYTES}")
+    names, kinds, places = _columns(table[_HEAD.size : end])
+    listing = Listing({name: kinds[place] for name, place in zip(names, places, strict=False)})
+    if not len(names) == len(places) == count or list(listing.names) != names:
+        _refuse(f"names {len(names)} tensors of {count}, or not in their order")
+    digests = [table[at : at + DIGEST_BYTES] for at in range(end, len(table), DIGEST_BYTES)]
+    return TensorDigests(listing, digests)
+
+
+def _columns(packed: bytes) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[int]]:
+    try:
+        stream = zlib.decompressobj()
+        text = stream.decompress(packed, MAX_TEXT)
+        if not stream.eof:
+            _refuse("breaks off, or unpacks to too much")
+        names, kinds, places = json.loads(text)
+        if not all(isinstance(name, str) for name in names):
+            _refuse("has a name that is no text")
+        return names, [_kind(*each) for each in kinds], [_place(each, kinds) for each in places]
+    except (zlib.error, ValueError, TypeError, RecursionError) as error:
+        raise CorruptFile(f"the table of tensor digests cannot be read: {error}") from error
+
+
+def _kind(label: object, shape: object) -> tuple[str, tuple[int, ...]]:
+    if not isinstance(label, str) or not isinstance(shape, list):
+        raise TypeError("a kind is no type with a shape")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise TypeError("a shape is no list of sizes")
+    return label, tuple(shape)
+
+
+def _place(place: object, kinds: list[object]) -> int:
+    if type(place) is not int or not 0 <= place < len(kinds):
+        raise TypeError("a tensor is of no kind that is listed")
+    return place
+
+
+def _refuse(cause: str) -> NoReturn:
+    raise CorruptFile(f"the table of tensor digests {cause}")

@@ -1,0 +1,77 @@
+"""What the digests of a file's tensors are kept in: columns, of which files can share the names.
+
+Collections hold thousands of adapters of one structure: their names, types and shapes are one
+`Listing`, and what is worked out for it is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+
+class TensorDigest(NamedTuple):
+    """What stands for a tensor: the label of its type, its shape, and the digest of all."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: bytes
+
+
+class Listing:
+    """Tensors by name, in the order of names, with `(label of the type, shape)` of each.
+
+    Equal to itself alone, so it can be a key.
+    """
+
+    def __init__(self, kinds: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+        self.names = tuple(sorted(kinds))
+        self.kinds = tuple(kinds[name] for name in self.names)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of each name."""
+        return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
+    def encoded(self) -> tuple[bytes, ...]:
+        """Each name in UTF-8 behind its length as four bytes, little endian."""
+        return tuple(map(encoded, self.names))
+
+
+def encoded(name: str) -> bytes:
+    """A name in UTF-8 behind its length as four bytes, little endian."""
+    data = name.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(4, "little") + data
+
+
+class TensorDigests(Mapping[str, TensorDigest]):
+    """The tensors of a file by name; `digests` are in the order of the listing."""
+
+    def __init__(self, listing: Listing, digests: Sequence[bytes]) -> None:
+        self.listing = listing
+        self.digests = digests
+
+    def __getitem__(self, name: str) -> TensorDigest:
+        place = self.listing.places[name]
+        return TensorDigest(*self.listing.kinds[place], self.digests[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.listing.names)
+
+    def __len__(self) -> int:
+        return len(self.listing.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The digests of a file's tensors: of all, of each component, and of each tensor by its name.
+
+    `whole` and those of components are 64 hex digits, those of tensors 32 bytes.
+    """
+
+    whole: str
+    components: Mapping[str, str]
+    tensors: TensorDigests

@@ -1,0 +1,44 @@
+"""Hashes that others name for a file before it was read: candidates, never the truth.
+
+A Hugging Face cache names a blob by the SHA-256 of its content (huggingface_hub, "Understand
+caching"); a Git LFS pointer stands for a file with the `oid` that it tells (git-lfs
+`docs/spec.md`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePath
+
+from converters.bytesource import FileBytes
+from converters.errors import FileProblem
+from registry.records import Claim
+
+_LONGEST_POINTER = 1024  # bytes, by the specification
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
+
+
+def claims_of(path: str) -> tuple[Claim, ...]:
+    """What is claimed of a file by its place in a cache, or by itself in a file's stead."""
+    return _of_cache(path) or _of_pointer(path)
+
+
+def _of_cache(path: str) -> tuple[Claim, ...]:
+    blob = PurePath(os.path.realpath(path))
+    if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
+        return ()
+    return (Claim("sha256", blob.name, "huggingface-cache"),)
+
+
+def _of_pointer(path: str) -> tuple[Claim, ...]:
+    try:
+        file = FileBytes(path)
+        if file.size > _LONGEST_POINTER:
+            return ()
+        text = file.pread(0, file.size)
+    except FileProblem:
+        return ()
+    found = _OID.search(text) if text.startswith(b"version https://git-lfs") else None
+    return (Claim("sha256", found[1].decode("ascii"), "lfs-pointer"),) if found else ()

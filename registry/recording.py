@@ -1,0 +1,307 @@
+"""Files that were looked into or hashed become places and assets, many in one transaction.
+
+A new file is recorded twice: when its headers were read it gets an asset without hashes, so that
+it is seen at once; when it was hashed, that asset becomes the one of its content, or goes up in the
+one that has this content already.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from registry import schema, tensor_rows
+from registry.absorbing import absorb
+from registry.places import name_of
+from registry.reading import batches
+from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
+from registry.text import fold
+from registry.writing import Values, drop_abandoned, now, refresh_search
+
+_SHA256_OF_NOTHING = "e3b0c44298fc"
+_asset = schema.asset.c
+_file = schema.file.c
+
+Owners = Mapping[str, int]
+"""The asset of each file, by path."""
+
+
+class _Place(NamedTuple):
+    """A place that is known: its file, the asset there, and whether that was hashed."""
+
+    file_id: int
+    asset_id: int
+    state: str
+    is_hashed: bool
+
+
+Places = Mapping[str, _Place]
+
+
+def record(
+    connection: Connection, scanned: Sequence[ScannedFile], machine: str
+) -> tuple[Recorded | None, ...]:
+    """Record files at their places on a machine; assets of their content are made or found.
+
+    None for a file whose content was to be known already, and was forgotten meanwhile.
+    """
+    places = _places(connection, [file.path for file in scanned], machine)
+    known = _assets_of(connection, [file.hashes.blake3 for file in scanned if file.hashes])
+    known |= _waiting(scanned, places, known)
+    known |= _insert_assets(connection, _new_contents(scanned, places, known))
+    owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
+    _update_assets(connection, scanned, owners)
+    _keep_metadata(connection, scanned, owners)
+    _keep_claims(connection, scanned, owners)
+    added = _keep_places(connection, scanned, owners, places, machine)
+    _adopt(connection, scanned, owners)
+    weighed = ((file, file.weights) for file in scanned if file.path in owners)
+    tensor_rows.record(connection, {owners[f.path]: weights for f, weights in weighed if weights})
+    for path, place in places.items():
+        if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
+            absorb(connection, place.asset_id, owners[path])
+    left = {place.asset_id for path, place in places.items() if owners.get(path) != place.asset_id}
+    # What was broken and is replaced was a part of a download, most often: nothing to remember.
+    drop_abandoned(connection, list(left), _asset.container.is_(None))
+    return tuple(_recorded(file.path, owners, places, added) for file in scanned)
+
+
+def _key(file: ScannedFile) -> str:
+    """What stands for the content of a file: its hash, or its path while there is none."""
+    return file.path if file.hashes is None else file.hashes.blake3
+
+
+def _places(connection: Connection, paths: Sequence[str], machine: str) -> dict[str, _Place]:
+    columns = (_file.path, _file.id, _file.asset_id, _file.state, _asset.blake3.is_not(None))
+    statement = select(*columns).select_from(schema.file.join(schema.asset))
+    found: dict[str, _Place] = {}
+    for some in batches(paths):
+        here = statement.where(_file.machine == machine, _file.path.in_(some))
+        found.update((row[0], _Place(*row[1:])) for row in connection.execute(here))
+    return found
+
+
+def _assets_of(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in batches(digests):
+        statement = select(_asset.blake3, _asset.id).where(_asset.blake3.in_(some))
+        found.update((str(row.blake3), row.id) for row in connection.execute(statement))
+    return found
+
+
+def _waiting(
+    scanned: Sequence[ScannedFile], places: Places, known: Mapping[str, int]
+) -> dict[str, int]:
+    """The contents that assets which wait for their hashes turn out to have."""
+    found: dict[str, int] = {}
+    for file in scanned:
+        place = places.get(file.path)
+        if place is None or place.is_hashed or file.hashes is None:
+            continue
+        if file.hashes.blake3 not in known:
+            found.setdefault(file.hashes.blake3, place.asset_id)
+    return found
+
+
+def _new_contents(
+    scanned: Sequence[ScannedFile], places: Places, known: Mapping[str, int]
+) -> dict[str, Values]:
+    """The assets to make, by what stands for their content."""
+    found: dict[str, Values] = {}
+    for file in scanned:
+        key = _key(file)
+        # A place that was only looked into and is known: another process was faster.
+        if key in known or key in found or key in places or file.content is None:
+            continue
+        found[key] = {**_content_values(file.content), **_hash_values(file), **_first_values(file)}
+    return found
+
+
+def _insert_assets(connection: Connection, new: Mapping[str, Values]) -> dict[str, int]:
+    if not new:
+        return {}
+    columns = [name for name in schema.asset.c.keys() if name != "id"]  # noqa: SIM118 - no dict
+    rows = [{name: values.get(name) for name in columns} for values in new.values()]
+    statement = insert(schema.asset).returning(_asset.id, sort_by_parameter_order=True)
+    return dict(zip(new, connection.execute(statement, rows).scalars(), strict=True))
+
+
+def _update_assets(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    """The same bytes, perhaps seen by a newer program: what it makes of them is kept."""
+    changes: defaultdict[frozenset[str], list[Values]] = defaultdict(list)
+    for file in scanned:
+        if file.path in owners and file.hashes is not None:
+            values = {} if file.content is None else _content_values(file.content)
+            values |= _hash_values(file)
+            changes[frozenset(values)].append({**values, "owner": owners[file.path]})
+    for names, rows in changes.items():
+        statement = update(schema.asset).where(_asset.id == bindparam("owner"))
+        connection.execute(statement.values({name: bindparam(name) for name in names}), rows)
+
+
+def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    told = {owners[file.path]: file.content for file in scanned if file.path in owners}
+    rows = [
+        {"asset_id": asset_id, "metadata": dict(content.metadata)}
+        for asset_id, content in told.items()
+        if content is not None
+    ]
+    ids = [asset_id for asset_id, content in told.items() if content is not None]
+    for some in batches(ids):
+        old = schema.asset_metadata.c.asset_id.in_(some)
+        connection.execute(delete(schema.asset_metadata).where(old))
+    if rows:
+        connection.execute(insert(schema.asset_metadata), rows)
+        refresh_search(connection, ids)
+
+
+def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    rows = {
+        (owners[file.path], claim.hash, claim.digest): claim.origin
+        for file in scanned
+        for claim in file.claims
+        if file.path in owners
+    }
+    if not rows:
+        return
+    table, ids = schema.candidate, [asset_id for asset_id, _, _ in rows]
+    for some in batches(ids):
+        connection.execute(delete(table).where(table.c.asset_id.in_(some)))
+    values = [
+        {"asset_id": asset_id, "hash": name, "digest": digest, "origin": origin}
+        for (asset_id, name, digest), origin in rows.items()
+    ]
+    connection.execute(insert(table), values)
+
+
+def _keep_places(
+    connection: Connection,
+    scanned: Sequence[ScannedFile],
+    owners: Owners,
+    places: Places,
+    machine: str,
+) -> dict[str, int]:
+    """The numbers of the places that are new, by path."""
+    rows = {
+        file.path: _place_values(file, owners[file.path], machine)
+        for file in scanned
+        if file.path in owners
+    }
+    changed = [
+        {**row, "number": places[path].file_id} for path, row in rows.items() if path in places
+    ]
+    if changed:
+        statement = update(schema.file).where(_file.id == bindparam("number"))
+        names = changed[0].keys() - {"number"}
+        connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
+    new = {path: row for path, row in rows.items() if path not in places}
+    if not new:
+        return {}
+    added = insert(schema.file).returning(_file.id, sort_by_parameter_order=True)
+    return dict(zip(new, connection.execute(added, list(new.values())).scalars(), strict=True))
+
+
+def _place_values(file: ScannedFile, asset_id: int, machine: str) -> Values:
+    return {
+        "machine": machine,
+        "path": file.path,
+        "path_folded": fold(file.path),
+        "asset_id": asset_id,
+        "bytes": file.bytes,
+        "mtime_ns": file.mtime_ns,
+        "inode": str(file.inode),
+        "state": PRESENT,
+    }
+
+
+def _adopt(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
+    """Files made from these before the library knew them learn their numbers."""
+    table = schema.derivation
+    parents = {
+        file.hashes.sha256: owners[file.path]
+        for file in scanned
+        if file.hashes is not None and file.path in owners
+    }
+    for some in batches(list(parents)):
+        orphan = (table.c.parent_sha256.in_(some), table.c.parent_id.is_(None))
+        wanted = select(table.c.parent_sha256).where(*orphan).distinct()
+        for sha256 in connection.execute(wanted).scalars().all():
+            mine = (table.c.parent_sha256 == sha256, table.c.parent_id.is_(None))
+            connection.execute(update(table).where(*mine).values(parent_id=parents[sha256]))
+
+
+def _recorded(
+    path: str, owners: Owners, places: Places, added: Mapping[str, int]
+) -> Recorded | None:
+    place = places.get(path)
+    if place is None:
+        return Recorded(owners[path], added[path], Outcome.ADDED) if path in owners else None
+    if path not in owners:
+        return Recorded(place.asset_id, place.file_id, Outcome.UNCHANGED)
+    return Recorded(owners[path], place.file_id, _outcome(owners[path], place))
+
+
+def _outcome(asset_id: int, old: _Place) -> Outcome:
+    if not old.is_hashed:
+        return Outcome.ADDED
+    if old.asset_id != asset_id:
+        return Outcome.UPDATED
+    return Outcome.UNCHANGED if old.state == PRESENT else Outcome.RESTORED
+
+
+def _first_values(scanned: ScannedFile) -> Values:
+    """What an asset gets from the first file that is recorded of it."""
+    name, moment = name_of(scanned.path), now()
+    return {
+        "name": name,
+        "name_folded": fold(name),
+        "bytes": scanned.bytes,
+        "added": moment,
+        "updated": moment,
+    }
+
+
+def _content_values(content: Content) -> Values:
+    return {
+        "kind": str(content.kind),
+        "base": str(content.base),
+        "variant": content.variant,
+        "prediction": str(content.prediction),
+        "layout": content.layout,
+        "container": None if content.container is None else str(content.container),
+        "rank": content.rank,
+        "tensors": content.tensors,
+        "parameters": content.parameters,
+        "confidence": content.confidence,
+        "safety": str(content.safety.verdict),
+        "algorithm": list(content.algorithm),
+        "dtypes": dict(content.dtypes),
+        "components": [astuple(component) for component in content.components],
+        "evidence": list(content.evidence),
+        "problems": list(content.problems),
+        "safety_imports": list(content.safety.imports),
+        "safety_findings": list(content.safety.findings),
+        "trigger_words": list(content.trigger_words),
+    }
+
+
+def _hash_values(scanned: ScannedFile) -> Values:
+    """AutoV1 and AutoV3 of files too short for them are hashes of nothing, and name nothing."""
+    hashes = scanned.hashes
+    if hashes is None:
+        return {}
+    values: Values = {"blake3": hashes.blake3, "sha256": hashes.sha256, "crc32": hashes.crc32}
+    values["autov1"] = None if _of_nothing(hashes.autov1) else hashes.autov1
+    if hashes.autov3 is not None:
+        values["autov3"] = None if _of_nothing(hashes.autov3) else hashes.autov3
+    if scanned.weights is not None:
+        values["weights"] = scanned.weights.whole
+    return values
+
+
+def _of_nothing(digest: str) -> bool:
+    return digest.startswith(_SHA256_OF_NOTHING[: len(digest)])

@@ -1,0 +1,128 @@
+"""`scan --watch`: the library follows its folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assetmgr.config import Settings
+from assetmgr.operations import watching
+from assetmgr.operations.watching import together, watch
+from assetmgr.paths import find_paths
+from assetmgr.workspace import Workspace
+from registry.records import ScanReport
+
+if TYPE_CHECKING:
+    from conftest import Models
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("ASSETMGR_HOME", str(tmp_path / "watched" / "home"))
+    monkeypatch.setattr(watching, "QUIET_MS", 50)
+    monkeypatch.setattr(watching, "AGAIN_MS", 100)
+    with Workspace(Settings(), find_paths()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path, models: Models) -> Path:
+    """A folder with one model; the program's own state lies in it too."""
+    (tmp_path / "watched").mkdir(exist_ok=True)
+    shutil.copy(models.lora, tmp_path / "watched" / "a.safetensors")
+    return tmp_path / "watched"
+
+
+class Follow:
+    """Watches in a thread, and waits for what is to happen."""
+
+    def __init__(self, workspace: Workspace, folder: Path) -> None:
+        self.reports: list[ScanReport] = []
+        self.stop = threading.Event()
+        arguments = (workspace, [str(folder)])
+        self.thread = threading.Thread(target=self._run, args=arguments)
+        self.thread.start()
+
+    def _run(self, workspace: Workspace, paths: list[str]) -> None:
+        for report in watch(workspace, paths, stop=self.stop):
+            self.reports.append(report)
+
+    def until(self, reached: Callable[[ScanReport], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not (self.reports and reached(together(self.reports))):
+            assert self.thread.is_alive(), "the watching ended"
+            assert time.monotonic() < deadline, self.reports
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Path) -> None:
+    follow = Follow(workspace, folder)
+    try:
+        follow.until(lambda report: report.added == 1)
+        time.sleep(0.3)  # the watching begins after the first scan
+        content = bytearray((folder / "a.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "b.safetensors").write_bytes(content)
+        follow.until(lambda report: report.added == 2)
+        (folder / "a.safetensors").rename(folder / "c.safetensors")
+        follow.until(lambda report: report.moved == 1)
+        (folder / "b.safetensors").unlink()
+        follow.until(lambda report: report.missing == 1)
+    finally:
+        follow.end()
+    assert [row.name for row in workspace.library.search("-is:missing").rows] == ["c"]
+    seen = len(follow.reports)
+    assert seen <= 6, "the program's own writing wakes nobody"
+
+
+def test_a_download_that_stalls_is_broken_until_it_is_whole(
+    workspace: Workspace, folder: Path
+) -> None:
+    content = bytearray((folder / "a.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "b.safetensors").write_bytes(content[:-8])
+    follow = Follow(workspace, folder)
+    try:
+        follow.until(lambda report: report.failed == 1)
+        assert workspace.library.search("kind:unknown").total == 1
+        time.sleep(0.3)
+        (folder / "b.safetensors").write_bytes(content)
+        follow.until(lambda report: report.updated == 1)
+    finally:
+        follow.end()
+    assert [row.kind for row in workspace.library.search().rows] == ["lora", "lora"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for other processes")
+def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "assetmgr", "scan", "--watch", "--json", str(folder)]
+    environment = {**os.environ, "ASSETMGR_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        database = tmp_path / "home" / "library.db"
+        deadline = time.monotonic() + 30
+        while not database.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert json.loads(out)["added"] == 1
+    assert err == ""

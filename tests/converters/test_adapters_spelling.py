@@ -1,0 +1,253 @@
+"""Adapters under the names of other programs: the same change, whatever it is called."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.adapters import adapter, lazy
+from helpers.pipelines import FAMILIES, REFINER, SD2, SDXL
+from helpers.sd1 import UNET, Widths, prefixed, random_fill, state_dict, unet_shapes
+from safetensors.torch import load_file
+
+from converters.adapters import load_adapter
+from converters.adapters.spelling import SPELLINGS, respelled
+from converters.bases import Base
+from converters.compute import value
+from converters.dtypes import DType
+from converters.errors import UnsupportedFile
+from converters.identify import identify
+from converters.layouts.pipeline import to_components
+from converters.merge import AdapterChoice, plan_merge
+from converters.merge.lora_modules import lora_modules
+from converters.statedict import StateDict
+from converters.writers.diffusers_folder import write_pipeline
+from converters.writers.safetensors import write_safetensors
+
+WIDTHS = {
+    "sd-1": Widths((32, 32, 64, 64), (True, True, True, False)),
+    "sd-2": replace(SD2, channels=(32, 32, 64, 64), attention=(True, True, True, False)),
+    "sdxl": replace(SDXL, channels=(32, 32, 64), attention=(False, True, True)),
+    "sdxl-refiner": replace(
+        REFINER, channels=(32, 32, 64, 64), attention=(False, True, True, False)
+    ),
+}
+DEPTHS = {"sdxl": (0, 2, 10), "sdxl-refiner": (0, 1, 1, 0)}
+
+
+@functools.cache
+def model(family: str) -> StateDict:
+    """A model with the layers of its family, all of them narrow."""
+    others = {n: s for n, s in FAMILIES[family]().items() if not n.startswith(UNET)}
+    widths = replace(WIDTHS[family], layers=2, depths=DEPTHS.get(family))
+    shapes = {**others, **prefixed(UNET, unet_shapes(widths))}
+    return state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
+
+
+@functools.cache
+def lora(family: str, *, convolutions: bool = True) -> StateDict:
+    """A LoRA for every layer that kohya trains, with alphas that are no ranks."""
+    generator = torch.Generator().manual_seed(7)
+    tensors: dict[str, torch.Tensor] = {}
+    weights = lora_modules(model(family), Base(family), convolutions=convolutions).weights
+    for number, (name, weight) in enumerate(weights.items()):
+        out, inner, *kernel = weight.shape
+        rank, ones = 2 + number % 2, (1,) * len(kernel)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(out, rank, *ones, generator=generator)
+        tensors[f"{name}.lora_down.weight"] = torch.randn(rank, inner, *kernel, generator=generator)
+        tensors[f"{name}.alpha"] = torch.tensor(float(1 + number % 3))
+    return adapter(tensors, {"ss_output_name": "fox"})
+
+
+def contents(state: StateDict) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    return {name: (tensor.shape, bytes(tensor.read())) for name, tensor in state.items()}
+
+
+def merged(family: str, change: StateDict, weight: float = 0.5) -> dict[str, bytes]:
+    plan = plan_merge(model(family), [AdapterChoice("a", change, weight)])
+    assert plan.reports[0].unused == {}
+    return {name: bytes(plan.state_dict[name].read()) for name in plan.changed}
+
+
+@pytest.mark.parametrize("layout", [name for name in SPELLINGS if name != "lycoris"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_changes_the_same_under_every_name(family: str, layout: str) -> None:
+    source = lora(family)
+    target = respelled(source, Base(family), layout)
+    assert merged(family, target) == merged(family, source)
+    assert len(load_adapter(target).modules) == len(load_adapter(source).modules)
+    assert target.metadata["ss_output_name"] == "fox"
+    told = identify(target)
+    assert (told.base, told.layout) == (Base(family), layout if layout != "diffusers" else "peft")
+
+
+@pytest.mark.parametrize("layout", ["comfy", "kohya"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_there_and_back_no_byte_is_another(family: str, layout: str) -> None:
+    there = respelled(lora(family), Base(family), layout)
+    assert contents(respelled(there, Base(family), "kohya")) == contents(lora(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scales_come_back_from_the_metadata(family: str) -> None:
+    there = respelled(lora(family), Base(family), "diffusers")
+    assert not any(name.endswith(".alpha") for name in there)
+    back = respelled(there, Base(family), "kohya")
+    assert "lora_adapter_metadata" not in back.metadata
+    alphas = {name: value(tensor).item() for name, tensor in back.items() if "alpha" in name}
+    for name, tensor in lora(family).items():
+        if name.endswith(".alpha"):
+            assert alphas[name] == pytest.approx(value(tensor).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("family", ["sd-1", "sdxl"])
+def test_diffusers_fuses_the_same(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DiffusionPipeline
+
+    from assetmgr.sampler.tokenizer import tokenizer_files
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    base, identity = Base(family), identify(model(family))
+    files = {name: tokenizer_files(padding_is_end=True) for name in ("tokenizer", "tokenizer_2")}
+    components = to_components(model(family), base)
+    write_pipeline(components, identity, tmp_path / "pipeline", tokenizer=files)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
+    change = _some_modules(lora(family))
+    write_safetensors(respelled(change, base, "diffusers"), tmp_path / "fox.safetensors")
+    pipeline.load_lora_weights(tmp_path, weight_name="fox.safetensors")
+    pipeline.fuse_lora(components=_components(pipeline), lora_scale=0.5)
+    pipeline.unload_lora_weights()
+    plan = plan_merge(model(family), [AdapterChoice("a", change, 0.5)])
+    ours = to_components(plan.state_dict, base).parts
+    for component in _components(pipeline):
+        for name, theirs in getattr(pipeline, component).state_dict().items():
+            if name in ours[component]:
+                expected = value(ours[component][name]).float()
+                torch.testing.assert_close(theirs.float(), expected, msg=name)
+
+
+def _some_modules(state: StateDict) -> StateDict:
+    """Few of each sort: PEFT takes its time for each module."""
+    names = list(dict.fromkeys(name.partition(".")[0] for name in state))
+    kept = {name for name in names if "_transformer_blocks_" not in name} | set(names[::20])
+    return state.select(lambda name: name.partition(".")[0] in kept)
+
+
+def _components(pipeline: object) -> list[str]:
+    names = ("unet", "text_encoder", "text_encoder_2")
+    return [name for name in names if getattr(pipeline, name, None) is not None]
+
+
+NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+PARTS: Mapping[str, dict[str, tuple[int, ...]]] = {
+    "loha": {"hada_w1_a": (8, 2), "hada_w1_b": (2, 8), "hada_w2_a": (8, 2), "hada_w2_b": (2, 8)},
+    "lokr": {"lokr_w1": (2, 2), "lokr_w2": (4, 4)},
+    "glora": {
+        "a1.weight": (8, 2),
+        "a2.weight": (2, 8),
+        "b1.weight": (8, 2),
+        "b2.weight": (2, 8),
+    },
+    "full": {"diff": (8, 8), "diff_b": (8,)},
+    "oft": {"oft_blocks": (2, 4, 4), "alpha": ()},
+    "boft": {"oft_blocks": (1, 2, 4, 4), "alpha": ()},
+    "ia3": {"weight": (8,), "on_input": ()},
+    "locon": {
+        "lora_up.weight": (8, 2, 1, 1),
+        "lora_down.weight": (2, 8, 1, 1),
+        "lora_mid.weight": (2, 2, 3, 3),
+    },
+}
+
+
+def of(parts: Mapping[str, tuple[int, ...]], name: str = NAME) -> StateDict:
+    return adapter({f"{name}.{part}": torch.ones(shape) for part, shape in parts.items()})
+
+
+@pytest.mark.parametrize("algorithm", PARTS)
+def test_every_algorithm_keeps_its_parts_where_programs_of_its_kind_read_it(algorithm: str) -> None:
+    source = of(PARTS[algorithm])
+    there = respelled(source, Base.SD1, "comfy")
+    assert all(
+        name.startswith("diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.")
+        for name in there
+    )
+    assert contents(respelled(there, Base.SD1, "kohya")) == contents(source)
+    lycoris = respelled(source, Base.SD1, "lycoris")
+    assert {module.family for module in load_adapter(lycoris).modules} == {algorithm}
+
+
+@pytest.mark.parametrize("algorithm", PARTS)
+def test_what_diffusers_has_no_form_for_is_refused_by_name(algorithm: str) -> None:
+    with pytest.raises(UnsupportedFile, match=f"{NAME} is {algorithm}") as refused:
+        respelled(of(PARTS[algorithm]), Base.SD1, "diffusers")
+    assert "resize" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("part", ["ia3_l", "oft_R.weight"])
+def test_what_only_peft_computes_so_is_refused_by_name(part: str) -> None:
+    name = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    with pytest.raises(UnsupportedFile, match="only PEFT"):
+        respelled(of({part: (8, 1)}, name), Base.SD1, "kohya")
+
+
+def test_magnitudes_keep_their_form() -> None:
+    parts = {"lora_up.weight": (8, 2), "lora_down.weight": (2, 8), "dora_scale": (8, 1)}
+    there = respelled(of(parts), Base.SD1, "diffusers")
+    (vector,) = (name for name in there if name.endswith("lora_magnitude_vector"))
+    assert there[vector].shape == (8,)
+    config = json.loads(there.metadata["lora_adapter_metadata"])
+    assert config["unet.use_dora"] is True
+    back = respelled(there, Base.SD1, "kohya")
+    assert back[f"{NAME}.dora_scale"].shape == (8, 1)
+
+
+def test_magnitudes_of_inputs_have_no_form_in_diffusers() -> None:
+    parts = {"lora_up.weight": (8, 2), "lora_down.weight": (2, 6), "dora_scale": (1, 6)}
+    with pytest.raises(UnsupportedFile, match="of its inputs"):
+        respelled(of(parts), Base.SD1, "diffusers")
+
+
+def test_a_module_without_alpha_has_the_scale_one() -> None:
+    parts = {"lora_up.weight": (8, 2), "lora_down.weight": (2, 8)}
+    config = json.loads(
+        respelled(of(parts), Base.SD1, "diffusers").metadata["lora_adapter_metadata"]
+    )
+    assert (config["unet.r"], config["unet.lora_alpha"]) == (2, 2)
+
+
+def test_bundled_embeddings_stay_where_programs_read_them() -> None:
+    source = of(PARTS["lokr"]).overlay({"bundle_emb.fox.emb_params": lazy(torch.ones(1, 768))})
+    assert "bundle_emb.fox.emb_params" in respelled(source, Base.SD1, "comfy")
+    with pytest.raises(UnsupportedFile, match=r"bundle_emb\.fox"):
+        respelled(source, Base.SD1, "diffusers")
+
+
+def test_a_key_of_no_module_is_named() -> None:
+    source = of(PARTS["lokr"]).overlay({"something.else": lazy(torch.ones(1))})
+    with pytest.raises(UnsupportedFile, match=r"something\.else"):
+        respelled(source, Base.SD1, "comfy")
+
+
+def test_a_module_that_the_family_does_not_have_is_named() -> None:
+    with pytest.raises(UnsupportedFile, match="lora_unet_nowhere has no name"):
+        respelled(of(PARTS["lokr"], "lora_unet_nowhere"), Base.SD1, "comfy")
+
+
+def test_another_family_is_refused() -> None:
+    with pytest.raises(UnsupportedFile, match="are renamed"):
+        respelled(of(PARTS["lokr"]), Base.FLUX, "comfy")
+
+
+def test_a_written_file_holds_what_it_says(tmp_path: Path) -> None:
+    target = tmp_path / "fox.safetensors"
+    write_safetensors(respelled(lora("sd-1"), Base.SD1, "diffusers"), target)
+    names = load_file(target)
+    assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in names)

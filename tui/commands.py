@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset, Page
+    from tui.clearing import Clearing
     from tui.describe import Ancestor
     from tui.forms import Form
     from tui.inside import Inside
@@ -52,6 +53,13 @@ class Commands:
         from tui.making import Making
 
         return Making(self._workspace)
+
+    @cached_property
+    def clearing(self) -> Clearing:
+        """Room on the disk."""
+        from tui.clearing import Clearing
+
+        return Clearing(self._workspace)
 
     @cached_property
     def inside(self) -> Inside:
@@ -266,14 +274,15 @@ class Commands:
     # ---- forms
 
     def form(self, verb: str, ids: Sequence[int]) -> Form:
-        """What has to be answered before assets are converted, merged or taken apart.
+        """What has to be answered before assets are converted, merged, taken apart or discarded.
 
-        `verb` is convert, extract or merge. Raises AssetmgrError when it cannot be done at all.
+        `verb` is convert, extract, merge or trash. Raises AssetmgrError when it cannot be done.
         """
         makers = {
             "convert": self.making.convert_form,
             "extract": self.making.extract_form,
             "merge": self.making.merge_form,
+            "trash": self.clearing.trash_form,
         }
         return makers[verb](self.assets(ids))
 

@@ -86,6 +86,7 @@ ACT = Group(
         Key("equals_sign", "compare", "=", "", "compare two marked files tensor by tensor"),
         Key("O", "open_folder", "O", "", "open the folder it lies in"),
         Key("delete", "forget", "Del", "", "forget: out of the library, the file stays"),
+        Key("X", "form('trash')", "X", "", "to the trash: the file and what lies beside it"),
         Key("u", "undo", "u", "", "take the last change back"),
     ),
 )
@@ -150,6 +151,8 @@ DUPLICATES = Group(
     "Duplicates",
     (
         Key("b", "by", "b", "file/weights", "by bytes, or by weights whatever holds them"),
+        Key("L", "link", "L", "link", "let copies be links to one file (plan first)"),
+        Key("U", "unlink", "U", "", "give files that became links their own bytes back"),
         Key("y", "copy", "y", "copy path", "copy the path"),
         Key("O", "open_folder", "O", "folder", "open the folder it lies in"),
         Key("escape,q,d", "close", "Esc", "back", "back"),

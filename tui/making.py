@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError, BadValue, FileMissing
 from tui.forms import Answers, Field, Form, Planned, same
-from tui.sections import Section, text
+from tui.sections import MOST_NAMED, Section, named, text
 from tui.text import count, size
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from converters.progress import Progress
     from registry.records import Asset
 
-MOST_NAMES = 12
-"""How many left-out tensors or warnings a plan names; an optimizer has thousands."""
 _KEEP = ("keep", "keep")
 _PARTS = {
     "vae": ("vae", "VAE"),
@@ -82,7 +80,7 @@ class Making:
         plans = [plan for plan in found if isinstance(plan, ConvertPlan)]
         failures = [each for each in found if not isinstance(each, ConvertPlan)]
         problems = [f"{each.path}: {each.error}" for each in failures]
-        sections = (*_conversion_sections(plans), *_named("Cannot be done", problems, "$error"))
+        sections = (*_conversion_sections(plans), *named("Cannot be done", problems, "$error"))
         work = partial(self._convert, plans) if plans else None
         return Planned(title, tuple(sections), work)
 
@@ -101,9 +99,10 @@ class Making:
     def extract_form(self, assets: Sequence[Asset]) -> Form:
         """What can be taken out of a checkpoint, or out of the difference of two."""
         first = assets[0]
-        held = {part.name for part in first.components}
+        whole = all(asset.kind == "checkpoint" for asset in assets)
+        held = {part.name for part in first.components} if whole else set()
         parts = [option for name, option in _PARTS.items() if name in held]
-        if len(assets) == 2:
+        if whole and len(assets) == 2:
             parts.insert(0, _DIFFERENCE)
         if not parts or len(assets) > 2:
             raise BadValue(
@@ -257,7 +256,7 @@ class Making:
             ("merged", text(count(len(plan.merge.merged), "tensor"))),
             ("size", text(size(plan.nbytes))),
         )
-        sections = (Section("", rows), *_named("Warnings", plan.merge.warnings, "$warning"))
+        sections = (Section("", rows), *named("Warnings", plan.merge.warnings, "$warning"))
         return Planned(f"Merge to {request.output.name}", sections, partial(self._mix, plan))
 
     def _mix(self, plan: CheckpointMergePlan, progress: Progress) -> str:
@@ -303,9 +302,9 @@ def _conversion_sections(plans: Sequence[ConvertPlan]) -> Iterator[Section]:
     if plans:
         total = sum(plan.nbytes for plan in plans)
         rows = [("files", text(f"{len(plans):,}")), ("size", text(size(total)))]
-        rows += [("", text(plan.target)) for plan in plans[:MOST_NAMES]]
+        rows += [("", text(plan.target)) for plan in plans[:MOST_NAMED]]
         yield Section("", tuple(rows))
-    yield from _named("Warnings", [w for plan in plans for w in plan.warnings], "$warning")
+    yield from named("Warnings", [w for plan in plans for w in plan.warnings], "$warning")
 
 
 def _plan_sections(plan: ConvertPlan) -> Iterator[Section]:
@@ -317,8 +316,8 @@ def _plan_sections(plan: ConvertPlan) -> Iterator[Section]:
         ("size", text(f"{size(plan.nbytes)}   {plan.nbytes:,} bytes")),
     )
     yield Section("", facts)
-    yield from _named("Warnings", plan.warnings, "$warning")
-    yield from _named("Left out", plan.dropped)
+    yield from named("Warnings", plan.warnings, "$warning")
+    yield from named("Left out", plan.dropped)
 
 
 def _compatibility_section(found: Sequence[Inspection]) -> Section:
@@ -339,19 +338,9 @@ def _merge_sections(plan: MergePlan, request: MergeRequest) -> Iterator[Section]
         ("size", text(f"{size(plan.nbytes)}   {plan.nbytes:,} bytes")),
     )
     yield Section("Plan", rows)
-    yield from _named("Warnings", plan.warnings, "$warning")
+    yield from named("Warnings", plan.warnings, "$warning")
 
 
 def _problem(error: AssetmgrError) -> Section:
     hint = () if error.hint is None else (("", text(error.hint, "$dim")),)
     return Section("Cannot be done", (("", text(error, "$error")), *hint))
-
-
-def _named(title: str, names: Sequence[str], style: str = "") -> Iterator[Section]:
-    """A section of names, the first of them."""
-    if not names:
-        return
-    rows = [("", text(name, style)) for name in names[:MOST_NAMES]]
-    more = len(names) - MOST_NAMES
-    rows += [("", text(f"and {more:,} more", "$dim"))] if more > 0 else []
-    yield Section(title, tuple(rows))

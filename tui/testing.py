@@ -133,7 +133,9 @@ class ScriptedInside(Inside):
     def compare(self, first: str, second: str, progress: Progress) -> Comparison:
         """One difference."""
         differs = (Difference("unet.block_0.weight", "has other values"),)
-        return Comparison(f"/m/{first}", f"/m/{second}", (Part("unet", 3, 1),), differs, from_index=False)
+        return Comparison(
+            f"/m/{first}", f"/m/{second}", (Part("unet", 3, 1),), differs, from_index=False
+        )
 
 
 class ScriptedRemote(Remote):

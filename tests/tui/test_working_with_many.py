@@ -184,3 +184,13 @@ async def test_q_is_a_letter_where_text_is_typed(open_program: Open) -> None:
     async with open_program() as tui:
         await tui.press("N", "q", "colon")
         assert isinstance(tui.app.screen, AskScreen)
+
+
+async def test_the_trash_shows_its_plan_first(open_program: Open) -> None:
+    async with open_program() as tui:
+        tui.script.gate.set()
+        await tui.press("space", "space", "X")
+        assert isinstance(tui.app.screen, FormScreen)
+        await tui.press("ctrl+s")
+        await tui.until(tui.toasts)
+        assert tui.script.asked == ["trash #1 #2 keep"]

@@ -15,6 +15,7 @@ from converters.progress import Progress
 from tui import keymap
 from tui.bridge import Job, Lane
 from tui.commands import Commands
+from tui.forms import Form, Planned
 from tui.jobs import JobQueue
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
@@ -99,6 +100,28 @@ class DuplicatesScreen(Screen[str | None]):
         if self._copy is not None:
             self.app.copy_to_clipboard(self._copy.path)
             self.notify(f"copied: {plain(self._copy.path)}", markup=False)
+
+    def action_link(self) -> None:
+        """Ask how copies become links, and show what that frees."""
+        self._ask(self._commands.clearing.link_form())
+
+    def action_unlink(self) -> None:
+        """Ask before links become files of their own."""
+        self._ask(self._commands.clearing.unlink_form())
+
+    def _ask(self, form: Form) -> None:
+        from tui.screens.form import FormScreen
+
+        self.app.push_screen(FormScreen(form), self._do)
+
+    def _do(self, planned: Planned | None) -> None:
+        if planned is not None and planned.work is not None:
+            job = Job(planned.title, planned.lane, planned.work, self._look_if_here)
+            self._queue.submit(job)
+
+    def _look_if_here(self) -> None:
+        if self.is_attached:
+            self._look()
 
     def action_open_folder(self) -> None:
         """The folder in the system's file manager."""

@@ -54,6 +54,8 @@ def tui(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     report.unlink()
     yield _result("keystroke to repaint, p95", _p95(found["keystrokes"]), "ms", "keystroke")
     yield _result("keystroke, median", statistics.median(found["keystrokes"]), "ms")
+    yield _result("the search alone, p95", _p95(found["searches"]), "ms")
+    yield _result("the search alone, median", statistics.median(found["searches"]), "ms")
     yield _result("a frame of scrolling, p95", _p95(found["frames"]), "ms", "frame")
     yield _result("memory, peak resident", found["memory"], "MB", "memory")
 
@@ -118,7 +120,14 @@ async def _session(report: Path) -> None:
             await _until(lambda: assets.loaded)
             frames = [await _frame(pilot, assets.action_move_page) for _ in range(FRAMES)]
             keystrokes = [ms async for ms in _typing(pilot, browser, assets)]
-    found = {"keystrokes": keystrokes, "frames": frames, "memory": _peak_megabytes()}
+        memory = _peak_megabytes()
+        searches = [_searching(workspace.library.search, text) for text in _typed()]
+    found = {
+        "keystrokes": keystrokes,
+        "searches": searches,
+        "frames": frames,
+        "memory": memory,
+    }
     report.write_text(json.dumps(found))
 
 
@@ -156,6 +165,23 @@ async def _typing(pilot, browser, assets):  # type: ignore[no-untyped-def]
                     yield (time.perf_counter() - started) * 1000
             await asyncio.sleep(0.12)
         pilot.app.screen.focused.value = ""
+
+
+def _typed() -> Iterator[str]:
+    """Every filter that is shown while `TYPED` is typed and means something."""
+    for text in TYPED:
+        whole = (text[:end] for end in range(1, len(text) + 1))
+        yield from (each for each in whole if not each.endswith((":", ">")))
+
+
+def _searching(search: Callable[..., object], text: str) -> float:
+    """Milliseconds of the search alone; of what means nothing yet, those of saying so."""
+    from converters.errors import BadValue
+
+    started = time.perf_counter()
+    with suppress(BadValue):
+        search(text, limit=128)
+    return (time.perf_counter() - started) * 1000
 
 
 def _peak_megabytes() -> float:

@@ -26,7 +26,7 @@ def find_file(workspace: Workspace, reference: str) -> Path:
         raise FileMissing("no such file", path=reference)
     asset = workspace.library.find(reference)
     if asset.path is None:
-        raise FileMissing("all files of this asset are missing", path=reference)
+        raise FileMissing("no file of this asset is there", path=reference)
     return Path(asset.path)
 
 

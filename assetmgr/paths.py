@@ -30,6 +30,11 @@ class Paths:
         return self.home / "preferences.json"
 
     @property
+    def machine(self) -> Path:
+        """The name of this machine in a library that several share."""
+        return self.home / "machine.toml"
+
+    @property
     def previews(self) -> Path:
         """Rendered pictures and their thumbnails."""
         return self.home / "previews"

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from assetmgr.config import Settings, load_settings
+from assetmgr.machine import name_machine, needs_name
 from assetmgr.paths import Paths, find_paths
 from converters.errors import WriteFailed
 
@@ -40,7 +41,7 @@ class Workspace:
             if self._library is None:
                 from registry.library import Library
 
-                self._library = Library.open(self._database_url())
+                self._library = Library.open(self._database_url(), self._machine())
             return self._library
 
     def close(self) -> None:
@@ -60,6 +61,9 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _machine(self) -> str:
+        return name_machine(self.paths.machine) if needs_name(self.settings.database_url) else ""
 
     def _database_url(self) -> str:
         if self.settings.database_url is not None:

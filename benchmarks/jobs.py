@@ -130,6 +130,13 @@ def sha256(*paths: str) -> None:
                 hasher.update(view[:count])
 
 
+def sha256_folder(folder: str) -> None:
+    """The same for all files of a folder."""
+    from pathlib import Path
+
+    sha256(*map(str, sorted(Path(folder).iterdir())))
+
+
 def without_torch(*arguments: str) -> None:
     """Run an assetmgr command; fails when it imported torch."""
     from assetmgr.__main__ import main
@@ -148,7 +155,7 @@ JOBS = {
     job.__name__: job
     for job in (
         *(convert, convert_unsynced, convert_hashed, convert_torch),
-        *(cast_half, cast_half_torch, hash_all, sha256, merge_ours, merge_plain),
+        *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder, merge_ours, merge_plain),
     )
 }
 

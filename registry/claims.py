@@ -20,9 +20,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
 
-def claims_of(path: str) -> tuple[Claim, ...]:
-    """What is claimed of a file by its place in a cache, or by itself in a file's stead."""
-    return _of_cache(path) or _of_pointer(path)
+def claims_of(path: str, nbytes: int) -> tuple[Claim, ...]:
+    """What is claimed of a file by its place in a cache, or by itself in a file's stead.
+
+    `nbytes` is its size: a pointer is a short text, and nothing longer is opened.
+    """
+    return _of_cache(path) or (_of_pointer(path) if nbytes <= _LONGEST_POINTER else ())
 
 
 def _of_cache(path: str) -> tuple[Claim, ...]:
@@ -35,9 +38,7 @@ def _of_cache(path: str) -> tuple[Claim, ...]:
 def _of_pointer(path: str) -> tuple[Claim, ...]:
     try:
         file = FileBytes(path)
-        if file.size > _LONGEST_POINTER:
-            return ()
-        text = file.pread(0, file.size)
+        text = file.pread(0, min(file.size, _LONGEST_POINTER))
     except FileProblem:
         return ()
     found = _OID.search(text) if text.startswith(b"version https://git-lfs") else None

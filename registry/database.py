@@ -11,28 +11,55 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, make_url, text
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from converters.errors import BadValue
+from converters.errors import AssetmgrError, BadValue
+from registry.backup import back_up, backups
 from registry.errors import LibraryUnusable
 from registry.schema import REVISION
 
 BUSY_SECONDS = 15
 """How long a writer waits for another program that is writing."""
 
+CACHE_KIB = 1 << 16
+"""Memory for pages that were read: lists of large libraries are made from indexes of some MB."""
+
+LOST_SECONDS = 300
+"""How long a server waits for a program in the middle of a transaction."""
+
 _WRITES = "registry_writes"
+_READS: dict[str, dict[str, Any]] = {
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+}
+"""How transactions see one state of a library; those of SQLite always do."""
+
+_WAITING = ("postgresql", "postgresql+psycopg")
+_LOCK = 0x4173_7365_746D_6772  # "Assetmgr"
+_NUL = "cannot contain NUL"
+_DAMAGED = "keep a copy of it, then move it away and scan again"
 _DRIVER_CAUSES = (
     ("locked", "is locked by another program", "close it or try again later"),
     ("readonly", "is read-only", "check the permissions of the file and its folder"),
-    ("not a database", "is not a library database, or is corrupt", None),
-    ("malformed", "is corrupt", "move it away and scan again"),
+    ("not a database", "is not a library database, or is corrupt", _DAMAGED),
+    ("malformed", "is corrupt", _DAMAGED),
     ("unable to open", "cannot be opened", "check that its folder exists and can be written"),
     ("disk is full", "cannot grow: the disk is full", None),
+    ("lock timeout", "is locked by another program", "close it or try again later"),
+    ("read-only transaction", "is read-only", "ask its owner for permission to write"),
+    ("permission denied", "is not open to this user", "ask its owner for permission"),
+    ("password", "refuses the password", "check user and password in the URL"),
+    ("does not exist", "does not exist on the server", "make it with createdb"),
+    ("connection", "cannot be reached", "is the server running at this address?"),
+    ("failed to resolve", "cannot be reached", "is the server running at this address?"),
 )
-"""Part of SQLite's message -> our cause and hint (https://sqlite.org/rescode.html)."""
+"""Part of a driver's message -> our cause and hint (https://sqlite.org/rescode.html,
+https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 class Database:
@@ -40,15 +67,22 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
-        self.name = self._url.database or self._url.render_as_string()
+        self.name = name_of(self._url)
         _make_folder(self._url)
         with self._translated():
-            self._engine = _engine(self._url)
+            engine = _engine(self._url)
+        self._engine = engine.execution_options(**_READS.get(engine.dialect.name, {}))
+        self._writes = engine.execution_options(**{_WRITES: True})
         try:
             self._prepare()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def file(self) -> Path | None:
+        """Where SQLite keeps it; None for a database on a server or in memory."""
+        return file_of(self._url)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -59,8 +93,7 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write; nothing of it stays when it is left by an exception."""
-        engine = self._engine.execution_options(**{_WRITES: True})
-        with self._translated(), engine.begin() as connection:
+        with self._translated(), self._writes.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -73,13 +106,17 @@ class Database:
             current = _revision(connection)
         if current == REVISION:
             return
-        from registry.migrations import upgrade
+        from registry.migrations import knows, upgrade
 
         self._use_write_ahead_log()
-        with self._migrating() as connection:  # another process may have been faster
-            if _revision(connection) != REVISION:
-                self._refuse_foreign(connection)
-                upgrade(connection)
+        with self._migrating() as connection:
+            current = _revision(connection)
+            if current == REVISION:  # another process was faster
+                return
+            self._refuse_foreign(connection)
+            if current is not None and knows(current) and self.file is not None:
+                back_up(self.file, current)
+            upgrade(connection)
 
     @contextlib.contextmanager
     def _migrating(self) -> Iterator[Connection]:
@@ -88,8 +125,7 @@ class Database:
         They can only be switched between transactions, and what hangs on a table that is dropped
         would go with it (https://sqlite.org/lang_altertable.html#otheralter).
         """
-        with self._translated(), self._engine.connect() as plain:
-            connection = plain.execution_options(**{_WRITES: True})
+        with self._translated(), self._writes.connect() as connection:
             driver = connection.connection.driver_connection
             with _without_foreign_keys(driver), connection.begin():
                 yield connection
@@ -123,12 +159,45 @@ class Database:
                 error.path = self.name
             raise
 
-    def _unusable(self, error: Exception) -> LibraryUnusable:
-        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
-        for part, reason, hint in _DRIVER_CAUSES:
-            if part in cause:
-                return LibraryUnusable(reason, path=self.name, hint=hint)
-        return LibraryUnusable(f"cannot be used: {cause}", path=self.name)
+    def _unusable(self, error: Exception) -> AssetmgrError:
+        cause, hint = explain(error)
+        if _NUL in cause:
+            return BadValue("not valid text, it holds NUL")
+        if hint == _DAMAGED and self.file is not None:
+            hint = advice(self.file)
+        return LibraryUnusable(cause, path=self.name, hint=hint)
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of an SQLite database, which may be named by a URI (https://sqlite.org/uri.html)."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    if not url.database.startswith("file:"):
+        return Path(url.database)
+    return Path(unquote(url.database.removeprefix("file:").partition("?")[0]))
+
+
+def advice(file: Path) -> str:
+    """What to do about a database that is damaged."""
+    kept = backups(file)
+    if not kept:
+        return _DAMAGED
+    return f"keep a copy of it; then put a backup in its place, {kept[0].name}, and scan again"
+
+
+def name_of(url: URL) -> str:
+    """What to call a database: the path of its file, or its URL without the password."""
+    on_disk = url.get_backend_name() == "sqlite" and url.database
+    return on_disk or url.render_as_string(hide_password=True)
+
+
+def explain(error: Exception) -> tuple[str, str | None]:
+    """The cause of a driver's error in one line, and a hint where there is one."""
+    cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
+    for part, reason, hint in _DRIVER_CAUSES:
+        if part in cause:
+            return reason, hint
+    return f"cannot be used: {' '.join(cause.split())}", None
 
 
 def _parse(url: str) -> URL:
@@ -154,13 +223,33 @@ def _make_folder(url: URL) -> None:
 
 def _engine(url: URL) -> Engine:
     try:
-        engine = create_engine(url)
+        waiting = {"connect_timeout": BUSY_SECONDS} if url.drivername in _WAITING else {}
+        engine = create_engine(url, connect_args=waiting)
     except ImportError as error:
-        raise LibraryUnusable(f"the database driver is not installed: {error}") from error
+        hint = 'install "assetmgr[postgresql]"' if "psycopg" in str(error) else None
+        raise LibraryUnusable(f"its driver is not installed: {error}", hint=hint) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin)
+    elif engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _set_up_server)
+        event.listen(engine, "begin", _begin_on_server)
     return engine
+
+
+def _set_up_server(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    """Waiting ends, and so does a transaction whose program was cut off from the server."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{LOST_SECONDS}s'")
+    cursor.close()
+    connection.commit()
+
+
+def _begin_on_server(connection: Connection) -> None:
+    """One writer at a time, as in SQLite: what one has looked up stays true until it writes."""
+    if connection.get_execution_options().get(_WRITES, False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
@@ -168,6 +257,8 @@ def _set_up(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> Non
     for setting in (
         f"busy_timeout = {BUSY_SECONDS * 1000}",
         "foreign_keys = ON",
+        f"cache_size = -{CACHE_KIB}",
+        "wal_autocheckpoint = 8000",
         "synchronous = NORMAL",  # with a write-ahead log a power cut loses at most the last commits
     ):
         connection.execute(f"PRAGMA {setting}")

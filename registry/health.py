@@ -9,16 +9,17 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, exc, inspect, make_url, select, text
 
 from registry import schema
+from registry.backup import backups
+from registry.database import advice, explain, file_of, name_of
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
-_DAMAGED = "keep a copy of it, then move it away and scan again"
 _OUT_OF_REACH = "close programs that use it; check its address and permissions"
 _FOREIGN = "name another with ASSETMGR_DATABASE_URL"
 _NEWER = "update assetmgr"
@@ -30,6 +31,7 @@ class Health:
 
     `exists` is False for one that the next command will make. `revision` is that of its tables,
     `newest` that of this program. `bytes` is None where it is not known. `problems` have a `hint`.
+    `backups` are the names of those beside it, the newest first.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Health:
     problems: tuple[str, ...] = ()
     hint: str | None = None
     newest: str = schema.REVISION
+    backups: tuple[str, ...] = ()
 
     @property
     def is_current(self) -> bool:
@@ -53,8 +56,9 @@ def examine(url: str) -> Health:
     except exc.ArgumentError:
         return _unusable("the database", "its address is not a database URL", _OUT_OF_REACH)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(Path(parsed.database or ""))
-    return _server(url, parsed.render_as_string())
+        path = file_of(parsed) or Path()
+        return replace(_sqlite(path), backups=tuple(kept.name for kept in backups(path)))
+    return _server(url, name_of(parsed))
 
 
 def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
@@ -77,7 +81,7 @@ def _sqlite(path: Path) -> Health:
     except sqlite3.OperationalError as error:
         return _unusable(name, str(error), _OUT_OF_REACH)
     except sqlite3.Error as error:
-        return _unusable(name, str(error), _DAMAGED)
+        return _unusable(name, str(error), advice(path))
     except OSError as error:
         return _unusable(name, f"cannot be read: {error.strerror}", _OUT_OF_REACH)
 
@@ -91,7 +95,8 @@ def _look_into(path: Path, name: str) -> Health:
         damages, revision = _damages(database), _stored_revision(database)
     if damages:
         problems = tuple(damages)
-        return Health(name, True, revision, bytes=nbytes, problems=problems, hint=_DAMAGED)
+        hint = advice(path)
+        return Health(name, True, revision, bytes=nbytes, problems=problems, hint=hint)
     return _of_revision(name, revision, nbytes)
 
 
@@ -143,8 +148,8 @@ def _server(url: str, name: str) -> Health:
             tables = inspect(connection).get_table_names()
             revision = _server_revision(connection) if "alembic_version" in tables else None
     except exc.SQLAlchemyError as error:
-        cause = str(error.orig if isinstance(error, exc.DBAPIError) else error)
-        return _unusable(name, cause.strip(), _OUT_OF_REACH)
+        cause, hint = explain(error)
+        return _unusable(name, cause, hint or _OUT_OF_REACH)
     finally:
         engine.dispose()
     return _of_revision(name, revision) if tables else Health(name, exists=False)

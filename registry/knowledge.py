@@ -11,7 +11,6 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePath
 from typing import NamedTuple
 
 from converters.containers import MODEL_SUFFIXES
@@ -21,6 +20,7 @@ from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars import Row, beside, read_sidecar
 from registry.walk import Walk
 
+_OF_MODELS = tuple(MODEL_SUFFIXES)
 BATCH = 256
 """Sidecars recorded in one transaction."""
 
@@ -97,7 +97,7 @@ def _other_names(folder: str) -> frozenset[str]:
             names = [entry.name for entry in listing]
     except OSError:  # the walk has named it, or it is gone since
         return frozenset()
-    return frozenset(name for name in names if PurePath(name).suffix.lower() not in MODEL_SUFFIXES)
+    return frozenset(name for name in names if not name.lower().endswith(_OF_MODELS))
 
 
 def _stamp(path: str) -> Stamp | None:

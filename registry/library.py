@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
 from registry import (
+    facets,
     health,
     moves,
     reading,
@@ -94,10 +95,10 @@ class Library:
         """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
-            rows = reading.asset_rows(connection, ids)
             complete = limit is None and not offset
-            return Page(len(rows) if complete else reading.count(connection, wanted), rows)
+            total = 0 if complete else reading.count(connection, wanted)
+            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(total or len(ids), reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -122,6 +123,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def find_hash(self, digest: str) -> int | None:
+        """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
+        with self._database.reading() as connection:
+            return references.with_digest(connection, digest)
+
     def lineage(self, asset_id: int) -> Lineage:
         """What an asset was made from, generation by generation, and what was made from it."""
         with self._database.reading() as connection:
@@ -129,8 +135,16 @@ class Library:
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
+        return self.facets()["kind"]
+
+    def facets(self, query: str = "") -> Mapping[str, Mapping[str, int]]:
+        """How many of the assets that match have each kind, base, safety, verdict, algorithm, tag.
+
+        What most have comes first. Assets without preview have the verdict `none`.
+        """
+        wanted = parse(query)
         with self._database.reading() as connection:
-            return reading.kinds(connection)
+            return facets.count(connection, wanted)
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
@@ -209,7 +223,7 @@ class Library:
     def known_sidecars(self) -> Mapping[Key, Stamp]:
         """Every sidecar that was read, as it was then."""
         with self._database.reading() as connection:
-            return sidecar_rows.stamps(connection)
+            return sidecar_rows.stamps(connection, self._machine)
 
     def file_assets(self) -> Mapping[str, int]:
         """The numbers of the assets of all files, by canonical path."""
@@ -219,13 +233,13 @@ class Library:
     def record_sidecars(self, found: Sequence[Found]) -> None:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
-            sidecar_rows.record(connection, found)
+            sidecar_rows.record(connection, found, self._machine)
             writing.refresh_search(connection, [*{sidecar.key.asset_id for sidecar in found}])
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
-            sidecar_rows.forget(connection, keys)
+            sidecar_rows.forget(connection, keys, self._machine)
             writing.refresh_search(connection, [*{key.asset_id for key in keys}])
 
     def record_derived(
@@ -334,7 +348,7 @@ def _tags(names: Iterable[str]) -> tuple[str, ...]:
 
 def _can_render(asset: Asset) -> bool:
     names = {component.name for component in asset.components}
-    return names >= _NEEDED_OF_A_BASE and not asset.problems
+    return names >= _NEEDED_OF_A_BASE and not asset.problems and asset.path is not None
 
 
 def _as_base(asset: Asset) -> tuple[bool, bool, int, bool, int]:

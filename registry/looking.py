@@ -84,15 +84,16 @@ def is_fresh(fingerprint: Fingerprint) -> bool:
 def look_into(path: str) -> Looked:
     """Open and identify a file. Raises FileProblem when its bytes cannot be read at all."""
     fingerprint = fingerprint_of(path)
+    claims = claims_of(path, fingerprint.size)
     try:
         model = open_model(path)
     except (FileMissing, FileUnreadable):
         raise
     except FileProblem as problem:
         content = not_understood(problem)
-        return Looked(path, fingerprint, content, None, problem, claims_of(path))
+        return Looked(path, fingerprint, content, None, problem, claims)
     content, start = understood(model), model.header_bytes
-    return Looked(path, fingerprint, content, start, model.danger, claims_of(path))
+    return Looked(path, fingerprint, content, start, model.danger, claims)
 
 
 def read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from converters.bytesource import Fingerprint
 from converters.canonical import canonical_parts
@@ -27,14 +28,14 @@ MOST_TENSORS = 100_000
 
 def fingerprint_of(path: str) -> Fingerprint:
     """What must stay as it is while the model is read. Raises FileMissing or FileUnreadable."""
-    if is_pipeline(path):
-        return fingerprint_of_folder(path)
     try:
-        return Fingerprint.of(os.stat(path))
+        status = os.stat(path)
     except FileNotFoundError as error:
         raise FileMissing("no such file", path=path) from error
     except OSError as error:
         raise FileUnreadable(f"cannot be read: {error.strerror}", path=path) from error
+    is_folder = stat.S_ISDIR(status.st_mode) and is_pipeline(path)
+    return fingerprint_of_folder(path) if is_folder else Fingerprint.of(status)
 
 
 def hash_model(

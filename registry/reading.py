@@ -8,16 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    Table,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
 from converters.bytesource import Fingerprint
-from registry import schema
+from registry import facets, schema
 from registry.query import All, Order
-from registry.query.terms import has_file
+from registry.query.contains import number_at, number_with
+from registry.query.terms import Not, PathPart, Words
 from registry.records import (
-    MISSING,
-    OFFLINE,
-    PRESENT,
     Asset,
     AssetRow,
     Claim,
@@ -29,6 +38,7 @@ from registry.records import (
     Source,
     Verification,
 )
+from registry.text import fold, needle
 
 if TYPE_CHECKING:
     from registry.sidecars.record import Sidecar
@@ -36,35 +46,62 @@ if TYPE_CHECKING:
 BATCH = 500
 """Assets fetched by one statement: far below the number of parameters that any database allows."""
 
+_MANY = 2_000
+"""From so many on, some are soon met in the order of names."""
+
 AnyRow = Row[Any]
 _T = TypeVar("_T")
 _asset = schema.asset.c
+_UNINDEXED = literal_column("+asset.id", Integer)
 
 
 def count(connection: Connection, query: All) -> int:
-    """How many assets match."""
+    """How many assets match; where the indexes and the kept counts tell it, no asset is read."""
+    kept = facets.kept_number(connection, query)
+    if kept is not None:
+        return kept
+    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
+    if words and len(words) == len(query.terms):
+        return number_with(connection, words)
+    match query.terms:
+        case (Not(term),):
+            return count(connection, All(())) - count(connection, All((term,)))
+        case (PathPart(text),):
+            return number_at(connection, fold(text))
     statement = select(func.count()).select_from(schema.asset).where(query.clause())
     return connection.execute(statement).scalar_one()
 
 
 def asset_ids(
-    connection: Connection, query: All, order: Order, limit: int | None, offset: int
+    connection: Connection,
+    query: All,
+    order: Order,
+    limit: int | None,
+    offset: int,
+    expected: int = 0,
 ) -> Sequence[int]:
-    """The numbers of matching assets, in their order."""
-    statement = select(_asset.id).where(query.clause()).order_by(*order.columns())
-    if order.needs_preview:
-        statement = statement.select_from(schema.asset.outerjoin(schema.preview))
+    """The numbers of matching assets, in their order; `expected` tells how many these are."""
+    clause = query.clause()
+    if expected > _MANY and order.word == "name" and connection.dialect.name == "sqlite":
+        clause = replacement_traverse(clause, {}, _in_order_of_names)
+    statement = select(_asset.id).where(clause).order_by(*order.columns())
     return connection.execute(_part(statement, limit, offset)).scalars().all()
+
+
+def _in_order_of_names(element: ExternallyTraversible, **_: object) -> ColumnElement[int] | None:
+    """Keep SQLite from looking up all of many assets and sorting them: it goes through the index.
+
+    A number with a plus is looked for in no index (https://sqlite.org/optoverview.html).
+    """
+    return _UNINDEXED if element is _asset.id else None
 
 
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
     columns = [_asset[name] for name in _ROW_COLUMNS]
-    here, away = (has_file(PRESENT), PRESENT), (has_file(OFFLINE), OFFLINE)
-    state = case(here, away, else_=MISSING).label("state")
-    statement: Select[Any] = select(
-        *columns, state, schema.preview.c.verdict, schema.preview.c.thumbnail
-    ).select_from(schema.asset.outerjoin(schema.preview))
+    statement: Select[Any] = select(*columns, schema.preview.c.thumbnail).select_from(
+        schema.asset.outerjoin(schema.preview)
+    )
     tags = _tags(connection, ids)
     found: dict[int, AssetRow] = {}
     for some in batches(ids):
@@ -99,12 +136,6 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     }
 
 
-def kinds(connection: Connection) -> dict[str, int]:
-    """How many assets there are of each kind."""
-    statement = select(_asset.kind, func.count().label("number")).group_by(_asset.kind)
-    return {row.kind: row.number for row in connection.execute(statement)}
-
-
 def roots(connection: Connection, machine: str) -> tuple[str, ...]:
     """The folders of the library on a machine, by path."""
     root = schema.root.c
@@ -124,6 +155,8 @@ _ROW_COLUMNS = (
     "rating",
     "safety",
     "added",
+    "state",
+    "verdict",
 )
 
 
@@ -218,7 +251,11 @@ def _metadata(row: AnyRow) -> dict[str, str]:
 
 def _file(row: AnyRow, machine: str) -> File:
     here = row.machine == machine
-    return File(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode), here)
+    return File(
+        *(row.id, row.path, row.state, row.bytes, row.mtime_ns, int(row.inode)),
+        here=here,
+        machine=row.machine or None,
+    )
 
 
 def _source(row: AnyRow) -> Source:

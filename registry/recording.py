@@ -20,11 +20,14 @@ from registry.places import name_of
 from registry.reading import batches
 from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
 from registry.text import fold
-from registry.writing import Values, drop_abandoned, now, refresh_search
+from registry.writing import Values, drop_abandoned, now, refresh_search, write_search_texts
 
+_SHORT = 256
+"""Characters of metadata that are searched at once: all that is no list of captions or buckets."""
 _SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
 _file = schema.file.c
+_KEPT_BY_THE_DATABASE = ("id", "state", "copies", "verdict")
 
 Owners = Mapping[str, int]
 """The asset of each file, by path."""
@@ -56,6 +59,7 @@ def record(
     owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
+    _keep_search_texts(connection, scanned, owners, places)
     _keep_claims(connection, scanned, owners)
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
@@ -124,7 +128,7 @@ def _new_contents(
 def _insert_assets(connection: Connection, new: Mapping[str, Values]) -> dict[str, int]:
     if not new:
         return {}
-    columns = [name for name in schema.asset.c.keys() if name != "id"]  # noqa: SIM118 - no dict
+    columns = [column.name for column in _asset if column.name not in _KEPT_BY_THE_DATABASE]
     rows = [{name: values.get(name) for name in columns} for values in new.values()]
     statement = insert(schema.asset).returning(_asset.id, sort_by_parameter_order=True)
     return dict(zip(new, connection.execute(statement, rows).scalars(), strict=True))
@@ -156,7 +160,29 @@ def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owner
         connection.execute(delete(schema.asset_metadata).where(old))
     if rows:
         connection.execute(insert(schema.asset_metadata), rows)
-        refresh_search(connection, ids)
+
+
+def _keep_search_texts(
+    connection: Connection, scanned: Sequence[ScannedFile], owners: Owners, places: Places
+) -> None:
+    """Make what words are looked for in; of a file that is to be hashed yet, what is short.
+
+    Captions are most of the text by far: indexing them would keep the names of others waiting.
+    """
+    short: dict[int, Values] = {}
+    whole: list[int] = []
+    for file in scanned:
+        if file.path not in owners:
+            continue
+        place = places.get(file.path)
+        if file.hashes is not None and (file.content or (place and not place.is_hashed)):
+            whole.append(owners[file.path])
+        elif file.hashes is None and file.content is not None:
+            told = file.content.metadata.items()
+            few = {name: value for name, value in told if len(value) <= _SHORT}
+            short[owners[file.path]] = few
+    write_search_texts(connection, short)
+    refresh_search(connection, whole)
 
 
 def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:

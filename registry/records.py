@@ -31,9 +31,8 @@ OFFLINE = "offline"
 class File:
     """A place where an asset's content lies, or lay when `state` is `missing`.
 
-    `offline` is a place on a disk that is not there now.
-
-    `here` is False for a place on another machine that shares the library.
+    `offline` is a place on a disk that is not there now. `machine` names the one of several that
+    share the library, `here` whether that is this one.
     """
 
     id: int
@@ -43,6 +42,7 @@ class File:
     mtime_ns: int
     inode: int
     here: bool = True
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
 from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
@@ -20,6 +20,9 @@ _HASH = re.compile(r"[0-9a-fA-F]{6,64}")
 _asset = schema.asset.c
 _file = schema.file.c
 _claimed = schema.candidate.c
+_BY_DIGEST = select(_asset.id).where(
+    or_(_asset.blake3 == bindparam("digest"), _asset.sha256 == bindparam("digest"))
+)
 
 
 def resolve(connection: Connection, reference: str, machine: str) -> int:
@@ -37,6 +40,12 @@ def resolve(connection: Connection, reference: str, machine: str) -> int:
         path=reference,
         hint="`assetmgr list` shows them; `assetmgr scan` adds files",
     )
+
+
+def with_digest(connection: Connection, digest: str) -> int | None:
+    """The asset of which this is the BLAKE3 or SHA-256, in lower-case hex."""
+    found: int | None = connection.execute(_BY_DIGEST, {"digest": digest}).scalars().first()
+    return found
 
 
 def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[Sequence[int]]:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003_places"
+REVISION = "0004_fulltext"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -36,6 +36,12 @@ metadata = MetaData(
 )
 
 _ASSET = "asset.id"
+_SQLITE, _POSTGRESQL = "sqlite", "postgresql"
+
+_LISTED = (
+    *("state", "copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
+    *("algorithm", "added", "updated"),
+)
 
 asset = Table(
     "asset",
@@ -49,21 +55,21 @@ asset = Table(
     Column("autov3", String(64), index=True),
     Column("weights", String(64), index=True),
     Column("name", Text, nullable=False, index=True),
-    Column("name_folded", Text, nullable=False, index=True),
+    Column("name_folded", Text, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("base", String(32), nullable=False),
     Column("variant", String(32)),
     Column("prediction", String(16), nullable=False),
     Column("layout", String(32)),
     Column("container", String(32)),
-    Column("bytes", BigInteger, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
     Column("rank", Integer),
     Column("tensors", Integer, nullable=False),
     Column("parameters", BigInteger, nullable=False),
     Column("confidence", Float, nullable=False),
     Column("safety", String(16), nullable=False),
     Column("rating", Integer),
-    Column("added", DateTime, nullable=False, index=True),
+    Column("added", DateTime, nullable=False),
     Column("updated", DateTime, nullable=False),
     Column("algorithm", JSON, nullable=False),
     Column("dtypes", JSON, nullable=False),
@@ -74,7 +80,18 @@ asset = Table(
     Column("safety_findings", JSON, nullable=False),
     Column("trigger_words", JSON, nullable=False),
     Column("note", Text),
-    Index(None, "kind", "base"),
+    # Kept by triggers: the verdict of its preview, the best state of its files, and how many of
+    # them are there, on that machine which has most of them.
+    Column("verdict", String(8)),
+    Column("state", String(8), nullable=False, server_default="missing"),
+    Column("copies", Integer, nullable=False, server_default="0"),
+    # SQLite filters, sorts and counts lists within an index, without the long rows of the table.
+    Index("ix_asset_by_name", "name_folded", "id", "kind", "base", *_LISTED).ddl_if(_SQLITE),
+    Index("ix_asset_by_kind", "kind", "base", "name_folded", *_LISTED).ddl_if(_SQLITE),
+    Index(None, "name_folded").ddl_if(_POSTGRESQL),
+    Index(None, "kind", "base").ddl_if(_POSTGRESQL),
+    Index(None, "bytes").ddl_if(_POSTGRESQL),
+    Index(None, "added").ddl_if(_POSTGRESQL),
 )
 
 # Long texts have tables of their own: lists are sorted and filtered from the short rows of `asset`,
@@ -86,6 +103,7 @@ asset_metadata = Table(
     Column("metadata", JSON, nullable=False),
 )
 
+# In SQLite `asset_words` is the full-text index of this, in PostgreSQL there is one of trigrams.
 asset_search = Table(
     "asset_search",
     metadata,
@@ -146,7 +164,17 @@ tag = Table(
     "tag",
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
-    Column("name", Text, primary_key=True, index=True),
+    Column("name", Text, primary_key=True),
+    Index(None, "name", "asset_id"),
+)
+
+# How many assets there are of each kind, base, tag, …: kept by triggers on `asset` and `tag`.
+facet = Table(
+    "facet",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
 )
 
 source = Table(
@@ -202,6 +230,7 @@ sidecar = Table(
     "sidecar",
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("machine", Text, primary_key=True, server_default=""),
     Column("path", Text, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),

@@ -1,7 +1,8 @@
 """Small files hashed side by side by threads, while others are still looked into.
 
 The hash functions leave the interpreter to the other threads; large files use several threads each
-and are better hashed one after the other.
+and are better hashed one after the other. While files are looked into, that has a processor of its
+own: their names are to be seen soon.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Semaphore
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -50,6 +52,7 @@ class SideBySide:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(WORKERS)
+        self._turns = Semaphore(max(1, WORKERS - 1))
         self._running: deque[tuple[Waiting, Future[Hashed]]] = deque()
 
     def __enter__(self) -> Self:
@@ -65,7 +68,7 @@ class SideBySide:
 
     def start(self, file: Waiting) -> None:
         """Hash a file as soon as a thread is free."""
-        self._running.append((file, self._pool.submit(attempt, file, SILENT)))
+        self._running.append((file, self._pool.submit(self._attempt, file)))
 
     @property
     def nbytes(self) -> int:
@@ -78,6 +81,12 @@ class SideBySide:
             yield self._running.popleft()[1].result()
 
     def rest(self) -> Iterator[Hashed]:
-        """All that is left; waits for each."""
+        """All that is left; waits for each. Nothing is looked into any more: all threads work."""
+        if WORKERS > 1:
+            self._turns.release()
         while self._running:
             yield self._running.popleft()[1].result()
+
+    def _attempt(self, file: Waiting) -> Hashed:
+        with self._turns:
+            return attempt(file, SILENT)

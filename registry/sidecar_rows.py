@@ -38,12 +38,13 @@ class Found(NamedTuple):
     told: Sidecar | None
 
 
-def stamps(connection: Connection) -> dict[Key, Stamp]:
-    """Every sidecar that was read, as it was then."""
+def stamps(connection: Connection, machine: str) -> dict[Key, Stamp]:
+    """Every sidecar that was read on a machine, as it was then."""
     columns = (_row.asset_id, _row.path, _row.bytes, _row.mtime_ns)
+    statement = select(*columns).where(_row.machine == machine)
     return {
         Key(asset_id, path): Stamp(nbytes, mtime_ns)
-        for asset_id, path, nbytes, mtime_ns in connection.execute(select(*columns))
+        for asset_id, path, nbytes, mtime_ns in connection.execute(statement)
     }
 
 
@@ -58,7 +59,7 @@ def texts(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[s
     """What the sidecars of assets say, for the words of a query."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     told = (_row.asset_id.in_(ids), _row.told.is_not(None))
-    statement = select(_row.asset_id, _row.told).where(*told).order_by(_row.path)
+    statement = select(_row.asset_id, _row.told).where(*told).order_by(_row.path, _row.machine)
     for asset_id, some in connection.execute(statement):
         from registry.sidecars.record import Sidecar
 
@@ -66,18 +67,22 @@ def texts(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[s
     return found
 
 
-def record(connection: Connection, found: Sequence[Found]) -> None:
-    """Put what was read, at least one, in the place of what was known."""
-    forget(connection, [sidecar.key for sidecar in found])
+def record(connection: Connection, found: Sequence[Found], machine: str) -> None:
+    """Put what was read on a machine, at least one, in the place of what was known."""
+    forget(connection, [sidecar.key for sidecar in found], machine)
     rows = [
         {**key._asdict(), **stamp._asdict(), "told": None if told is None else told.to_json()}
         for key, stamp, told in found
     ]
-    connection.execute(insert(schema.sidecar), rows)
+    connection.execute(insert(schema.sidecar).values(machine=machine), rows)
 
 
-def forget(connection: Connection, keys: Sequence[Key]) -> None:
-    """These files, at least one, are not beside these assets any more."""
-    here = (_row.asset_id == bindparam("asset"), _row.path == bindparam("place"))
+def forget(connection: Connection, keys: Sequence[Key], machine: str) -> None:
+    """These files of a machine, at least one, are not beside these assets any more."""
+    here = (
+        _row.machine == machine,
+        _row.asset_id == bindparam("asset"),
+        _row.path == bindparam("place"),
+    )
     gone = [{"asset": key.asset_id, "place": key.path} for key in keys]
     connection.execute(delete(schema.sidecar).where(*here), gone)

@@ -10,14 +10,16 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 _BREAK = "\n"
+_ODD = str.maketrans("\0\ufffe\uffff", " \ufffd\ufffd")
 
 
 def fold(text: str) -> str:
     """Without difference of case and of composed characters; always storable as UTF-8.
 
-    NUL would end a text early in SQLite's comparisons, lone surrogates have no UTF-8 form.
+    NUL would end a text early in SQLite's comparisons, and its full-text index takes two characters
+    that are none for the replacement character; lone surrogates have no UTF-8 form.
     """
-    folded = unicodedata.normalize("NFC", text).casefold().replace("\0", " ")
+    folded = unicodedata.normalize("NFC", text).casefold().translate(_ODD)
     return folded.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -31,8 +33,11 @@ def storable(text: str) -> bool:
 
 
 def haystack(texts: Iterable[str]) -> str:
-    """The folded text that words of a query are looked for in; no word spans two of the texts."""
-    return _BREAK.join(fold(text).replace(_BREAK, " ") for text in texts)
+    """The folded text that words of a query are looked for in; no word spans two of the texts.
+
+    It ends with two breaks, so that each of its letters begins three characters.
+    """
+    return _BREAK.join([*(fold(text).replace(_BREAK, " ") for text in texts), _BREAK])
 
 
 def needle(text: str) -> str:

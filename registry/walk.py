@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from converters.bytesource import Fingerprint
 from converters.containers import MODEL_SUFFIXES, is_pipeline
@@ -21,6 +21,12 @@ from registry.text import storable
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
+
+
+NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
+VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
+"""Folders of programs beside the models: their `.pth` and `.bin` files are no models. A folder with
+this file is a virtual environment (PEP 405)."""
 
 
 @dataclass(slots=True)
@@ -82,10 +88,7 @@ class Walk:
         if is_pipeline(folder):
             self._meet(folder)
             return
-        unfinished = set(_unfinished(entries))
-        for entry in reversed(entries):
-            if entry.name.startswith(".") or entry.name in unfinished:
-                continue
+        for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
             elif _is_model(entry):
@@ -107,20 +110,34 @@ class Walk:
         self.problems.append(FileUnreadable(f"cannot be read: {error.strerror}", path=path))
 
 
+def _wanted(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """What is neither hidden, nor unfinished, nor of a program's packages."""
+    unfinished = set(_unfinished(entries))
+    if any(entry.name == VIRTUAL_ENVIRONMENT for entry in entries):
+        return []
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".")
+        and entry.name not in unfinished
+        and entry.name not in NO_MODELS
+    ]
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Unlike `entry.is_dir`, no error for a link that leads to itself."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:
-    suffix = PurePath(entry.name).suffix.lower()
-    return suffix in MODEL_SUFFIXES and Path(entry.path).is_file()
+    if os.path.splitext(entry.name)[1].lower() not in MODEL_SUFFIXES:  # noqa: PTH122 - of every file
+        return False
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
     for entry in entries:
         if entry.name.endswith(TEMPORARY_SUFFIX):
             yield entry.name
-        name = PurePath(entry.name)
-        if name.suffix in UNFINISHED:
-            yield name.stem
+        elif entry.name.endswith(UNFINISHED):
+            yield entry.name.rpartition(".")[0]

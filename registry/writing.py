@@ -75,24 +75,33 @@ def touch(connection: Connection, asset_id: int, **values: object) -> None:
 
 def refresh_search(connection: Connection, ids: Sequence[int]) -> None:
     """Make the texts that words of a query are looked for in anew."""
+    table = schema.asset_metadata
     for some in batches(ids):
-        _refresh_search(connection, some)
+        statement = select(table.c.asset_id, table.c.metadata).where(table.c.asset_id.in_(some))
+        write_search_texts(connection, {row[0]: row[1] for row in connection.execute(statement)})
 
 
-def _refresh_search(connection: Connection, ids: Sequence[int]) -> None:
+def write_search_texts(connection: Connection, told: Mapping[int, Mapping[str, str]]) -> None:
+    """Make these texts of assets, by number, of what their metadata tell and all else that does."""
+    for some in batches(list(told)):
+        _write_search_texts(connection, some, told)
+
+
+def _write_search_texts(
+    connection: Connection, ids: Sequence[int], told: Mapping[int, Mapping[str, str]]
+) -> None:
     columns = (_asset.id, _asset.name, _asset.note, _asset.trigger_words)
-    statement = select(*columns, schema.asset_metadata.c.metadata).join_from(
-        schema.asset, schema.asset_metadata
-    )
-    tags, told = _tags_of(connection, ids), sidecar_rows.texts(connection, ids)
+    tags, sidecars = _tags_of(connection, ids), sidecar_rows.texts(connection, ids)
     rows = [
         {
-            "asset_id": row.id,
+            "asset_id": number,
             "text": searchable(
-                row.name, row.note, tags[row.id], row.trigger_words, row.metadata, told[row.id]
+                name, note, tags[number], trigger_words, told[number], sidecars[number]
             ),
         }
-        for row in connection.execute(statement.where(_asset.id.in_(ids)))
+        for number, name, note, trigger_words in connection.execute(
+            select(*columns).where(_asset.id.in_(ids))
+        )
     ]
     connection.execute(delete(schema.asset_search).where(schema.asset_search.c.asset_id.in_(ids)))
     if rows:

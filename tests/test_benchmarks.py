@@ -11,6 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+IN_A_LIBRARY = (
+    *("look-up by hash", "queries, p95", "the last pages", "facets", "facets, kind:vae"),
+    *("facets, a word", "assetmgr list", "assetmgr list of a query"),
+)
+
+
 def measured(tmp_path: Path, *arguments: str) -> dict[str, dict[str, object]]:
     document = tmp_path / "results.json"
     scratch = tmp_path / "scratch"
@@ -41,6 +47,7 @@ def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
         "SDXL, copy: cp and sync",
         "SDXL, copy and hash: cp and sync",
         "fp32+EMA to fp16: cp and sync",
+        "first scan: sha256 alone",
     )
     assert [results[name]["value"] for name in limits] == [1.0] * len(limits)
     large = ("SDXL, copy", "SDXL, copy and hash", "fp32+EMA to fp16")
@@ -75,5 +82,10 @@ def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
         *(f"{name}: assetmgr" for name in large),
         *(f"{name}: assetmgr" for name in merges),
         *(f"memory: {name}" for name in (*large, *merges)),
+        *(f"library: {name}" for name in IN_A_LIBRARY),
+        *(f"memory: list, {size}" for size in ("whole", "tenth")),
+        "scan: again, nothing changed",
+        "first scan: assetmgr scan",
+        "first scan: all names are shown",
     }
     assert all(isinstance(results[name]["met"], bool) for name in judged)

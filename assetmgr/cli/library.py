@@ -205,7 +205,10 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         ("safety", "; ".join([asset.safety.verdict.value, *asset.safety.findings])),
     ]
     fields += [("problem", problem) for problem in asset.problems]
-    fields += [("file", f"{file.path} ({file.state})") for file in asset.files]
+    fields += [
+        ("file", f"{file.path} ({', on '.join(filter(None, [file.state, file.machine]))})")
+        for file in asset.files
+    ]
     fields += [(name, value or "") for name, value in asset.hashes.items()]
     fields += [
         ("claimed", f"{claim.hash} {claim.digest} ({claim.origin}, {_belief(claim, asset)})")

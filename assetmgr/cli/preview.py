@@ -46,7 +46,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option("--prompt", help="What to render; by default the asset's trigger words.")
 @click.option("--negative", default="", help="What not to render.")
 @click.option("--steps", type=int, default=_DEFAULTS.steps, show_default=True)
-@click.option("--cfg", type=float, default=_DEFAULTS.cfg, show_default=True, help="Guidance.")
+@click.option("--cfg", type=float, help="Guidance; by default 7, for SD3 4.5, for Flux 3.5.")
 @click.option(
     "--sampler",
     default=DEFAULT_SOLVER,
@@ -70,7 +70,7 @@ def preview(
     prompt: str | None,
     negative: str,
     steps: int,
-    cfg: float,
+    cfg: float | None,
     sampler: str,
     size: tuple[int, int] | None,
     seed: int,
@@ -82,7 +82,8 @@ def preview(
     """Verify assets with a render, and make their thumbnails; without an asset all of the library.
 
     A checkpoint is rendered alone, an adapter on a base checkpoint and compared with the same
-    render without it. Nothing is fetched from any network.
+    render without it. SD3 and Flux borrow encoders and VAE from the library, and are always sampled
+    by Euler's steps. Nothing is fetched from any network.
     """
     request = PreviewRequest(
         assets=assets,

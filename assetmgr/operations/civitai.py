@@ -11,7 +11,7 @@ from assetmgr.sources import civitai
 from assetmgr.sources.civitai import Search
 from assetmgr.sources.civitai_records import CivitaiModel, Licence, ModelFile, Version
 from assetmgr.sources.web import Web
-from converters.errors import AssetNotFound, BadValue, FileMissing
+from converters.errors import BadValue, FileMissing
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -169,9 +169,4 @@ def base_of(version: Version) -> str:
 
 
 def _asset_with(workspace: Workspace, sha256: str | None) -> int | None:
-    if sha256 is None:
-        return None
-    try:
-        return workspace.library.find(sha256).id
-    except AssetNotFound:
-        return None
+    return None if sha256 is None else workspace.library.find_hash(sha256)

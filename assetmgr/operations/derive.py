@@ -61,7 +61,7 @@ def _known(workspace: Workspace, path: Path) -> Parent | None:
     except AssetNotFound:
         return None
     now = Fingerprint.of(path.stat())
-    seen = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in asset.files}
+    seen = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in asset.files if file.here}
     if now not in seen:
         return None
     return Parent(path.name, *(asset.hashes[name] for name in ("sha256", "blake3", "autov3")))

@@ -37,7 +37,10 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "claims": [
             {**asdict(claim), "verified": _is_verified(claim, asset)} for claim in asset.claims
         ],
-        "files": [{"path": file.path, "state": file.state} for file in asset.files],
+        "files": [
+            {"path": file.path, "state": file.state, "machine": file.machine}
+            for file in asset.files
+        ],
         "tags": list(asset.tags),
         "note": asset.note,
         "rating": asset.rating,

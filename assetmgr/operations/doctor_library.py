@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
+from assetmgr.machine import find_machine, needs_name
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.operations.programs import programs_of
 from assetmgr.operations.view_manifest import read_manifest
@@ -35,7 +36,8 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
     if not health.is_current:
         return (_database(health),)
     try:
-        with Library.open(url) as library:
+        machine = find_machine(paths.machine) if needs_name(settings.database_url) else ""
+        with Library.open(url, machine) as library:
             return (
                 _database(health),
                 _roots(library),
@@ -56,7 +58,9 @@ def _database(health: Health) -> Check:
     if health.bytes is not None:
         told.append(size(health.bytes))
     if not health.is_current:
-        told.append(f"brought to revision {health.newest} when it is next used")
+        told.append(f"backed up and brought to revision {health.newest} when it is next used")
+    if health.backups:
+        told.append(f"backups from before migrations: {', '.join(health.backups)}")
     return Check("database", ok=True, detail=", ".join(told))
 
 

@@ -67,7 +67,8 @@ def duplicates(
     failures: tuple[Failure, ...] = ()
     if by == "weights":
         failures = tuple(_digest_candidates(workspace, progress))
-    assets = workspace.library.assets("-is:missing -is:offline")
+    candidates = "is:duplicate" if by == "file" else "-is:missing -is:offline"
+    assets = workspace.library.assets(candidates)
     groups = [_group(key, members) for key, members in _equal(assets, by)]
     found = [group for group in groups if len(group.copies) > 1]
     return tuple(sorted(found, key=lambda group: (-group.reclaimable, group.name))), failures
@@ -104,7 +105,7 @@ def _equal(assets: Iterable[Asset], by: str) -> Iterator[tuple[str, list[Asset]]
 
 def _group(key: str, members: list[Asset]) -> Group:
     places = [(asset, file) for asset in members for file in asset.files]
-    present = [(asset, file) for asset, file in places if file.state == "present"]
+    present = [(asset, file) for asset, file in places if file.here and file.state == "present"]
     present.sort(key=lambda pair: pair[1].path)
     seen: set[int] = set()
     copies = tuple(_copy(asset, file, seen) for asset, file in present)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview_plan import (
-    PREVIEWABLE,
     SUPPORTED_BASES,
     PreviewRequest,
     Subject,
@@ -22,11 +21,12 @@ from assetmgr.operations.preview_plan import (
     choose_bases,
     find_subject,
     from_asset,
+    is_previewable,
     no_base,
     plan_job,
 )
 from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import RenderOutcome
+from assetmgr.sampler.jobs import ModelFile, RenderOutcome
 from converters.errors import AssetmgrError, Cancelled, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -97,7 +97,7 @@ def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject],
         return [
             from_asset(asset)
             for asset in assets
-            if asset.kind in PREVIEWABLE
+            if is_previewable(asset.kind, asset.base)
             and asset.base in SUPPORTED_BASES
             and asset.path is not None
         ], []
@@ -131,7 +131,11 @@ def _render(
     client: SamplerClient,
     progress: Progress,
 ) -> PreviewResult | Failure:
-    job = plan_job(request, subject, checkpoint, workspace.paths.previews)
+    try:
+        companions = _companions(workspace, checkpoint)
+    except AssetmgrError as error:
+        return Failure.of(error, path=subject.file.path)
+    job = plan_job(request, subject, checkpoint, workspace.paths.previews, companions)
     try:
         outcome = client.render(job, progress)
     except (NotAvailable, Cancelled):
@@ -141,6 +145,15 @@ def _render(
     if subject.asset is not None:
         _record(workspace, subject.asset, outcome)
     return PreviewResult(subject.asset, subject.file.path, outcome)
+
+
+def _companions(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile, ...]:
+    """The files that the checkpoint borrows components of; none in most families."""
+    if not checkpoint.is_flow:
+        return ()
+    from assetmgr.operations.preview_parts import find_companions
+
+    return find_companions(workspace, checkpoint.file, checkpoint.base)
 
 
 def _record(workspace: Workspace, asset: int, outcome: RenderOutcome) -> None:

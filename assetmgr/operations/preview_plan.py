@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 PREVIEWABLE = ("checkpoint", "lora", "embedding", "hypernetwork", "vae")
 """Kinds that can be rendered."""
 
+DENOISER = "diffusion-model"
+"""Kind of a denoiser without encoders and VAE; in the families of flow it can borrow them."""
+
 SUPPORTED_BASES = (*(str(base) for base in FAMILIES), "unknown")
 """Families that can be rendered; what has no certain one is tried on SD1."""
 
+FLOW_BASES = tuple(str(base) for base, family in FAMILIES.items() if family.flow)
+FLOW_SOLVER = "Euler"
 DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
 DEFAULT_STEPS = 20
-DEFAULT_CFG = 7.0
 SIZE_STEP = 8
 SIZE_LIMITS = (64, 2048)
 
@@ -58,7 +62,7 @@ class PreviewRequest:
     prompt: str | None = None
     negative: str = ""
     steps: int = DEFAULT_STEPS
-    cfg: float = DEFAULT_CFG
+    cfg: float | None = None
     sampler: str = DEFAULT_SOLVER
     size: tuple[int, int] | None = None
     seed: int = 1
@@ -87,14 +91,21 @@ class Subject:
     @property
     def is_checkpoint(self) -> bool:
         """Whether it renders by itself."""
-        return self.file.kind == "checkpoint"
+        return self.file.kind in ("checkpoint", DENOISER)
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether it is of a family that borrows its encoders from other files."""
+        family = FAMILIES.get(Base(self.base))
+        return family is not None and family.flow
 
 
 def check_request(request: PreviewRequest) -> None:
     """Raises BadValue for values that no render can have, TargetExists for an output in the way."""
     solver_named(request.sampler)
     _require("steps", request.steps, 1, 1000)
-    _require("cfg", request.cfg, 0, 100)
+    if request.cfg is not None:
+        _require("cfg", request.cfg, 0, 100)
     _require("seed", request.seed, 0, 2**63 - 1)
     _require("weight", request.weight, -100, 100)
     for edge in request.size or ():
@@ -124,11 +135,18 @@ def find_subject(workspace: Workspace, reference: str) -> Subject:
         if not Path(reference).exists():
             raise
         subject = _from_file(Path(reference))
-    if subject.file.kind not in PREVIEWABLE:
+    if not is_previewable(subject.file.kind, subject.base):
         raise UnsupportedFile(f"not supported yet: kind {subject.file.kind}", path=reference)
     if subject.base not in SUPPORTED_BASES:
         raise UnsupportedFile(f"not supported yet: base {subject.base}", path=reference)
     return subject
+
+
+def is_previewable(kind: str, base: str) -> bool:
+    """Whether assets of this kind and family can be rendered, as far as these tell."""
+    if kind == DENOISER:
+        return base in FLOW_BASES
+    return kind in PREVIEWABLE
 
 
 def from_asset(asset: Asset) -> Subject:
@@ -197,9 +215,19 @@ def choose_bases(
     preferred = [] if setting is None else [_named_base(workspace, setting)]
     found = {_family(base): base for base in preferred}
     for family in wanted:
-        for asset in workspace.library.bases(family)[:1]:
+        for asset in _possible_bases(workspace, family)[:1]:
             found.setdefault(family, from_asset(asset))
     return found
+
+
+def _possible_bases(workspace: Workspace, family: str) -> Sequence[Asset]:
+    """Checkpoints to try adapters on, best first; those of flow may lack what others lend them."""
+    found = workspace.library.bases(family)
+    if found or family not in FLOW_BASES:
+        return found
+    kinds = (f"kind:{kind} base:{family}" for kind in ("checkpoint", DENOISER))
+    listed = (asset for query in kinds for asset in workspace.library.assets(query))
+    return [asset for asset in listed if asset.path is not None and not asset.problems]
 
 
 def no_base(subject: Subject) -> NotAvailable:
@@ -230,14 +258,19 @@ def _named_base(workspace: Workspace, reference: str) -> Subject:
 
 
 def plan_job(
-    request: PreviewRequest, subject: Subject, checkpoint: Subject, folder: Path
+    request: PreviewRequest,
+    subject: Subject,
+    checkpoint: Subject,
+    folder: Path,
+    companions: tuple[ModelFile, ...] = (),
 ) -> RenderJob:
     """The render of a subject with every choice made; pictures go to `folder` by default.
 
-    `checkpoint` is what renders it: itself, or the base of an adapter.
+    `checkpoint` is what renders it: itself, or the base of an adapter. `companions` are the files
+    that it borrows components of. SD3 and Flux are always sampled by Euler's steps.
     """
-    natural = FAMILIES[Base(_family(checkpoint))].size
-    width, height = request.size or checkpoint.size or (natural, natural)
+    family = FAMILIES[Base(_family(checkpoint))]
+    width, height = request.size or checkpoint.size or (family.size, family.size)
     own = str(folder / _stem(subject.file))
     return RenderJob(
         subject=subject.file,
@@ -245,8 +278,8 @@ def plan_job(
         prompt=_prompt(subject, checkpoint) if request.prompt is None else request.prompt,
         negative=request.negative,
         steps=request.steps,
-        cfg=request.cfg,
-        sampler=solver_named(request.sampler).name,
+        cfg=family.cfg if request.cfg is None else request.cfg,
+        sampler=FLOW_SOLVER if family.flow else solver_named(request.sampler).name,
         width=width,
         height=height,
         seed=request.seed,
@@ -257,6 +290,7 @@ def plan_job(
         image=f"{own}.png" if request.output is None else str(request.output),
         thumbnail=f"{own}.webp",
         overwrite=request.output is None or request.overwrite,
+        companions=companions,
     )
 
 

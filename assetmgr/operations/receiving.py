@@ -18,7 +18,6 @@ from assetmgr.operations.names import safe_name
 from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
-    AssetNotFound,
     CorruptFile,
     FileProblem,
     TargetExists,
@@ -89,12 +88,10 @@ class Received:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    if sha256 is None:
+    number = None if sha256 is None else workspace.library.find_hash(sha256)
+    if number is None:
         return None
-    try:
-        asset = workspace.library.find(sha256)
-    except AssetNotFound:
-        return None
+    asset = workspace.library.get(number)
     return asset if present(asset) is not None else None
 
 
@@ -102,7 +99,7 @@ def present(asset: Asset) -> Path | None:
     """Where an asset lies now; the library may not have noticed yet that a file is gone."""
     for file in asset.files:
         path = Path(file.path)
-        if path.is_file() and path.stat().st_size == file.bytes:
+        if file.here and path.is_file() and path.stat().st_size == file.bytes:
             return path
     return None
 

@@ -92,10 +92,10 @@ def verify(
             yield found
             continue
         verdict = _rendered(workspace, found, progress) if render else None
-        places = [file for file in found.files if file.state == "present"]
+        places = [file for file in found.files if file.here and file.state == "present"]
         results = [_verified(found, file, verdict, progress) for file in places]
         if not results:
-            yield Failure(found.name, "all files of this asset are missing", "not_found", None)
+            yield Failure(found.name, "no file of this asset is there", "not_found", None)
             continue
         workspace.library.record_verification(
             found.id,
@@ -107,7 +107,8 @@ def verify(
 
 def _assets(workspace: Workspace, references: tuple[str, ...]) -> Iterator[Asset | Failure]:
     if not references:
-        yield from workspace.library.assets("-is:missing -is:offline")
+        there = workspace.library.assets("-is:missing -is:offline")
+        yield from (asset for asset in there if asset.path is not None)  # not on other machines
     for reference in references:
         try:
             yield workspace.library.find(reference)

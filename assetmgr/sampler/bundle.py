@@ -47,18 +47,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A whole checkpoint, ready to render; its text encoders are in the order of the family."""
+    """A whole checkpoint, ready to render; its text encoders are in the order of the family.
+
+    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux.
+    """
 
     state_dict: StateDict
     identity: Identity
     unet: Part
     vae: Part
     text_encoders: tuple[Part, ...]
+    prose: Part | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """All networks."""
-        return self.unet, self.vae, *self.text_encoders
+        own = (self.unet, self.vae, *self.text_encoders)
+        return own if self.prose is None else (*own, self.prose)
 
     @property
     def family(self) -> Family:
@@ -130,10 +135,10 @@ def load_bundle(
     names = (UNET, VAE, *(use.component for use in family.encoders))
     _require_components(sd, family)
     planned = {name: _planned(sd, identity.base, name) for name in names}
-    _require_complete(list(planned.values()))
+    require_complete(list(planned.values()))
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     for part in planned.values():
-        _fill(part, device, dtype, progress)
+        fill(part, device, dtype, progress)
     encoders = tuple(planned[use.component] for use in family.encoders)
     return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
 
@@ -146,9 +151,9 @@ def load_vae(
     Raises Incomplete.
     """
     part = _part(vae_to_diffusers(sd), base, VAE, vae_to_diffusers)
-    _require_complete([part])
+    require_complete([part])
     progress.stage("load", part.mapped.nbytes)
-    _fill(part, device, dtype, progress)
+    fill(part, device, dtype, progress)
     return part.network
 
 
@@ -198,7 +203,8 @@ def _as_built(name: str, part: StateDict) -> StateDict:
     return part.rename(lambda tensor: tensor.removeprefix("text_model."))
 
 
-def _require_complete(parts: list[Part]) -> None:
+def require_complete(parts: list[Part]) -> None:
+    """Raises Incomplete unless every network finds exactly the tensors it wants."""
     missing: list[str] = []
     unexpected: list[str] = []
     for part in parts:
@@ -214,7 +220,8 @@ def _require_complete(parts: list[Part]) -> None:
         raise Incomplete(tuple(missing), tuple(unexpected))
 
 
-def _fill(part: Part, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+def fill(part: Part, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+    """Give a network its tensors, on a device and in a type."""
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in part.mapped.items():
         tensors[name] = _loaded(tensor, device, dtype)

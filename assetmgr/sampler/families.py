@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from converters.bases import Base, Prediction
 from converters.errors import UnsupportedFile
 from converters.identify import Identity
+from converters.layouts.flow_parts import CLIP_G, CLIP_L
 from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER
 
 END = 49407
 """CLIP's end token, which also pads for CLIP-L; the OpenCLIP encoders pad with token 0."""
 
 VARIANTS = (None, "inpaint", "pix2pix")
+FLOW_VARIANTS = (None, "medium", "3.5-medium", "3.5-large", "dev", "schnell")
 PREDICTIONS = (Prediction.EPSILON, Prediction.V, Prediction.UNKNOWN)
 
 
@@ -41,13 +43,16 @@ class Family:
     """A family: its encoders, its natural size in pixels, and how the UNet is told of sizes.
 
     `aesthetic` is the score that a refiner is told for the prompt and for the negative one, in
-    place of the target's size; None in families that know none.
+    place of the target's size; None in families that know none. `flow` families are transformers
+    that take T5's encoding too, and are sampled on straight lines. `cfg` is the usual guidance.
     """
 
     encoders: tuple[Encoding, ...]
     size: int
     told_sizes: bool = False
     aesthetic: tuple[float, float] | None = None
+    flow: bool = False
+    cfg: float = 7.0
 
 
 _BIG = Encoding(SECOND_ENCODER, 0, penultimate=True, pooled=True)
@@ -59,6 +64,16 @@ FAMILIES: Mapping[Base, Family] = {
         (Encoding(FIRST_ENCODER, END, penultimate=True), _BIG), 1024, told_sizes=True
     ),
     Base.SDXL_REFINER: Family((_BIG,), 1024, told_sizes=True, aesthetic=(6.0, 2.5)),
+    Base.SD3: Family(
+        (
+            Encoding(CLIP_L, END, penultimate=True, pooled=True),
+            Encoding(CLIP_G, 0, penultimate=True, pooled=True),
+        ),
+        1024,
+        flow=True,
+        cfg=4.5,
+    ),
+    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5),
 }
 
 
@@ -67,8 +82,8 @@ def family_of(identity: Identity) -> Family:
     family = FAMILIES.get(identity.base)
     if family is None:
         raise UnsupportedFile(f"not supported yet: base {identity.base}")
-    if identity.variant not in VARIANTS:
+    if identity.variant not in (FLOW_VARIANTS if family.flow else VARIANTS):
         raise UnsupportedFile(f"not supported yet: variant {identity.variant}")
-    if identity.prediction not in PREDICTIONS:
+    if not family.flow and identity.prediction not in PREDICTIONS:
         raise UnsupportedFile(f"not supported yet: prediction {identity.prediction}")
     return family

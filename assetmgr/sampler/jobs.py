@@ -31,7 +31,8 @@ class RenderJob:
     `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
     `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
-    files to write.
+    files to write. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
+    tokenizer; the kind of each is the role it plays.
     """
 
     subject: ModelFile
@@ -51,6 +52,7 @@ class RenderJob:
     image: str
     thumbnail: str
     overwrite: bool
+    companions: tuple[ModelFile, ...] = ()
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -67,7 +69,13 @@ class RenderJob:
         document = json.loads(text)
         subject = ModelFile(**document.pop("subject"))
         base = document.pop("base")
-        return cls(subject=subject, base=None if base is None else ModelFile(**base), **document)
+        companions = tuple(ModelFile(**each) for each in document.pop("companions"))
+        return cls(
+            subject=subject,
+            base=None if base is None else ModelFile(**base),
+            companions=companions,
+            **document,
+        )
 
 
 @dataclass(frozen=True, slots=True)

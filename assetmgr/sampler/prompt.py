@@ -139,6 +139,11 @@ def _encode(text_encoder: Any, use: Encoding, chunks: tuple[Chunk, ...]) -> Cond
     return Conditioning(joined, output.text_embeds[:1] if use.pooled else None)
 
 
+def clip_ids(chunk: Chunk, device: torch.device) -> torch.Tensor:
+    """The ids `(1, 77)` of one chunk as CLIP-L takes them."""
+    return torch.tensor([[token.id for token in _framed(chunk, END)]], device=device)
+
+
 def _framed(chunk: Chunk, padding: int) -> Chunk:
     rest = CHUNK - len(chunk)
     return (Token(START, 1.0), *chunk, Token(END, 1.0), *(Token(padding, 1.0),) * rest)

@@ -90,17 +90,17 @@ def sample(
     unet, factor = denoiser.network, denoiser.factor
     require_finite(positive.hidden, "the text encoding of the prompt")
     require_finite(negative.hidden, "the text encoding of the negative prompt")
-    guided = sampling.cfg != 1.0
-    told = _told(denoiser, (negative, positive) if guided else (positive,))
+    is_guided = sampling.cfg != 1.0
+    told = _told(denoiser, (negative, positive) if is_guided else (positive,))
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     scheduler = _scheduler(denoiser, sampling)
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
     for number, time in enumerate(scheduler.timesteps, start=1):
         scaled = _joined(scheduler.scale_model_input(latents, time), denoiser.beside)
-        inputs = (torch.cat([scaled, scaled]) if guided else scaled).to(unet.dtype)
+        inputs = (torch.cat([scaled, scaled]) if is_guided else scaled).to(unet.dtype)
         output = unet(inputs, time, **told, return_dict=False)[0]
-        noise = _guided(output.float(), sampling.cfg) if guided else output.float()
+        noise = guided(output.float(), sampling.cfg) if is_guided else output.float()
         require_finite(noise, f"the UNet at step {number} of {sampling.steps}")
         latents = _step(scheduler, noise, time, latents, generator)
         require_finite(latents, f"the latents after step {number} of {sampling.steps}")
@@ -149,12 +149,14 @@ def require_finite(values: torch.Tensor, stage: str) -> None:
 
 
 def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+    shift = getattr(vae.config, "shift_factor", None) or 0.0  # of the families with 16 channels
+    scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
     decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
     return decoded[0].float().cpu()
 
 
-def _guided(output: torch.Tensor, cfg: float) -> torch.Tensor:
+def guided(output: torch.Tensor, cfg: float) -> torch.Tensor:
+    """The guided one of two outputs, for the negative prompt and for the prompt."""
     unconditional, conditional = output.chunk(2)
     return unconditional + cfg * (conditional - unconditional)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,16 +29,22 @@ from assetmgr.sampler.devices import (
     start_measuring,
 )
 from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.families import family_of
+from assetmgr.sampler.flow import Texts, flow_latents
+from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
+from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
-from converters.containers import Container, open_model
+from converters.containers import Container, Model, open_model
 from converters.errors import AssetmgrError, FileMissing
+from converters.identify import identify
+from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import Progress
 from converters.statedict import StateDict
@@ -54,6 +61,7 @@ class Place:
     fingerprint: Fingerprint
     device: torch.device
     dtype: torch.dtype
+    companions: tuple[tuple[str, Fingerprint], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Warm:
 
     place: Place
     bundle: Bundle
+    of_t5: T5Tokenizer | None = None
     references: dict[Conditions, Picture] = field(default_factory=dict)
 
     def keep(self, conditions: Conditions, picture: Picture) -> None:
@@ -158,7 +167,7 @@ class _Run:
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         sd = warm.bundle.state_dict
-        loads = judge.loads_completely((), (), note=_account(sd))
+        loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
         return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
 
     def _adapter(self) -> _Judged:
@@ -171,7 +180,7 @@ class _Run:
                     change = stack.enter_context(applied(warm.bundle, subject, self._job))
                 loads = judge.loads_completely((), change.unused, note=change.note)
                 checks, picture = self._judged(
-                    loads, subject, warm, lambda: self._changed(warm.bundle, change, reference)
+                    loads, subject, warm, lambda: self._changed(warm, change, reference)
                 )
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
@@ -205,37 +214,59 @@ class _Run:
 
     def _warm(self, checkpoint: ModelFile) -> Warm:
         """The checkpoint's networks: those of the last job if it is the same file, else loaded."""
-        place = Place(checkpoint.path, _fingerprint(checkpoint.path), self._device, self._dtype)
+        companions = tuple((each.path, _fingerprint(each.path)) for each in self._job.companions)
+        mark = _fingerprint(checkpoint.path)
+        place = Place(checkpoint.path, mark, self._device, self._dtype, companions)
         warm = self._session.warm
         if warm is not None and warm.place == place:
             return warm
         self._session.forget()
         with self._loading(), _naming(checkpoint.path):
-            sd = _open_single(checkpoint.path)
-            bundle = load_bundle(sd, self._device, self._dtype, self._progress)
-        self._session.warm = Warm(place, bundle)
-        return self._session.warm
+            warm = self._loaded(place)
+        self._session.warm = warm
+        return warm
+
+    def _loaded(self, place: Place) -> Warm:
+        model = open_model(place.path)
+        identity = identify(model.state_dict)
+        if not family_of(identity).flow:
+            sd = _single(model)
+            return Warm(place, load_bundle(sd, self._device, self._dtype, self._progress))
+        files = {each.kind: each.path for each in self._job.companions}
+        of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
+        companions = {role: open_model(path).state_dict for role, path in files.items()}
+        sd = joined(model.state_dict, identity.base, companions)
+        if of_t5 is None and T5 in NEEDED[identity.base]:
+            raise Incomplete((f"the whole {T5_TOKENIZER}",))
+        told = without_t5(sd) if of_t5 is None else sd
+        bundle = load_flow(told, identity, self._device, self._dtype, self._progress)
+        return Warm(place, bundle, of_t5)
 
     def _reference(self, warm: Warm, label: str) -> Picture:
         """The picture of the checkpoint alone, rendered once for the same conditions."""
         picture = warm.references.get(self._conditions)
         if picture is None:
             bundle = warm.bundle
-            picture = self._decoded(bundle.vae.network, self._latents(bundle, (), label))
+            picture = self._decoded(bundle.vae.network, self._latents(warm, (), label))
             warm.keep(self._conditions, picture)
         return picture
 
-    def _changed(self, bundle: Bundle, change: Applied, reference: Picture) -> Picture:
+    def _changed(self, warm: Warm, change: Applied, reference: Picture) -> Picture:
         """The picture with the subject in effect."""
         if change.decoder is not None:
             return self._decoded(change.decoder, reference.latents)
-        latents = self._latents(bundle, change.embeddings, "sample")
-        return self._decoded(bundle.vae.network, latents)
+        latents = self._latents(warm, change.embeddings, "sample")
+        return self._decoded(warm.bundle.vae.network, latents)
 
     def _latents(
-        self, bundle: Bundle, embeddings: tuple[NamedVectors, ...], label: str
+        self, warm: Warm, embeddings: tuple[NamedVectors, ...], label: str
     ) -> torch.Tensor:
-        conditions = self._conditions
+        conditions, bundle = self._conditions, warm.bundle
+        if bundle.family.flow:
+            tokens_of = self._session.tokens_of
+            texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
+            self._progress.stage(label, conditions.sampling.steps, "steps")
+            return flow_latents(bundle, texts, conditions.sampling, self._progress)
         positive, negative = (
             tokenize(text, self._session.tokens_of, embeddings)
             for text in (conditions.prompt, conditions.negative)
@@ -283,17 +314,23 @@ def _naming(path: str) -> Iterator[None]:
         raise
 
 
-def _open_single(path: str) -> StateDict:
+def _single(model: Model) -> StateDict:
     """A checkpoint's state dict under the names of a single file."""
-    model = open_model(path)
     if model.container is not Container.DIFFUSERS:
         return model.state_dict
     state = model.state_dict
     return to_single_file(pipeline_parts(state), state.metadata).state
 
 
-def _account(sd: StateDict) -> str:
+def _account(warm: Warm, companions: Sequence[ModelFile]) -> str:
     """What a completely loaded checkpoint consists of, in words."""
+    sd, bundle = warm.bundle.state_dict, warm.bundle
+    if bundle.family.flow:
+        lent = ", ".join(f"{each.kind} of {Path(each.path).name}" for each in companions)
+        note = f"all {len(sd)} tensors of transformer, VAE and text encoders"
+        note += f" ({lent})" if lent else ""
+        without = bundle.prose is None or warm.of_t5 is None
+        return f"{note}; without T5 or its tokenizer, zeros in its place" if without else note
     extra = outside(sd)
     note = f"all {len(sd) - len(extra)} tensors of UNet, VAE and text encoder"
     return f"{note}; {len(extra)} others play no part in a render" if extra else note

@@ -13,6 +13,7 @@ from typing import Any
 
 from assetmgr.sampler.bundle import Bundle, latent_factor, load_vae
 from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.render import NotFinite
@@ -77,6 +78,10 @@ def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[A
     vectors = {
         width: compute.value(tensor).float() for width, tensor in read_vectors(subject).items()
     }
+    if bundle.family.flow:
+        raise UnsupportedFile(
+            f"not supported yet: embeddings of {bundle.identity.base.label}", path=job.subject.path
+        )
     wanted = {network.config.hidden_size for network, _ in bundle.encoders}
     if vectors.keys() != wanted:
         raise WrongFamily(
@@ -106,7 +111,8 @@ def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterato
 def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """Another decoder for the same latents."""
     own = bundle.vae.network
-    vae = load_vae(subject, bundle.identity.base, own.device, own.dtype, SILENT)
+    load = load_flow_vae if bundle.family.flow else load_vae
+    vae = load(subject, bundle.identity.base, own.device, own.dtype, SILENT)
     theirs, ours = _latent_space(vae), _latent_space(own)
     if theirs != ours:
         raise WrongFamily(

@@ -111,7 +111,8 @@ def _of_pipeline(sd: StateDict) -> Identity:
         identity = _of_file(to_single_file(parts, sd.metadata).state)
     except FileProblem:
         largest = max(parts.values(), key=lambda part: part.parameters)
-        identity = replace(_of_file(largest), components=components(sd, _part_of))
+        denoiser = parts.get("transformer", largest)  # the T5 of SD3 is larger
+        identity = replace(_of_file(denoiser), components=components(sd, _part_of))
     kind = Kind.CHECKPOINT if identity.kind is Kind.DIFFUSION_MODEL else identity.kind
     return replace(identity, kind=kind, layout="diffusers", evidence=(said, *identity.evidence))
 

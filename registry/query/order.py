@@ -17,7 +17,7 @@ _ORDERS: dict[str, ColumnElement[object]] = {
     "kind": schema.asset.c.kind,
     "base": schema.asset.c.base,
     "rating": schema.asset.c.rating,
-    "verdict": schema.preview.c.verdict,
+    "verdict": schema.asset.c.verdict,
     "id": schema.asset.c.id,
 }
 _OFTEN_UNKNOWN = frozenset({"rating", "verdict"})
@@ -30,18 +30,15 @@ class Order:
     word: str
     descending: bool
 
-    @property
-    def needs_preview(self) -> bool:
-        """Whether the column is one of `preview`."""
-        return self.word == "verdict"
-
     def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
         """What to order by."""
-        column = _ORDERS[self.word]
+        column, number = _ORDERS[self.word], schema.asset.c.id
         first = column.desc() if self.descending else column.asc()
+        if self.word == "name":  # either way through the index of names and numbers
+            return first, number.desc() if self.descending else number.asc()
         if self.word in _OFTEN_UNKNOWN:
             first = first.nulls_last()
-        return first, schema.asset.c.name_folded, schema.asset.c.id
+        return first, schema.asset.c.name_folded, number
 
 
 def parse_order(text: str) -> Order:

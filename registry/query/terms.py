@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import operator
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Text, and_, cast, exists, false, func, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    cast,
+    false,
+    func,
+    not_,
+    select,
+    true,
+    union_all,
+)
 
 from registry import schema
+from registry.query.contains import path_contains, search_text_contains
 from registry.records import MISSING, OFFLINE, PRESENT, Asset
 from registry.text import fold, needle, searchable
 
@@ -18,6 +31,8 @@ SAFE = "safe"
 NO_VERDICT = "none"
 STORED_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov3", "weights")
 """Hash columns; AutoV2 is the beginning of SHA-256 and needs none."""
+
+_other = schema.asset.alias().c
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
@@ -47,7 +62,9 @@ class All:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return and_(true(), *(term.clause() for term in self.terms))
+        words = [needle(term.text) for term in self.terms if isinstance(term, Words)]
+        others = (term.clause() for term in self.terms if not isinstance(term, Words))
+        return and_(true(), search_text_contains(words), *others)
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -77,9 +94,7 @@ class Words:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        text = schema.asset_search.c.text
-        found = text.contains(needle(self.text), autoescape=True)
-        return schema.asset.c.id.in_(select(schema.asset_search.c.asset_id).where(found))
+        return search_text_contains([needle(self.text)])
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -182,11 +197,11 @@ class Hash:
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
         end = self.prefix + "g"  # greater than any hex digit
-        columns = (schema.asset.c[name] for name in STORED_HASHES)
-        ranges = [and_(column >= self.prefix, column < end) for column in columns]
+        columns = (_other[name] for name in STORED_HASHES)
         part = schema.component.c
-        parts = select(part.asset_id).where(part.digest >= self.prefix, part.digest < end)
-        return or_(*ranges, schema.asset.c.id.in_(parts))
+        found = [select(_other.id).where(column >= self.prefix, column < end) for column in columns]
+        found.append(select(part.asset_id).where(part.digest >= self.prefix, part.digest < end))
+        return schema.asset.c.id.in_(union_all(*found))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -202,8 +217,7 @@ class PathPart:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        found = schema.file.c.path_folded.contains(fold(self.text), autoescape=True)
-        return schema.asset.c.id.in_(select(schema.file.c.asset_id).where(found))
+        return path_contains(fold(self.text))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -218,10 +232,8 @@ class PreviewVerdict:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        rendered = select(schema.preview.c.asset_id)
-        if self.verdict == NO_VERDICT:
-            return schema.asset.c.id.not_in(rendered)
-        return schema.asset.c.id.in_(rendered.where(schema.preview.c.verdict == self.verdict))
+        known = schema.asset.c.verdict
+        return known.is_(None) if self.verdict == NO_VERDICT else known == self.verdict
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -235,7 +247,7 @@ class Missing:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return not_(has_file(PRESENT, OFFLINE))
+        return schema.asset.c.state == MISSING
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -248,7 +260,7 @@ class Offline:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return and_(has_file(OFFLINE), not_(has_file(PRESENT)))
+        return schema.asset.c.state == OFFLINE
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
@@ -257,21 +269,16 @@ class Offline:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The same content lies in more than one place."""
+    """The same content lies in more than one place of a machine."""
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        places = (
-            select(schema.file.c.asset_id)
-            .where(schema.file.c.state == PRESENT)
-            .group_by(schema.file.c.asset_id)
-            .having(func.count() > 1)
-        )
-        return schema.asset.c.id.in_(places)
+        return schema.asset.c.copies > 1
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        return sum(file.state == PRESENT for file in asset.files) > 1
+        places = Counter(file.machine for file in asset.files if file.state == PRESENT)
+        return any(number > 1 for number in places.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +292,3 @@ class Unsafe:
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         return asset.safety.verdict != SAFE
-
-
-def has_file(*states: str) -> ColumnElement[bool]:
-    """Some file of the asset is in one of these states."""
-    return exists().where(
-        schema.file.c.asset_id == schema.asset.c.id, schema.file.c.state.in_(states)
-    )

@@ -260,7 +260,7 @@ def test_scan_list_and_show_have_the_fields_of_the_contract(
     assert set(shown["hashes"]) >= HASHES
     assert set(shown["verification"]) == {"integrity", "structure", "render"}
     assert shown["preview"] is None
-    assert all(set(file) == {"path", "state"} for file in shown["files"])
+    assert all(set(file) == {"path", "state", "machine"} for file in shown["files"])
 
 
 def test_failed_items_have_every_field_too(program: Program, tmp_path: Path) -> None:

@@ -11,12 +11,16 @@ import pytest
 
 from registry.library import Library
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `small_models`
+sys.path.insert(0, str(Path(__file__).parent))  # for `small_models` and `private_server`
+
+from private_server import Server, running
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'state' / 'library.db'}"
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server of databases; skipped where PostgreSQL is not installed."""
+    with running() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +31,20 @@ def new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def library(url: str, tmp_path: Path, new_library: Path) -> Iterator[Library]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A library in which nothing was recorded yet, in each of the databases."""
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("server")
+        return server.emptied()
     (tmp_path / "state").mkdir()
-    shutil.copy(new_library, tmp_path / "state" / "library.db")
+    new: Path = request.getfixturevalue("new_library")
+    shutil.copy(new, tmp_path / "state" / "library.db")
+    return f"sqlite:///{tmp_path / 'state' / 'library.db'}"
+
+
+@pytest.fixture
+def library(url: str) -> Iterator[Library]:
     with Library.open(url) as opened:
         yield opened
 

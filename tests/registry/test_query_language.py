@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import scanned
 
+import registry.reading
 from converters.errors import BadValue
 from converters.pickles.safety import SafetyReport, Verdict
 from converters.weights import Listing, TensorDigests, Weights
 from registry.library import Library
-from registry.query import parse
+from registry.query import All, parse, parse_order
 from registry.query.parser import FILTERS, STATES
+from registry.query.terms import PathPart, Words
+from registry.reading import asset_ids
 from registry.records import Asset, Preview
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars import Sidecar
@@ -36,12 +41,35 @@ WORDS = (
 TAGS = ("anime", "wip", "two words", "ÄÖ")
 
 
+ODD = (
+    "say \"hi\" AND 'bye' OR NEAR(a* b) ^c:d -e {f} \\ / 100% a_b",
+    "\U0001f600\U0001f601\U0001f602\U0001f600 na\u0308he \ufb01n \ufffd",
+    "nul\0nul\nline \ufffe\uffff",
+)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def new_url(request, tmp_path_factory):
+    """Makes addresses of new libraries, in each of the databases."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("server").new
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('zoo') / 'library.db'}"
+
+
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory):
+def zoo(new_url):
     """Assets of every sort."""
-    path = tmp_path_factory.mktemp("zoo") / "library.db"
-    with Library.open(f"sqlite:///{path}") as library:
+    with Library.open(new_url()) as library:
         _fill(library)
+        yield library
+
+
+@pytest.fixture(scope="module")
+def odd(new_url):
+    """Assets whose texts mean something to databases, or are hard to compare."""
+    with Library.open(new_url()) as library:
+        library.record_file(scanned(1, '/odd/%_8 "\U0001f600\n.pt', trigger_words=ODD))
+        library.record_file(scanned(2, "/odd/2.pt", metadata={"b": ODD[0][:9], "c": ODD[1][1:]}))
         yield library
 
 
@@ -213,6 +241,40 @@ def test_the_clause_and_the_match_of_a_query_agree(zoo, assets, query):
     assert ids(zoo, query) == [asset.id for asset in assets if terms.match(asset)]
 
 
+odd_texts = st.one_of(
+    st.text(alphabet="".join(sorted(set("".join(ODD)))), max_size=5),
+    st.tuples(st.sampled_from(ODD), st.integers(0, 40), st.integers(1, 12)).map(
+        lambda part: part[0][part[1] : part[1] + part[2]]
+    ),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=odd_texts)
+def test_a_part_of_a_text_is_found_exactly_where_it_is(odd, text):
+    assets = odd.assets(sort="id")
+    with odd._database.reading() as connection:
+        for term in (Words(text), PathPart(text)):
+            found = asset_ids(connection, All((term,)), parse_order("id"), None, 0)
+            assert found == [asset.id for asset in assets if term.match(asset)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(query=queries)
+def test_facets_count_what_a_query_finds(zoo, assets, query):
+    terms = parse(query)
+    found = [asset for asset in assets if terms.match(asset)]
+    expected = {
+        "kind": Counter(asset.kind for asset in found),
+        "base": Counter(asset.base for asset in found),
+        "safety": Counter(str(asset.safety.verdict) for asset in found),
+        "verdict": Counter(a.preview.verdict if a.preview else "none" for a in found),
+        "algorithm": Counter(word for asset in found for word in asset.algorithm),
+        "tag": Counter(tag for asset in found for tag in asset.tags),
+    }
+    assert zoo.facets(query) == expected
+
+
 @settings(deadline=None, max_examples=40)
 @given(term=one_term)
 def test_a_term_and_its_negation_part_the_library(zoo, term):
@@ -220,6 +282,19 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
     if not parse(term).terms:  # an empty phrase asks nothing, negated or not
         return
     assert sorted(ids(zoo, term) + ids(zoo, other)) == ids(zoo, "")
+
+
+@settings(deadline=None, max_examples=60)
+@given(query=queries, sort=st.sampled_from(["name", "-name", "size"]))
+def test_pages_join_to_the_whole(zoo, query, sort):
+    whole = zoo.search(query, sort=sort)
+    for many in (0, 2_000):  # whether it is worth going through the index of names
+        with patch.object(registry.reading, "_MANY", many):
+            pages = [
+                zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
+            ]
+        assert [row for page in pages for row in page.rows] == list(whole.rows)
+        assert {page.total for page in pages} == {whole.total}
 
 
 @settings(deadline=None, max_examples=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from small_models import lora_bytes, write_lora
 
 import registry.looking as looking
 import registry.scanner as scanner
+import registry.side_by_side as side_by_side
 from converters.containers import open_model
 from converters.errors import Cancelled, FileMissing
 from converters.hashing import hash_file
@@ -327,6 +329,15 @@ def test_hidden_and_unfinished_files_are_left_alone(library, models):
     assert counts(scan(library, [models])) == {}
 
 
+def test_packages_of_the_programs_beside_the_models_are_left_alone(library, models):
+    (models / "venv" / "lib" / "python3.11").mkdir(parents=True)
+    (models / "venv" / "pyvenv.cfg").touch()
+    for folder in ("venv/lib/python3.11", "python/Lib/site-packages", "web/node_modules/x"):
+        write_lora(models / folder / "distutils-precedence.pth")
+    write_lora(models / "models" / "fox.safetensors", 1)
+    assert counts(scan(library, [models])) == {"added": 1}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 def test_links_are_followed_and_circles_of_them_end(library, tmp_path):
     write_lora(tmp_path / "disk" / "deep" / "a.safetensors")
@@ -430,6 +441,16 @@ def test_new_files_are_seen_before_they_are_hashed(library, models):
     assert asset.tags == ("early",)
 
 
+def test_captions_are_searched_when_their_file_was_hashed(library, models):
+    captions = json.dumps({"10_fox": {f"tag number {number}": 1 for number in range(40)}})
+    write_lora(models / "fox.safetensors", ss_tag_frequency=captions)
+    before: list[int] = []
+    act = Between(lambda: before.append(library.search('"number 17"').total))
+    scan(library, [models], act)
+    assert before == [0]
+    assert library.search('"number 17"').total == 1
+
+
 def test_what_was_written_on_a_file_before_its_content_was_known_goes_over_to_it(library, models):
     path = write_lora(models / "old.safetensors")
     scan(library, [models])
@@ -460,7 +481,10 @@ def test_a_file_that_is_forgotten_before_it_was_hashed_stays_forgotten(library, 
     assert [asset.name for asset in library.assets()] == ["b"]
 
 
-def test_a_file_that_changes_after_its_headers_were_read_is_read_again(library, models):
+def test_a_file_that_changes_after_its_headers_were_read_is_read_again(
+    library, models, monkeypatch
+):
+    monkeypatch.setattr(side_by_side, "SMALL_BYTES", 0)  # small ones may be in the middle of it
     path = write_lora(models / "a.safetensors", 1, ss_output_name="one")
     change = Between(lambda: write_lora(path, 2, ss_output_name="another"))
     assert counts(scan(library, [models], change)) == {"added": 1}

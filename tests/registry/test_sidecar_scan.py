@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
-from contextlib import closing
 
 import pytest
 from small_models import write_lora
@@ -167,9 +165,9 @@ def test_what_is_no_regular_file_is_no_sidecar(library, models):
 def test_a_library_that_has_read_no_sidecars_learns_them(library, models, fox, url):
     scan(library, [models])
     library.tag([1], ["mine"])
+    with library._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM sidecar")
     library.close()
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
-        database.execute("DELETE FROM sidecar")
     with Library.open(url) as reopened:
         assert reopened.find("fox").tags == ("mine",)
         report = scan(reopened)

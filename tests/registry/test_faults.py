@@ -1,0 +1,284 @@
+"""What a library survives: migrations that fail, full disks, damage, and being killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from small_models import write_lora
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+import registry.backup
+import registry.database
+import registry.scanner
+from registry import migrations, schema
+from registry.backup import KEPT, backups
+from registry.errors import LibraryUnusable
+from registry.health import examine
+from registry.library import Library
+from registry.scanner import scan
+
+OLD = "0003_places"
+
+
+@pytest.fixture
+def url(tmp_path: Path, new_library: Path) -> str:
+    (tmp_path / "state").mkdir()
+    shutil.copy(new_library, tmp_path / "state" / "library.db")
+    return f"sqlite:///{tmp_path / 'state' / 'library.db'}"
+
+
+@pytest.fixture
+def path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def old(path: Path, url: str) -> Path:
+    """A library of an older program, with a folder in it."""
+    path.unlink()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection, OLD)
+        connection.exec_driver_sql("INSERT INTO root (path) VALUES ('/m')")
+    return path
+
+
+def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+class TestBackups:
+    def test_an_older_library_is_copied_before_it_is_migrated(self, old, url):
+        with Library.open(url) as library:
+            assert library.roots() == ("/m",)
+        (kept,) = backups(old)
+        assert kept.name == f"library.db.backup-{OLD}"
+        assert rows(kept, "SELECT version_num FROM alembic_version") == [(OLD,)]
+        assert rows(kept, "SELECT path FROM root") == [("/m",)]
+        assert rows(old, "SELECT version_num FROM alembic_version") == [(schema.REVISION,)]
+
+    def test_new_and_current_libraries_are_not_copied(self, path, url, tmp_path):
+        Library.open(url).close()
+        Library.open(f"sqlite:///{tmp_path / 'other.db'}").close()
+        assert backups(path) == backups(tmp_path / "other.db") == ()
+
+    def test_what_is_still_in_the_log_is_in_the_copy(self, old, url):
+        with closing(sqlite3.connect(old)) as writer:
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.execute("INSERT INTO root (path) VALUES ('/n')")
+            writer.commit()
+            Library.open(url).close()
+        (kept,) = backups(old)
+        assert rows(kept, "SELECT path FROM root ORDER BY path") == [("/m",), ("/n",)]
+
+    def test_only_the_newest_are_kept(self, old, url):
+        for age in range(5):
+            copy = old.with_name(f"library.db.backup-{age:04}")
+            copy.touch()
+            os.utime(copy, (age, age))
+        Library.open(url).close()
+        names = [kept.name.removeprefix("library.db.backup-") for kept in backups(old)]
+        assert names == [OLD, "0004", "0003"]
+        assert len(names) == KEPT
+
+    def test_a_disk_that_is_too_full_leaves_the_library_as_it_was(self, old, url, monkeypatch):
+        usage = SimpleNamespace(free=0)
+        monkeypatch.setattr(registry.backup.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(LibraryUnusable, match=r"backed up .* too full") as refused:
+            Library.open(url)
+        assert refused.value.path == str(old)
+        assert rows(old, "SELECT version_num FROM alembic_version") == [(OLD,)]
+        assert sorted(entry.name for entry in old.parent.iterdir()) == ["library.db"]
+
+    def test_a_copy_that_fails_leaves_the_library_as_it_was(self, old, url, monkeypatch):
+        def fail(_, target):
+            target.write_bytes(b"half")
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(registry.backup, "_copy", fail)
+        with pytest.raises(LibraryUnusable, match="backed up"):
+            Library.open(url)
+        assert rows(old, "SELECT version_num FROM alembic_version") == [(OLD,)]
+        assert backups(old) == ()
+        assert not list(old.parent.glob("*.part"))
+
+    def test_a_migration_that_fails_leaves_the_library_as_it_was(self, old, url, monkeypatch):
+        def fail(connection):
+            connection.exec_driver_sql("DROP TABLE tag")
+            raise LibraryUnusable("does not work")
+
+        monkeypatch.setattr(migrations, "upgrade", fail)
+        with pytest.raises(LibraryUnusable, match="does not work"):
+            Library.open(url)
+        assert rows(old, "SELECT count(*) FROM tag") == [(0,)]
+        assert rows(old, "SELECT version_num FROM alembic_version") == [(OLD,)]
+
+    def test_doctor_and_errors_name_the_newest(self, old, url):
+        Library.open(url).close()
+        assert examine(url).backups == (f"library.db.backup-{OLD}",)
+        damaged = b"these were assets" * 1000
+        old.write_bytes(damaged)
+        with pytest.raises(LibraryUnusable, match="corrupt") as refused:
+            Library.open(url)
+        assert f"library.db.backup-{OLD}" in str(refused.value.hint)
+        assert f"library.db.backup-{OLD}" in str(examine(url).hint)
+        assert old.read_bytes() == damaged
+
+    def test_a_backup_is_a_library(self, old, url):
+        Library.open(url).close()
+        shutil.copy(backups(old)[0], old)
+        with Library.open(url) as library:
+            assert library.roots() == ("/m",)
+
+
+class TestFullDisk:
+    def test_a_scan_says_so_and_the_next_one_does_the_rest(self, url, path, models, monkeypatch):
+        for number in range(40):
+            text = random.Random(number).randbytes(4_000).hex()
+            write_lora(models / f"{number}.safetensors", number, text=text)
+        (pages,) = rows(path, "PRAGMA page_count")[0]
+        _limit_pages(monkeypatch, pages + 200)
+        with pytest.raises(LibraryUnusable, match="disk is full"), Library.open(url) as library:
+            scan(library, [models])
+        monkeypatch.undo()
+        require_sound(path)
+        with Library.open(url) as library:
+            scan(library)
+            assert library.search().total == 40
+            assert scan(library).unchanged == 40
+        require_sound(path)
+
+
+def _limit_pages(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As if the disk had room for so many pages of the database and no more."""
+    set_up = registry.database._set_up
+
+    def set_up_with_limit(connection, record):
+        set_up(connection, record)
+        connection.execute(f"PRAGMA max_page_count = {most}")
+
+    monkeypatch.setattr(registry.database, "_set_up", set_up_with_limit)
+
+
+def require_sound(path: Path) -> None:
+    """Nothing in the database contradicts anything else in it."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute
+        assert found("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert found("PRAGMA foreign_key_check").fetchall() == []
+        for index in ("asset_words", "file_words"):
+            found(f"INSERT INTO {index} ({index}, rank) VALUES ('integrity-check', 1)")
+        for table in ("asset_metadata", "asset_search"):
+            lost = f"SELECT id FROM asset WHERE id NOT IN (SELECT asset_id FROM {table})"
+            assert found(lost).fetchall() == []
+        half = "SELECT id FROM asset WHERE (blake3 IS NULL) <> (sha256 IS NULL)"
+        assert found(half).fetchall() == []
+        kept = dict(found("SELECT value, number FROM facet WHERE name = 'tag' AND number > 0"))
+        assert kept == dict(found("SELECT name, count(*) FROM tag GROUP BY name"))
+        kept = dict(found("SELECT value, number FROM facet WHERE name = 'kind' AND number > 0"))
+        assert kept == dict(found("SELECT kind, count(*) FROM asset GROUP BY kind"))
+        counted = "SELECT count(*) FROM file WHERE asset_id = asset.id AND state = 'present'"
+        assert found(f"SELECT id FROM asset WHERE copies <> ({counted})").fetchall() == []
+
+
+class Victims:
+    """Scans that are killed; `kept` are the tags that were said to be kept, by content."""
+
+    def __init__(self) -> None:
+        program = Path(__file__).with_name("killed_scans.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        self.kept: list[tuple[str, str]] = []
+        assert self._read() == "ready"
+
+    def run(self, url: str, folder: Path, seconds: float | None) -> bool:
+        """Scan, and kill the scan after so many seconds; whether it was faster."""
+        self._write(f"{url}\t{folder}")
+        child = int(self._read().split("\t")[1])
+        if seconds is not None:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        self._write("")
+        done = False
+        while (line := self._read()) != "end":
+            if line == "done":
+                done = True
+            else:
+                digest, tag = line.split("\t")
+                self.kept.append((digest, tag))
+        return done
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+
+@pytest.fixture
+def victims():
+    started = Victims()
+    yield started
+    started.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+def test_a_scan_that_is_killed_at_any_moment_loses_nothing(url, path, models, victims):
+    chance = random.Random(7)
+    for number in range(10):
+        write_lora(models / f"{number}.safetensors", number)
+    started = time.monotonic()
+    assert victims.run(url, models, None)
+    whole = time.monotonic() - started
+    killed = 0
+    for number in range(15):
+        change_some(models, number, chance)
+        killed += not victims.run(url, models, chance.uniform(0, 2 * whole))
+        require_sound(path)
+        with Library.open(url) as library:
+            scan(library)
+            assert {str(path) for path in models.iterdir()} == {
+                *(asset.path for asset in library.assets("-is:missing"))
+            }
+            assert all(asset.hashes["blake3"] for asset in library.assets()), "no half-read file"
+            for digest, tag in victims.kept:
+                assert tag in library.find(digest).tags
+            assert scan(library).unchanged == len(list(models.iterdir()))
+        require_sound(path)
+    assert killed >= 5, "most scans were killed in the middle"
+    assert len(victims.kept) > 10
+
+
+def change_some(models: Path, number: int, chance: random.Random) -> None:
+    """New files, one that is moved, one whose content is another now, one that is gone."""
+    for extra in range(3):
+        write_lora(models / f"new {number} {extra}.safetensors", 100 + 3 * number + extra)
+    files = sorted(models.iterdir())
+    moved, changed, gone = chance.sample(files, 3)
+    moved.rename(models / f"moved {number}.safetensors")
+    write_lora(changed, 200 + number)
+    gone.unlink()

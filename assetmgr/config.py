@@ -17,7 +17,8 @@ class Settings:
 
     `database_url` is a SQLAlchemy URL (None: SQLite in the state's folder), `preview_base` names
     the checkpoint that adapters are rendered on (None: the most complete one of the library),
-    `images` says how thumbnails are drawn in the terminal: auto, halfblock or off.
+    `images` says how thumbnails are drawn in the terminal: auto, graphics (ask the terminal for its
+    own), halfblock or off.
     """
 
     database_url: str | None = None
@@ -25,7 +26,7 @@ class Settings:
     images: str = "auto"
 
 
-IMAGES = ("auto", "halfblock", "off")
+IMAGES = ("auto", "graphics", "halfblock", "off")
 
 
 def load_settings(paths: Paths, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -25,6 +25,11 @@ class Paths:
         return self.home / "library.db"
 
     @property
+    def preferences(self) -> Path:
+        """What the terminal UI remembers."""
+        return self.home / "preferences.json"
+
+    @property
     def machine(self) -> Path:
         """The name of this machine in a library that several share."""
         return self.home / "machine.toml"

@@ -1,6 +1,6 @@
 """Measure speed and memory against physical limits, other tools and the goals.
 
-    python -m benchmarks.run [convert] [hash] [startup] [large] [merge] [library]
+    python -m benchmarks.run [convert] [hash] [startup] [large] [merge] [library] [tui]
                              [--scratch DIR] [--scale F]
                              [--rounds N] [--json FILE]
 
@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, library, merge, startup
+from benchmarks import convert, hashes, large, library, merge, startup, tui
 from benchmarks.measure import Case, Result, python, run
 
-NAMES = ("convert", "hash", "startup", "large", "merge", "library")
+NAMES = ("convert", "hash", "startup", "large", "merge", "library", "tui")
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ class _Plain(argparse.RawDescriptionHelpFormatter):
 
 
 def _measure(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
-    if set(names) - {"large", "merge", "library"}:
+    if set(names) - {"large", "merge", "library", "tui"}:
         yield from _measure_usual(scratch, names, scale, rounds)
     if "large" in names:
         yield from large.look(scratch, scale, rounds)
@@ -65,6 +65,8 @@ def _measure(scratch: Path, names: list[str], scale: float, rounds: int) -> Iter
         yield from large.full(scratch, scale, rounds)
     if "merge" in names:
         yield from merge.merges(scratch, scale, rounds)
+    if "tui" in names:
+        yield from tui.tui(scratch, scale, rounds)
     if "library" in names:
         yield from library.library(scratch, scale, rounds)
 

@@ -1,4 +1,7 @@
-"""The terminal program: one application over a workspace."""
+"""The terminal program: one application over a workspace.
+
+Screens other than the library are imported when they are opened: the first frame waits for none.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,33 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
+from converters.errors import AssetmgrError
+from tui import keymap
+from tui.background import Failed
+from tui.bridge import JobState, Lane
 from tui.commands import Commands
 from tui.images import picture_widget
-from tui.screens.confirm import ConfirmScreen
+from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
+from tui.palette import KeyCommands
+from tui.query import TABS
 from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
-from tui.text import count
-from tui.theme import SHADES, THEME
+from tui.text import count, plain
+from tui.theme import DARK, SHADES, THEMES
+from tui.widgets.browser import Browser
+from tui.widgets.jobs_pane import JobsPane
 
 
 class AssetManagerApp(App[None]):
-    """Browse the library, look at assets, start previews and conversions.
+    """Browse the library, look at assets, do with them whatever the program can.
 
     `commands` replaces what the keys really do; tests pass `tui.testing.ScriptedCommands`.
     """
@@ -30,9 +43,12 @@ class AssetManagerApp(App[None]):
     TITLE = "assetmgr"
     CSS_PATH = "styles.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (160, "-widest")]  # noqa: RUF012
-    ENABLE_COMMAND_PALETTE = False
+    COMMANDS: ClassVar = {KeyCommands}
+    COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q,ctrl+c", "quit", "quit", show=False, priority=True)
+        Binding("ctrl+q,ctrl+c", "quit", "quit", show=False, priority=True),
+        Binding("question_mark", "help", "help", show=False),
+        Binding("colon", "command_palette", "commands", show=False),
     ]
 
     def __init__(self, workspace: Workspace, commands: Commands | None = None) -> None:
@@ -40,10 +56,14 @@ class AssetManagerApp(App[None]):
         if self.no_color:
             # Textual takes NO_COLOR out of the environment; the processes we start heed it too.
             os.environ["NO_COLOR"] = "1"
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        self._commands = commands or Commands(workspace)
+        known = self._commands.preferences()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = known.theme if known.theme in {t.name for t in THEMES} else DARK.name
+        self.queue = JobQueue(self)
         self._library_screen = LibraryScreen(
-            commands or Commands(workspace), picture_widget(workspace.settings.images)
+            self._commands, self.queue, picture_widget(workspace.settings.images), known
         )
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -63,9 +83,82 @@ class AssetManagerApp(App[None]):
             with suppress(NotImplementedError, AttributeError):
                 loop.add_signal_handler(getattr(signal, name), self.exit)
 
+    @property
+    def preferences(self) -> Preferences:
+        """What the next start shall begin with."""
+        library = self._library_screen
+        view = library.view
+        return replace(
+            library.preferences,
+            theme=self.theme,
+            kind=TABS[view.tab].kind or "",
+            query=view.text,
+            sort=view.order,
+            facets=library.shows_facets,
+        )
+
+    def on_failed(self, message: Failed) -> None:
+        """Something asked in the background failed, on whatever screen."""
+        self.notify(message.sentence, severity="error", markup=False)
+
+    # ---- jobs
+
+    def on_jobs_changed(self, message: JobsChanged) -> None:
+        """Every screen that shows jobs looks again."""
+        for screen in self.screen_stack:
+            if isinstance(screen, ShowsJobs):
+                screen.sync()
+            for pane in screen.query(JobsPane):
+                pane.sync()
+
+    def on_job_ended(self, message: JobEnded) -> None:
+        """Say what became of it; the library may have changed."""
+        job = message.job
+        if job.state is JobState.FAILED:
+            self.notify(f"{plain(job.title)} failed", severity="error", markup=False)
+        elif job.then is None or job.state is not JobState.DONE:
+            self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
+        if job.lane is not Lane.LOOK and self._library_screen.is_attached:
+            self._library_screen.query_one(Browser).reload()
+
+    # ---- screens
+
+    def action_help(self) -> None:
+        """The keys of the present screen, and those of the program."""
+        from tui.screens.help import HelpScreen
+
+        groups = getattr(self.screen, "GROUPS", keymap.GROUPS)
+        self.push_screen(HelpScreen(groups))
+
+    def action_jobs(self) -> None:
+        """The jobs."""
+        from tui.screens.jobs import JobsScreen
+
+        self.push_screen(JobsScreen(self.queue))
+
+    def action_hub(self) -> None:
+        """Civitai and the Hub."""
+        from tui.screens.hub import HubScreen
+
+        self.push_screen(HubScreen(self._commands, self.queue), self._find)
+
+    def _find(self, query: str | None) -> None:
+        if query is not None:
+            self._library_screen.find(query)
+
+    def action_settings(self) -> None:
+        """Colours, pictures, the base of previews."""
+        from tui.screens.settings import SettingsScreen
+
+        self.push_screen(SettingsScreen(self._commands))
+
+    # ---- leaving
+
     async def action_quit(self) -> None:
         """Leave; running jobs are stopped first, if the user agrees."""
-        active = self._library_screen.jobs.active
+        from tui.screens.confirm import ConfirmScreen
+
+        active = self.queue.active
         if not active:
             self.exit()
             return
@@ -80,14 +173,21 @@ class AssetManagerApp(App[None]):
             self.run_worker(self._leave(), exit_on_error=False)
 
     async def _leave(self) -> None:
-        await self._library_screen.jobs.stop_all_and_wait()
+        await self.queue.stop_all_and_wait()
         self.exit()
+
+    def on_unmount(self) -> None:
+        """Whatever ends the program ends its jobs, and leaves word for the next start."""
+        self.queue.stop_all()
 
 
 def run_tui(workspace: Workspace) -> None:
     """Run the program until the user leaves it; the workspace stays the caller's to close."""
     commands = Commands(workspace)
+    app = AssetManagerApp(workspace, commands)
     try:
-        AssetManagerApp(workspace, commands).run()
+        app.run()
     finally:
         commands.close()
+        with suppress(AssetmgrError):  # the next start begins as the first one did
+            commands.keep(app.preferences)

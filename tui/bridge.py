@@ -7,6 +7,10 @@ throttling loses the last report before a long silence (which names what is bein
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -24,11 +28,30 @@ class Reading:
     done: int = 0
     total: int | None = None
     unit: str = ""
+    since: float = field(default=0.0, compare=False)
 
     @property
     def fraction(self) -> float | None:
         """Between 0 and 1, or None where no total is known."""
         return min(self.done / self.total, 1.0) if self.total else None
+
+    def rate(self, now: float) -> float | None:
+        """Units in a second, None before there is anything to measure."""
+        seconds = now - self.since
+        return self.done / seconds if self.done and seconds >= _SHORTEST else None
+
+    def left(self, now: float) -> float | None:
+        """Seconds until the stage is done, at the rate so far."""
+        rate = self.rate(now)
+        if rate is None or not self.total:
+            return None
+        return max(self.total - self.done, 0) / rate
+
+
+LOG_LINES = 200
+"""How much of what a job says is kept."""
+_SHORTEST = 0.5
+_TRACEBACK_LINES = 40
 
 
 class JobProgress(CancellableProgress):
@@ -37,15 +60,41 @@ class JobProgress(CancellableProgress):
     def __init__(self) -> None:
         super().__init__()
         self.reading = Reading()
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._going = threading.Event()
+        self._going.set()
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
         """A new piece of work begins."""
-        self.reading = Reading(plain(label), 0, total, unit)
+        self.reading = Reading(plain(label), 0, total, unit, time.monotonic())
+        self.log.append(self.reading.label)
 
     def advance(self, amount: int = 1) -> None:
-        """Count what was done. Raises Cancelled once the job was stopped."""
+        """Count what was done; waits while paused. Raises Cancelled once the job was stopped."""
         self.reading = replace(self.reading, done=self.reading.done + amount)
+        self._going.wait()
         super().advance(amount)
+
+    def message(self, text: str) -> None:
+        """A line of the log."""
+        self.log.append(plain(text))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the operation waits at its next report."""
+        return not self._going.is_set()
+
+    def pause(self, paused: bool) -> None:
+        """Let the operation wait at its next report, or go on."""
+        if paused:
+            self._going.clear()
+        else:
+            self._going.set()
+
+    def cancel(self) -> None:
+        """Ask the operation to stop at its next report, also when it waits there."""
+        super().cancel()
+        self._going.set()
 
 
 class JobState(StrEnum):
@@ -53,13 +102,14 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     STOPPING = "stopping"
     DONE = "done"
     FAILED = "failed"
     STOPPED = "stopped"
 
 
-ACTIVE = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.STOPPING})
+ACTIVE = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.PAUSED, JobState.STOPPING})
 
 
 class Lane(StrEnum):
@@ -67,6 +117,8 @@ class Lane(StrEnum):
 
     RENDER = "render"
     DISK = "disk"
+    NETWORK = "network"
+    LOOK = "look"
 
 
 class Work(Protocol):
@@ -78,20 +130,25 @@ class Work(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One operation in the background."""
+    """One operation in the background; `then` follows its success, in the screen's thread."""
 
     title: str
     lane: Lane
     work: Work
+    then: Callable[[], None] | None = None
     progress: JobProgress = field(default_factory=JobProgress)
     outcome: str = "stopped"
+    seconds: float = 0.0
     _reached: JobState = JobState.QUEUED
 
     @property
     def state(self) -> JobState:
         """What has become of it; a running job that was told to stop is stopping."""
-        running = self._reached is JobState.RUNNING
-        return JobState.STOPPING if running and self.progress.cancelled else self._reached
+        if self._reached is not JobState.RUNNING:
+            return self._reached
+        if self.progress.cancelled:
+            return JobState.STOPPING
+        return JobState.PAUSED if self.progress.paused else JobState.RUNNING
 
     @property
     def active(self) -> bool:
@@ -107,6 +164,7 @@ class Job:
     def run(self) -> None:
         """Do the work in the calling thread; whatever happens becomes state and outcome."""
         self._reached = JobState.RUNNING
+        started = time.monotonic()
         try:
             self.outcome, self._reached = plain(self.work(self.progress)), JobState.DONE
         except Cancelled:
@@ -116,6 +174,17 @@ class Job:
         except Exception as error:  # noqa: BLE001 - an outermost place: a fault costs the job only
             self.outcome = plain(f"{type(error).__name__}: {error}")
             self._reached = JobState.FAILED
+            self.progress.log.extend(plain(line) for line in format_exception(error))
+        finally:
+            self.seconds = time.monotonic() - started
+
+
+def format_exception(error: Exception) -> list[str]:
+    """Where a fault of the program happened, for a report: the last lines of its traceback."""
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    return text.splitlines()[-_TRACEBACK_LINES:]
 
 
 def one_line(error: AssetmgrError) -> str:

@@ -57,8 +57,8 @@ def _tags(row: AssetRow) -> str:
 COLUMNS = (
     Column(" ", 1, verdict_mark, _verdict_style, sort="verdict"),
     Column("Name", 0, lambda row: plain(row.name), _name_style, sort="name"),
-    Column("Kind", 12, lambda row: str(row.kind), _kind_style),
-    Column("Base", 7, lambda row: str(row.base), _dim),
+    Column("Kind", 12, lambda row: str(row.kind), _kind_style, from_width=50),
+    Column("Base", 7, lambda row: str(row.base), _dim, from_width=58),
     Column("Size", 8, lambda row: size(row.bytes), _dim, sort="size", right=True),
     Column("Tags", 16, _tags, lambda _row: "tags", from_width=70),
     Column("Added", 10, lambda row: day(row.added), _dim, sort="added", from_width=100),

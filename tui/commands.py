@@ -1,4 +1,4 @@
-"""Everything the TUI asks of the program: the one module that calls operations.
+"""Everything the TUI asks of the program, with its neighbours `making`, `inside` and `remote`.
 
 All methods block and are called in threads. Operations are imported when first used, so that the
 first frame waits for none of them.
@@ -6,38 +6,37 @@ first frame waits for none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from converters.errors import AssetmgrError, BadValue, FileMissing
-from tui.bridge import Work
+from converters.errors import AssetmgrError
 from tui.query import View
-from tui.sections import Section, text
-from tui.text import count, size
+from tui.text import count
 
 if TYPE_CHECKING:
-    from assetmgr.operations.convert_plan import ConvertPlan
+    from assetmgr.config import Settings
+    from assetmgr.operations.duplicates import Group
+    from assetmgr.operations.facets import Facet
     from assetmgr.operations.failures import Failure
+    from assetmgr.operations.installed import ModelFolder
+    from assetmgr.operations.preferences import Preferences
     from assetmgr.sampler.client import SamplerClient
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset, Page
+    from tui.clearing import Clearing
+    from tui.describe import Ancestor
+    from tui.forms import Form
+    from tui.inside import Inside
+    from tui.making import Making
+    from tui.remote import Remote
 
 Result = TypeVar("Result")
+Undo = Callable[[], object]
 
-MOST_NAMES = 12
-"""How many left-out tensors a plan names; an optimizer has thousands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """A planned conversion: what the job is called, what it is going to do, and the doing."""
-
-    title: str
-    sections: tuple[Section, ...]
-    work: Work
+DEEPEST = 8
+"""Generations of a lineage that are shown."""
 
 
 class Commands:
@@ -46,6 +45,35 @@ class Commands:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._sampler: SamplerClient | None = None
+        self._undo: list[tuple[str, Undo]] = []
+
+    @cached_property
+    def making(self) -> Making:
+        """New files out of assets."""
+        from tui.making import Making
+
+        return Making(self._workspace)
+
+    @cached_property
+    def clearing(self) -> Clearing:
+        """Room on the disk."""
+        from tui.clearing import Clearing
+
+        return Clearing(self._workspace)
+
+    @cached_property
+    def inside(self) -> Inside:
+        """What is inside of files."""
+        from tui.inside import Inside
+
+        return Inside(self._workspace)
+
+    @cached_property
+    def remote(self) -> Remote:
+        """Civitai and the Hub."""
+        from tui.remote import Remote
+
+        return Remote(self._workspace)
 
     def close(self) -> None:
         """End the sampler's process."""
@@ -73,87 +101,236 @@ class Commands:
         """Everything known of one asset. Raises AssetNotFound."""
         return self._workspace.library.get(asset_id)
 
-    # ---- acting
+    def assets(self, ids: Sequence[int]) -> tuple[Asset, ...]:
+        """Everything known of some assets. Raises AssetNotFound."""
+        return tuple(map(self.asset, ids))
+
+    def lineage(self, asset: Asset) -> tuple[Ancestor, ...]:
+        """What an asset was made from, and what that was made from."""
+        return tuple(self._ancestors(asset, 0, {asset.id}))
+
+    def _ancestors(self, asset: Asset, depth: int, seen: set[int]) -> Iterator[Ancestor]:
+        from tui.describe import Ancestor
+
+        for made in asset.derived_from:
+            yield Ancestor(depth, made)
+            if made.asset is not None and made.asset not in seen and depth < DEEPEST:
+                seen.add(made.asset)
+                yield from self._ancestors(self.asset(made.asset), depth + 1, seen)
+
+    def facets(self, view: View, progress: Progress) -> tuple[Facet, ...]:
+        """How many of a view's assets have which base, tag and so on. Raises BadValue."""
+        from assetmgr.operations.facets import facets
+
+        return facets(self._workspace, view.query, progress)
+
+    def open_folder(self, path: str) -> None:
+        """Show a file's folder in the system's file manager, as far as there is one."""
+        from assetmgr.operations.show_folder import show_folder
+
+        show_folder(path)
+
+    # ---- what users write on assets
+
+    def change_tags(
+        self, ids: Sequence[int], add: Sequence[str], remove: Sequence[str] = ()
+    ) -> None:
+        """Add and remove tags."""
+        from assetmgr.operations.tagging import TagChange, change_tags
+
+        before = {asset.id: asset.tags for asset in self.assets(ids)}
+        references = tuple(f"#{asset_id}" for asset_id in ids)
+        change_tags(self._workspace, TagChange(references, tuple(add), tuple(remove)))
+        self._undo.append(("the tags", partial(self._set_tags, before)))
 
     def retag(self, asset_id: int, tags: tuple[str, ...]) -> None:
         """Let an asset have exactly these tags."""
-        from assetmgr.operations.tagging import TagChange, change_tags
+        self._undo.append(
+            ("the tags", partial(self._set_tags, {asset_id: self.asset(asset_id).tags}))
+        )
+        self._set_tags({asset_id: tags})
 
-        tags = tuple(tag.lower() for tag in tags)  # as the library keeps them
-        had = self.asset(asset_id).tags
-        add = tuple(tag for tag in tags if tag not in had)
-        remove = tuple(tag for tag in had if tag not in tags)
-        change_tags(self._workspace, TagChange((f"#{asset_id}",), add, remove))
+    def _set_tags(self, tags: Mapping[int, Sequence[str]]) -> None:
+        for asset_id, wanted in tags.items():
+            words = [tag.lower() for tag in wanted]  # as the library keeps them
+            had = self.asset(asset_id).tags
+            add = [tag for tag in words if tag not in had]
+            self._workspace.library.tag([asset_id], add, [tag for tag in had if tag not in words])
+
+    def rate(self, ids: Sequence[int], rating: int) -> None:
+        """Rate assets from 0 to 5."""
+        from assetmgr.operations.annotate import set_rating
+
+        before = {asset.id: asset.rating for asset in self.assets(ids)}
+        for asset_id in ids:
+            set_rating(self._workspace, f"#{asset_id}", rating)
+        self._undo.append(("the rating", partial(self._set_ratings, before)))
+
+    def _set_ratings(self, ratings: Mapping[int, int | None]) -> None:
+        for asset_id, rating in ratings.items():
+            self._workspace.library.rate(asset_id, rating)
+
+    def note(self, ids: Sequence[int], text: str) -> None:
+        """Keep a note on assets, in place of an old one; an empty text removes it."""
+        from assetmgr.operations.annotate import set_note
+
+        before = {asset.id: asset.note for asset in self.assets(ids)}
+        for asset_id in ids:
+            set_note(self._workspace, f"#{asset_id}", text)
+        self._undo.append(("the note", partial(self._set_notes, before)))
+
+    def _set_notes(self, notes: Mapping[int, str | None]) -> None:
+        for asset_id, note in notes.items():
+            self._workspace.library.note(asset_id, note)
+
+    def forget(self, ids: Sequence[int]) -> None:
+        """Take assets out of the library; their files stay."""
+        from assetmgr.operations.annotate import forget_assets
+
+        gone = forget_assets(self._workspace, [f"#{asset_id}" for asset_id in ids])
+        self._undo.append((count(len(gone), "forgotten asset"), partial(self._remember, gone)))
+
+    def _remember(self, assets: Sequence[Asset]) -> None:
+        from assetmgr.operations.remember import remember_asset
+
+        for asset in assets:
+            remember_asset(self._workspace, asset)
+
+    def undo(self) -> str | None:
+        """Take the last change back; what it was about, None when there is none."""
+        if not self._undo:
+            return None
+        what, back = self._undo.pop()
+        back()
+        return what
+
+    # ---- jobs
 
     def rescan(self, progress: Progress) -> str:
         """Look through all folders of the library."""
+        return self.scan((), progress)
+
+    def scan(self, folders: Sequence[str], progress: Progress) -> str:
+        """Add or update folders; none means all that the library knows."""
         from assetmgr.operations.scan import scan
 
-        report = scan(self._workspace, (), progress)
+        report = scan(self._workspace, folders, progress)
+        for error in report.errors:
+            progress.message(f"{error.path}: {error.error}")
         words = ("added", "updated", "moved", "restored", "missing", "failed")
         found = [f"{getattr(report, word):,} {word}" for word in words if getattr(report, word)]
         return ", ".join(found) or f"nothing new in {count(len(report.roots), 'folder')}"
 
-    def plan_conversion(self, asset_id: int) -> Conversion:
-        """What converting an asset to safetensors, beside its file, would do; from headers alone.
-
-        Raises AssetmgrError when it cannot be done.
-        """
-        from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
-
-        asset = self.asset(asset_id)
-        if asset.path is None:
-            raise FileMissing("all files of this asset are missing", path=asset.name)
-        if asset.container == "safetensors":
-            raise BadValue("is a safetensors file already", path=asset.name)
-        (plan,) = map(_succeeded, plan_convert(ConvertRequest((asset.path,))))
-        work = partial(self._convert, plan)
-        return Conversion(f"Conversion of {asset.name}", tuple(_plan_sections(plan)), work)
-
-    def _convert(self, plan: ConvertPlan, progress: Progress) -> str:
-        """Write the planned file and add it to the library."""
-        from assetmgr.operations.convert import run_convert
-
-        result = run_convert(self._workspace, plan, progress)
-        return f"{plan.target.name}, {size(result.written.nbytes)} in {result.seconds:.1f} s"
-
-    def preview(self, asset_id: int, progress: Progress) -> str:
+    def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """Render and judge; the sampler stays warm for the next one."""
+        from assetmgr.operations.failures import Failure
         from assetmgr.operations.preview import PreviewRequest, run_previews
         from assetmgr.sampler.client import SamplerClient
 
         if self._sampler is None:
             self._sampler = SamplerClient()
-        request = PreviewRequest(assets=(f"#{asset_id}",))
-        results = run_previews(self._workspace, request, progress, sampler=self._sampler)
-        (outcome,) = (_succeeded(result).outcome for result in results)
-        failed = [check.name for check in outcome.checks if not check.ok]
-        return ", ".join([f"{outcome.verdict} in {outcome.seconds:.1f} s", *failed])
+        request = PreviewRequest(assets=tuple(f"#{asset_id}" for asset_id in ids))
+        verdicts: list[str] = []
+        for result in run_previews(self._workspace, request, progress, sampler=self._sampler):
+            if isinstance(result, Failure):
+                _told(result, progress, alone=len(ids) == 1)
+                verdicts.append("failed")
+                continue
+            outcome = result.outcome
+            failed = [check.name for check in outcome.checks if not check.ok]
+            line = ", ".join([f"{outcome.verdict} in {outcome.seconds:.1f} s", *failed])
+            progress.message(f"{result.path}: {line}")
+            verdicts.append(outcome.verdict if len(ids) > 1 else line)
+        return _summed(verdicts)
+
+    def verify(self, ids: Sequence[int], progress: Progress) -> str:
+        """Read files again: bit rot, missing tensors, broken numbers."""
+        from assetmgr.operations.failures import Failure
+        from assetmgr.operations.verify import verify
+
+        verdicts: list[str] = []
+        references = tuple(f"#{asset_id}" for asset_id in ids)
+        for result in verify(self._workspace, references, progress):
+            if isinstance(result, Failure):
+                _told(result, progress, alone=len(ids) == 1)
+                verdicts.append("failed")
+                continue
+            found = [f"{each.name}: {each.detail}" for each in result.checks if not each.ok]
+            progress.message(f"{result.path}: {'; '.join(found) or 'ok'}")
+            verdicts.append(
+                "ok" if result.is_ok else "; ".join(found) if len(ids) == 1 else "failed"
+            )
+        return _summed(verdicts)
+
+    def duplicates(self, by: str, progress: Progress) -> tuple[Group, ...]:
+        """The groups of equal files. What cannot be read is told to `progress`."""
+        from assetmgr.operations.duplicates import duplicates
+
+        groups, failures = duplicates(self._workspace, by, progress)
+        for failure in failures:
+            progress.message(f"{failure.path}: {failure.error}")
+        return groups
+
+    # ---- forms
+
+    def form(self, verb: str, ids: Sequence[int]) -> Form:
+        """What has to be answered before assets are converted, merged, taken apart or discarded.
+
+        `verb` is convert, extract, merge or trash. Raises AssetmgrError when it cannot be done.
+        """
+        makers = {
+            "convert": self.making.convert_form,
+            "extract": self.making.extract_form,
+            "merge": self.making.merge_form,
+            "trash": self.clearing.trash_form,
+        }
+        return makers[verb](self.assets(ids))
+
+    # ---- what is remembered
+
+    def preferences(self) -> Preferences:
+        """What the screens remember."""
+        from assetmgr.operations.preferences import load_preferences
+
+        return load_preferences(self._workspace)
+
+    def keep(self, preferences: Preferences) -> None:
+        """Remember this."""
+        from assetmgr.operations.preferences import keep_preferences
+
+        keep_preferences(self._workspace, preferences)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._workspace.settings
+
+    def change_setting(self, name: str, value: str | None) -> None:
+        """Write a setting down. Raises BadValue, WriteProblem."""
+        from assetmgr.operations.settings import change_setting
+
+        change_setting(self._workspace, name, value)
+
+    def installed(self) -> tuple[ModelFolder, ...]:
+        """Folders of models that other programs have on this machine."""
+        from assetmgr.operations.installed import find_model_folders
+
+        return find_model_folders()
 
 
-def _succeeded(result: Result | Failure) -> Result:
-    """The result of a batch of one; its failure becomes the error it was made from."""
-    from assetmgr.operations.failures import Failure
-
-    if isinstance(result, Failure):
-        raise AssetmgrError(result.error, path=result.path, hint=result.hint)
-    return result
+def _told(failure: Failure, progress: Progress, *, alone: bool) -> None:
+    """The failure of a batch goes to the log; that of a batch of one is the job's own."""
+    if alone:
+        raise AssetmgrError(failure.error, path=failure.path, hint=failure.hint)
+    progress.message(f"{failure.path}: {failure.error}")
 
 
-def _plan_sections(plan: ConvertPlan) -> Iterator[Section]:
-    facts = (
-        ("source", text(plan.source)),
-        ("target", text(plan.target)),
-        ("kind", text(f"{plan.identity.kind}, {plan.identity.base}")),
-        ("tensors", text(f"{len(plan.state):,}")),
-        ("size", text(f"{size(plan.nbytes)}   {plan.nbytes:,} bytes")),
-    )
-    yield Section("", facts)
-    if plan.dropped:
-        names = [text(name) for name in plan.dropped[:MOST_NAMES]]
-        more = len(plan.dropped) - len(names)
-        names += [text(f"and {more:,} more", "$dim")] if more else []
-        yield Section("Left out", tuple(("", name) for name in names))
-    if plan.warnings:
-        rows = tuple(("", text(warning, "$warning")) for warning in plan.warnings)
-        yield Section("Warnings", rows)
+def _summed(verdicts: Sequence[str]) -> str:
+    """What became of a batch: its only verdict, or how many were of each.
+
+    >>> _summed(["ok in 2.0 s"]), _summed(["ok", "failed", "ok"])
+    ('ok in 2.0 s', '1 failed, 2 ok')
+    """
+    if len(verdicts) == 1:
+        return verdicts[0]
+    return ", ".join(f"{verdicts.count(word)} {word}" for word in sorted(set(verdicts)))

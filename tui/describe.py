@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from registry.records import Asset, Preview
+from registry.records import Asset, Derivation, Preview
 from tui.sections import Section, text
-from tui.text import day, million, plain, size
+from tui.text import count, day, million, plain, size
+
+if TYPE_CHECKING:
+    from registry.sidecars.record import Sidecar
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}
 CHECK_STYLES = {True: "$success", False: "$error"}
 HASHES_SHOWN = ("autov2", "blake3", "crc32", "autov1", "autov3", "weights")
 HASH_DIGITS = 12
+LONGEST = 600
 
 
-def describe(asset: Asset) -> tuple[Section, ...]:
-    """All that is known, most wanted first; sections without facts are left out."""
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """Something an asset was made from, or (`depth` above 0) what that was made from."""
+
+    depth: int
+    derivation: Derivation
+
+
+def describe(asset: Asset, lineage: Sequence[Ancestor] = ()) -> tuple[Section, ...]:
+    """All that is known, most wanted first; sections without facts are left out.
+
+    Of long texts the beginnings are shown: a file may say ten thousand characters about itself.
+    """
     sections = (
         Section(plain(asset.name), tuple(_identity(asset))),
         Section("Problems", tuple(("", text(problem, "$warning")) for problem in asset.problems)),
         Section("Safety", tuple(_safety(asset))),
         Section("Preview", tuple(_preview(asset.preview))),
         Section("Tags and words", tuple(_words(asset))),
-        Section("Made from", tuple(_lineage(asset))),
+        Section("Verification", tuple(_verification(asset))),
+        Section("Components", tuple(_components(asset))),
+        Section("Training", tuple(_training(asset))),
+        Section("Made from", tuple(_lineage(lineage))),
         Section("Sources", tuple(_sources(asset))),
+        *map(_sidecar, asset.sidecars),
         Section("Files", tuple(_files(asset))),
         Section("Hashes", tuple(_hashes(asset.hashes))),
     )
@@ -48,11 +69,9 @@ def _identity(asset: Asset) -> Rows:
         dtypes = " ".join(sorted(asset.dtypes))
         yield "tensors", text(f"{asset.tensors:,} ({dtypes})")
         yield "parameters", text(million(asset.parameters))
-    if len(asset.components) > 1:
-        yield "holds", text(", ".join(component.name for component in asset.components))
     yield "added", text(day(asset.added))
     if asset.note:
-        yield "note", text(asset.note)
+        yield "note", _short(asset.note)
     if asset.rating is not None:
         yield "rating", text("★" * asset.rating + "☆" * (5 - asset.rating), "$accent")
 
@@ -82,19 +101,75 @@ def _words(asset: Asset) -> Rows:
     if asset.tags:
         yield "tags", text(", ".join(asset.tags), "$accent")
     if asset.trigger_words:
-        yield "trigger", text(", ".join(asset.trigger_words))
+        yield "trigger", _short(", ".join(asset.trigger_words))
 
 
-def _lineage(asset: Asset) -> Rows:
-    for parent in asset.derived_from:
-        known = "" if parent.asset is None else f"  #{parent.asset}"
-        yield parent.operation, text(parent.name) + text(known, "$primary")
+def _verification(asset: Asset) -> Rows:
+    found = asset.verification
+    for name in ("integrity", "structure", "render"):
+        verdict = getattr(found, name)
+        if verdict is not None:
+            yield name, text(verdict, CHECK_STYLES[verdict == "ok"])
+
+
+def _components(asset: Asset) -> Rows:
+    if len(asset.components) > 1:
+        for part in asset.components:
+            held = text(f"  {count(part.tensors, 'tensor')}", "$dim")
+            yield part.name, text(million(part.parameters)) + held
+
+
+def _training(asset: Asset) -> Rows:
+    from converters.identify.about import about
+    from converters.statedict import StateDict
+
+    told = about(StateDict({}, asset.metadata))
+    texts = {
+        "title": told.title,
+        "author": told.author,
+        "licence": told.license,
+        "says": told.description,
+        "usage": told.usage,
+        **told.training,
+    }
+    for name, value in texts.items():
+        if value is not None:
+            yield name.replace("_", " "), _short(value)
+
+
+def _lineage(lineage: Sequence[Ancestor]) -> Rows:
+    for ancestor in lineage:
+        made = ancestor.derivation
+        branch = "   " * (ancestor.depth - 1) + "└─ " if ancestor.depth else ""
+        known = "" if made.asset is None else f"  #{made.asset}"
+        yield made.operation, text(branch) + _short(made.name) + text(known, "$primary")
 
 
 def _sources(asset: Asset) -> Rows:
     for source in asset.sources:
         where = "/".join(part for part in (source.repo, source.file) if part) or source.url or ""
         yield source.source, text(where)
+
+
+def _sidecar(sidecar: Sidecar) -> Section:
+    """What a file beside the model says: hearsay, under the name of the program that wrote it."""
+    found = {
+        "name": sidecar.name,
+        "base": sidecar.base,
+        "words": ", ".join(sidecar.trigger_words),
+        "weight": sidecar.weight,
+        "notes": sidecar.notes,
+        "says": sidecar.description,
+        "page": ", ".join(sidecar.source.urls) if sidecar.source else None,
+        "problem": "; ".join(sidecar.problems),
+    }
+    rows = tuple((name, _short(value)) for name, value in found.items() if value)
+    return Section(f"{sidecar.owner} says", rows)
+
+
+def _short(value: object) -> Content:
+    told = str(value)
+    return text(told if len(told) <= LONGEST else told[:LONGEST] + "…")
 
 
 def _files(asset: Asset) -> Rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,11 @@ LONGEST_SIDE = 512
 """Pixels kept of a picture: more than any terminal shows, little enough to hold."""
 _MOST_PIXELS = 1 << 26
 
+_TERMS = ("xterm-kitty", "xterm-ghostty", "foot", "mlterm", "contour", "wezterm", "rio")
+_PROGRAMS = frozenset({"WezTerm", "ghostty", "iTerm.app", "rio", "mintty", "vscode", "contour"})
+_VARIABLES = ("KITTY_WINDOW_ID", "KONSOLE_VERSION", "WEZTERM_PANE", "WT_SESSION")
+"""Values of TERM and TERM_PROGRAM, and variables, of terminals that draw pictures."""
+
 MakePicture = Callable[[], HalfCells]
 """Makes the widget of a picture; those of textual-image have the same property `image`."""
 
@@ -28,8 +33,9 @@ MakePicture = Callable[[], HalfCells]
 def picture_widget(images: str) -> MakePicture | None:
     """What draws pictures in this terminal, by the setting `images`; None for `off`.
 
-    `auto` takes the terminal's own graphics where it has them, else half cells (`halfblock`).
-    Inside tmux and screen half cells are used always: sixels flicker and leave ghosts there.
+    `graphics` asks the terminal for graphics of its own, `auto` asks only a terminal that is known
+    to have them: asking costs a third of a second where nobody answers. All else gets half cells,
+    as does whatever runs inside of tmux and screen: sixels flicker and leave ghosts there.
     """
     if images == "off":
         return None
@@ -37,7 +43,19 @@ def picture_widget(images: str) -> MakePicture | None:
     on_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
     if images == "halfblock" or multiplexed or not on_terminal:
         return HalfCells
+    if images == "auto" and not draws_graphics(os.environ):
+        return HalfCells
     return _graphics() or HalfCells
+
+
+def draws_graphics(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal calls itself by a name of one that has Kitty's graphics or Sixel."""
+    name = environment.get("TERM", "")
+    return (
+        any(name.startswith(known) for known in _TERMS)
+        or environment.get("TERM_PROGRAM") in _PROGRAMS
+        or any(variable in environment for variable in _VARIABLES)
+    )
 
 
 def _graphics() -> MakePicture | None:

@@ -21,11 +21,19 @@ class Key:
     label: str
     meaning: str
 
-    def binding(self) -> Binding:
-        """The Textual binding of this key."""
-        return Binding(
-            self.keys, self.action, self.label, show=bool(self.label), key_display=self.shown
-        )
+    def bindings(self) -> list[BindingType]:
+        """The Textual bindings; an action with `{key}` has one for each of the keys."""
+        keys = self.keys.split(",") if "{key}" in self.action else [self.keys]
+        return [
+            Binding(
+                names,
+                self.action.format(key=names),
+                self.label,
+                show=bool(self.label),
+                key_display=self.shown,
+            )
+            for names in keys
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +45,18 @@ class Group:
 
     def bindings(self) -> list[BindingType]:
         """The Textual bindings of the group."""
-        return [key.binding() for key in self.keys]
+        return [binding for key in self.keys for binding in key.bindings()]
 
 
 FIND = Group(
     "Find",
     (
         Key("slash", "focus_filter", "/", "filter", "filter as you type (kind:lora size:>1gb …)"),
-        Key("escape", "clear_filter", "Esc", "", "clear the filter, close what is open"),
+        Key("escape", "clear", "Esc", "", "close what is open, unmark, clear the filter"),
         Key("left_square_bracket", "turn_tab(-1)", "[", "", "previous kind"),
         Key("right_square_bracket", "turn_tab(1)", "]", "", "next kind"),
+        Key("f", "facets", "f", "facets", "facets: base, algorithm, tags, folder, verdict, safety"),
+        Key("S", "searches", "S", "", "saved searches: open, keep this one, remove"),
     ),
 )
 SORT = Group(
@@ -56,24 +66,50 @@ SORT = Group(
         Key("s", "sort('size')", "s", "", "by size"),
         Key("a", "sort('added')", "a", "", "by the day it was added"),
         Key("v", "sort('verdict')", "v", "", "by the verdict of the preview"),
+        Key("o", "sort_menu", "o", "", "by anything else"),
     ),
 )
 ACT = Group(
-    "Act on the asset",
+    "Act on the asset, or on all that are marked",
     (
         Key("p", "preview", "p", "preview", "render a preview and judge it"),
-        Key("c", "convert", "c", "convert", "convert to safetensors (the plan is shown first)"),
+        Key("V", "verify", "V", "", "verify: read again, look for damage"),
+        Key("c", "form('convert')", "c", "convert", "convert (the plan is shown first)"),
+        Key("m", "form('merge')", "m", "merge", "merge adapters, or checkpoints with each other"),
+        Key("e", "form('extract')", "e", "", "take out a VAE, UNet, text encoder or LoRA"),
         Key("t", "tags", "t", "tags", "edit the tags"),
-        Key("y", "copy_hash", "y", "copy hash", "copy the hash: AutoV2, again: SHA-256"),
+        Key("N", "note", "N", "", "write a note"),
+        Key("0,1,2,3,4,5", "rate({key})", "0…5", "", "rate"),
+        Key("y", "copy_hash", "y", "copy", "copy the hash: AutoV2, again: SHA-256"),
+        Key("Y", "copy_menu", "Y", "", "copy prompt, path, words or any hash"),
+        Key("i", "inside", "i", "inside", "look inside: the tensors"),
+        Key("equals_sign", "compare", "=", "", "compare two marked files tensor by tensor"),
+        Key("O", "open_folder", "O", "", "open the folder it lies in"),
+        Key("delete", "forget", "Del", "", "forget: out of the library, the file stays"),
+        Key("X", "form('trash')", "X", "", "to the trash: the file and what lies beside it"),
+        Key("u", "undo", "u", "", "take the last change back"),
     ),
 )
 PROGRAM = Group(
     "Program",
     (
-        Key("r", "rescan", "r", "rescan", "scan the library's folders again"),
+        Key("r", "rescan", "r", "", "scan the library's folders again"),
+        Key("R", "add_folder", "R", "", "scan another folder into the library"),
+        Key("d", "duplicates", "d", "", "duplicates, and the bytes they take"),
+        Key("H", "app.hub", "H", "hub", "Civitai and the Hugging Face Hub"),
+        Key("J", "app.jobs", "J", "", "jobs: progress, pause, log"),
         Key("x", "stop_job", "x", "", "stop the running job, dismiss a failed one"),
-        Key("question_mark", "help", "?", "help", "this page"),
+        Key("comma", "app.settings", ",", "", "settings: colours, pictures, base for previews"),
+        Key("colon,ctrl+p", "app.command_palette", ":", "", "every command by name"),
+        Key("question_mark", "app.help", "?", "help", "this page"),
         Key("q", "app.quit", "q", "quit", "leave the program (also Ctrl-C, Ctrl-Q)"),
+    ),
+)
+MARK = Group(
+    "Mark",
+    (
+        Key("space", "mark", "Space", "mark", "mark or unmark, and go on"),
+        Key("asterisk", "mark_all", "*", "", "mark all that are found, or none"),
     ),
 )
 MOVE = Group(
@@ -101,6 +137,51 @@ READ = Group(
         Key("G,end", "scroll_end", "G", "", "to the end"),
     ),
 )
-GROUPS = (MOVE, FIND, SORT, ACT, PROGRAM)
+JOBS = Group(
+    "Jobs",
+    (
+        Key("x,delete", "stop", "x", "stop", "stop the job, or forget that it failed"),
+        Key("z", "pause", "z", "pause", "pause the job, or let it go on"),
+        Key("C", "clear", "C", "clear", "forget the jobs that have ended"),
+        Key("y", "copy", "y", "copy", "copy the log"),
+        Key("escape,q,J", "close", "Esc", "back", "back"),
+    ),
+)
+DUPLICATES = Group(
+    "Duplicates",
+    (
+        Key("b", "by", "b", "file/weights", "by bytes, or by weights whatever holds them"),
+        Key("L", "link", "L", "link", "let copies be links to one file (plan first)"),
+        Key("U", "unlink", "U", "", "give files that became links their own bytes back"),
+        Key("y", "copy", "y", "copy path", "copy the path"),
+        Key("O", "open_folder", "O", "folder", "open the folder it lies in"),
+        Key("escape,q,d", "close", "Esc", "back", "back"),
+    ),
+)
+INSIDE = Group(
+    "Inside a file",
+    (
+        Key("slash", "search", "/", "search", "search in names, types and shapes"),
+        Key("right,l", "unfold", "→", "unfold", "unfold a branch"),
+        Key("left,h", "fold", "←", "fold", "fold it, or go to the one above"),
+        Key("M", "metadata", "M", "metadata", "the texts of the header"),
+        Key("y", "copy", "y", "copy name", "copy the name"),
+        Key("escape,q,i", "close", "Esc", "back", "back"),
+    ),
+)
+HUB = Group(
+    "Civitai and the Hub",
+    (
+        Key("slash", "search", "/", "search", "what to look for"),
+        Key("D", "download", "D", "download", "fetch, verify and register"),
+        Key("p", "peek", "p", "peek", "look into the file without fetching it (Hub)"),
+        Key("s", "service", "s", "service", "Civitai, or the Hugging Face Hub"),
+        Key("K", "kind", "K", "kind", "only one kind (Civitai)"),
+        Key("y", "copy", "y", "copy", "copy the address"),
+        Key("J", "app.jobs", "J", "jobs", "jobs"),
+        Key("escape,q,H", "close", "Esc", "back", "back"),
+    ),
+)
+GROUPS = (MOVE, MARK, FIND, SORT, ACT, PROGRAM)
 SCREEN = (FIND, SORT, ACT, PROGRAM)
 """The groups that work wherever the focus is (but not while text is typed)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -27,8 +28,11 @@ TABS = (
 NAMED_KINDS = tuple(tab.kind for tab in TABS[1:-1] if tab.kind is not None)
 """Every kind that has a tab of its own; "Other" is the rest."""
 
-DESCENDING_FIRST = frozenset({"size", "added"})
+DESCENDING_FIRST = frozenset({"size", "added", "updated", "rating"})
 """Orders in which people look for the greatest first."""
+
+SORTS = ("name", "size", "added", "updated", "kind", "base", "rating", "verdict")
+"""The orders that a list can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,34 @@ class View:
             return replace(self, descending=not self.descending)
         return replace(self, sort=sort, descending=sort in DESCENDING_FIRST)
 
+    def toggled(self, term: str) -> View:
+        """With a term of the query language in its filter, or without it where it is there."""
+        if holds(self.text, term):
+            rest = re.sub(_whole(term), "", self.text)
+            return replace(self, text=re.sub(r"\s{2,}", " ", rest).strip())
+        return replace(self, text=f"{self.text.strip()} {term}".strip())
+
     def turned(self, steps: int) -> View:
         """The tab `steps` to the right, around the ends."""
         return replace(self, tab=(self.tab + steps) % len(TABS))
+
+
+def holds(text: str, term: str) -> bool:
+    """Whether a term stands in a query by itself."""
+    return re.search(_whole(term), text) is not None
+
+
+def _whole(term: str) -> str:
+    return rf"(?<!\S){re.escape(term)}(?!\S)"
+
+
+def view_of(kind: str, text: str, sort: str) -> View:
+    """The view of remembered words; what they do not name (any more) is as at first."""
+    tab = next((n for n, tab in enumerate(TABS) if tab.kind == (kind or None)), 0)
+    word = sort.removeprefix("-")
+    if word not in SORTS:
+        return View(tab, text)
+    return View(tab, text, word, sort.startswith("-"))
 
 
 def tab_counts(kinds: Mapping[str, int]) -> tuple[int, ...]:

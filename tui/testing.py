@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from assetmgr.operations.diff import Comparison, Part
+from assetmgr.operations.duplicates import Group
+from assetmgr.operations.installed import ModelFolder
 from assetmgr.workspace import Workspace
-from converters.errors import AssetmgrError
+from converters.diff import Difference
+from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from registry.records import Asset, Page
-from tui.commands import Commands, Conversion
+from tui.commands import Commands
+from tui.forms import Answers, Field, Form, Planned, same
+from tui.inside import Contents, Inside, Tensor
 from tui.query import View
+from tui.remote import Card, Remote
 from tui.sections import Section, text
 
 STEPS = 4
@@ -28,6 +36,9 @@ class Script:
 
     failure: AssetmgrError | None = None
     outcome: str = "done"
+    installed: tuple[ModelFolder, ...] = ()
+    groups: tuple[Group, ...] = ()
+    cards: tuple[Card, ...] = ()
     asked: list[str] = field(default_factory=list)
     halfway: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -55,6 +66,8 @@ class ScriptedCommands(Commands):
     def __init__(self, workspace: Workspace, script: Script) -> None:
         super().__init__(workspace)
         self._script = script
+        self.inside = ScriptedInside(workspace)
+        self.remote = ScriptedRemote(workspace, script)
 
     @property
     def library_name(self) -> str:
@@ -70,16 +83,75 @@ class ScriptedCommands(Commands):
         page = super().page(view, offset, limit)
         return replace(page, rows=tuple(replace(row, added=DAY_ONE) for row in page.rows))
 
-    def preview(self, asset_id: int, progress: Progress) -> str:
+    def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """A preview by the script."""
-        return self._script.run(f"preview #{asset_id}", progress)
+        return self._script.run(f"preview {_numbers(ids)}", progress)
 
-    def plan_conversion(self, asset_id: int) -> Conversion:
-        """A plan with one fact."""
-        rows = (("target", text(f"{asset_id}.safetensors")),)
-        title = f"Conversion of #{asset_id}"
-        return Conversion(title, (Section("", rows),), partial(self._script.run, title))
+    def verify(self, ids: Sequence[int], progress: Progress) -> str:
+        """A check by the script."""
+        return self._script.run(f"verify {_numbers(ids)}", progress)
 
-    def rescan(self, progress: Progress) -> str:
+    def form(self, verb: str, ids: Sequence[int]) -> Form:
+        """A form with a choice and a text, and a plan that repeats them."""
+        fields = (
+            Field("dtype", "precision", "keep", same("keep", "fp16")),
+            Field("output", "file", f"{ids[0]}.safetensors"),
+        )
+        return Form(f"{verb} {_numbers(ids)}", fields, partial(self._plan, verb, ids), verb)
+
+    def _plan(self, verb: str, ids: Sequence[int], answers: Answers) -> Planned:
+        if not answers["output"]:
+            raise BadValue("a file needs a name", hint="type one")
+        rows = tuple((name, text(value)) for name, value in answers.items())
+        title = f"{verb} {_numbers(ids)} {answers['dtype']}"
+        return Planned(title, (Section("Plan", rows),), partial(self._script.run, title))
+
+    def scan(self, folders: Sequence[str], progress: Progress) -> str:
         """A scan by the script."""
-        return self._script.run("scan", progress)
+        return self._script.run(" ".join(["scan", *folders]), progress)
+
+    def duplicates(self, by: str, progress: Progress) -> tuple[Group, ...]:
+        """The groups of the script."""
+        self._script.asked.append(f"duplicates by {by}")
+        return self._script.groups
+
+    def installed(self) -> tuple[ModelFolder, ...]:
+        """The folders of the script, not those of the machine."""
+        return self._script.installed
+
+
+class ScriptedInside(Inside):
+    """A small file for every asset; any two of them differ in a tensor."""
+
+    def contents(self, reference: str) -> Contents:
+        """Two blocks of two tensors and one that stands alone."""
+        names = [f"unet.block_{n}.{part}" for n in (0, 1) for part in ("weight", "bias")]
+        tensors = [Tensor(name, "F16", (320, 4), 2560) for name in names]
+        tensors.append(Tensor("logit_scale", "F32", (), 4))
+        return Contents(reference, "safetensors, 5 tensors", tuple(tensors), {"title": "[ink]"})
+
+    def compare(self, first: str, second: str, progress: Progress) -> Comparison:
+        """One difference."""
+        differs = (Difference("unet.block_0.weight", "has other values"),)
+        return Comparison(
+            f"/m/{first}", f"/m/{second}", (Part("unet", 3, 1),), differs, from_index=False
+        )
+
+
+class ScriptedRemote(Remote):
+    """Services that answer with the cards of a script."""
+
+    def __init__(self, workspace: Workspace, script: Script) -> None:
+        super().__init__(workspace)
+        self._script = script
+
+    def search(self, service: str, wanted: str, kind: str, progress: Progress) -> tuple[Card, ...]:
+        """The cards, or the failure of the script."""
+        self._script.asked.append(f"{service}: {wanted} {kind}".strip())
+        if self._script.failure is not None:
+            raise self._script.failure
+        return self._script.cards
+
+
+def _numbers(ids: Sequence[int]) -> str:
+    return " ".join(f"#{asset_id}" for asset_id in ids)

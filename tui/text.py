@@ -6,12 +6,16 @@ Widths are terminal cells, not characters: a CJK character takes two.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
 from assetmgr.text import plain, size
 
-__all__ = ["count", "day", "fit", "million", "plain", "size"]
+if TYPE_CHECKING:
+    from tui.bridge import Reading
+
+__all__ = ["amount", "count", "day", "duration", "fit", "million", "percent", "plain", "size"]
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
@@ -54,3 +58,33 @@ def million(number: int) -> str:
 def day(moment: datetime) -> str:
     """The date of a moment in UTC, as 2026-01-31."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")
+
+
+def percent(reading: Reading) -> str:
+    """How much of a stage is done, in four cells; nothing where its total is not known."""
+    return "" if reading.fraction is None else f"{reading.fraction:4.0%}"
+
+
+def amount(reading: Reading) -> str:
+    """How much is done, of how much."""
+    if reading.unit == "B":
+        done, total = size(reading.done), reading.total and size(reading.total)
+    else:
+        done, total = f"{reading.done:,}", reading.total and f"{reading.total:,} {reading.unit}"
+    if total:
+        return f"{done} / {total}"
+    return done if reading.done else ""
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(4.2), duration(75), duration(7260)
+    ('4 s', '1:15 min', '2:01 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import textual._wait
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
-from textual.worker import Worker
+from textual.widgets import Input, Static
+from textual.worker import Worker, WorkerCancelled
 
+from assetmgr.operations.duplicates import Copy, Group
 from assetmgr.workspace import Workspace
 from converters.hashing import FileHashes
 from converters.pickles.safety import SafetyReport, Verdict
+from converters.progress import Progress
 from registry.library import Library
 from registry.records import Content, Preview, PreviewCheck, ScannedFile
 from tui.app import AssetManagerApp
+from tui.remote import Card
+from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
 from tui.widgets.asset_list import AssetList
+from tui.widgets.cursor_list import CursorList
 from tui.widgets.details import Details
 from tui.widgets.facts import Facts
 from tui.widgets.filter_bar import FilterInput
@@ -58,7 +66,8 @@ class Driver:
             fetches = self._fetches()
             quiet = 0 if fetches else quiet + 1
             if fetches:  # none would mean all workers, also the jobs
-                await self.app.workers.wait_for_complete(fetches)
+                with suppress(WorkerCancelled):  # a newer one took its place
+                    await self.app.workers.wait_for_complete(fetches)
 
     async def opened(self) -> None:
         """Wait until the library is on the screen."""
@@ -68,7 +77,7 @@ class Driver:
         return [
             worker
             for worker in self.app.workers
-            if worker.group != "default" and not worker.is_finished
+            if worker.group not in {"default", "jobs"} and not worker.is_finished
         ]
 
     async def until(self, happened: Callable[[], object]) -> None:
@@ -98,6 +107,21 @@ class Driver:
         """The names in the list, top to bottom."""
         return [line[4:].split("  ")[0] for line in self.lines() if line.strip()]
 
+    def text(self) -> str:
+        """What the screen on top shows in its facts, tables and labels."""
+        parts: list[str] = []
+        for widget in self.app.screen.walk_children():
+            if isinstance(widget, CursorList):
+                parts += [widget.render_line(y).text for y in range(widget.size.height)]
+            elif isinstance(widget, Facts | Static):
+                parts.append(str(widget.render()))
+        return "\n".join(parts)
+
+    async def answer(self, text: str) -> None:
+        """Have this in the line of the dialog, and press Enter."""
+        self.app.screen.query_one(Input).value = text
+        await self.press("enter")
+
     def facts(self) -> str:
         """What the details pane says."""
         return str(self.details.query_one(Facts).render())
@@ -107,13 +131,17 @@ class Driver:
         return [note.message for note in self.app._notifications]
 
 
+# The pilot looks fifty times a second whether all is quiet; `rest` looks for itself.
+textual._wait.SLEEP_GRANULARITY = 0.002
+textual._wait.SLEEP_IDLE = 0.001
+
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 
 
 @pytest.fixture
 def script() -> Iterator[Script]:
     """How jobs go; whatever a test leaves waiting is let go."""
-    script = Script()
+    script = Script(groups=GROUPS, cards=cards())
     yield script
     script.gate.set()
 
@@ -143,6 +171,34 @@ def open_program(workspace: Workspace, commands: ScriptedCommands, script: Scrip
             yield driver
 
     return opened
+
+
+GROUPS = (
+    Group(
+        "aa",
+        "ink wash",
+        "lora",
+        (
+            Copy(4, "/models/lora/ink wash.safetensors", 37_876_123, False),
+            Copy(4, "/backup/[old]/ink wash.safetensors", 37_876_123, False),
+            Copy(4, "/linked/ink wash.safetensors", 37_876_123, True),
+        ),
+    ),
+)
+
+
+def cards() -> tuple[Card, ...]:
+    """What a service has: one file that is here, and one that is not."""
+
+    def fetch(progress: Progress, /) -> str:
+        progress.stage("downloading", 4)
+        progress.advance(4)
+        return "downloaded: /models/new.safetensors"
+
+    facts = Section("[Ink] wash", (("page", text("https://example.org/1")),))
+    here = Card("[Ink] wash · v1", "lora", "SD 1.5", 37_876_123, "commercial", 4, (facts,), fetch)
+    new = replace(here, name="Line art · v2", asset=None, licence="no merges")
+    return here, new
 
 
 @dataclass(frozen=True)
@@ -222,12 +278,21 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def nine_assets(picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a library of nine assets, to be copied."""
+    path = tmp_path_factory.mktemp("nine") / "library.db"
+    with Library.open(f"sqlite:///{path}") as library:
+        for number, entry in enumerate(LIBRARY):
+            record(library, entry, number, picture)
+    return path
+
+
 @pytest.fixture
-def workspace(picture: Path) -> Iterator[Workspace]:
+def workspace(nine_assets: Path) -> Iterator[Workspace]:
     """A library of nine assets, in its own home."""
     workspace = Workspace.open()
-    for number, entry in enumerate(LIBRARY):
-        record(workspace.library, entry, number, picture)
+    shutil.copy(nine_assets, workspace.paths.database)
     yield workspace
     workspace.close()
 
@@ -240,3 +305,17 @@ def record(library: Library, entry: Entry, number: int, picture: Path) -> None:
     library.tag([asset.id], entry.tags)
     if entry.verdict:
         library.record_preview(asset.id, preview(entry, picture))
+
+
+Put = Callable[[str, int], None]
+"""Put a LoRA of a name and a number into the library under test."""
+
+
+@pytest.fixture
+def put(workspace: Workspace, picture: Path) -> Put:
+    """Puts more assets into the library."""
+
+    def put(name: str, number: int) -> None:
+        record(workspace.library, Entry(name, "lora", 1000 + number), number, picture)
+
+    return put

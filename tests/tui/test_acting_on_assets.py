@@ -8,12 +8,13 @@ from textual.widgets import Input
 
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
+from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.form import FormScreen
 from tui.screens.help import HelpScreen
-from tui.screens.tags import TagsScreen
 from tui.widgets.facts import Facts
 from tui.widgets.half_cells import HalfCells
-from tui.widgets.jobs_pane import JobLine, JobsPane
+from tui.widgets.jobs_pane import JobLine
 
 if TYPE_CHECKING:
     from conftest import Driver, Open
@@ -62,21 +63,21 @@ async def test_x_stops_the_running_job(open_program: Open) -> None:
 async def test_a_conversion_shows_its_plan_and_goes_only_when_agreed(open_program: Open) -> None:
     async with open_program() as tui:
         await tui.press("c")
-        assert isinstance(tui.app.screen, ConfirmScreen)
-        assert "1.safetensors" in str(tui.app.screen.query_one(Facts).render())
-        await tui.press("n")
+        assert isinstance(tui.app.screen, FormScreen)
+        assert "1.safetensors" in tui.text()
+        await tui.press("escape")
         assert tui.script.asked == []
         tui.script.gate.set()
-        await tui.press("c")
-        await tui.press("y")
+        await tui.press("c", "right")
+        await tui.press("ctrl+s")
         await tui.until(tui.toasts)
-        assert tui.script.asked == ["Conversion of #1"]
+        assert tui.script.asked == ["convert #1 fp16"]
 
 
 async def test_tags_are_edited_in_one_line(open_program: Open, workspace: Workspace) -> None:
     async with open_program() as tui:
         await tui.press("j", "j", "t")
-        assert isinstance(tui.app.screen, TagsScreen)
+        assert isinstance(tui.app.screen, AskScreen)
         line = tui.app.screen.query_one(Input)
         assert line.value == "red, style"
         line.value = "style, [new] , style,"
@@ -125,7 +126,7 @@ async def test_leaving_asks_when_a_job_runs_and_stops_it(open_program: Open) -> 
     async with open_program() as tui:
         await tui.press("p")
         await tui.until(tui.script.halfway.is_set)
-        job = tui.app.screen.query_one(JobsPane).jobs[0]
+        job = tui.app.queue.jobs[0]
         await tui.press("q")
         assert isinstance(tui.app.screen, ConfirmScreen)
         await tui.press("n")

@@ -13,6 +13,7 @@ import tui
 from converters.errors import NotAvailable
 from converters.progress import Progress
 from tui.bridge import Job, JobState, Lane
+from tui.jobs import JobEnded, JobQueue
 from tui.theme import SHADES
 from tui.widgets.jobs_pane import JobLine, JobsPane
 
@@ -30,10 +31,24 @@ class PaneApp(App[None]):
         return SHADES
 
     def compose(self) -> ComposeResult:
-        yield JobsPane()
+        self.queue = JobQueue(self)
+        yield JobsPane(self.queue)
 
-    def on_jobs_pane_ended(self, message: JobsPane.Ended) -> None:
+    def on_jobs_changed(self) -> None:
+        self.pane.sync()
+
+    def on_job_ended(self, message: JobEnded) -> None:
         self.ended.append(message.job)
+
+    def on_unmount(self) -> None:
+        self.queue.stop_all()
+
+    def submit(self, job: Job) -> None:
+        self.queue.submit(job)
+
+    def stop_or_dismiss(self) -> None:
+        assert self.pane.target is not None
+        self.queue.stop_or_dismiss(self.pane.target)
 
     @property
     def pane(self) -> JobsPane:
@@ -73,7 +88,7 @@ def lines(app: PaneApp) -> list[str]:
 async def test_a_running_job_shows_its_title_its_share_and_its_stage() -> None:
     app, gate = PaneApp(), Gate()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("Preview of ink[/]", Lane.RENDER, gate))
+        app.submit(Job("Preview of ink[/]", Lane.RENDER, gate))
         await until(pilot, gate.begun.is_set)
         assert "Preview of ink[/]" in lines(app)[0]
         assert "50% 2 / 4 steps sampling" in lines(app)[0]
@@ -85,7 +100,7 @@ async def test_a_finished_job_leaves_the_pane_which_then_hides() -> None:
     app, gate = PaneApp(), Gate()
     gate.open.set()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("a", Lane.DISK, gate))
+        app.submit(Job("a", Lane.DISK, gate))
         await until(pilot, lambda: app.ended)
         assert lines(app) == []
         assert not app.pane.display
@@ -95,10 +110,10 @@ async def test_a_failure_stays_until_it_is_dismissed() -> None:
     app, gate = PaneApp(), Gate(NotAvailable("no base checkpoint"))
     gate.open.set()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("Preview", Lane.RENDER, gate))
+        app.submit(Job("Preview", Lane.RENDER, gate))
         await until(pilot, lambda: app.ended)
         assert lines(app) == ["✗ Preview: no base checkpoint x dismisses"]
-        app.pane.stop_or_dismiss()
+        app.stop_or_dismiss()
         await pilot.pause()
         assert lines(app) == []
 
@@ -106,11 +121,11 @@ async def test_a_failure_stays_until_it_is_dismissed() -> None:
 async def test_jobs_of_one_lane_wait_for_each_other() -> None:
     app, first, second, other = PaneApp(), Gate(), Gate(), Gate()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("first", Lane.RENDER, first))
-        app.pane.submit(Job("second", Lane.RENDER, second))
-        app.pane.submit(Job("other", Lane.DISK, other))
+        app.submit(Job("first", Lane.RENDER, first))
+        app.submit(Job("second", Lane.RENDER, second))
+        app.submit(Job("other", Lane.DISK, other))
         await until(pilot, lambda: first.begun.is_set() and other.begun.is_set())
-        assert [job.state for job in app.pane.jobs] == [
+        assert [job.state for job in app.queue.jobs] == [
             JobState.RUNNING,
             JobState.QUEUED,
             JobState.RUNNING,
@@ -126,12 +141,13 @@ async def test_jobs_of_one_lane_wait_for_each_other() -> None:
 async def test_stopping_ends_the_running_job_and_drops_the_waiting_one() -> None:
     app, first, second = PaneApp(), Gate(), Gate()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("first", Lane.RENDER, first))
-        app.pane.submit(Job("second", Lane.RENDER, second))
+        app.submit(Job("first", Lane.RENDER, first))
+        app.submit(Job("second", Lane.RENDER, second))
         await until(pilot, first.begun.is_set)
-        app.pane.stop_or_dismiss()
-        assert [job.title for job in app.pane.jobs] == ["first"]
-        app.pane.stop_or_dismiss()
+        app.stop_or_dismiss()
+        await pilot.pause()
+        assert [job.title for job in app.queue.pressing] == ["first"]
+        app.stop_or_dismiss()
         await until(pilot, lambda: app.ended)
         assert [job.state for job in app.ended] == [JobState.STOPPED]
         assert not second.begun.is_set()
@@ -140,12 +156,12 @@ async def test_stopping_ends_the_running_job_and_drops_the_waiting_one() -> None
 async def test_a_click_chooses_which_job_is_stopped() -> None:
     app, first, second = PaneApp(), Gate(), Gate()
     async with app.run_test() as pilot:
-        app.pane.submit(Job("first", Lane.RENDER, first))
-        app.pane.submit(Job("second", Lane.DISK, second))
+        app.submit(Job("first", Lane.RENDER, first))
+        app.submit(Job("second", Lane.DISK, second))
         await until(pilot, lambda: first.begun.is_set() and second.begun.is_set())
         await pilot.click(JobLine)
         assert ["x stops" in line for line in lines(app)] == [True, False]
-        app.pane.stop_or_dismiss()
+        app.stop_or_dismiss()
         await until(pilot, lambda: app.ended)
         assert app.ended[0].title == "first"
         second.open.set()
@@ -156,6 +172,6 @@ async def test_leaving_the_program_stops_what_runs() -> None:
     app, gate = PaneApp(), Gate()
     job = Job("endless", Lane.DISK, gate)
     async with app.run_test() as pilot:
-        app.pane.submit(job)
+        app.submit(job)
         await until(pilot, gate.begun.is_set)
     assert job.progress.cancelled

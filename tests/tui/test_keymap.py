@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from tui import keymap
+from tui.app import AssetManagerApp
+from tui.screens.duplicates import DuplicatesScreen
+from tui.screens.hub import HubScreen
+from tui.screens.inside import InsideScreen
+from tui.screens.jobs import JobsScreen
 from tui.screens.library import LibraryScreen
 from tui.widgets.asset_list import AssetList
 
 
 def test_no_key_means_two_things_in_one_place() -> None:
-    for groups in (keymap.SCREEN, (keymap.MOVE,)):
+    others = (keymap.JOBS, keymap.DUPLICATES, keymap.INSIDE, keymap.HUB)
+    places = ((*keymap.SCREEN, keymap.MOVE, keymap.MARK), *((keymap.MOVE, each) for each in others))
+    for groups in places:
         keys = [name for group in groups for key in group.keys for name in key.keys.split(",")]
         assert len(keys) == len(set(keys))
 
 
 def test_every_key_has_an_action_and_a_sentence() -> None:
-    for group in keymap.GROUPS:
-        owner = AssetList if group is keymap.MOVE else LibraryScreen
+    owners = {
+        keymap.MOVE: AssetList,
+        keymap.MARK: AssetList,
+        keymap.JOBS: JobsScreen,
+        keymap.DUPLICATES: DuplicatesScreen,
+        keymap.INSIDE: InsideScreen,
+        keymap.HUB: HubScreen,
+    }
+    for group in {*keymap.GROUPS, *owners}:
+        owner = owners.get(group, LibraryScreen)
         for key in group.keys:
             assert key.meaning
             name = key.action.split("(")[0]
-            assert name == "app.quit" or hasattr(owner, f"action_{name}"), key
+            action = name.removeprefix("app.")
+            target = AssetManagerApp if name.startswith("app.") else owner
+            assert hasattr(target, f"action_{action}"), key

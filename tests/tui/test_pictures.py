@@ -10,7 +10,7 @@ from PIL import Image
 from textual.app import App, ComposeResult
 
 import tui.widgets.thumbnail
-from tui.images import LONGEST_SIDE, picture_widget, read_picture
+from tui.images import LONGEST_SIDE, draws_graphics, picture_widget, read_picture
 from tui.widgets.half_cells import HalfCells
 
 
@@ -38,7 +38,23 @@ def test_the_setting_turns_pictures_off() -> None:
     assert picture_widget("off") is None
 
 
-@pytest.mark.parametrize("images", ["auto", "halfblock"])
+@pytest.mark.parametrize(
+    ("environment", "draws"),
+    [
+        ({"TERM": "xterm-kitty"}, True),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, True),
+        ({"TERM": "xterm-256color", "KONSOLE_VERSION": "230804"}, True),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, False),
+        ({}, False),
+    ],
+)
+def test_only_terminals_that_are_known_to_draw_are_asked(
+    environment: dict[str, str], draws: bool
+) -> None:
+    assert draws_graphics(environment) is draws
+
+
+@pytest.mark.parametrize("images", ["auto", "graphics", "halfblock"])
 def test_without_a_terminal_pictures_are_half_cells(images: str) -> None:
     assert picture_widget(images) is HalfCells
 

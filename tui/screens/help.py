@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Static
-
 from tui import keymap
+from tui.screens.reading import ReadingScreen
 from tui.sections import Section, text
-from tui.widgets.facts import Facts
 
 FILTERS = Section(
     "Filter words",
     (
         ("word", text("in name, tags, notes, trigger words, metadata")),
         ('"a phrase"', text("the words together")),
-        ("kind:lora", text("also base: algorithm: tag: hash: path: verdict:")),
+        ("kind:lora", text("also base: algorithm: tag: hash: path: verdict: safety:")),
         ("-tag:x", text("everything without")),
         ("size:>1gb", text("or <")),
+        ("rating:>=3", text("from 0 to 5")),
         ("is:duplicate", text("also is:missing is:offline is:unsafe")),
     ),
 )
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(ReadingScreen):
     """Every key with its meaning."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "close", "close", show=False),
-        Binding("j,down", "scroll(1)", show=False),
-        Binding("k,up", "scroll(-1)", show=False),
-    ]
-
-    def compose(self) -> ComposeResult:
-        """One section per group of keys."""
+    def __init__(self, groups: tuple[keymap.Group, ...] = keymap.GROUPS) -> None:
         keys = tuple(
             Section(group.title, tuple((key.shown, text(key.meaning)) for key in group.keys))
-            for group in keymap.GROUPS
+            for group in groups
         )
-        with Vertical(classes="dialog -tall"):
-            yield Static(Content("Keys"), classes="dialog-title")
-            with VerticalScroll(can_focus=False, classes="dialog-body"):
-                yield Facts((*keys, FILTERS))
-            yield Static("j k scroll · Esc closes", classes="dialog-hint")
-
-    def action_scroll(self, lines: int) -> None:
-        """Move the page."""
-        self.query_one(VerticalScroll).scroll_relative(y=lines * 2, animate=False)
-
-    def action_close(self) -> None:
-        """Back to the library."""
-        self.dismiss(None)
+        super().__init__("Keys", (*keys, FILTERS))

@@ -1,52 +1,38 @@
-"""The virtual list: draws what is visible and asks for pages as they come into sight."""
+"""The library's list: asks for pages as they come into sight, and keeps what is marked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.binding import BindingType
-from textual.geometry import Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from registry.records import AssetRow, Page
 from tui import keymap
-from tui.background import in_background
+from tui.background import Failed, in_background
 from tui.columns import placed
 from tui.listing import PAGE_ROWS, Listing
 from tui.query import View
 from tui.text import fit
+from tui.widgets.cursor_list import CursorList
 
 Fetch = Callable[[View, int, int], Page]
 """(view, offset, limit) -> page; called in a thread."""
 
+MARK = "▌"
+MOST_MARKED = 20_000
 
-class AssetList(ScrollView, can_focus=True):
-    """The rows of a listing with a cursor."""
 
-    BINDINGS: ClassVar[list[BindingType]] = keymap.MOVE.bindings()
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "asset-list--name",
-        "asset-list--missing",
-        "asset-list--dim",
-        "asset-list--tags",
-        "asset-list--good",
-        "asset-list--bad",
-        "asset-list--cursor",
-        "asset-list--checkpoint",
-        "asset-list--lora",
-        "asset-list--embedding",
-        "asset-list--hypernetwork",
-        "asset-list--vae",
-    }
+class AssetList(CursorList):
+    """The rows of a listing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = keymap.MARK.bindings()
 
     class Highlighted(Message):
         """The cursor stands on another row (None: the list is empty)."""
@@ -55,33 +41,23 @@ class AssetList(ScrollView, can_focus=True):
             super().__init__()
             self.row = row
 
-    class Opened(Message):
-        """The row under the cursor was chosen."""
+    class Marked(Message):
+        """Other assets are marked."""
 
     def __init__(self, fetch: Fetch, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
         super().__init__(id=id)
         self._fetch = fetch
         self._listing: Listing | None = None
-        self._cursor = 0
         self._told: int | None = None
-        self._note: tuple[str, ...] = ()
+        self._marks: dict[int, AssetRow] = {}
 
     # ---- what the screen tells it
 
     def show(self, listing: Listing, cursor: int, note: tuple[str, ...]) -> None:
         """Show another listing with the cursor on row `cursor`; `note` if it is empty."""
-        self._note = note
-        self._listing, self._cursor = listing, max(0, min(cursor, listing.total - 1))
-        self.virtual_size = Size(self.scrollable_content_region.width, listing.total)
+        self._listing = listing
         self._told = None
-        self._reveal()
-        self.refresh()
-        self._tell()
-
-    @property
-    def cursor(self) -> int:
-        """The row the cursor stands on."""
-        return self._cursor
+        self.reset(cursor, note)
 
     @property
     def loaded(self) -> bool:
@@ -89,43 +65,92 @@ class AssetList(ScrollView, can_focus=True):
         return self._listing is not None
 
     @property
+    def view(self) -> View | None:
+        """What is shown."""
+        return None if self._listing is None else self._listing.view
+
+    @property
+    def count(self) -> int:
+        """How many assets match."""
+        return self._listing.total if self._listing else 0
+
+    @property
     def current(self) -> AssetRow | None:
         """The row under the cursor, if it is loaded."""
-        return self._listing.row(self._cursor) if self._listing else None
+        return self._listing.row(self.cursor) if self._listing else None
+
+    @property
+    def chosen(self) -> tuple[AssetRow, ...]:
+        """What actions are about: the marked assets, else the one under the cursor."""
+        if self._marks:
+            return tuple(self._marks.values())
+        return () if self.current is None else (self.current,)
+
+    # ---- marks
+
+    @property
+    def marks(self) -> Mapping[int, AssetRow]:
+        """The marked assets by their numbers."""
+        return self._marks
+
+    def action_mark(self) -> None:
+        """Mark or unmark the row under the cursor, and go on to the next."""
+        row = self.current
+        if row is None:
+            return
+        if self._marks.pop(row.id, None) is None:
+            self._marks[row.id] = row
+        self.refresh_line_of(self.cursor)
+        self.action_move(1)
+        self._tell_marks()
+
+    def action_mark_all(self) -> None:
+        """Mark every asset that is found; when all of them are marked, none."""
+        if self.count > MOST_MARKED:
+            said = f"{self.count:,} assets are too many to mark; narrow the filter"
+            self.post_message(Failed(said))
+        elif self._listing is not None:
+            in_background(self, partial(self._mark_all, self._listing), group="marks")
+
+    async def _mark_all(self, listing: Listing) -> None:
+        page = await asyncio.to_thread(self._fetch, listing.view, 0, listing.total)
+        found = {row.id: row for row in page.rows}
+        if found.keys() <= self._marks.keys():
+            for asset_id in found:
+                del self._marks[asset_id]
+        else:
+            self._marks.update(found)
+        self.refresh()
+        self._tell_marks()
+
+    def clear_marks(self) -> bool:
+        """Unmark everything; whether anything was marked."""
+        had = bool(self._marks)
+        self._marks.clear()
+        if had:
+            self.refresh()
+            self._tell_marks()
+        return had
+
+    def _tell_marks(self) -> None:
+        self.post_message(self.Marked())
 
     # ---- drawing
 
-    def render_line(self, y: int) -> Strip:
-        """One line of the visible part."""
-        width = self.scrollable_content_region.width
-        index = y + self.scroll_offset.y
-        base = self.rich_style
-        if self._listing is None or index >= self._listing.total:
-            return self._note_line(y, base, width)
-        if index == self._cursor:
-            base += self.get_component_rich_style("asset-list--cursor", partial=True)
-        row = self._listing.row(index)
+    def draw(self, index: int, base: Style, width: int) -> Strip:
+        """The columns of a row; of one that is not here yet, an ellipsis."""
+        row = self._listing.row(index) if self._listing else None
         if row is None:
             self._load_visible()
             return Strip([Segment(fit("   …", width), base)], width)
-        return self._drawn(row, base, width)
-
-    def _note_line(self, y: int, base: Style, width: int) -> Strip:
-        line = y - max((self.size.height - len(self._note)) // 3, 0)
-        if self._listing is None or self._listing.total or not 0 <= line < len(self._note):
-            return Strip.blank(width, base)
-        style = base + self.get_component_rich_style("asset-list--dim", partial=True)
-        words = self._note[line]
-        margin = max((width - cell_len(words)) // 2, 0)
-        return Strip([Segment(fit(" " * margin + words, width), style)], width)
-
-    def _drawn(self, row: AssetRow, base: Style, width: int) -> Strip:
-        segments = [Segment(" ", base)]
+        marked = row.id in self._marks
+        mark = Segment(MARK, base + self.style_of("marked")) if marked else Segment(" ", base)
+        segments = [mark]
         for place in placed(width):
             column = place.column
-            style = self.get_component_rich_style(f"asset-list--{column.style(row)}", partial=True)
             text = fit(column.cell(row), place.width, right=column.right)
-            segments += (Segment(text, base + style), Segment("  ", base))
+            style = base + self.style_of(column.style(row))
+            segments += (Segment(text, style), Segment("  ", base))
         return Strip(segments).adjust_cell_length(width, base)
 
     # ---- pages
@@ -143,68 +168,15 @@ class AssetList(ScrollView, can_focus=True):
         listing.add(number, page.rows)
         if listing is self._listing:
             self.refresh()
-            self._tell()
+            self.moved()
 
-    # ---- the cursor
-
-    def _place(self, index: int) -> None:
-        total = self._listing.total if self._listing else 0
-        index = max(0, min(index, total - 1))
-        if index == self._cursor:
-            return
-        old, self._cursor = self._cursor, index
-        self._refresh_row(old)
-        self._refresh_row(index)
-        self._reveal()
-        self._tell()
-
-    def _refresh_row(self, index: int) -> None:
-        self.refresh(Region(0, index - self.scroll_offset.y, self.size.width, 1))
-
-    def _reveal(self) -> None:
-        self.scroll_to_region(
-            Region(0, self._cursor, 1, 1), animate=False, force=True, x_axis=False
-        )
-
-    def _tell(self) -> None:
+    def moved(self) -> None:
+        """Tell which row the cursor stands on, as soon as it is here."""
         row = self.current
-        if row is None and self._listing is not None and self._listing.total:
+        if row is None and self.count:
             self._load_visible()
             return
         identity = row.id if row else -1
         if identity != self._told:
             self._told = identity
             self.post_message(self.Highlighted(row))
-
-    def action_move(self, rows: int) -> None:
-        """Move the cursor by rows."""
-        self._place(self._cursor + rows)
-
-    def action_move_page(self, pages: float) -> None:
-        """Move the cursor by pages of what is visible."""
-        self._place(self._cursor + int(pages * max(self.size.height - 1, 2)))
-
-    def action_move_to_start(self) -> None:
-        """To the first row."""
-        self._place(0)
-
-    def action_move_to_end(self) -> None:
-        """To the last row."""
-        self._place((self._listing.total if self._listing else 1) - 1)
-
-    def action_open(self) -> None:
-        """Choose the row under the cursor."""
-        if self.current is not None:
-            self.post_message(self.Opened())
-
-    def on_click(self, event: events.Click) -> None:
-        """A click puts the cursor there, a second one opens the row."""
-        self._place(event.y + self.scroll_offset.y)
-        if event.chain == 2:
-            self.action_open()
-
-    def on_resize(self) -> None:
-        """Keep the cursor in sight, and no empty horizontal bar."""
-        if self._listing is not None:
-            self.virtual_size = Size(self.scrollable_content_region.width, self._listing.total)
-            self._reveal()

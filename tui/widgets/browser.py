@@ -12,7 +12,8 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 
-from converters.errors import BadValue
+from converters.errors import BadValue, Cancelled
+from converters.progress import CancellableProgress
 from registry.records import AssetRow
 from tui.background import in_background
 from tui.commands import Commands
@@ -20,9 +21,13 @@ from tui.listing import PAGE_ROWS, Listing
 from tui.query import TABS, View, tab_counts
 from tui.text import plain
 from tui.widgets.asset_list import AssetList
+from tui.widgets.facets_panel import FacetsPanel
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.kind_tabs import KindTabs
 from tui.widgets.list_header import ListHeader
+
+FACETS_SETTLE_SECONDS = 0.15
+"""How long the list rests before its facets are counted."""
 
 
 class Browser(Widget):
@@ -35,17 +40,26 @@ class Browser(Widget):
             super().__init__()
             self.total = total
 
-    def __init__(self, commands: Commands, beside: Widget) -> None:
+    class Viewed(Message):
+        """Another view is shown."""
+
+        def __init__(self, view: View) -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, commands: Commands, beside: Widget, view: View | None = None) -> None:
         super().__init__()
         self._commands = commands
         self._beside = beside
-        self._view = View()
+        self._view = view or View()
+        self._counting: CancellableProgress | None = None
 
     def compose(self) -> ComposeResult:
         """Tabs and filter over the list and what is beside it."""
         yield KindTabs()
-        yield FilterBar()
+        yield FilterBar(self._view.text)
         with Horizontal(id="middle"):
+            yield FacetsPanel()
             with Vertical(id="list-column"):
                 yield ListHeader()
                 yield AssetList(self._commands.page)
@@ -66,6 +80,20 @@ class Browser(Widget):
         """In this order, or the other way round."""
         self._search(self._view.sorted_by(by))
 
+    @property
+    def view(self) -> View:
+        """What is shown, or is about to be."""
+        return self._view
+
+    def go_to(self, view: View) -> None:
+        """Show another view, its filter in the line."""
+        self._view = view
+        bar = self.query_one(FilterBar)
+        if bar.text == view.text:
+            self._search(view)
+        else:
+            bar.text = view.text  # which searches
+
     def start_filter(self) -> None:
         """Let the filter be typed."""
         self.query_one(FilterBar).start()
@@ -84,6 +112,46 @@ class Browser(Widget):
         """The row under the cursor."""
         return self.query_one(AssetList).current
 
+    # ---- facets
+
+    @property
+    def shows_facets(self) -> bool:
+        """Whether the facets are to be seen."""
+        return self.has_class("-facets")
+
+    def show_facets(self, shown: bool) -> None:
+        """Show the facets, or hide them."""
+        self.set_class(shown, "-facets")
+        if shown:
+            self._count_facets()
+        elif self._counting is not None:
+            self._counting.cancel()
+
+    def focus_facets(self) -> None:
+        """Give the keyboard to the facets."""
+        self.query_one(FacetsPanel).focus()
+
+    def _count_facets(self) -> None:
+        if not self.shows_facets:
+            return
+        if self._counting is not None:
+            self._counting.cancel()
+        self._counting = CancellableProgress()
+        in_background(self, partial(self._facets, self._view, self._counting), group="facets")
+
+    async def _facets(self, view: View, progress: CancellableProgress) -> None:
+        await asyncio.sleep(FACETS_SETTLE_SECONDS)
+        try:
+            found = await asyncio.to_thread(self._commands.facets, view, progress)
+        except (BadValue, Cancelled):
+            return
+        self.query_one(FacetsPanel).tell(found, view.text)
+
+    @on(FacetsPanel.Toggled)
+    def _facet_chosen(self, message: FacetsPanel.Toggled) -> None:
+        message.stop()
+        self.go_to(self._view.toggled(message.term))
+
     # ---- searching
 
     async def _count(self) -> None:
@@ -99,6 +167,8 @@ class Browser(Widget):
         try:
             page = await asyncio.to_thread(self._commands.page, view, 0, PAGE_ROWS)
         except BadValue as error:
+            if not self.query_one(AssetList).loaded:  # a remembered filter means nothing any more
+                await self._list(replace(view, text=""), stay)
             self.query_one(FilterBar).refuse(plain(error.cause))
             return
         self._show(Listing(view, page), stay)
@@ -111,6 +181,8 @@ class Browser(Widget):
         self.query_one(FilterBar).tell(f"{listing.total:,} found" if view.text.strip() else "")
         cursor = assets.cursor if stay and found is None else found or 0
         assets.show(listing, cursor, _empty_note(view))
+        self._count_facets()
+        self.post_message(self.Viewed(view))
 
     # ---- what its parts say
 
@@ -144,9 +216,9 @@ def _empty_note(view: View) -> tuple[str, ...]:
     return (
         "This library is empty.",
         "",
-        "Index a folder of models first:",
+        "R indexes a folder of models, as does",
         "assetmgr scan FOLDER",
         "",
-        "Press r to scan the known folders again.",
+        "r scans the known folders again.",
         "assetmgr demo builds a small library to try.",
     )

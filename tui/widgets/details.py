@@ -17,6 +17,7 @@ from tui.background import in_background
 from tui.commands import Commands
 from tui.describe import describe
 from tui.images import MakePicture, read_picture
+from tui.sections import Section
 from tui.widgets.facts import Facts
 from tui.widgets.thumbnail import Thumbnail
 
@@ -65,23 +66,33 @@ class Details(Widget):
             self._show(None, None)
             return
         await asyncio.sleep(SETTLE_SECONDS)
-        asset = await asyncio.to_thread(self._commands.asset, row.id)
+        asset, sections = await asyncio.to_thread(self._look_up, row.id)
         path = picture_path(asset) if self._make_picture else None
-        self._show(asset, await asyncio.to_thread(read_picture, path) if path else None)
+        picture = await asyncio.to_thread(read_picture, path) if path else None
+        self._show(asset, picture, sections)
 
-    def _show(self, asset: Asset | None, picture: Picture | None) -> None:
+    def _look_up(self, asset_id: int) -> tuple[Asset, tuple[Section, ...]]:
+        """In a thread: the asset, and in words what is known of it."""
+        asset = self._commands.asset(asset_id)
+        return asset, describe(asset, self._commands.lineage(asset))
+
+    def _show(
+        self, asset: Asset | None, picture: Picture | None, sections: tuple[Section, ...] = ()
+    ) -> None:
         if self.asset is None:
             self.query_one(ReadingScroll).scroll_home(animate=False)
         self.asset = asset
-        self.query_one(Facts).sections = describe(asset) if asset else ()
+        self.query_one(Facts).sections = sections
         for thumbnail in self.query(Thumbnail):
             thumbnail.show(picture, _why_no_picture(asset))
 
 
 def picture_path(asset: Asset) -> str | None:
-    """The stored picture that suits a terminal: the thumbnail, else the preview itself."""
+    """The picture that suits a terminal: thumbnail, else preview, else one beside the model."""
     preview = asset.preview
-    return None if preview is None else preview.thumbnail or preview.path
+    if preview is not None:
+        return preview.thumbnail or preview.path
+    return next((sidecar.preview for sidecar in asset.sidecars if sidecar.preview), None)
 
 
 def _why_no_picture(asset: Asset | None) -> str:

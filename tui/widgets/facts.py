@@ -8,7 +8,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from tui.sections import Section
-from tui.text import fit
+from tui.text import fit, plain
 
 LABEL_CELLS = 12
 
@@ -31,12 +31,13 @@ class Facts(Widget):
         return Content("\n").join(self._lines(self.size.width))
 
     def _lines(self, width: int) -> list[Content]:
+        width = max(width, 1)
         lines: list[Content] = []
         for section in self.sections:
             if lines:
                 lines.append(Content(""))
             if section.title:
-                lines += Content.styled(section.title, "$primary bold").wrap(width)
+                lines += Content.styled(plain(section.title), "$primary bold").wrap(width)
             for label, value in section.rows:
                 lines += _row(label, value, width)
         return lines
@@ -45,7 +46,7 @@ class Facts(Widget):
 def _row(label: str, value: Content, width: int) -> list[Content]:
     room = max(width - LABEL_CELLS, 8)
     wrapped = [line for part in value.split("\n") for line in part.wrap(room)] or [Content("")]
-    margins = [label, *[""] * (len(wrapped) - 1)]
+    margins = [plain(label), *[""] * (len(wrapped) - 1)]
     return [
         Content.assemble((fit(margin, LABEL_CELLS), "$dim"), line)
         for margin, line in zip(margins, wrapped, strict=True)

@@ -44,11 +44,16 @@ class FilterBar(Widget):
     class Left(Message):
         """The keyboard goes back to the list."""
 
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._first = text
+
     def compose(self) -> ComposeResult:
         """The line and, under it, room for an error."""
         with Horizontal():
             yield Static("/", id="filter-mark")
             yield FilterInput(
+                self._first,
                 placeholder="filter: words, kind:lora, tag:x, size:>1gb, is:missing",
                 compact=True,
                 select_on_focus=False,
@@ -65,6 +70,10 @@ class FilterBar(Widget):
     def text(self) -> str:
         """What is typed."""
         return self.query_one(FilterInput).value
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self.query_one(FilterInput).value = text
 
     def clear(self) -> None:
         """Empty the filter."""

@@ -1,13 +1,10 @@
-"""The jobs: a line each while they wait, run or have failed; hidden when there are none.
+"""The jobs at the foot of a screen: a line each while they wait, run or have failed.
 
-Jobs run in threads, one at a time in each lane. A finished job leaves the pane (its outcome goes up
-as a message); a failed one stays until it is dismissed.
+A finished job leaves the pane (its outcome is told in a notification); a failed one stays until it
+is dismissed. The pane is hidden when there is nothing to show.
 """
 
 from __future__ import annotations
-
-import asyncio
-from functools import partial
 
 from rich.cells import cell_len
 from textual import events
@@ -17,18 +14,17 @@ from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.worker import Worker
 
-from tui.background import Wait
-from tui.bridge import Job, JobState, Lane, Reading
-from tui.text import fit, plain, size
+from tui.bridge import Job, JobState
+from tui.jobs import JobQueue
+from tui.text import amount, fit, percent, plain
 
 READINGS_PER_SECOND = 10
 _BAR_CELLS = 16
 _ROOMY_CELLS = 100
 _TITLE_CELLS = 34
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_MARKS = {JobState.QUEUED: "·", JobState.FAILED: "✗"}
+_MARKS = {JobState.QUEUED: "·", JobState.FAILED: "✗", JobState.PAUSED: "‖"}
 
 
 class JobLine(Widget):
@@ -49,6 +45,7 @@ class JobLine(Widget):
     def tick(self) -> None:
         """Look at the job again."""
         self._tick += 1
+        self.set_class(self.job.state is JobState.FAILED, "-failed")
         self.refresh()
 
     def render(self) -> Content:
@@ -60,9 +57,9 @@ class JobLine(Widget):
             return Content.assemble(("✗ ", "$error bold"), (text, "$error"), (hint, "$dim"))
         title = fit(plain(job.title), min(_TITLE_CELLS, max(self.size.width // 3, 12)))
         line = Content.assemble((f"{self._mark()} ", "$primary"), title, " ", *self._bar(), " ")
-        label, amount = self._where()
-        room = self.size.width - line.cell_length - cell_len(amount) - cell_len(hint) - 2
-        return Content.assemble(line, amount, " ", fit(label, max(room, 0)), " ", (hint, "$dim"))
+        label, far = self._where()
+        room = self.size.width - line.cell_length - cell_len(far) - cell_len(hint) - 2
+        return Content.assemble(line, far, " ", fit(label, max(room, 0)), " ", (hint, "$dim"))
 
     def _mark(self) -> str:
         # Where animation is off (TEXTUAL_ANIMATIONS, tests) the spinner stands still.
@@ -85,8 +82,8 @@ class JobLine(Widget):
         if self.job.state is not JobState.RUNNING:
             return "", str(self.job.state)
         reading = self.job.progress.reading
-        amount = " ".join(part for part in (_percent(reading), _amount(reading)) if part)
-        return reading.label, amount
+        far = " ".join(part for part in (percent(reading), amount(reading)) if part)
+        return reading.label, far
 
     def on_click(self, event: events.Click) -> None:
         """Make this the line that `x` means."""
@@ -94,34 +91,12 @@ class JobLine(Widget):
         self.post_message(self.Chosen(self.job))
 
 
-def _percent(reading: Reading) -> str:
-    return "" if reading.fraction is None else f"{reading.fraction:4.0%}"
-
-
-def _amount(reading: Reading) -> str:
-    if reading.unit == "B":
-        done, total = size(reading.done), reading.total and size(reading.total)
-    else:
-        done, total = f"{reading.done:,}", reading.total and f"{reading.total:,} {reading.unit}"
-    if total:
-        return f"{done} / {total}"
-    return done if reading.done else ""
-
-
 class JobsPane(VerticalScroll, can_focus=False):
-    """Runs jobs and shows them."""
+    """Shows what a queue has to show everywhere."""
 
-    class Ended(Message):
-        """A job is over; its state and outcome say how."""
-
-        def __init__(self, job: Job) -> None:
-            super().__init__()
-            self.job = job
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
+    def __init__(self, queue: JobQueue, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
         super().__init__(id=id)
-        self._lanes = {lane: asyncio.Lock() for lane in Lane}
-        # Not asked of the DOM: when the program ends, the lines are gone before the jobs are.
+        self._queue = queue
         self._lines: dict[Job, JobLine] = {}
         self._target: Job | None = None
         self._timer: Timer | None = None
@@ -134,68 +109,33 @@ class JobsPane(VerticalScroll, can_focus=False):
     def on_mount(self) -> None:
         """The clock stands still until there is something to look at."""
         self._timer = self.set_interval(1 / READINGS_PER_SECOND, self._tick, pause=True)
+        self.sync()
+
+    def sync(self) -> None:
+        """The queue has changed."""
+        pressing = self._queue.pressing
+        for job in [job for job in self._lines if job not in pressing]:
+            self._lines.pop(job).remove()
+        for job in pressing:
+            if job not in self._lines:
+                self._add(job)
+        if self._target not in self._lines:
+            self._aim(next(reversed(self._lines), None))
+        self.display = bool(self._lines)
+        self._tick()
+        if self._timer is not None and self._queue.active:
+            self._timer.resume()
 
     @property
-    def jobs(self) -> list[Job]:
-        """Every job that has a line."""
-        return list(self._lines)
+    def target(self) -> Job | None:
+        """The job that `x` means."""
+        return self._target
 
-    @property
-    def active(self) -> list[Job]:
-        """The jobs that wait or run."""
-        return [job for job in self.jobs if job.active]
-
-    def submit(self, job: Job) -> None:
-        """Show a job and run it when its lane is free."""
+    def _add(self, job: Job) -> None:
         line = self._lines[job] = JobLine(job)
         self.mount(line)
-        self.display = True
         self._aim(job)
         self.scroll_end(animate=False)
-        if self._timer is not None:
-            self._timer.resume()
-        run: Wait = partial(self._run, job)
-        _worker: Worker[None] = self.run_worker(run, exit_on_error=False)
-
-    def stop_or_dismiss(self) -> None:
-        """Stop the job of the line that is aimed at, or let its failure go."""
-        job = self._target
-        if job is None:
-            return
-        if job.active:
-            job.stop()
-        if job.active:
-            self._lines[job].tick()
-        else:
-            self._drop(job)
-
-    def stop_all(self) -> None:
-        """Ask every job to end; those that run need a moment for it."""
-        for job in self.jobs:
-            job.stop()
-
-    async def stop_all_and_wait(self) -> None:
-        """End every job: nothing is left half done behind the closed program."""
-        self.stop_all()
-        while self.active:
-            await asyncio.sleep(1 / READINGS_PER_SECOND)
-
-    async def _run(self, job: Job) -> None:
-        async with self._lanes[job.lane]:
-            if not job.active:
-                return  # stopped while it waited
-            await asyncio.to_thread(job.run)
-        if job.state is JobState.FAILED:
-            self._lines[job].add_class("-failed")
-        else:
-            self._drop(job)
-        self.post_message(self.Ended(job))
-
-    def _drop(self, job: Job) -> None:
-        self._lines.pop(job).remove()
-        self.display = bool(self._lines)
-        if self._target is job:
-            self._aim(next(reversed(self._lines), None))
 
     def _aim(self, target: Job | None) -> None:
         self._target = target
@@ -205,14 +145,10 @@ class JobsPane(VerticalScroll, can_focus=False):
     def _tick(self) -> None:
         for line in self._lines.values():
             line.tick()
-        if not self.active and self._timer is not None:
+        if not self._queue.active and self._timer is not None:
             self._timer.pause()
 
     def on_job_line_chosen(self, message: JobLine.Chosen) -> None:
         """Aim at the clicked line."""
         message.stop()
         self._aim(message.job)
-
-    def on_unmount(self) -> None:
-        """Whatever ends the program ends its jobs."""
-        self.stop_all()

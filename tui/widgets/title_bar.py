@@ -1,4 +1,4 @@
-"""The top line: the program, the library, and how much is in it."""
+"""The top line: the program, where one is, and how much is there."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from tui.text import fit
 
 
 class TitleBar(Widget):
-    """The library's name at the left, its totals at the right."""
+    """The name of the place at the left, its totals at the right."""
 
-    library: reactive[str] = reactive("")
+    place: reactive[str] = reactive("")
     totals: reactive[str] = reactive("")
 
+    def __init__(self, place: str = "") -> None:
+        super().__init__()
+        self.set_reactive(TitleBar.place, place)
+
     def render(self) -> Content:
-        """One line; a long library name gives way to the totals."""
+        """One line; a long name gives way to the totals."""
         badge = " assetmgr "
         room = self.size.width - len(badge) - len(self.totals) - 3
         return Content.assemble(
             (badge, "$background on $primary bold"),
-            (" " + fit(self.library, max(room, 0)) + " ", "$dim"),
+            (" " + fit(self.place, max(room, 0)) + " ", "$dim"),
             (self.totals + " ", "$foreground bold"),
         )

@@ -1,0 +1,183 @@
+"""Jobs, duplicates, the inside of a file, comparing, the hub, settings, the first start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from textual.widgets import Input
+
+from assetmgr.operations.installed import ModelFolder
+from assetmgr.workspace import Workspace
+from converters.errors import NotAvailable
+from tui.app import AssetManagerApp
+from tui.screens.compare import CompareScreen
+from tui.screens.duplicates import DuplicatesScreen
+from tui.screens.hub import HubScreen
+from tui.screens.inside import InsideScreen
+from tui.screens.jobs import JobsScreen
+from tui.screens.welcome import WelcomeScreen
+from tui.testing import Script, ScriptedCommands
+from tui.widgets.filter_bar import FilterInput
+from tui.widgets.table import TableLines
+
+if TYPE_CHECKING:
+    from conftest import Open
+
+
+async def test_the_jobs_are_paused_and_stopped(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        await tui.press("p")
+        await tui.until(tui.script.halfway.is_set)
+        await tui.press("J")
+        assert isinstance(tui.app.screen, JobsScreen)
+        assert "2 / 4 steps" in tui.text()
+        await tui.press("z")
+        assert "paused" in tui.text()
+        await tui.press("z")
+        assert "running" in tui.text()
+        await tui.press("z", "x")
+        await tui.until(tui.toasts)
+        assert "stopped" in tui.text()
+        await tui.press("C")
+        assert "Nothing was done yet." in tui.text()
+        await tui.press("escape")
+        assert tui.app.focused is tui.list
+
+
+async def test_a_fault_of_ours_is_an_entry_with_its_place_and_not_the_end(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("by [zero]")
+
+    monkeypatch.setattr(ScriptedCommands, "verify", broken)
+    async with open_program((120, 40)) as tui:
+        await tui.press("V")
+        await tui.until(tui.toasts)
+        await tui.press("J")
+        assert "ZeroDivisionError: by [zero]" in tui.text()
+        assert "test_other_screens" in tui.text()  # where it happened
+        assert tui.app.is_running
+
+
+async def test_duplicates_lead_to_the_library(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("d")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert isinstance(tui.app.screen, DuplicatesScreen)
+        assert "1 group, 37.9 MB to be freed" in str(tui.app.screen.query_one("TitleBar").render())
+        assert "/backup/[old]/ink wash" in tui.text()
+        await tui.press("b")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert tui.script.asked == ["duplicates by file", "duplicates by weights"]
+        await tui.press("j", "enter")
+        assert tui.names() == ["ink wash"]
+
+
+async def test_a_tree_of_tensors_unfolds_and_is_searched(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("i")
+        assert isinstance(tui.app.screen, InsideScreen)
+        lines = tui.app.screen.query_one(TableLines)
+        assert [row.cells[0].text for row in lines.rows] == ["▸ unet", "  logit_scale"]
+        await tui.press("l", "j", "l")
+        assert len(lines.rows) == 6
+        assert "320×4" in tui.text()
+        await tui.press("j", "h", "h", "k", "enter")
+        assert len(lines.rows) == 2
+        await tui.press("slash", *"bias")
+        assert [row.cells[0].text for row in lines.rows] == [
+            "unet.block_0.bias",
+            "unet.block_1.bias",
+        ]
+        await tui.press("enter", "y")
+        assert tui.app.clipboard == "unet.block_0.bias"
+        await tui.press("M")
+        assert "[ink]" in tui.text()
+        await tui.press("escape", "escape", "escape")
+        assert tui.app.focused is tui.list
+
+
+async def test_two_marked_files_are_compared(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("equals_sign")
+        assert tui.toasts() == ["mark two files with space first"]
+        await tui.press("space", "space", "equals_sign")
+        await tui.until(lambda: isinstance(tui.app.screen, CompareScreen))
+        assert "unet: 1 differ, 3 same" in tui.text()
+        assert "has other values" in tui.text()
+
+
+async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        await tui.press("H", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert tui.script.asked == ["civitai: ink"]
+        assert "[Ink] wash · v1" in tui.text()
+        assert "Already here" in tui.text()
+        await tui.press("D")
+        assert tui.toasts() == ["already here: #4"]
+        await tui.press("j", "D")
+        await tui.until(lambda: len(tui.toasts()) > 1)
+        assert "downloaded: /models/new.safetensors" in tui.toasts()[1]
+        await tui.press("k", "enter")
+        assert tui.names() == ["ink wash"]
+
+
+async def test_a_service_that_does_not_answer_says_so_in_the_list(open_program: Open) -> None:
+    async with open_program() as tui:
+        tui.script.failure = NotAvailable("cannot be reached", hint="are you offline?")
+        await tui.press("H", "escape", "s", "slash", *"a/b")
+        await tui.press("enter")
+        await tui.until(lambda: not tui.app.queue.active)
+        await tui.press("escape") if not isinstance(tui.app.screen, HubScreen) else None
+        assert tui.script.asked == ["huggingface: a/b"]
+        assert "cannot be reached (are you offline?)" in tui.text()
+
+
+async def test_settings_change_the_colours_and_the_file(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        await tui.press("comma", "right")
+        assert tui.app.theme == "assetmgr-light"
+        await tui.press("tab", "right", "tab", *"#3")
+        await tui.press("ctrl+s")
+        assert 'preview_base = "#3"' in workspace.paths.config.read_text()
+        assert workspace.settings.images == "graphics"
+
+
+async def test_the_next_start_begins_where_the_last_one_ended(
+    workspace: Workspace, commands: ScriptedCommands, open_program: Open
+) -> None:
+    async with open_program() as tui:
+        await tui.filter("style")
+        await tui.press("enter", "s", "right_square_bracket", "right_square_bracket")
+        tui.app.theme = "assetmgr-contrast"
+        commands.keep(tui.app.preferences)
+    async with open_program() as tui:
+        assert tui.app.theme == "assetmgr-contrast"
+        assert tui.names() == ["ink wash", "detail tweaker"]
+        assert tui.app.screen.query_one(FilterInput).value == "style"
+
+
+async def test_the_first_start_offers_folders_of_other_programs() -> None:
+    script = Script(installed=(ModelFolder("ComfyUI", Path("/ui/[models]"), 12),))
+    script.gate.set()
+    with Workspace.open() as workspace:
+        app = AssetManagerApp(workspace, ScriptedCommands(workspace, script))
+        async with app.run_test() as pilot:
+            for _ in range(500):
+                if isinstance(app.screen, WelcomeScreen):
+                    break
+                await pilot.pause(0.01)
+            app.screen.query_one("#folder", Input).value = "/mine"
+            await pilot.press("enter")
+            for _ in range(500):
+                if script.asked:
+                    break
+                await pilot.pause(0.01)
+    assert script.asked == ["scan /ui/[models] /mine"]

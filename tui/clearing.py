@@ -1,0 +1,128 @@
+"""Room on the disk: assets to the trash, and copies that become links, with the way back.
+
+Everything here blocks and is called in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui.forms import Answers, Field, Form, Planned
+from tui.sections import Section, named, text
+from tui.text import count, size
+
+if TYPE_CHECKING:
+    from assetmgr.operations.failures import Failure
+    from assetmgr.operations.trash import Discarded
+    from assetmgr.workspace import Workspace
+    from converters.progress import Progress
+    from registry.records import Asset
+
+_WAYS = (("hardlink", "hard links"), ("reflink", "files that share their blocks"))
+
+
+class Clearing:
+    """Forms that free room of a workspace's files."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def trash_form(self, assets: Sequence[Asset]) -> Form:
+        """The files of assets and what lies beside them, to the trash of the system."""
+        name = assets[0].name if len(assets) == 1 else count(len(assets), "asset")
+        plan = partial(self._plan_trash, tuple(f"#{asset.id}" for asset in assets), name)
+        return Form(f"Trash {name}", (), plan, "To the trash")
+
+    def _plan_trash(self, references: Sequence[str], name: str, answers: Answers) -> Planned:
+        from assetmgr.operations.trash import Discarded, plan_trash
+
+        found = plan_trash(self._workspace, references)
+        going = [each for each in found if isinstance(each, Discarded)]
+        failures = [each for each in found if not isinstance(each, Discarded)]
+        paths = [path for each in going for path in (each.path, *each.sidecars)]
+        facts = (
+            ("files", text(f"{len(going):,}")),
+            ("size", text(size(sum(each.bytes for each in going)))),
+            ("", text("tags, notes and previews stay; the trash gives files back", "$dim")),
+        )
+        sections = (Section("", facts), *named("Go", paths), *_failed(failures))
+        work = partial(self._trash, going) if going else None
+        return Planned(f"Trash of {name}", sections, work)
+
+    def _trash(self, going: Sequence[Discarded], progress: Progress) -> str:
+        from assetmgr.operations.trash import discard
+
+        return _done(discard(self._workspace, going), len(going), "in the trash", progress)
+
+    def link_form(self) -> Form:
+        """Every copy becomes a link to the file that is kept; its bytes are compared first."""
+        fields = (Field("way", "copies become", "hardlink", _WAYS),)
+        return Form("Link duplicates", fields, self._plan_links, "Link")
+
+    def _plan_links(self, answers: Answers) -> Planned:
+        from assetmgr.operations.duplicate_links import Pair, Way, plan_links
+
+        way = Way(answers["way"])
+        found = list(plan_links(self._workspace, way))
+        pairs = [each for each in found if isinstance(each, Pair)]
+        failures = [each for each in found if not isinstance(each, Pair)]
+        facts = (
+            ("copies", text(f"{len(pairs):,}")),
+            ("frees", text(size(sum(pair.frees for pair in pairs)))),
+            ("", text("U gives every file its own bytes back", "$dim")),
+        )
+        names = named("Replaced", [pair.path for pair in pairs])
+        work = partial(self._link, way.value, len(pairs)) if pairs else None
+        sections = (Section("", facts), *names, *_failed(failures))
+        return Planned("Links for duplicates", sections, work)
+
+    def _link(self, way: str, total: int, progress: Progress) -> str:
+        from assetmgr.operations.duplicate_links import Way, link_duplicates
+
+        found = link_duplicates(self._workspace, Way(way), progress)
+        return _done(found, total, "linked", progress)
+
+    def unlink_form(self) -> Form:
+        """Every file that was replaced by a link gets bytes of its own again."""
+        return Form("Undo links", (), self._plan_unlink, "Give back")
+
+    def _plan_unlink(self, answers: Answers) -> Planned:
+        from assetmgr.operations.duplicate_links import Restored, undo_links
+
+        found = list(undo_links(self._workspace, dry_run=True))
+        files = [each for each in found if isinstance(each, Restored)]
+        failures = [each for each in found if not isinstance(each, Restored)]
+        facts = (
+            ("files", text(f"{len(files):,}")),
+            ("needs", text(size(sum(each.bytes for each in files)))),
+        )
+        names = named("Get their own bytes", [each.path for each in files])
+        work = partial(self._unlink, len(files)) if files else None
+        return Planned("Undoing of links", (Section("", facts), *names, *_failed(failures)), work)
+
+    def _unlink(self, total: int, progress: Progress) -> str:
+        from assetmgr.operations.duplicate_links import undo_links
+
+        return _done(undo_links(self._workspace, progress), total, "given back", progress)
+
+
+def _done(found: Iterator[object], total: int, what: str, progress: Progress) -> str:
+    """Go through a batch; failures go to the log."""
+    from assetmgr.operations.failures import Failure
+
+    progress.stage(what, total, "files")
+    done = failed = 0
+    for each in found:
+        progress.advance(1)
+        if isinstance(each, Failure):
+            failed += 1
+            progress.message(f"{each.path}: {each.error}")
+        else:
+            done += 1
+    return f"{done:,} {what}" + (f", {failed:,} failed" if failed else "")
+
+
+def _failed(failures: Sequence[Failure]) -> Iterator[Section]:
+    return named("Stay", [f"{each.path}: {each.error}" for each in failures], "$warning")

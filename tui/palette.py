@@ -1,0 +1,35 @@
+"""The command palette: everything the keys of the present screen do, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from tui.keymap import Group, Key
+
+
+class KeyCommands(Provider):
+    """The keys of the screen's groups as commands."""
+
+    async def discover(self) -> Hits:
+        """All of them, before anything is typed."""
+        for key in self._keys():
+            yield DiscoveryHit(
+                key.meaning, partial(self.screen.run_action, key.action), help=key.shown
+            )
+
+    async def search(self, query: str) -> Hits:
+        """Those whose meaning is like what was typed."""
+        matcher = self.matcher(query)
+        for key in self._keys():
+            score = matcher.match(key.meaning)
+            if score > 0:
+                run = partial(self.screen.run_action, key.action)
+                yield Hit(score, matcher.highlight(key.meaning), run, help=key.shown)
+
+    def _keys(self) -> Iterator[Key]:
+        groups: tuple[Group, ...] = getattr(self.screen, "GROUPS", ())
+        for group in groups:
+            yield from (key for key in group.keys if "{key}" not in key.action)

@@ -1,0 +1,200 @@
+"""The tensors of a file as a tree that is searched as one types."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Input
+
+from tui import keymap
+from tui.background import Failed, in_background
+from tui.commands import Commands
+from tui.inside import Branch, Contents, Tensor, found, label, shape, tree, visible
+from tui.screens.reading import ReadingScreen
+from tui.sections import Section, text
+from tui.text import count, plain, size
+from tui.widgets.cursor_list import CursorList
+from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
+from tui.widgets.title_bar import TitleBar
+
+_LONGEST_TEXT = 4000
+_INDENT = "  "
+
+
+class SearchInput(Input):
+    """A search that hands the keyboard back to the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,down", "screen.leave_search", "to the list", key_display="Enter"),
+        Binding("escape", "screen.clear_search", "clear", key_display="Esc"),
+    ]
+
+
+class InsideScreen(Screen[None]):
+    """Names, types, shapes and sizes; from the header alone."""
+
+    GROUPS: ClassVar = (keymap.MOVE, keymap.INSIDE)
+    BINDINGS: ClassVar[list[BindingType]] = keymap.INSIDE.bindings()
+
+    def __init__(self, commands: Commands, reference: str, name: str) -> None:
+        super().__init__()
+        self._commands, self._reference, self._titled = commands, reference, name
+        self._contents: Contents | None = None
+        self._root = Branch("", "")
+        self._opened: set[str] = set()
+
+    def compose(self) -> ComposeResult:
+        """A search over the tree."""
+        yield TitleBar(plain(self._titled))
+        yield SearchInput(
+            placeholder="search: words in names, types and shapes", compact=True, id="search"
+        )
+        yield Table(
+            TableColumn("Tensor", 0),
+            TableColumn("Type", 8),
+            TableColumn("Shape", 20),
+            TableColumn("Size", 9, right=True, from_width=70),
+        )
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Read the header."""
+        self.query_one(TableLines).focus()
+        self.query_one(TableLines).show((), ("reading the header …",))
+        in_background(self, self._open, group="contents")
+
+    async def _open(self) -> None:
+        contents = await asyncio.to_thread(self._commands.inside.contents, self._reference)
+        self._root = await asyncio.to_thread(tree, contents.tensors)
+        self._contents = contents
+        self.query_one(TitleBar).totals = contents.facts
+        self._show()
+
+    @on(Failed)
+    def _failed(self, message: Failed) -> None:
+        message.stop()
+        self.query_one(TableLines).show((), ("cannot be opened", "", message.sentence))
+
+    # ---- the tree
+
+    def _show(self, cursor: int | None = None) -> None:
+        contents = self._contents
+        if contents is None:
+            return
+        words = self.query_one("#search", Input).value
+        if words.strip():
+            rows: Sequence[TableRow] = [_flat(each) for each in found(contents.tensors, words)]
+            note = ("no tensor is called so", "", "Esc clears the search")
+        else:
+            rows = [
+                _branch(branch, depth, opened=branch.path in self._opened)
+                for depth, branch in visible(self._root, self._opened)
+            ]
+            note = ("no tensors in here", "", "")
+        self.query_one(TableLines).show(rows, note, cursor)
+
+    @property
+    def _key(self) -> Branch | Tensor | None:
+        row = self.query_one(TableLines).current
+        return row.key if row is not None and isinstance(row.key, Branch | Tensor) else None
+
+    def action_unfold(self) -> None:
+        """Show what is below."""
+        if isinstance(self._key, Branch) and self._key.below:
+            self._opened.add(self._key.path)
+            self._show()
+
+    def action_fold(self) -> None:
+        """Hide what is below, or go to the branch above."""
+        branch = self._key
+        if not isinstance(branch, Branch):
+            return
+        if branch.path in self._opened:
+            self._opened.discard(branch.path)
+            self._show()
+            return
+        lines = self.query_one(TableLines)
+        for number in range(lines.cursor - 1, -1, -1):
+            above = lines.rows[number].key
+            if isinstance(above, Branch) and branch in above.below.values():
+                lines.place(number)
+                return
+
+    def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
+        """Enter folds and unfolds."""
+        message.stop()
+        if isinstance(self._key, Branch) and self._key.path in self._opened:
+            self.action_fold()
+        else:
+            self.action_unfold()
+
+    # ---- the search
+
+    def action_search(self) -> None:
+        """Type a search."""
+        self.query_one("#search", Input).focus()
+
+    def action_leave_search(self) -> None:
+        """Back to the list."""
+        self.query_one(TableLines).focus()
+
+    def action_clear_search(self) -> None:
+        """The whole tree again."""
+        self.query_one("#search", Input).value = ""
+        self.action_leave_search()
+
+    def on_input_changed(self) -> None:
+        """Every keystroke is a new search."""
+        self._show(0)
+
+    # ---- the rest
+
+    def action_metadata(self) -> None:
+        """The texts of the header on a page of their own."""
+        if self._contents is not None:
+            self.app.push_screen(ReadingScreen("Metadata", _metadata(self._contents)))
+
+    def action_copy(self) -> None:
+        """The name to the clipboard."""
+        key = self._key
+        if key is not None:
+            name = key.path if isinstance(key, Branch) else key.name
+            self.app.copy_to_clipboard(name)
+            self.notify(f"copied: {plain(name)[:200]}", markup=False)
+
+    def action_close(self) -> None:
+        """Back; a search is cleared first."""
+        if self.query_one("#search", Input).value:
+            self.action_clear_search()
+        else:
+            self.dismiss(None)
+
+
+def _branch(branch: Branch, depth: int, *, opened: bool) -> TableRow:
+    name = Cell(_INDENT * depth + label(branch, opened=opened), "title" if branch.below else "name")
+    if branch.tensor is not None and not branch.below:
+        return TableRow((name, *_facts(branch.tensor)), branch)
+    held = Cell(count(branch.count, "tensor"), "dim")
+    return TableRow((name, Cell(""), held, Cell(size(branch.nbytes), "dim")), branch)
+
+
+def _flat(tensor: Tensor) -> TableRow:
+    return TableRow((Cell(plain(tensor.name) or "(no name)"), *_facts(tensor)), tensor)
+
+
+def _facts(tensor: Tensor) -> tuple[Cell, ...]:
+    return Cell(tensor.dtype, "tags"), Cell(shape(tensor)), Cell(size(tensor.nbytes), "dim")
+
+
+def _metadata(contents: Contents) -> tuple[Section, ...]:
+    rows = tuple(
+        Section(plain(name), (("", text(value[:_LONGEST_TEXT])),))
+        for name, value in sorted(contents.metadata.items())
+    )
+    return rows or (Section("", (("", text("this file has no metadata", "$dim")),)),)

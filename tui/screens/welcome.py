@@ -1,0 +1,102 @@
+"""The first start: folders of models that other programs have here, offered to be scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from tui.text import plain
+from tui.widgets.table import Cell, TableColumn, TableLines, TableRow
+
+if TYPE_CHECKING:
+    from assetmgr.operations.installed import ModelFolder
+
+_MOST_LINES = 10
+
+
+class WelcomeScreen(ModalScreen[tuple[str, ...]]):
+    """Gives the folders that shall be scanned; none for later."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "choose", "choose", show=False),
+        Binding("enter", "scan", "scan", show=False, priority=True),
+        Binding("tab", "app.focus_next", show=False),
+        Binding("escape", "later", "later", show=False),
+    ]
+
+    def __init__(self, folders: Sequence[ModelFolder]) -> None:
+        super().__init__()
+        self._folders = tuple(folders)
+        self._chosen = {str(folder.path) for folder in folders}
+
+    def compose(self) -> ComposeResult:
+        """What was found, a line for another folder, what the keys do."""
+        found = self._folders
+        said = (
+            "These folders of models are on this machine. Scanning only reads them."
+            if found
+            else "No other program's models were found. Which folder has yours?"
+        )
+        columns = (
+            TableColumn("", 3),
+            TableColumn("", 16),
+            TableColumn("", 0),
+            TableColumn("", 11, True),
+        )
+        with Vertical(classes="dialog"):
+            yield Static(Content("Welcome"), classes="dialog-title")
+            yield Static(Content(said), classes="dialog-body")
+            if found:
+                lines = TableLines(columns, id="folders")
+                lines.styles.height = min(len(found), _MOST_LINES)
+                yield lines
+            yield Input(placeholder="another folder", compact=True, id="folder")
+            yield Static(
+                "Space chooses · Enter scans · Tab: another folder · Esc: later (R scans)",
+                classes="dialog-hint",
+            )
+
+    def on_mount(self) -> None:
+        """The folders."""
+        self._show()
+        self.query_one(TableLines if self._folders else Input).focus()
+
+    def _show(self) -> None:
+        rows = [
+            TableRow(
+                (
+                    Cell("[x]" if str(folder.path) in self._chosen else "[ ]", "title"),
+                    Cell(folder.program),
+                    Cell(plain(str(folder.path)), "dim"),
+                    Cell(f"{folder.files:,} files", "dim"),
+                ),
+                str(folder.path),
+            )
+            for folder in self._folders
+        ]
+        for lines in self.query(TableLines):
+            lines.show(rows)
+
+    def action_choose(self) -> None:
+        """Choose the folder under the cursor, or not."""
+        row = next((lines.current for lines in self.query(TableLines)), None)
+        if row is not None:
+            self._chosen ^= {str(row.key)}
+            self._show()
+
+    def action_scan(self) -> None:
+        """These folders."""
+        other = self.query_one(Input).value.strip()
+        chosen = [str(f.path) for f in self._folders if str(f.path) in self._chosen]
+        self.dismiss((*chosen, *([other] if other else [])))
+
+    def action_later(self) -> None:
+        """None."""
+        self.dismiss(())

@@ -1,0 +1,141 @@
+"""A list of prepared rows in columns, under titles: tensors, duplicates, search results, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui.columns import GAP
+from tui.text import fit
+from tui.widgets.cursor_list import CursorList
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column: `width` in cells (0: what the others leave)."""
+
+    title: str
+    width: int
+    right: bool = False
+    from_width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An inert text (made by `plain`) in a style of `CursorList`."""
+
+    text: str
+    style: str = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row and what it stands for."""
+
+    cells: tuple[Cell, ...]
+    key: object = None
+
+
+class TableLines(CursorList):
+    """The rows of a table."""
+
+    class Moved(Message):
+        """The cursor stands on another row (None: there is none)."""
+
+        def __init__(self, row: TableRow | None) -> None:
+            super().__init__()
+            self.row = row
+
+    def __init__(self, columns: Sequence[TableColumn], *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.columns = tuple(columns)
+        self._rows: Sequence[TableRow] = ()
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    @property
+    def rows(self) -> Sequence[TableRow]:
+        """The rows."""
+        return self._rows
+
+    @property
+    def current(self) -> TableRow | None:
+        """The row under the cursor."""
+        return self._rows[self.cursor] if self._rows else None
+
+    def show(
+        self, rows: Sequence[TableRow], note: tuple[str, ...] = (), cursor: int | None = None
+    ) -> None:
+        """Show other rows; the cursor stays where it is unless told otherwise."""
+        self._rows = rows
+        self.reset(self.cursor if cursor is None else cursor, note)
+
+    def draw(self, index: int, base: Style, width: int) -> Strip:
+        """The cells of a row in their columns."""
+        segments = [Segment(" ", base)]
+        cells = self._rows[index].cells
+        for number, room in widths(self.columns, width):
+            if number >= len(cells):
+                break
+            cell, right = cells[number], self.columns[number].right
+            style = base + self.style_of(cell.style)
+            segments += (Segment(fit(cell.text, room, right=right), style), Segment("  ", base))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def moved(self) -> None:
+        """Tell which row the cursor stands on."""
+        self.post_message(self.Moved(self.current))
+
+
+def widths(columns: Sequence[TableColumn], width: int) -> list[tuple[int, int]]:
+    """The number and the cells of every column that fits into `width`.
+
+    >>> name, size = TableColumn("Name", 0), TableColumn("Size", 8)
+    >>> widths((name, size), 40)
+    [(0, 27), (1, 8)]
+    """
+    shown = [n for n, column in enumerate(columns) if column.from_width <= width]
+    taken = 1 + sum(columns[n].width for n in shown) + GAP * len(shown)
+    return [(n, columns[n].width or max(width - taken, 8)) for n in shown]
+
+
+class Table(Widget):
+    """Titles over lines."""
+
+    def __init__(self, *columns: TableColumn, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._columns = columns
+        self.lines = TableLines(columns)
+
+    def compose(self) -> ComposeResult:
+        """The titles and the lines."""
+        yield TableTitles(self._columns)
+        yield self.lines
+
+
+class TableTitles(Static):
+    """The titles of a table's columns."""
+
+    def __init__(self, columns: Sequence[TableColumn]) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def render(self) -> Content:
+        """One line; the list under it gives a cell to its scroll bar."""
+        titles = [
+            fit(self._columns[n].title, room, right=self._columns[n].right)
+            for n, room in widths(self._columns, self.size.width - 1)
+        ]
+        return Content(" " + "  ".join(titles))

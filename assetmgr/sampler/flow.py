@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,8 +20,9 @@ from torch.nn import functional
 
 from assetmgr.sampler.bundle import Bundle
 from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.prompt import Tokenize, clip_ids, encode_pair, tokenize
-from assetmgr.sampler.render import Sampling, guided, require_finite
+from assetmgr.sampler.render import Sampling, guided
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer
 from converters.bases import Base
 from converters.errors import BadValue
@@ -65,8 +67,8 @@ def flow_latents(
     network = (_flux if is_flux else _sd3)(bundle, texts, sampling)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
     for number, (level, following) in enumerate(pairwise(levels), start=1):
-        output = network(latents, level)
-        require_finite(output, f"the transformer at step {number} of {sampling.steps}")
+        stage = f"the transformer at step {number} of {sampling.steps}"
+        output = checked(bundle.unet.network, partial(network, latents, level), stage)
         latents = latents + (following - level) * output
         progress.advance()
     finished: torch.Tensor = latents.float().cpu()

@@ -32,7 +32,8 @@ class RenderJob:
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
     `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
     files to write. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
-    tokenizer; the kind of each is the role it plays.
+    tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted from
+    the end, whose output is taken.
     """
 
     subject: ModelFile
@@ -53,6 +54,7 @@ class RenderJob:
     thumbnail: str
     overwrite: bool
     companions: tuple[ModelFile, ...] = ()
+    clip_skip: int = 1
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -107,6 +109,7 @@ class Parameters:
     base: str | None
     device: str
     dtype: str
+    clip_skip: int = 1
 
 
 @dataclass(frozen=True, slots=True)

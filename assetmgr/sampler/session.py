@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, non_finite_names, outside
-from assetmgr.sampler.denoising import denoiser_of
+from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, outside
+from assetmgr.sampler.denoising import denoiser_of, training_of
 from assetmgr.sampler.devices import (
     choose_device,
     choose_precision,
@@ -30,12 +30,15 @@ from assetmgr.sampler.devices import (
 )
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import family_of
+from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
 from assetmgr.sampler.pictures import write_picture
-from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
+from assetmgr.sampler.probes import difference, noise_left, round_trip
+from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
+from assetmgr.sampler.render import Picture, Sampling, decode, sample
+from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
@@ -43,6 +46,7 @@ from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import AssetmgrError, FileMissing
+from converters.finite import non_finite
 from converters.identify import identify
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
 from converters.layouts.pipeline import pipeline_parts, to_single_file
@@ -71,6 +75,7 @@ class Conditions:
     prompt: str
     negative: str
     sampling: Sampling
+    clip_skip: int = 1
 
 
 @dataclass(slots=True)
@@ -143,12 +148,13 @@ class _Run:
         sampling = Sampling(
             solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
         )
-        self._conditions = Conditions(job.prompt, job.negative, sampling)
+        self._conditions = Conditions(job.prompt, job.negative, sampling, job.clip_skip)
 
     def outcome(self) -> RenderOutcome:
         """Render, judge and write."""
-        job, started = self._job, time.perf_counter()
-        checks, picture = self._checkpoint() if job.base is None else self._adapter()
+        started = time.perf_counter()
+        checks, picture = self._checkpoint() if self._job.base is None else self._adapter()
+        job = self._job
         if picture is not None:
             write_picture(picture, job)
         return RenderOutcome(
@@ -166,42 +172,90 @@ class _Run:
             warm = self._warm(self._job.subject)
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
-        sd = warm.bundle.state_dict
         loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
-        return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
+        return self._judged(
+            (loads, judge.weights_finite(warm.bundle.broken)),
+            warm,
+            lambda: self._reference(warm, "sample"),
+            lambda picture: self._probed(warm, picture),
+        )
 
     def _adapter(self) -> _Judged:
         subject = open_model(self._job.subject.path).state_dict
         warm, reference = self._base()
+        with _naming(self._job.subject.path):
+            weights = judge.weights_finite(tuple(non_finite(subject)))
         try:
             with ExitStack() as stack:
                 self._progress.stage("apply", None, "tensors")
                 with self._loading(), _naming(self._job.subject.path):
                     change = stack.enter_context(applied(warm.bundle, subject, self._job))
                 loads = judge.loads_completely((), change.unused, note=change.note)
-                checks, picture = self._judged(
-                    loads, subject, warm, lambda: self._changed(warm, change, reference)
+                return self._judged(
+                    (loads, weights),
+                    warm,
+                    lambda: self._changed(warm, change, reference, "sample"),
+                    lambda picture: self._effects(warm, change, picture, reference),
                 )
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         except NotFinite as error:
-            return (judge.finite(error.stage, non_finite_names(subject)),), None
-        if picture is None:
-            return checks, None
-        if self._job.subject.kind == "vae":
-            checks = (*checks, judge.same_picture(picture, reference))
-        return (*checks, judge.effect(picture, reference)), picture
+            return (weights, judge.finite(error)), None
 
     def _judged(
-        self, loads: Check, source: StateDict, warm: Warm, draw: Callable[[], Picture]
+        self,
+        first: tuple[Check, ...],
+        warm: Warm,
+        draw: Callable[[], Picture],
+        look: Callable[[Picture], Iterator[Check]],
     ) -> _Judged:
-        """The picture that `draw` makes with the weights of `source`, and what it shows of them."""
+        """The picture that `draw` makes, and what it and `look` show of the weights."""
+        picture = None
+        checks = list(first)
         try:
             picture = draw()
+            checks.append(judge.finite(None, picture.note))
+            checks += judge.of_picture(picture, warm.bundle.latent_factor)
+            checks += look(picture)
         except NotFinite as error:
-            return (loads, judge.finite(error.stage, non_finite_names(source))), None
-        statistics = judge.of_picture(picture, warm.bundle.latent_factor)
-        return (loads, judge.finite(None), *statistics), picture
+            checks = [check for check in checks if check.name != judge.FINITE]
+            checks.insert(len(first), judge.finite(error))
+        return tuple(checks), picture
+
+    def _probed(self, warm: Warm, picture: Picture) -> Iterator[Check]:
+        """What a checkpoint's networks answer when they are asked one by one."""
+        sampling = self._conditions.sampling
+        if not warm.bundle.family.flow:
+            positive, negative = self._conditionings(warm, ())
+            yield self._noise_left(warm, positive, picture)
+            if self._conditions.prompt != self._conditions.negative:
+                yield judge.prompt_matters(difference(positive, negative))
+        vae = warm.bundle.vae.network
+        yield judge.round_trip(round_trip(vae, sampling.width, sampling.height))
+
+    def _effects(
+        self, warm: Warm, change: Applied, picture: Picture, reference: Picture
+    ) -> Iterator[Check]:
+        """What an asset changed, against the render without it."""
+        sampling = self._conditions.sampling
+        effect = judge.effect(picture, reference)
+        if change.decoder is not None:
+            yield judge.same_picture(picture, reference)
+            yield judge.round_trip(round_trip(change.decoder, sampling.width, sampling.height))
+        elif change.halved is not None and not warm.bundle.family.flow:
+            positive, _ = self._conditionings(warm, change.embeddings)
+            yield self._noise_left(warm, positive, picture)
+        yield effect
+        if change.halved is not None and effect.ok:
+            with change.halved():
+                half = self._changed(warm, change, reference, "sample at half the weight")
+            yield judge.half_effect(half, picture, reference)
+
+    def _noise_left(self, warm: Warm, prompt: Conditioning, picture: Picture) -> Check:
+        sampling = self._conditions.sampling
+        denoiser = denoiser_of(warm.bundle, sampling)
+        left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
+        return judge.removes_noise(left)
 
     def _base(self) -> tuple[Warm, Picture]:
         """The base and its picture. Raises AssetmgrError when it cannot serve."""
@@ -218,13 +272,22 @@ class _Run:
         mark = _fingerprint(checkpoint.path)
         place = Place(checkpoint.path, mark, self._device, self._dtype, companions)
         warm = self._session.warm
-        if warm is not None and warm.place == place:
-            return warm
-        self._session.forget()
-        with self._loading(), _naming(checkpoint.path):
-            warm = self._loaded(place)
-        self._session.warm = warm
+        if warm is None or warm.place != place:
+            self._session.forget()
+            with self._loading(), _naming(checkpoint.path):
+                warm = self._loaded(place)
+            self._session.warm = warm
+        self._choose_solver(warm.bundle)
         return warm
+
+    def _choose_solver(self, bundle: Bundle) -> None:
+        """Take the solver that stands in where the one asked for cannot sample the model."""
+        sampling = self._conditions.sampling
+        if bundle.family.flow:
+            return
+        solver = usable_solver(training_of(bundle), sampling.solver)
+        self._conditions = replace(self._conditions, sampling=replace(sampling, solver=solver))
+        self._job = replace(self._job, sampler=solver.name)
 
     def _loaded(self, place: Place) -> Warm:
         model = open_model(place.path)
@@ -251,11 +314,11 @@ class _Run:
             warm.keep(self._conditions, picture)
         return picture
 
-    def _changed(self, warm: Warm, change: Applied, reference: Picture) -> Picture:
+    def _changed(self, warm: Warm, change: Applied, reference: Picture, label: str) -> Picture:
         """The picture with the subject in effect."""
         if change.decoder is not None:
             return self._decoded(change.decoder, reference.latents)
-        latents = self._latents(warm, change.embeddings, "sample")
+        latents = self._latents(warm, change.embeddings, label)
         return self._decoded(warm.bundle.vae.network, latents)
 
     def _latents(
@@ -267,18 +330,27 @@ class _Run:
             texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
             self._progress.stage(label, conditions.sampling.steps, "steps")
             return flow_latents(bundle, texts, conditions.sampling, self._progress)
-        positive, negative = (
-            tokenize(text, self._session.tokens_of, embeddings)
-            for text in (conditions.prompt, conditions.negative)
-        )
-        encoded = encode_pair(bundle.encoders, positive, negative)
+        encoded = self._conditionings(warm, embeddings)
         denoiser = denoiser_of(bundle, conditions.sampling)
         self._progress.stage(label, conditions.sampling.steps, "steps")
         return sample(denoiser, *encoded, conditions.sampling, self._progress)
 
+    def _conditionings(
+        self, warm: Warm, embeddings: tuple[NamedVectors, ...]
+    ) -> tuple[Conditioning, Conditioning]:
+        """Those of prompt and negative prompt."""
+        positive, negative = (
+            tokenize(text, self._session.tokens_of, embeddings)
+            for text in (self._conditions.prompt, self._conditions.negative)
+        )
+        return encode_pair(warm.bundle.encoders, positive, negative, self._conditions.clip_skip)
+
     def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
         self._progress.stage("decode", None, "pictures")
-        return Picture(latents, decode(vae, latents))
+        picture = decode(vae, latents)
+        if picture.note:
+            self._progress.message(picture.note)
+        return picture
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -301,6 +373,7 @@ class _Run:
             base=None if job.base is None else job.base.path,
             device=self._device.type,
             dtype=precision_name(self._dtype),
+            clip_skip=job.clip_skip,
         )
 
 

@@ -19,11 +19,21 @@ class Settings:
     the checkpoint that adapters are rendered on (None: the most complete one of the library),
     `images` says how thumbnails are drawn in the terminal: auto, graphics (ask the terminal for its
     own), halfblock or off.
+
+    `models` is the folder where downloads go (None: in the state's folder), `models_layout` the
+    program whose folders by kind lie in it (None: our own). `download_rate` limits all transfers
+    together, as in `5MB` for five megabytes a second (None: no limit), `downloads_at_once` how many
+    there are at a time and `downloads_per_host` how many of them from one host.
     """
 
     database_url: str | None = None
     preview_base: str | None = None
     images: str = "auto"
+    models: str | None = None
+    models_layout: str | None = None
+    download_rate: str | None = None
+    downloads_at_once: str = "12"
+    downloads_per_host: str = "8"
 
 
 IMAGES = ("auto", "graphics", "halfblock", "off")

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
-import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.sources.pace import Pace
 from assetmgr.sources.remote import RemoteBytes
+from assetmgr.sources.sink import Arrived
+from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.web import Web
 from converters.errors import (
     AssetmgrError,
     BadValue,
@@ -28,15 +30,17 @@ from converters.errors import (
     NotAvailable,
     WriteFailed,
 )
-from converters.progress import Progress
-from converters.writers.atomic import naming
+from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
-    from tqdm import tqdm
+    from huggingface_hub.hf_api import RepoSibling
 
 LARGEST = 50 * 10**9
 """Bytes; the Hub gives larger files only through another protocol, which cannot be resumed."""
+
+
+_LICENCE = "license:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +87,90 @@ def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
     )
 
 
-def file_names(repo: str, revision: str | None) -> tuple[str, ...]:
-    """All files of a repository. Raises FileMissing, NotAvailable, BadValue."""
+def files(repo: str, revision: str | None) -> tuple[RemoteFile, ...]:
+    """All files of a repository. Raises FileMissing, NotAvailable, BadValue.
+
+    A mirror may tell neither sizes nor hashes.
+    """
     from huggingface_hub import HfApi
 
     with _translated(repo):
-        info = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision)
-    return tuple(sibling.rfilename for sibling in info.siblings or ())
+        info = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision, files_metadata=True)
+    if info.sha is None:
+        raise _no_hub(repo)
+    return tuple(_listed(repo, info.sha, sibling) for sibling in info.siblings or ())
 
 
-def fetch(file: RemoteFile, part: Path, progress: Progress) -> None:
-    """Download a file to `part`, going on behind the bytes that an earlier call left there.
+def _listed(repo: str, commit: str, sibling: RepoSibling) -> RemoteFile:
+    lfs = sibling.lfs
+    return RemoteFile(
+        repo=repo,
+        commit=commit,
+        name=sibling.rfilename,
+        size=sibling.size,
+        sha256=None if lfs is None else lfs.sha256,
+        git_sha1=sibling.blob_id if lfs is None else None,
+        url=address(repo, sibling.rfilename, commit),
+    )
 
-    Whatever arrived before a failure stays in `part`. Not `hf_hub_download`: that throws away what
-    an interrupted call has fetched. Raises NotAvailable, DiskFull, WriteFailed, or Cancelled from
-    `progress`.
+
+def licence(repo: str, revision: str | None) -> str | None:
+    """The licence that the card of a repository names; None where nothing can be found out."""
+    from huggingface_hub import HfApi
+
+    try:
+        with _translated(repo):
+            info = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision)
+    except AssetmgrError:
+        return None
+    named = (tag.removeprefix(_LICENCE) for tag in info.tags or () if tag.startswith(_LICENCE))
+    return next(named, None)
+
+
+def connect() -> Web:
+    """The Hub that the environment describes, for the bytes of files.
+
+    Raises NotAvailable when the network is switched off.
     """
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub import constants, get_token
 
-    # It would log its retries to stderr, unescaped.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if constants.HF_HUB_OFFLINE:
+        raise NotAvailable("the network is switched off", hint="unset HF_HUB_OFFLINE")
+    endpoint = (_endpoint() or constants.ENDPOINT).rstrip("/")
+    return Web("the Hub", endpoint, get_token(), "HF_ENDPOINT")
+
+
+def fetch(
+    web: Web, file: RemoteFile, part: Path, pace: Pace, progress: Progress = SILENT
+) -> Arrived:
+    """Download a file to `part`, going on behind what an earlier call left there.
+
+    Not by huggingface_hub: that neither hashes what comes nor keeps to a rate, and throws away what
+    an interrupted call has fetched. Raises NotAvailable, FileMissing, DiskFull, WriteFailed, or
+    Cancelled from `progress`.
+    """
     if file.size is not None and file.size > LARGEST:
         raise NotAvailable("is larger than the Hub serves over HTTP (50 GB)", path=file.label)
-    progress.stage(f"downloading {file.name}", file.size)
-    with naming(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("ab")
-    with stream, _translated(file.label):
-        have = _kept(stream.tell(), file.size)
-        stream.truncate(have)
-        _refuse_full(file, have, part.parent)
-        progress.advance(have)
-        http_get(
-            file.url,
-            stream,
-            resume_size=have,
-            headers=build_hf_headers(library_name="assetmgr"),
-            expected_size=file.size,
-            tqdm_class=_bar_of(progress),
-        )
-        stream.flush()
-        os.fsync(stream.fileno())
+    path = address(file.repo, file.name, file.commit).removeprefix(web.endpoint)
+    refusal = functools.partial(_refusal, file)
+    transfer = Transfer(web, path, file.label, part, file.size, refusal, pinned=True, pace=pace)
+    return transfer.run(progress)
+
+
+def address(repo: str, name: str, commit: str) -> str:
+    """Where a file of a commit is."""
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(repo, name, revision=commit, endpoint=_endpoint())
+
+
+def _refusal(file: RemoteFile, web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:
+    """Why the Hub refuses a file: the library can tell, if it is asked for the same file."""
+    try:
+        describe(file.repo, file.name, file.commit)
+    except AssetmgrError as error:
+        return error
+    return _of_status(subject, status)
 
 
 def open_remote(file: RemoteFile) -> RemoteBytes:
@@ -159,35 +205,8 @@ def _range(file: RemoteFile, start: int, count: int) -> bytes:
     return data
 
 
-def _kept(have: int, size: int | None) -> int:
-    """How many bytes of an earlier call are worth keeping; without a size none can be."""
-    return have if size is not None and have <= size else 0
-
-
-def _refuse_full(file: RemoteFile, have: int, folder: Path) -> None:
-    """Raises DiskFull before hours are spent on a file that does not fit."""
-    needed, free = (file.size or 0) - have, shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskFull(f"{needed:,} bytes are to come, {free:,} are free", path=folder)
-
-
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
-
-
-def _bar_of(progress: Progress) -> type[tqdm[object]]:
-    """A bar that draws nothing and tells our progress; a cancellation is raised out of it."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            progress.advance(int(n or 0))
-            return None
-
-    return Bar
 
 
 @contextmanager

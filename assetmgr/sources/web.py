@@ -35,11 +35,15 @@ MOST_ANSWER_BYTES = 32 << 20
 
 _BUSY = frozenset({429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
 
 
 class BrokenOff(NotAvailable):
     """The connection was lost while an answer came; asking again may help."""
+
+
+class Unreachable(NotAvailable):
+    """No connection could be made; the network may be gone for a while."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,13 @@ class Web:
         except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
-            raise NotAvailable(cause, path=subject, hint=hint) from None
+            raise Unreachable(cause, path=subject, hint=hint) from None
+
+    def is_home(self, url: httpx.URL) -> bool:
+        """Whether an address is of the service itself, not of a host that it sends requests to."""
+        import httpx
+
+        return same_origin(httpx.URL(self.endpoint), url)
 
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""

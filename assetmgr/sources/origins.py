@@ -40,7 +40,7 @@ def home_of(text: str, setting: str) -> str:
         _ = parts.port
     except ValueError:
         host, is_secret, parts = "", False, urlsplit("")
-    if parts.scheme not in {"http", "https"} or not host or not text.isascii():
+    if parts.scheme not in {"http", "https"} or not host or not text.isascii() or " " in text:
         raise NotAvailable(f"{setting} is not a web address", hint="unset it")
     if is_secret:  # the address is kept with every asset, where no password belongs
         raise BadValue(f"{setting} cannot hold a name and password")

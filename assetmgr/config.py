@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from assetmgr.paths import Paths
+from converters.bases import Base
 from converters.errors import BadValue
 
 
@@ -16,9 +18,9 @@ class Settings:
     """What the user can choose; every field is a key of `config.toml`.
 
     `database_url` is a SQLAlchemy URL (None: SQLite in the state's folder), `preview_base` names
-    the checkpoint that adapters are rendered on (None: the most complete one of the library),
-    `images` says how thumbnails are drawn in the terminal: auto, graphics (ask the terminal for its
-    own), halfblock or off.
+    the checkpoint that adapters of its family are rendered on (None: the most complete one of the
+    library), `preview_bases` is a table of such checkpoints by family. `images` says how thumbnails
+    are drawn in the terminal: auto, graphics (ask the terminal for its own), halfblock or off.
 
     `models` is the folder where downloads go (None: in the state's folder), `models_layout` the
     program whose folders by kind lie in it (None: our own). `download_rate` limits all transfers
@@ -29,12 +31,16 @@ class Settings:
     database_url: str | None = None
     preview_base: str | None = None
     images: str = "auto"
+    preview_bases: Mapping[str, str] = field(default_factory=dict)
     models: str | None = None
     models_layout: str | None = None
     download_rate: str | None = None
     downloads_at_once: str = "12"
     downloads_per_host: str = "8"
 
+
+TABLES = ("preview_bases",)
+"""Settings that are tables of texts by family."""
 
 IMAGES = ("auto", "graphics", "halfblock", "off")
 
@@ -51,7 +57,7 @@ def load_settings(paths: Paths, environment: Mapping[str, str] = os.environ) -> 
     return settings
 
 
-def _read(paths: Paths) -> dict[str, str]:
+def _read(paths: Paths) -> dict[str, Any]:
     try:
         document = tomllib.loads(paths.config.read_text("utf-8"))
     except FileNotFoundError:
@@ -60,10 +66,21 @@ def _read(paths: Paths) -> dict[str, str]:
         raise BadValue(f"cannot be read: {error.strerror}", path=paths.config) from error
     except ValueError as error:
         raise BadValue(f"is not TOML: {error}", path=paths.config) from error
-    known = {field.name for field in fields(Settings)}
+    known = {setting.name for setting in fields(Settings)}
     for key, value in document.items():
         if key not in known:
             raise BadValue(f"unknown setting {key!r}", path=paths.config)
-        if not isinstance(value, str):
+        if key in TABLES:
+            _check_table(paths, key, value)
+        elif not isinstance(value, str):
             raise BadValue(f"setting {key} must be a text", path=paths.config)
-    return dict(document)
+    return document
+
+
+def _check_table(paths: Paths, key: str, table: object) -> None:
+    families = {str(base) for base in Base}
+    if not isinstance(table, dict) or not all(isinstance(text, str) for text in table.values()):
+        raise BadValue(f"setting {key} must be a table of texts", path=paths.config)
+    for family in table:
+        if family not in families:
+            raise BadValue(f"setting {key} has no family {family!r}", path=paths.config)

@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,14 +62,19 @@ class Reading:
 class Ended:
     """A download that a run is through with.
 
-    `received` where it is in the library now, `failure` where it failed; without both it was paused
+    `received` where it is in the library now, `error` where it failed; without both it was paused
     or cancelled: `stopped` says which.
     """
 
     download: QueuedDownload
     received: Received | None = None
-    failure: Failure | None = None
+    error: AssetmgrError | None = None
     stopped: str | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """What failed, as an item of a batch."""
+        return None if self.error is None else Failure.of(self.error, self.download.wanted.label)
 
 
 Watch = Callable[[Reading], None]
@@ -87,7 +92,7 @@ def run_downloads(
     rate: str | None = None,
     watch: Watch = unwatched,
     progress: Progress = SILENT,
-) -> Iterator[Ended]:
+) -> Generator[Ended]:
     """Run what is queued, or `only` some of it, until all has ended; each is given as it does.
 
     Whatever failed for a reason that may have passed is tried again, unless `only` some are to run.
@@ -106,12 +111,12 @@ def run_downloads(
                 yield from ended
 
 
-def failure_of(ended: Ended | None, label: str) -> Failure:
+def error_of(ended: Ended | None, label: str) -> AssetmgrError:
     """Why a download is not there: None and what was stopped was stopped by somebody else."""
-    if ended is not None and ended.failure is not None:
-        return ended.failure
+    if ended is not None and ended.error is not None:
+        return ended.error
     hint = "`assetmgr downloads list` shows what is queued"
-    return Failure(label, "was paused or cancelled in the queue", "stopped", hint)
+    return AssetmgrError("was paused or cancelled in the queue", path=label, hint=hint)
 
 
 class _Run:
@@ -137,7 +142,7 @@ class _Run:
         self._told = _Told(progress)
         self._wished = self._noted = 0.0
 
-    def ended(self, watch: Watch) -> Iterator[Ended]:
+    def ended(self, watch: Watch) -> Generator[Ended]:
         """Until nothing is left; however it is left, nothing goes on in the queue's name."""
         try:
             while self._start() or self._is_something_left():
@@ -228,7 +233,7 @@ class _Run:
             raise result  # a fault of the program is no failure of a download
         failure = Failure.of(result, download.wanted.label)
         self._runner.failed(number, _trouble(failure, result))
-        return Ended(download, failure=failure)
+        return Ended(download, error=result)
 
     def _stopped(self, download: QueuedDownload) -> str:
         wish = self._runner.stopped(download.id)

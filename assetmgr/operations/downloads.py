@@ -69,7 +69,7 @@ def list_downloads(workspace: Workspace) -> tuple[QueuedDownload, ...]:
 def pause_downloads(
     workspace: Workspace, numbers: Sequence[int] | None = None
 ) -> tuple[QueuedDownload, ...]:
-    """Let downloads wait until they are resumed, all of them without numbers; gives them as they are.
+    """Let downloads wait until they are resumed, all without numbers; gives them as they are.
 
     What has come stays. Raises AssetNotFound for a number that there is not.
     """

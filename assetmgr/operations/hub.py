@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from assetmgr.operations.download_run import Ended, Watch, failure_of, run_downloads, unwatched
+from assetmgr.operations.download_run import Ended, Watch, error_of, run_downloads, unwatched
 from assetmgr.operations.downloads import destination_of, enqueue
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
-from assetmgr.sources import huggingface
+from assetmgr.sources import hub_models, huggingface
+from assetmgr.sources.hub_models import HubFile, HubModel
 from assetmgr.sources.huggingface import RemoteFile
 from assetmgr.sources.pace import Pace
 from assetmgr.sources.web import Web
@@ -42,6 +42,7 @@ class DownloadRequest:
     """`files` empty means all model files; `folder` None places each by its kind.
 
     `layout` is the program whose folders lie in `folder`; `again` fetches what the library has.
+    `rate` limits all transfers together, as in `5MB` a second.
     """
 
     repo: str
@@ -50,23 +51,30 @@ class DownloadRequest:
     folder: Path | None = None
     layout: str | None = None
     again: bool = False
+    priority: int = 0
+    rate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file on the Hub, and the asset of the library that already is it."""
+    """A file on the Hub, and the asset of the library that already is it.
+
+    `queued` is its number in the queue once it is there.
+    """
 
     file: RemoteFile
     known: Asset | None
     licence: str | None = None
+    queued: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """The document of the plan."""
         known = self.known
         place = None if known is None else present(known)
-        state = None if known is None else "already"
+        state = "queued" if self.queued is not None else None if known is None else "already"
         path = None if place is None else str(place)
-        return _json(self.file, path, known, state, self.licence)
+        document = _json(self.file, path, known, state, self.licence)
+        return {**document, "download": self.queued}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,12 @@ class Downloaded:
     asset: Asset
     state: str
     licence: str | None = None
+    queued: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
-        return _json(self.file, str(self.path), self.asset, self.state, self.licence)
+        document = _json(self.file, str(self.path), self.asset, self.state, self.licence)
+        return {**document, "download": self.queued}
 
 
 def _json(
@@ -116,40 +126,51 @@ def parse_repo(text: str) -> tuple[str, str | None]:
 def plan_download(
     workspace: Workspace, request: DownloadRequest, progress: Progress = SILENT
 ) -> Iterator[Download | Failure]:
-    """What the Hub has of the request. Raises NotAvailable, or FileMissing for the repository."""
-    files = _named(request, progress) if request.files else _all_models(request, progress)
-    licence: str | None = None
-    for number, found in enumerate(files):
-        if isinstance(found, Failure):
-            yield found
-            continue
-        if not number:
-            licence = huggingface.licence(request.repo, request.revision)
-        yield Download(found, known_asset(workspace, found), licence)
+    """What the Hub has of the request, from one listing where that tells enough.
 
-
-def _named(request: DownloadRequest, progress: Progress) -> Iterator[RemoteFile | Failure]:
-    """The files that were named; each is asked for by itself, several at a time."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for found in pool.map(functools.partial(_described, request), request.files):
-            progress.advance(0)
-            yield found
-
-
-def _all_models(request: DownloadRequest, progress: Progress) -> Iterator[RemoteFile | Failure]:
-    """All model files of a repository, from one listing where that tells enough."""
-    listed = [
-        file
-        for file in huggingface.files(request.repo, request.revision)
-        if PurePosixPath(file.name).suffix.lower() in MODEL_SUFFIXES
-    ]
-    if not listed:
+    Raises FileMissing or NotAvailable when all files are wanted and there is no listing.
+    """
+    listing = _listing(request, progress)
+    licence = None if listing is None else listing.licence
+    listed = {file.name: file for file in (listing.files if listing else None) or ()}
+    names = request.files or tuple(
+        name for name in listed if PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
+    )
+    if not names:
         raise FileMissing("the repository has no model files", path=request.repo)
-    for file in listed:
-        if file.size is not None and (file.sha256 or file.git_sha1) and _is_name(file.name):
-            yield file
-        else:
-            yield from _named(replace(request, files=(file.name,)), progress)
+
+    def find(name: str) -> RemoteFile | Failure:
+        return _from_listing(listing, listed.get(name)) or _described(request, name)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for found in pool.map(find, names):
+            progress.advance(0)
+            if isinstance(found, Failure):
+                yield found
+            else:
+                yield Download(found, known_asset(workspace, found), licence)
+
+
+def _listing(request: DownloadRequest, progress: Progress) -> HubModel | None:
+    """The repository with its files; None where the files that were named may be there still."""
+    try:
+        return hub_models.repository(request.repo, request.revision, progress)
+    except AssetmgrError:
+        if not request.files:
+            raise
+        return None
+
+
+def _from_listing(listing: HubModel | None, file: HubFile | None) -> RemoteFile | None:
+    """A file as far as the listing tells of it; a mirror may not tell sizes and hashes."""
+    if listing is None or listing.commit is None or file is None or not _is_name(file.name):
+        return None
+    if file.size is None or not (file.sha256 or file.git_sha1):
+        return None
+    url = huggingface.address(listing.repo, file.name, listing.commit)
+    return RemoteFile(
+        listing.repo, listing.commit, file.name, file.size, file.sha256, file.git_sha1, url
+    )
 
 
 def _described(request: DownloadRequest, name: str) -> RemoteFile | Failure:
@@ -259,7 +280,6 @@ def downloads(
     request: DownloadRequest,
     progress: Progress = SILENT,
     *,
-    rate: str | None = None,
     watch: Watch = unwatched,
 ) -> Iterator[Downloaded | Failure]:
     """Put the whole request into the queue and run that to its end; the results in their order.
@@ -267,41 +287,49 @@ def downloads(
     A file that fails does not stop the others; it stays in the queue, as all do when this is
     interrupted. Raises Cancelled, and what `plan_download` raises.
     """
-    planned = list(plan_download(workspace, request, progress))
-    queued = queue_planned(workspace, request, planned)
-    running = run_downloads(
-        workspace, list(queued.values()), rate=rate, watch=watch, progress=progress
-    )
+    planned = queue_download(workspace, request, progress)
+    only = [found.queued for found in planned if isinstance(found, Download) and found.queued]
     outcomes: dict[int, Ended] = {}
+    running = run_downloads(workspace, only, rate=request.rate, watch=watch, progress=progress)
     with contextlib.closing(running):
         for found in planned:
             if isinstance(found, Failure):
                 yield found
                 continue
-            number = queued[found.file.name]
+            number = found.queued or 0
             while number not in outcomes and (ended := next(running, None)) is not None:
                 outcomes[ended.download.id] = ended
             yield _outcome(found, outcomes.get(number))
 
 
-def queue_planned(
-    workspace: Workspace,
-    request: DownloadRequest,
-    planned: Sequence[Download | Failure],
-    priority: int = 0,
-) -> dict[str, int]:
-    """Put what was planned into the queue; gives the number of each file by its name."""
-    files = {found.file.name: found for found in planned if isinstance(found, Download)}
+def queue_download(
+    workspace: Workspace, request: DownloadRequest, progress: Progress = SILENT
+) -> list[Download | Failure]:
+    """Put the whole request into the queue, in one step; what cannot be is a Failure.
+
+    Raises what `plan_download` raises.
+    """
+    planned = list(plan_download(workspace, request, progress))
+    found = [each for each in planned if isinstance(each, Download)]
     destination = Destination(request.folder, request.layout)
-    wanted = [wanted_of(each, destination, again=request.again) for each in files.values()]
-    queued = enqueue(workspace, wanted, priority)
-    return {name: each.id for name, each in zip(files, queued, strict=True)}
+    wanted = [wanted_of(each, destination, again=request.again) for each in found]
+    queued = iter(enqueue(workspace, wanted, request.priority))
+    return [
+        replace(each, queued=next(queued).id) if isinstance(each, Download) else each
+        for each in planned
+    ]
 
 
 def _outcome(download: Download, ended: Ended | None) -> Downloaded | Failure:
-    if ended is not None and ended.received is not None:
-        received = ended.received
-        return Downloaded(
-            download.file, received.path, received.asset, received.state, download.licence
-        )
-    return failure_of(ended, download.file.label)
+    if ended is None or ended.received is None:
+        label = download.file.label
+        return Failure.of(error_of(ended, label), label)
+    received = ended.received
+    return Downloaded(
+        download.file,
+        received.path,
+        received.asset,
+        received.state,
+        download.licence,
+        download.queued,
+    )

@@ -28,7 +28,7 @@ from converters.errors import (
 from converters.hashing import BLOCK_BYTES, FileHashes, hash_file
 from converters.identify import identify
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing
+from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -114,11 +114,13 @@ def receive(
     hashes, kind, base = _fetched(file, part, fetch, progress)
     target = destination.place(workspace, file.name, file.family, kind, base)
     if os.path.lexists(target):
+        received = _already_there(workspace, file, target, progress)
         discard(part)
-        return _already_there(workspace, file, target, progress)
-    _move(part, target)
-    discard(part)
-    return _register(workspace, file, target, hashes, "downloaded")
+        return received
+    _name(part, target)
+    received = _register(workspace, file, target, hashes, "downloaded")
+    discard(part)  # not before: a call that was killed goes on from it
+    return received
 
 
 def part_of(root: Path, content: str) -> Path:
@@ -273,7 +275,7 @@ def _git_sha1(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _move(part: Path, target: Path) -> None:
+def _name(part: Path, target: Path) -> None:
     """Give fetched bytes their name, unless something else has it by now."""
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -285,6 +287,7 @@ def _move(part: Path, target: Path) -> None:
             # No hard links on this file system: on Windows a rename refuses by itself.
             refuse_existing(target, overwrite=False)
             part.rename(target)
+        sync_folder(target.parent)
 
 
 def _register(

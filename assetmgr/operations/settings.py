@@ -7,14 +7,14 @@ import re
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from assetmgr.config import Settings, load_settings
+from assetmgr.config import TABLES, Settings, load_settings
 from converters.errors import BadValue
 from converters.writers.atomic import write_whole
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-NAMES = tuple(field.name for field in fields(Settings))
+NAMES = tuple(field.name for field in fields(Settings) if field.name not in TABLES)
 
 
 def change_setting(workspace: Workspace, name: str, value: str | None) -> Settings:

@@ -21,7 +21,10 @@ from assetmgr.sources.civitai_records import (
     model_of,
     version_of,
 )
-from assetmgr.sources.transfer import Arrived, Transfer
+from assetmgr.sources.origins import home_of
+from assetmgr.sources.pace import Pace
+from assetmgr.sources.sink import Arrived
+from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, BadValue, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
@@ -105,9 +108,7 @@ def connect(environment: Mapping[str, str] = os.environ) -> Web:
     )
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise BadValue(f"{name} cannot be a token: it has odd characters")
-    endpoint = (environment.get("CIVITAI_ENDPOINT") or HOME).rstrip("/")
-    if "@" in endpoint:  # the address is kept with every asset, where no password belongs
-        raise BadValue("CIVITAI_ENDPOINT cannot hold a name and password")
+    endpoint = home_of(environment.get("CIVITAI_ENDPOINT") or HOME, "CIVITAI_ENDPOINT")
     return Web("Civitai", endpoint, token or None, "CIVITAI_ENDPOINT")
 
 
@@ -185,14 +186,22 @@ def address(web: Web, version_id: str, file_id: str | None) -> str:
 
 
 def fetch(
-    web: Web, version_id: str, file: ModelFile, part: Path, progress: Progress = SILENT
+    web: Web,
+    version_id: str,
+    file: ModelFile,
+    part: Path,
+    progress: Progress = SILENT,
+    pace: Pace | None = None,
 ) -> Arrived:
     """Download a file to `part`, going on behind what an earlier call left there.
 
     Raises NotAvailable, FileMissing, DiskFull, WriteFailed, or Cancelled from `progress`.
     """
     where = address(web, version_id, file.id).removeprefix(web.endpoint)
-    return Transfer(web, where, file.name, part, file.size, refusal).run(progress)
+    transfer = Transfer(
+        web, where, file.name, part, file.size, refusal, pace=Pace() if pace is None else pace
+    )
+    return transfer.run(progress)
 
 
 def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:

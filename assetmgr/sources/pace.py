@@ -23,13 +23,12 @@ class Pace:
         self._rate = rate
         self._clock = clock
         self._lock = threading.Lock()
-        self._paid_until = clock()
+        self._paid_until = clock() - BURST_SECONDS
 
     def change(self, rate: float | None) -> None:
-        """Another limit from now on."""
+        """Another limit from now on; what was taken under the old one is waited for as before."""
         with self._lock:
             self._rate = rate
-            self._paid_until = self._clock()
 
     def take(self, count: int) -> float:
         """Take bytes that have come; gives the seconds to wait before more may come."""

@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.pace import Pace
+from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
-from assetmgr.sources.web import BrokenOff, Unreachable, Web
+from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_full
@@ -57,8 +58,8 @@ Refusal = Callable[[Web, int, bytes, str], AssetmgrError]
 class Transfer:
     """The file at a path of a service; `size` is what was announced, in bytes.
 
-    What is `pinned` can only ever have one content, so that any beginning of it can be gone on with;
-    of anything else only one with the name that the server gave to the same state of the file.
+    What is `pinned` can only ever have one content: any beginning of it can be gone on with, of
+    anything else only one with the name that the server gave to the same state of the file.
     """
 
     web: Web
@@ -95,20 +96,17 @@ class Transfer:
             return self.part.stat().st_size
 
     def _patiently(self, sink: Sink, progress: Progress) -> None:
-        failures, since, at_first = 0, sink.have, sink.have
+        patience = _Patience(sink.have)
         while True:
             try:
                 if self._once(sink, progress):
                     return
             except (BrokenOff, Unreachable) as error:
-                if isinstance(error, Unreachable) and sink.have == at_first:
-                    raise  # nobody is there: that is said at once
-                failures = 0 if sink.have - since >= ENOUGH_BYTES else failures + 1
-                since = sink.have
-                if failures > (1 if isinstance(error, Expired) else len(WAITS)):
+                wait = patience.wait(error, sink.have)
+                if wait is None:
                     raise
                 progress.message(f"{self.name}: {error.cause}, going on")
-                self.web.pause(failures and _spread(WAITS[failures - 1]), progress)
+                self.web.pause(wait, progress)
 
     def _once(self, sink: Sink, progress: Progress) -> bool:
         """Ask for what is missing; False when it has to be asked for anew."""
@@ -183,7 +181,7 @@ class Transfer:
         return total
 
     def _refused(self, answer: httpx.Response) -> AssetmgrError:
-        """What the answer means; an address of a storage host that has expired is asked for anew."""
+        """What the answer means; the expired address of a storage host is asked for anew."""
         body = self.web.read(answer, self.name)
         error = self.refusal(self.web, answer.status_code, body, self.name)
         if answer.status_code in _EXPIRED and not self.web.is_home(answer.url):
@@ -260,8 +258,31 @@ class Transfer:
             self._tag_place.write_text(_tag_of(answer), "ascii", "replace")
 
 
+class _Patience:
+    """How long to wait after a failure, by how much has come before it."""
+
+    def __init__(self, have: int) -> None:
+        self._failures = 0
+        self._at_first = self._since = have
+        self._expired_at = -1
+
+    def wait(self, error: AssetmgrError, have: int) -> float | None:
+        """Seconds, spread by chance lest all come back together; None when there is no use."""
+        if isinstance(error, Unreachable) and have == self._at_first:
+            return None  # nobody is there: that is said at once
+        if isinstance(error, Expired):
+            again, self._expired_at = self._expired_at == have, have
+            return None if again else 0.0
+        self._failures = 0 if have - self._since >= ENOUGH_BYTES else self._failures + 1
+        self._since = have
+        if self._failures > len(WAITS):
+            return None
+        longest = WAITS[self._failures - 1] if self._failures else 0.0
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
+
+
 def _tag_of(answer: httpx.Response) -> str:
-    """What the server calls this state; a weak ETag says that bytes may differ: it is none for us."""
+    """What the server calls this state; a weak ETag is none for us: bytes may differ."""
     tag: str = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
@@ -284,8 +305,3 @@ def _lively(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
                 raise BrokenOff("the connection is dying", path=name, hint="try again later")
             waited, came = 0.0, 0
         yield piece
-
-
-def _spread(seconds: float) -> float:
-    """By chance a bit less, so that transfers that broke off together do not come back together."""
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy

@@ -18,7 +18,6 @@ from converters.errors import AssetNotFound, BadValue
 from converters.writers.atomic import free_bytes, naming
 from registry.download_queue import DownloadQueue
 from registry.download_records import DownloadState, Limits, QueuedDownload, Wanted
-from registry.file_lock import is_held
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -171,8 +170,6 @@ def still_to_come(workspace: Workspace, wanted: Wanted) -> int:
 def discard_part(workspace: Workspace, wanted: Wanted) -> None:
     """Remove what has come of a download that is not wanted any more."""
     part = part_for(workspace, wanted)
-    if is_held(part):  # another download of the same bytes is at it
-        return
     with naming(part):
         discard(part)
 

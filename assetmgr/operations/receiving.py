@@ -29,6 +29,7 @@ from converters.hashing import BLOCK_BYTES, FileHashes, hash_file
 from converters.identify import identify
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
+from registry.file_lock import is_held
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -104,13 +105,17 @@ def receive(
     to go. Raises CorruptFile when the bytes are not those announced, WriteProblem, and what `fetch`
     raises.
     """
+    part = part_of(destination.root(workspace), file.content)
     known = None if again else with_sha256(workspace, file.sha256)
-    if known is not None:
-        return _reuse(workspace, file, known, destination, progress)
+    place = None if known is None else _sound(file, known, progress)
+    if known is not None and place is not None:
+        discard(part)  # a call that was killed right before its end left it
+        return _reuse(workspace, file, known, place, destination, progress)
     target = destination.known_place(file.name)
     if target is not None and os.path.lexists(target):
-        return _already_there(workspace, file, target, progress)
-    part = part_of(destination.root(workspace), file.content)
+        received = _already_there(workspace, file, target, progress)
+        discard(part)
+        return received
     hashes, kind, base = _fetched(file, part, fetch, progress)
     target = destination.place(workspace, file.name, file.family, kind, base)
     if os.path.lexists(target):
@@ -130,23 +135,38 @@ def part_of(root: Path, content: str) -> Path:
 
 
 def discard(part: Path) -> None:
-    """Remove what is left of a download, and the hidden folder after the last one."""
+    """Remove what is left of a download, and the hidden folder after the last one.
+
+    What another program is downloading to is left alone.
+    """
+    if is_held(part):
+        return
     for left in part.parent.glob(f"{part.name.partition('.')[0]}*"):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         part.parent.rmdir()
 
 
+def _sound(file: Announced, known: Asset, progress: Progress) -> Path | None:
+    """Where an asset lies as it was recorded; what was written to since is read again."""
+    place = present(known)
+    if place is None:
+        return None
+    recorded = {each.mtime_ns for each in known.files if Path(each.path) == place}
+    if place.stat().st_mtime_ns in recorded:
+        return place
+    return None if _hashes_if_same(file, place, progress, None) is None else place
+
+
 def _reuse(
     workspace: Workspace,
     file: Announced,
     known: Asset,
+    place: Path,
     destination: Destination,
     progress: Progress,
 ) -> Received:
     """A file that the library has; in a folder that was asked for, under a name there, too."""
-    place = present(known)
-    assert place is not None  # or it would not be known
     if destination.folder is None:
         return _registered(workspace, file, known.id, place, "already")
     target = destination.place(workspace, file.name, file.family, known.kind, known.base)

@@ -159,6 +159,10 @@ def test_a_target_with_other_content_in_the_folder_of_its_kind_is_kept(
     done = program("hub", "download", REPO, GEM, "--json")
     assert (done.code, done.json[0]["code"]) == (1, "target_exists")
     assert (folder / "embeddings" / GEM).read_bytes() == b"precious"
+    hub.requests.clear()
+    (folder / "embeddings" / GEM).unlink()
+    assert program("hub", "download", REPO, GEM).code == 0
+    assert hub.fetched == [], "what came is kept until it has a place"
     assert remains(folder) == [f"embeddings/{GEM}"]
 
 

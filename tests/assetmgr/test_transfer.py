@@ -133,7 +133,7 @@ ANSWERS = st.one_of(
 """What a server does, and whether the file is pinned: then it has one content only."""
 
 
-@hypothesis_settings(max_examples=30)
+@hypothesis_settings(max_examples=60)
 @given(ANSWERS)
 def test_whatever_happens_on_the_way_the_result_is_the_file_as_it_was_at_one_time(
     server: ScriptedServer, happens: tuple[list[Answer], bool]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
@@ -41,7 +42,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 
 @click.command(epilog="Example: assetmgr preview '#12' --prompt 'a red circle' --seed 7")
-@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...", shell_complete=completion.asset)
 @click.option("--base", help="Checkpoint that adapters are rendered on.")
 @click.option("--prompt", help="What to render; by default the asset's trigger words.")
 @click.option("--negative", default="", help="What not to render.")

@@ -161,8 +161,13 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """Write a small file whole or not at all."""
+def write_whole(
+    path: Path, data: bytes, *, overwrite: bool = False, mode: int | None = None
+) -> None:
+    """Write a small file whole or not at all; with a `mode` of its own where systems have modes."""
     with AtomicTarget(path, overwrite=overwrite) as target:
+        if mode is not None and hasattr(os, "fchmod"):
+            with naming(path):
+                os.fchmod(target.descriptor, mode)
         target.write(data)
         target.commit()

@@ -1,7 +1,7 @@
 """The user's settings: a table of keys, read from `config.toml` and the environment.
 
 To add a setting: a field in `Settings` and a row in `SETTINGS`; reading, `assetmgr config` and its
-help follow from these. Values are texts.
+help follow from these. Values are texts; a setting may be a table of texts under names.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from assetmgr.paths import Paths
+from converters.bases import Base
 from converters.errors import BadValue
 
 DEFAULT: Final = "default"
@@ -28,6 +29,7 @@ class Settings:
     database_url: str | None = None
     preview_base: str | None = None
     images: str = "auto"
+    preview_bases: Mapping[str, str] = field(default_factory=dict)
 
 
 IMAGES = ("auto", "graphics", "halfblock", "off")
@@ -47,21 +49,26 @@ def _without_password(url: str) -> str:
 class Setting:
     """A key of `config.toml`: what it is for, and which values it takes.
 
-    `variable` is the environment variable that wins over the file. `choices` are all values there
-    are, `form` the pattern of a whole value with its `form_name` for people. `shown` is how a value
-    may be printed: secrets are not.
+    `default` is told to people. `variable` is the environment variable that wins over the file.
+    `choices` are all values there are, `form` the pattern of a whole value and `form_name` its
+    description. `shown` is how a value may be printed: secrets are not. A setting with `entries` is
+    a table with values under these names, each with the key `<name>.<entry>`.
     """
 
     name: str
     about: str
+    default: str | None = None
     variable: str | None = None
     choices: tuple[str, ...] = ()
     form: re.Pattern[str] | None = None
     form_name: str = ""
     shown: Callable[[str], str] = _as_it_is
+    entries: tuple[str, ...] = ()
 
-    def fault(self, value: str) -> str | None:
+    def fault(self, value: object) -> str | None:
         """What is wrong with a value, None if nothing is; secrets are not in it."""
+        if not isinstance(value, str):
+            return f"setting {self.name} must be a text"
         if self.choices and value not in self.choices:
             return f"{self.name} must be one of {', '.join(self.choices)}"
         if self.form is not None and not self.form.fullmatch(value):
@@ -72,7 +79,7 @@ class Setting:
 SETTINGS = (
     Setting(
         "database_url",
-        "SQLAlchemy URL of the library; default: library.db beside the settings",
+        "SQLAlchemy URL of the library; without one library.db beside the settings",
         variable="ASSETMGR_DATABASE_URL",
         form=_URL,
         form_name="a database URL, as in sqlite:////path/library.db",
@@ -80,18 +87,24 @@ SETTINGS = (
     ),
     Setting(
         "preview_base",
-        "the checkpoint that adapters are rendered on: path, #ID, hash or name; "
-        "default: the most complete one of the library",
+        "the checkpoint that adapters of its family are rendered on: path, #ID, hash or name; "
+        "without one the most complete of the library",
     ),
-    Setting("images", "how the terminal UI draws pictures", choices=IMAGES),
+    Setting(
+        "preview_bases",
+        "such checkpoints by family, as preview_bases.sdxl",
+        entries=tuple(str(base) for base in Base),
+    ),
+    Setting("images", "how the terminal UI draws pictures", default="auto", choices=IMAGES),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value and where it is from: `default`, `file` or `environment`."""
+    """A value under its key, and where it is from: `default`, `file` or `environment`."""
 
+    key: str
     setting: Setting
     value: str | None
     origin: str
@@ -102,60 +115,75 @@ class Given:
         return None if self.value is None else self.setting.shown(self.value)
 
 
-def setting_named(name: str) -> Setting:
-    """The row of a key. Raises BadValue listing those there are."""
-    for setting in SETTINGS:
-        if setting.name == name:
-            return setting
-    raise BadValue(f"unknown setting {name!r}; there are {', '.join(NAMES)}")
+def find_setting(key: str) -> tuple[Setting, str | None]:
+    """The row of a key, and the entry that it names in a table. Raises BadValue saying which are.
+
+    A table by itself has the entry None.
+    """
+    name, dot, entry = key.partition(".")
+    row = next((setting for setting in SETTINGS if setting.name == name), None)
+    if row is None or (dot and not row.entries):
+        raise BadValue(f"unknown setting {key!r}; there are {', '.join(NAMES)}")
+    if dot and entry not in row.entries:
+        raise BadValue(f"{name} has no {entry!r}", hint=f"there are {', '.join(row.entries)}")
+    return row, entry or None
 
 
 def load_settings(paths: Paths, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force. Raises BadValue naming the file and the key that is wrong."""
-    given = given_settings(paths, environment)
-    told = {each.setting.name: each.value for each in given if each.origin != DEFAULT}
-    return Settings(**told)  # type: ignore[arg-type]
+    values = read_settings(_text(paths), paths)
+    return Settings(**(values | _of_environment(environment)))
 
 
 def given_settings(paths: Paths, environment: Mapping[str, str] = os.environ) -> tuple[Given, ...]:
-    """Every setting with its value and where that is from. Raises BadValue."""
-    values = settings_in(_read(paths), paths)
-    return tuple(_given(setting, values, environment) for setting in SETTINGS)
+    """Every setting, of tables each entry, with where its value is from. Raises BadValue."""
+    values, stated = read_settings(_text(paths), paths), _of_environment(environment)
+    return tuple(each for row in SETTINGS for each in _given(row, values, stated))
 
 
-def settings_in(text: str, paths: Paths) -> dict[str, str]:
-    """The settings in the text of a settings file. Raises BadValue naming the file and the key."""
+def read_settings(text: str, paths: Paths) -> dict[str, Any]:
+    """The values in the text of a settings file, by name. Raises BadValue naming file and key."""
     try:
         document = tomllib.loads(text)
     except ValueError as error:
         raise BadValue(f"is not TOML: {error}", path=paths.config) from error
-    for key, value in document.items():
-        fault = _fault(key, value)
+    for name, value in document.items():
+        fault = _fault(name, value)
         if fault:
             raise BadValue(fault, path=paths.config)
-    return dict(document)
+    return document
 
 
-def _fault(key: str, value: object) -> str | None:
-    if key not in NAMES:
-        return f"unknown setting {key!r}; there are {', '.join(NAMES)}"
-    if not isinstance(value, str):
-        return f"setting {key} must be a text"
-    return setting_named(key).fault(value)
+def _fault(name: str, value: object) -> str | None:
+    row = next((setting for setting in SETTINGS if setting.name == name), None)
+    if row is None:
+        return f"unknown setting {name!r}; there are {', '.join(NAMES)}"
+    if not row.entries:
+        return row.fault(value)
+    if not isinstance(value, dict) or any(map(row.fault, value.values())):
+        return f"setting {name} must be a table of texts"
+    unknown = next((entry for entry in value if entry not in row.entries), None)
+    return None if unknown is None else f"setting {name} has no {unknown!r}"
 
 
-def _given(setting: Setting, values: Mapping[str, str], environment: Mapping[str, str]) -> Given:
-    stated = environment.get(setting.variable) if setting.variable else None
-    if stated:
-        return Given(setting, stated, ENVIRONMENT)
-    if setting.name in values:
-        return Given(setting, values[setting.name], FILE)
-    defaults = {field.name: field.default for field in fields(Settings)}
-    default = defaults[setting.name]
-    return Given(setting, default if isinstance(default, str) else None, DEFAULT)
+def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    named = {row.name: environment.get(row.variable) for row in SETTINGS if row.variable}
+    return {name: value for name, value in named.items() if value}
 
 
-def _read(paths: Paths) -> str:
+def _given(row: Setting, values: Mapping[str, Any], stated: Mapping[str, str]) -> Iterator[Given]:
+    if row.name in stated:
+        yield Given(row.name, row, stated[row.name], ENVIRONMENT)
+    elif not values.get(row.name):
+        yield Given(row.name, row, row.default, DEFAULT)
+    elif row.entries:
+        for entry, value in values[row.name].items():
+            yield Given(f"{row.name}.{entry}", row, value, FILE)
+    else:
+        yield Given(row.name, row, values[row.name], FILE)
+
+
+def _text(paths: Paths) -> str:
     try:
         return paths.config.read_text("utf-8")
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection
 
+from converters.bytesource import Fingerprint
 from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
 from registry import (
@@ -214,6 +215,11 @@ class Library:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
+
+    def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
+        """A file has another place, as it is there now; all that hangs on its asset stays."""
+        with self._database.writing() as connection:
+            moves.relocate(connection, file_id, path, fingerprint)
 
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""

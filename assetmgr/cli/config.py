@@ -6,7 +6,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.config import ENVIRONMENT, NAMES, SETTINGS, Given, given_settings, setting_named
+from assetmgr.config import (
+    DEFAULT,
+    ENVIRONMENT,
+    NAMES,
+    SETTINGS,
+    Given,
+    find_setting,
+    given_settings,
+)
 from assetmgr.operations.settings import change_setting
 from assetmgr.paths import find_paths
 from assetmgr.text import plain
@@ -33,11 +41,11 @@ class _Key(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names there are, each with what it is for."""
-        return [
-            CompletionItem(setting.name, help=setting.about)
-            for setting in SETTINGS
-            if setting.name.startswith(incomplete)
-        ]
+        begin = [row for row in SETTINGS if row.name.startswith(incomplete)]
+        if begin:
+            return [CompletionItem(row.name, help=row.about) for row in begin]
+        keys = [f"{row.name}.{entry}" for row in SETTINGS for entry in row.entries]
+        return [CompletionItem(key) for key in keys if key.startswith(incomplete)]
 
 
 def _values_of_key(
@@ -55,17 +63,24 @@ def _values_of_key(
 @click.pass_obj
 def get(session: Session, key: str | None = None) -> int:
     """Print the value of a setting, or all settings with where their values are from."""
-    if key is not None:
-        setting_named(key)
-    given = given_settings(find_paths())
-    wanted = [each for each in given if key in (None, each.setting.name)]
+    wanted = list(given_settings(find_paths())) if key is None else _of_key(key)
     if session.as_json:
         _print_json(session, wanted)
-    elif key is None:
+    elif key is None or len(wanted) > 1:
         _print_table(session, wanted)
     else:
         session.output.line(plain(wanted[0].shown or ""))
     return session.status
+
+
+def _of_key(key: str) -> list[Given]:
+    """The value under a key, or all of a table. Raises BadValue."""
+    row, entry = find_setting(key)
+    given = [each for each in given_settings(find_paths()) if each.setting is row]
+    if entry is None:
+        return given
+    named = [each for each in given if each.key == key]
+    return named or [Given(key, row, row.default, DEFAULT)]
 
 
 @config.command("set", epilog="Example: assetmgr config set images halfblock")
@@ -102,18 +117,19 @@ def path(session: Session) -> int:
 def _change(session: Session, key: str, value: str | None) -> int:
     with Workspace.open() as workspace:
         change_setting(workspace, key, value)
-        (given,) = (each for each in given_settings(workspace.paths) if each.setting.name == key)
-    if given.origin == ENVIRONMENT:
-        session.warn(f"{given.setting.variable} is set and wins over the file")
+    given = _of_key(key)
+    for each in given:
+        if each.origin == ENVIRONMENT:
+            session.warn(f"{each.setting.variable} is set and wins over the file")
+        if not session.as_json:
+            session.output.line(f"{each.key} = {plain(each.shown or '')} ({each.origin})")
     if session.as_json:
-        _print_json(session, [given])
-    else:
-        session.output.line(f"{key} = {plain(given.shown or '')} ({given.origin})")
+        _print_json(session, given)
     return session.status
 
 
 def _print_table(session: Session, given: list[Given]) -> None:
-    rows = [(each.setting.name, each.shown or "-", each.origin, _about(each)) for each in given]
+    rows = [(each.key, each.shown or "-", each.origin, _about(each)) for each in given]
     session.output.table(("setting", "value", "from", "what it is"), rows)
 
 
@@ -125,7 +141,7 @@ def _about(given: Given) -> str:
 def _print_json(session: Session, given: list[Given]) -> None:
     settings = [
         {
-            "name": each.setting.name,
+            "name": each.key,
             "value": each.shown,
             "origin": each.origin,
             "variable": each.setting.variable,

@@ -36,7 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("assetmgr.cli.userdata:export_", "Write all tags, notes and ratings."),
     "import": ("assetmgr.cli.userdata:import_", "Take in what another library exported."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
+    "move": ("assetmgr.cli.move:move", "Move the files of assets into a folder."),
+    "rename": ("assetmgr.cli.move:rename", "Give the file of an asset another name."),
     "trash": ("assetmgr.cli.trash:trash", "Move the files of assets to the trash."),
+    "restore": ("assetmgr.cli.restore:restore", "Bring files back from the trash."),
     "verify": ("assetmgr.cli.verify:verify", "Read files again and look for damage."),
     "convert": (
         "assetmgr.cli.convert:convert",

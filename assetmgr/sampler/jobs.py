@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+WEIGHTLESS = ("checkpoint", "diffusion-model", "vae", "embedding")
+"""Kinds that have no strength to choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -58,6 +61,22 @@ class RenderJob:
     def checkpoint(self) -> ModelFile:
         """The file whose networks do the rendering."""
         return self.subject if self.base is None else self.base
+
+    def parameters(self, device: str, dtype: str) -> Parameters:
+        """How the picture is made, once device and type of the weights are settled."""
+        return Parameters(
+            prompt=self.prompt,
+            negative=self.negative,
+            seed=self.seed,
+            steps=self.steps,
+            cfg=self.cfg,
+            sampler=self.sampler,
+            size=f"{self.width}x{self.height}",
+            weight=None if self.subject.kind in WEIGHTLESS else self.weight,
+            base=None if self.base is None else self.base.path,
+            device=device,
+            dtype=dtype,
+        )
 
     def to_json(self) -> str:
         """One line of JSON."""

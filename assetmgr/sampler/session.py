@@ -32,12 +32,12 @@ from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
-from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
 from assetmgr.sampler.solvers import solver_named
-from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
+from assetmgr.sampler.subjects import Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
@@ -158,7 +158,7 @@ class _Run:
             seconds=time.perf_counter() - started,
             load_seconds=self._load_seconds,
             peak_memory_bytes=peak_memory(self._device),
-            parameters=self._parameters(),
+            parameters=job.parameters(self._device.type, precision_name(self._dtype)),
         )
 
     def _checkpoint(self) -> _Judged:
@@ -286,22 +286,6 @@ class _Run:
         started = time.perf_counter()
         yield
         self._load_seconds += time.perf_counter() - started
-
-    def _parameters(self) -> Parameters:
-        job = self._job
-        return Parameters(
-            prompt=job.prompt,
-            negative=job.negative,
-            seed=job.seed,
-            steps=job.steps,
-            cfg=job.cfg,
-            sampler=self._conditions.sampling.solver.name,
-            size=f"{job.width}x{job.height}",
-            weight=None if job.subject.kind in WEIGHTLESS else job.weight,
-            base=None if job.base is None else job.base.path,
-            device=self._device.type,
-            dtype=precision_name(self._dtype),
-        )
 
 
 @contextmanager

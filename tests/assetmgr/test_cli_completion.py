@@ -86,7 +86,8 @@ def test_tags_are_offered_after_a_plus() -> None:
 
 
 def test_settings_and_their_values_are_offered() -> None:
-    assert plain("config", "get", "pre") == ["preview_base"]
+    assert plain("config", "get", "pre") == ["preview_base", "preview_bases"]
+    assert "preview_bases.sdxl" in plain("config", "get", "preview_bases.sd")
     assert plain("config", "set", "images", "") == ["auto", "graphics", "halfblock", "off"]
     assert plain("config", "set", "preview_base", "") == []
 

@@ -77,6 +77,9 @@ def test_comments_order_and_odd_forms_of_the_file_stay(program: Program, file: P
         (("unset", "colour"), "unknown setting 'colour'"),
         (("set", "images", "loud"), "images must be one of auto, graphics, halfblock, off"),
         (("set", "database_url", f"me:{PASSWORD}@host"), "database_url must be a database URL"),
+        (("set", "preview_bases", "x"), "preview_bases is a table: name one of it"),
+        (("set", "preview_bases.sd-99", "x"), "preview_bases has no 'sd-99'"),
+        (("get", "images.x"), "unknown setting 'images.x'"),
         (("set", "images"), "Missing argument 'VALUE'"),
         (("gut",), "No such command 'gut'"),
     ],
@@ -91,7 +94,36 @@ def test_what_means_nothing_is_refused_and_changes_nothing(
     assert not file.exists()
 
 
-@pytest.mark.parametrize("text", ["images = [", "colour = 'red'", "images = 3", "images = 'loud'"])
+def test_entries_of_a_table_are_settings_of_their_own(program: Program, file: Path) -> None:
+    file.write_text("# mine\n[preview_bases]\nsd-1 = 'a'  # old\n")
+    assert program("config", "set", "preview_bases.sdxl", "b").code == 0
+    assert program("config", "set", "images", "off").code == 0
+    found = settings(program)
+    assert {name: each["value"] for name, each in found.items() if each["origin"] == "file"} == {
+        "preview_bases.sd-1": "a",
+        "preview_bases.sdxl": "b",
+        "images": "off",
+    }
+    assert "sd-1 = 'a'  # old" in file.read_text()
+    assert program("config", "get", "preview_bases.sdxl").out == "b\n"
+    assert program("config", "get", "preview_bases.flux").out == "\n"
+    assert set(settings(program, "get", "preview_bases")) == {
+        "preview_bases.sd-1",
+        "preview_bases.sdxl",
+    }
+    for entry in ("sd-1", "sdxl"):
+        assert program("config", "unset", f"preview_bases.{entry}").code == 0
+    assert settings(program)["preview_bases"]["origin"] == "default"
+    assert "# mine" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("images = [", "colour = 'red'", "images = 3", "images = 'loud'"),
+        *("preview_bases = 3", "preview_bases = {sd-1 = 3}", "preview_bases = {x = 'y'}"),
+    ],
+)
 def test_a_file_that_makes_no_sense_is_named_and_left_alone(
     text: str, program: Program, file: Path
 ) -> None:

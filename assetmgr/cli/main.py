@@ -36,7 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("assetmgr.cli.userdata:export_", "Write all tags, notes and ratings."),
     "import": ("assetmgr.cli.userdata:import_", "Take in what another library exported."),
     "forget": ("assetmgr.cli.annotate:forget", "Remove assets from the library, not their files."),
+    "move": ("assetmgr.cli.move:move", "Move the files of assets into a folder."),
+    "rename": ("assetmgr.cli.move:rename", "Give the file of an asset another name."),
     "trash": ("assetmgr.cli.trash:trash", "Move the files of assets to the trash."),
+    "restore": ("assetmgr.cli.restore:restore", "Bring files back from the trash."),
     "verify": ("assetmgr.cli.verify:verify", "Read files again and look for damage."),
     "convert": (
         "assetmgr.cli.convert:convert",
@@ -48,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
     "civitai": ("assetmgr.cli.civitai:civitai", "Find, look up and download on Civitai."),
+    "config": ("assetmgr.cli.config:config", "Look at the settings, or change one."),
     "doctor": ("assetmgr.cli.doctor:doctor", "Check what the program needs."),
     "demo": ("assetmgr.cli.demo:demo", "See the whole journey on small real models."),
     "tui": ("assetmgr.cli.tui:tui", "Browse the library in the terminal."),

@@ -168,5 +168,5 @@ class RenderOutcome:
         document = json.loads(text)
         checks = tuple(Check(**check) for check in document.pop("checks"))
         parameters = Parameters(**document.pop("parameters"))
-        document |= {name: tuple(document[name]) for name in _MEMORY}
+        document |= {name: tuple(document.get(name, ())) for name in _MEMORY}
         return cls(checks=checks, parameters=parameters, **document)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
@@ -45,7 +46,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 
 @click.command(epilog="Example: assetmgr preview '#12' --prompt 'a red circle' --seed 7")
-@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...", shell_complete=completion.asset)
 @click.option("--all", "everything", is_flag=True, help="All of the library.")
 @click.option("--query", default="", help="All of the library that matches, as kind:lora.")
 @click.option("--again", is_flag=True, help="With --all and --query, what has passed before, too.")

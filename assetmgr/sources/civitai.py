@@ -21,6 +21,7 @@ from assetmgr.sources.civitai_records import (
     model_of,
     version_of,
 )
+from assetmgr.sources.origins import home_of
 from assetmgr.sources.transfer import Arrived, Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, BadValue, FileMissing, NotAvailable
@@ -105,9 +106,7 @@ def connect(environment: Mapping[str, str] = os.environ) -> Web:
     )
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise BadValue(f"{name} cannot be a token: it has odd characters")
-    endpoint = (environment.get("CIVITAI_ENDPOINT") or HOME).rstrip("/")
-    if "@" in endpoint:  # the address is kept with every asset, where no password belongs
-        raise BadValue("CIVITAI_ENDPOINT cannot hold a name and password")
+    endpoint = home_of(environment.get("CIVITAI_ENDPOINT") or HOME, "CIVITAI_ENDPOINT")
     return Web("Civitai", endpoint, token or None, "CIVITAI_ENDPOINT")
 
 

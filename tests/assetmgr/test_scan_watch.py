@@ -78,7 +78,6 @@ def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Pat
     follow = Follow(workspace, folder)
     try:
         follow.until(lambda report: report.added == 1)
-        time.sleep(0.3)  # the watching begins after the first scan
         content = bytearray((folder / "a.safetensors").read_bytes())
         content[-1] ^= 1
         (folder / "b.safetensors").write_bytes(content)
@@ -92,6 +91,14 @@ def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Pat
     assert [row.name for row in workspace.library.search("-is:missing").rows] == ["c"]
     seen = len(follow.reports)
     assert seen <= 6, "the program's own writing wakes nobody"
+
+
+def test_what_comes_before_the_watching_begins_is_found(workspace: Workspace, folder: Path) -> None:
+    reports = watch(workspace, [str(folder)])
+    assert next(reports).added == 1
+    shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+    assert next(reports).added == 1
+    reports.close()  # type: ignore[attr-defined]
 
 
 def test_a_download_that_stalls_is_broken_until_it_is_whole(

@@ -124,6 +124,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def names(self, beginning: str, limit: int) -> tuple[str, ...]:
+        """The names of assets that begin so, whatever their case, each once and in order."""
+        with self._database.reading() as connection:
+            return references.names(connection, beginning, limit)
+
     def find_hash(self, digest: str) -> int | None:
         """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
         with self._database.reading() as connection:

@@ -52,6 +52,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
     "civitai": ("assetmgr.cli.civitai:civitai", "Find, look up and download on Civitai."),
     "config": ("assetmgr.cli.config:config", "Look at the settings, or change one."),
+    "login": ("assetmgr.cli.login:login_", "Keep a token for the Hub or Civitai."),
+    "logout": ("assetmgr.cli.login:logout_", "Forget a token."),
     "doctor": ("assetmgr.cli.doctor:doctor", "Check what the program needs."),
     "demo": ("assetmgr.cli.demo:demo", "See the whole journey on small real models."),
     "tui": ("assetmgr.cli.tui:tui", "Browse the library in the terminal."),

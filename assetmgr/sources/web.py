@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from assetmgr import __version__
 from assetmgr.sources.origins import may_follow, same_origin
-from assetmgr.sources.patience import BUSY, TRIES, delay, pause
+from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -117,7 +117,7 @@ class Web:
         except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
-            raise NotAvailable(cause, path=subject, hint=hint) from None
+            raise Unreachable(cause, path=subject, hint=hint) from None
 
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
@@ -128,7 +128,8 @@ class Web:
         import httpx
 
         # It would log addresses, which may be signed.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})

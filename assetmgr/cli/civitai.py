@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations import civitai as models
@@ -150,7 +151,9 @@ def _print_version(session: Session, version: Document) -> None:
 
 
 @civitai.command("lookup", epilog="Example: assetmgr civitai lookup '#12' model.safetensors")
-@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@click.argument(
+    "assets", nargs=-1, required=True, metavar="ASSET...", shell_complete=completion.asset
+)
 @common_options
 @click.pass_obj
 def lookup_(session: Session, assets: tuple[str, ...]) -> int:

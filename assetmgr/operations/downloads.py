@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.placing import Destination, check_layout
 from assetmgr.operations.receiving import discard, part_of
-from converters.errors import AssetNotFound, BadValue
+from converters.errors import AssetNotFound
 from converters.writers.atomic import free_bytes, naming
 from registry.download_queue import DownloadQueue
 from registry.download_records import DownloadState, Limits, QueuedDownload, Wanted
@@ -175,20 +175,14 @@ def discard_part(workspace: Workspace, wanted: Wanted) -> None:
 
 
 def limits_of(workspace: Workspace) -> Limits:
-    """How many downloads may run at once. Raises BadValue for settings that are no numbers."""
+    """How many downloads may run at once."""
     settings = workspace.settings
     return Limits(
-        in_all=_count(settings.downloads_at_once, "downloads_at_once"),
-        per_host=_count(settings.downloads_per_host, "downloads_per_host"),
+        in_all=int(settings.downloads_at_once),
+        per_host=int(settings.downloads_per_host),
         large=MOST_LARGE,
         large_bytes=LARGE_BYTES,
     )
-
-
-def _count(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 100):
-        raise BadValue(f"setting {name} must be a number from 1 to 100, not {text!r}")
-    return int(text)
 
 
 def _chosen(

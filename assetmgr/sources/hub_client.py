@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from assetmgr import __version__
 from assetmgr.sources.hub_errors import translated
 from assetmgr.sources.origins import home_of, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
@@ -80,11 +81,15 @@ def refuse_offline(subject: str) -> None:
         raise Unreachable("the network is switched off", path=subject, hint=hint)
 
 
-def headers() -> dict[str, str]:
-    """The headers of a request to the Hub, with the token if there is one."""
+def headers(secret: str | None = None) -> dict[str, str]:
+    """The headers of a request to the Hub, with this token, or else that in use if there is one."""
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    made: dict[str, str] = build_hf_headers(library_name="assetmgr", token=token())
+    made: dict[str, str] = build_hf_headers(
+        library_name="assetmgr",
+        library_version=__version__,
+        token=token() if secret is None else secret,
+    )
     return made
 
 
@@ -108,7 +113,11 @@ def token(environment: Mapping[str, str] = os.environ) -> str | bool:
 def _install() -> None:
     """Give huggingface_hub our client, and let it be silent: it logs addresses, unescaped."""
     import httpx2
+    from huggingface_hub import constants
     from huggingface_hub.utils import set_client_factory  # type: ignore[attr-defined]
+
+    # It would tell what else is installed and who calls us, and make a request to find that out.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
 
     class Patient(httpx2.Client):
         """Asks again while the Hub is busy, as late as it wants."""
@@ -131,7 +140,7 @@ def _install() -> None:
         limits = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         return Patient(event_hooks={"request": [_guard]}, follow_redirects=True, timeout=limits)
 
-    for name in ("huggingface_hub", "httpx2"):
+    for name in ("huggingface_hub", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.ERROR)
     set_client_factory(made)
 

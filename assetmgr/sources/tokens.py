@@ -79,6 +79,16 @@ def forget_token(home: str, environment: Mapping[str, str] = os.environ) -> bool
     return True
 
 
+def kept_at(home: str, environment: Mapping[str, str] = os.environ) -> Path | str | None:
+    """Where `store_token` keeps one for an address: `keyring` or the file; None without one.
+
+    Raises CorruptFile, FileUnreadable.
+    """
+    file = find_paths(environment).tokens
+    entry = _read(file).get(origin_of(home))
+    return None if entry is None else KEYRING if entry == KEYRING else file
+
+
 def checked(text: str, place: str) -> str:
     """The token in a text. Raises BadValue, without repeating it, for what cannot be one."""
     token = text.strip()

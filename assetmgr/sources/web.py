@@ -134,7 +134,8 @@ class Web:
         import httpx
 
         # It would log addresses, which may be signed.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})

@@ -19,6 +19,7 @@ import pytest
 from helpers.civitai_server import CivitaiServer
 from helpers.hub_server import HubServer
 
+from assetmgr.config import LAYOUTS as SETTING_LAYOUTS
 from assetmgr.operations.download_flow import Flow
 from assetmgr.operations.download_run import Ended, Reading, run_downloads
 from assetmgr.operations.downloads import (
@@ -29,6 +30,7 @@ from assetmgr.operations.downloads import (
     shortages,
 )
 from assetmgr.operations.hub import DownloadRequest, queue_download
+from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.operations.settings import change_setting
 from assetmgr.rates import parse_rate
 from assetmgr.sources.web import Web
@@ -280,12 +282,15 @@ def test_downloads_run_side_by_side_as_the_settings_allow(
 
 
 @pytest.mark.parametrize("value", ["0", "many", "", "-1", "1000"])
-def test_a_setting_that_is_no_number_is_named(
-    hub: HubServer, workspace: Workspace, value: str
-) -> None:
-    change_setting(workspace, "downloads_at_once", value)
-    with pytest.raises(BadValue, match="downloads_at_once"):
-        list(run_downloads(workspace))
+def test_a_setting_that_is_no_number_is_refused(program: Program, value: str) -> None:
+    for name in ("downloads_at_once", "downloads_per_host"):
+        done = program("config", "set", name, "--", value)
+        assert (done.code, len(done.errors)) == (2, 1)
+        assert name in done.err
+
+
+def test_the_layouts_of_the_settings_are_those_of_the_table() -> None:
+    assert set(SETTING_LAYOUTS) == set(LAYOUTS)
 
 
 class Watcher:

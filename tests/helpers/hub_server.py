@@ -55,6 +55,8 @@ class HubServer:
     models: list[dict[str, Any]] = field(default_factory=list)
     """What a search finds, in this order, page by page."""
     page: int = 2
+    users: dict[str, str] = field(default_factory=dict)
+    """Token -> the name of its user."""
     instead: list[Instead] = field(default_factory=list)
     queries: list[dict[str, list[str]]] = field(default_factory=list)
     """The parameters of every search."""
@@ -146,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.tokens[host].add(self.headers.get("Authorization"))
         if (instead := self._instead(path)) is not None:
             self._send(instead.status, instead.body, instead.headers)
+        elif path == "/api/whoami-v2":
+            self._whoami()
         elif path == "/api/models":
             self._search(parse_qs(urlsplit(self.path).query))
         elif host == "cdn":
@@ -166,6 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
                 one.times -= 1
                 return one
         return None
+
+    def _whoami(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token in self.hub.users:
+            self._json({"name": self.hub.users[token], "type": "user"})
+        else:
+            self._error(401, None)
 
     def _search(self, query: dict[str, list[str]]) -> None:
         self.hub.queries.append(query)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from assetmgr.config import Settings, load_settings
 from assetmgr.operations.preview import PreviewRequest, PreviewResult
-from assetmgr.operations.preview_batch import BatchProgress, duration, in_order
+from assetmgr.operations.preview_batch import in_order
 from assetmgr.operations.preview_plan import Subject, base_of, from_asset
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.paths import Paths
+from assetmgr.sampler.batch_progress import BatchProgress, duration
 from converters.errors import BadValue, Cancelled
 from converters.progress import Progress
 
@@ -153,7 +154,7 @@ def test_the_settings_name_a_base_for_each_family(library: Setting) -> None:
     [
         ("preview_bases = 'x'", "must be a table of texts"),
         ("[preview_bases]\nsdxl = 5", "must be a table of texts"),
-        ("[preview_bases]\nsd-99 = 'x'", "no family 'sd-99'"),
+        ("[preview_bases]\nsd-99 = 'x'", "has no 'sd-99'"),
     ],
 )
 def test_a_table_of_bases_that_means_nothing_is_refused(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005_licence"
-down_revision = "0004_fulltext"
+revision = "0006_licence"
+down_revision = "0005_claims"
 
 
 def upgrade() -> None:

@@ -257,6 +257,7 @@ def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:
         ("· tags", ", ".join(sidecar.tags)),
         ("· notes", _shortened(sidecar.notes)),
         ("· description", _shortened(sidecar.description)),
+        ("· licence", sidecar.licence or ""),
         ("· author", (source.author if source else None) or ""),
         *(("· address", url) for url in (source.urls if source else ())),
         ("· hashes", ", ".join(_claims(sidecar.claimed_hashes, asset.hashes))),

@@ -177,12 +177,12 @@ def show(session: Session, asset: str) -> int:
         session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        fields = [*_card(found), *_parts(found, sharers), *_family(tree)]
+        fields = [*_card(found), *_parts(found, sharers), *family_lines(tree)]
         session.output.fields(fields, indent="  ")
     return session.status
 
 
-def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+def family_lines(tree: Lineage) -> Iterator[tuple[str, str]]:
     """Every generation before an asset, each a step further in, and what was made from it."""
     for depth, ancestor in _ancestors(tree.parents):
         yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"

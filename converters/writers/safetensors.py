@@ -20,7 +20,8 @@ from typing import Self
 
 from converters.bytesource import pread_into
 from converters.errors import AssetmgrError, BadValue
-from converters.hashing import BLOCK_BYTES, FileHashes, Ring, StreamHasher
+from converters.hashing import FileHashes, StreamHasher
+from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 from converters.writers.atomic import AtomicTarget, refuse_full

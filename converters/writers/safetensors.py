@@ -172,7 +172,8 @@ class _Output:
 
     def _copy(self, piece: Extent) -> None:
         for start in range(0, piece.nbytes, BLOCK_BYTES):
-            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start))
+            lanes = self._hasher.lanes if self._hasher else None
+            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), lanes)
             pread_into(piece.source, piece.offset + start, block.view)
             if self._hasher:
                 self._hasher.update(block.view, block.release)

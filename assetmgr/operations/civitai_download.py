@@ -16,8 +16,8 @@ from assetmgr.operations.names import safe_name
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
 from assetmgr.sources import civitai
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.civitai_records import ModelFile, Version
-from assetmgr.sources.pace import Pace
 from assetmgr.sources.web import Web
 from converters.containers import MODEL_SUFFIXES
 from converters.errors import AssetmgrError, BadValue, FileMissing
@@ -119,7 +119,7 @@ def plan_civitai_download(
     """
     number = _number(parse_reference(version), version)
     with civitai.connect() as web:
-        return _planned(workspace, web, civitai.version(web, number, progress), file)
+        return _planned(workspace, web, civitai.version(web, number, progress, fresh=True), file)
 
 
 def run_civitai_download(
@@ -137,7 +137,9 @@ def run_civitai_download(
     """
     plan = plan_civitai_download(workspace, version, file, progress)
     with civitai.connect() as web:
-        received = bring(workspace, wanted_of(plan, Destination(folder)), web, Pace(), progress)
+        received = bring(
+            workspace, wanted_of(plan, Destination(folder)), web, Bandwidth(), progress
+        )
     return plan.arrived(received)
 
 
@@ -189,19 +191,19 @@ def wanted_of(plan: CivitaiDownload, destination: Destination, *, again: bool = 
 
 
 def bring(
-    workspace: Workspace, wanted: Wanted, web: Web, pace: Pace, progress: Progress
+    workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
     """Fetch a file of the queue into the library; a row of `download_services`.
 
     The site is asked again what the version is: what it says goes beside the file.
     """
     told = json.loads(wanted.subject)
-    version = civitai.version(web, str(told["version"]), progress)
+    version = civitai.version(web, str(told["version"]), progress, fresh=True)
     plan = _planned(workspace, web, version, told["file"])
     received = receive(
         workspace,
         _announced(plan, _licence(web, version, progress)),
-        lambda part, telling: civitai.fetch(web, version.id, plan.file, part, telling, pace),
+        lambda part, telling: civitai.fetch(web, version.id, plan.file, part, telling, limit),
         destination=destination_of(wanted),
         again=wanted.again,
         progress=progress,

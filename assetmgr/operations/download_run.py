@@ -26,7 +26,7 @@ from assetmgr.operations.downloads import (
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.receiving import Received
 from assetmgr.rates import parse_rate
-from assetmgr.sources.pace import Pace
+from assetmgr.sources.bandwidth import Bandwidth
 from converters.errors import AssetmgrError, Cancelled, DiskFull, NotAvailable, WriteFailed
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import free_bytes, naming
@@ -134,7 +134,7 @@ class _Run:
         self._queue, self._runner, self._connections = kept, runner, connections
         self._only = only
         self._limits = limits_of(workspace)
-        self._rate, self._pace = rate, Pace(rate)
+        self._rate, self._limit = rate, Bandwidth(rate)
         self._flows: dict[int, Flow] = {}
         self._threads: dict[int, threading.Thread] = {}
         self._results: queue.SimpleQueue[tuple[int, Received | BaseException]]
@@ -203,7 +203,7 @@ class _Run:
         """The thread of one download."""
         number, wanted = flow.download.id, flow.download.wanted
         try:
-            received = self._connections.bring(self._workspace, wanted, self._pace, flow)
+            received = self._connections.bring(self._workspace, wanted, self._limit, flow)
         except BaseException as error:  # noqa: BLE001 - judged by the thread that keeps the books
             self._results.put((number, error))
         else:
@@ -255,7 +255,7 @@ class _Run:
             self._noted = now
             self._runner.note([(number, flow.received) for number, flow in self._flows.items()])
             if self._rate is not None:
-                self._pace.change(self._rate / (1 + self._runner.others()))
+                self._limit.change(self._rate / (1 + self._runner.others()))
 
     def _stop_all(self) -> None:
         for flow in self._flows.values():

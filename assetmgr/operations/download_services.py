@@ -13,7 +13,7 @@ from converters.progress import Progress
 
 if TYPE_CHECKING:
     from assetmgr.operations.receiving import Received
-    from assetmgr.sources.pace import Pace
+    from assetmgr.sources.bandwidth import Bandwidth
     from assetmgr.sources.web import Web
     from assetmgr.workspace import Workspace
     from registry.download_records import Wanted
@@ -23,7 +23,13 @@ class Bring(Protocol):
     """Fetches what is wanted into the library. Raises what `receive` raises."""
 
     def __call__(
-        self, workspace: Workspace, wanted: Wanted, web: Web, pace: Pace, progress: Progress, /
+        self,
+        workspace: Workspace,
+        wanted: Wanted,
+        web: Web,
+        limit: Bandwidth,
+        progress: Progress,
+        /,
     ) -> Received:
         """Called in a thread of its own."""
 
@@ -69,14 +75,14 @@ class Connections:
         self._open.close()
 
     def bring(
-        self, workspace: Workspace, wanted: Wanted, pace: Pace, progress: Progress
+        self, workspace: Workspace, wanted: Wanted, limit: Bandwidth, progress: Progress
     ) -> Received:
         """Fetch what is wanted into the library, over the connection of its service."""
         if wanted.service not in SERVICES:
             cause = f"this version knows no service {wanted.service!r}"
             raise UnsupportedFile(cause, path=wanted.label)
         service = SERVICES[wanted.service]()
-        return service.bring(workspace, wanted, self._web(wanted.service, service), pace, progress)
+        return service.bring(workspace, wanted, self._web(wanted.service, service), limit, progress)
 
     def _web(self, name: str, service: Service) -> Web:
         with self._lock:

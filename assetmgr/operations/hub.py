@@ -17,9 +17,9 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
 from assetmgr.sources import hub_models, huggingface
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.hub_models import HubFile, HubModel
 from assetmgr.sources.huggingface import RemoteFile
-from assetmgr.sources.pace import Pace
 from assetmgr.sources.web import Web
 from converters.containers import MODEL_SUFFIXES
 from converters.errors import AssetmgrError, BadValue, FileMissing
@@ -209,7 +209,7 @@ def run_download(
     """
     wanted = wanted_of(download, Destination(folder))
     with huggingface.connect() as web:
-        received = bring(workspace, wanted, web, Pace(), progress)
+        received = bring(workspace, wanted, web, Bandwidth(), progress)
     return Downloaded(download.file, received.path, received.asset, received.state)
 
 
@@ -234,7 +234,7 @@ def wanted_of(download: Download, destination: Destination, *, again: bool = Fal
 
 
 def bring(
-    workspace: Workspace, wanted: Wanted, web: Web, pace: Pace, progress: Progress
+    workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
     """Fetch a file of the queue into the library; a row of `download_services`."""
     from registry.records import Source
@@ -254,7 +254,7 @@ def bring(
     return receive(
         workspace,
         announced,
-        lambda part, telling: huggingface.fetch(web, file, part, pace, telling),
+        lambda part, telling: huggingface.fetch(web, file, part, limit, telling),
         destination=destination_of(wanted),
         again=wanted.again,
         progress=progress,

@@ -25,8 +25,9 @@ from converters.errors import (
     TargetExists,
     WriteProblem,
 )
-from converters.hashing import BLOCK_BYTES, FileHashes, hash_file
+from converters.hashing import FileHashes, hash_file
 from converters.identify import identify
+from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
 from registry.file_lock import is_held

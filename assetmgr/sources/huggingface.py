@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.hub_client import (
     SETTING,
     asking,
@@ -19,7 +20,6 @@ from assetmgr.sources.hub_client import (
     token,
 )
 from assetmgr.sources.hub_errors import no_hub
-from assetmgr.sources.pace import Pace
 from assetmgr.sources.remote import RemoteBytes
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
@@ -87,7 +87,7 @@ def connect() -> Web:
 
 
 def fetch(
-    web: Web, file: RemoteFile, part: Path, pace: Pace, progress: Progress = SILENT
+    web: Web, file: RemoteFile, part: Path, limit: Bandwidth, progress: Progress = SILENT
 ) -> Arrived:
     """Download a file to `part`, going on behind what an earlier call left there.
 
@@ -99,7 +99,7 @@ def fetch(
         raise NotAvailable("is larger than the Hub serves over HTTP (50 GB)", path=file.label)
     path = address(file.repo, file.name, file.commit).removeprefix(web.endpoint)
     refusal = functools.partial(_refusal, file)
-    transfer = Transfer(web, path, file.label, part, file.size, refusal, pinned=True, pace=pace)
+    transfer = Transfer(web, path, file.label, part, file.size, refusal, pinned=True, limit=limit)
     return transfer.run(progress)
 
 

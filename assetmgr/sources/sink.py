@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from converters.errors import AssetmgrError, WriteFailed
-from converters.hashing import (
-    BLOCK_BYTES,
-    RING_BLOCKS,
-    Block,
-    FileHashes,
-    StreamHasher,
-    hash_bytes,
-)
+from converters.hashing import FileHashes, StreamHasher, hash_bytes
+from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block
 from converters.writers.atomic import WRITEBACK_BYTES, naming, start_writeback
 from registry.file_lock import try_lock
 
@@ -56,7 +50,8 @@ class Sink:
         self.have = 0
         self._hasher: StreamHasher | None = None
         self._header_bytes: int | None = None
-        self._blocks = _Blocks(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size + 1))
+        self._block_bytes = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size + 1)
+        self._blocks = _Blocks(self._block_bytes)
         self._block: Block | None = None
         self._filled = 0
         self._passed_on = 0.0
@@ -85,6 +80,7 @@ class Sink:
         """Forget all bytes."""
         self._settle()
         self._stop_hashing()
+        self._blocks = _Blocks(self._block_bytes)  # hashes that were stopped give none back
         self.have = 0
         with naming(self._path):
             self._stream.truncate(0)
@@ -110,10 +106,6 @@ class Sink:
             left = left[count:]
             if self._filled == len(block.view) or self._is_late():
                 self._pass_on()
-
-    def flush(self) -> None:
-        """Wait until all bytes are in the file. Raises what writing them raised."""
-        self._settle()
 
     def finish(self) -> Arrived:
         """Let the bytes reach the disk; gives their hashes."""

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from assetmgr.sources.pace import Pace
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
 from assetmgr.sources.web import BrokenOff, Web
@@ -69,7 +69,7 @@ class Transfer:
     size: int | None
     refusal: Refusal
     pinned: bool = False
-    pace: Pace = field(default_factory=Pace)
+    limit: Bandwidth = field(default_factory=Bandwidth)
 
     def run(self, progress: Progress) -> Arrived:
         """Fetch what is missing in `part`.
@@ -145,7 +145,7 @@ class Transfer:
             if self.size is not None and sink.have > self.size + SIZE_TOLERANCE:
                 raise self._other_size(sink.have)
             progress.advance(len(piece))
-            wait = self.pace.take(len(piece))
+            wait = self.limit.take(len(piece))
             if wait > 0:
                 self.web.pause(wait, progress)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from assetmgr.sources import sink as sinks
 from assetmgr.sources import transfer as transfers
-from assetmgr.sources.pace import BURST_SECONDS, Pace
+from assetmgr.sources.bandwidth import BURST_SECONDS, Bandwidth
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
@@ -415,7 +415,7 @@ def test_an_empty_file_is_a_file(server: ScriptedServer, tmp_path: Path) -> None
 
 def test_all_who_take_from_one_pace_keep_to_its_rate_together() -> None:
     now = 0.0
-    pace = Pace(1000.0, clock=lambda: now)
+    pace = Bandwidth(1000.0, clock=lambda: now)
     first = pace.take(500)
     second = pace.take(500)
     assert (first, second) == (0.5 - BURST_SECONDS, 1.0 - BURST_SECONDS)

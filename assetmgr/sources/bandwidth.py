@@ -14,7 +14,7 @@ BURST_SECONDS = 0.25
 """So long nothing has to be waited for after a rest."""
 
 
-class Pace:
+class Bandwidth:
     """A limit in bytes per second that several threads keep together; None is no limit."""
 
     def __init__(

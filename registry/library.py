@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection
 
+from converters.bytesource import Fingerprint
 from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
 from registry import (
+    claim_rows,
     facets,
     health,
     moves,
@@ -23,12 +25,13 @@ from registry import (
     writing,
 )
 from registry.database import Database
-from registry.lineage import Lineage, lineage
+from registry.lineage import Descendant, Lineage, lineage, made_of
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
 from registry.records import (
     Asset,
+    Contradiction,
     KnownFile,
     Outcome,
     Page,
@@ -45,6 +48,7 @@ from registry.text import fold
 
 if TYPE_CHECKING:  # listing a library needs none of what reads tensors
     from converters.weights import TensorDigest, Weights
+    from registry.sidecars.record import Origin
 
 HIGHEST_RATING = 5
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
@@ -123,6 +127,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def names(self, beginning: str, limit: int) -> tuple[str, ...]:
+        """The names of assets that begin so, whatever their case, each once and in order."""
+        with self._database.reading() as connection:
+            return references.names(connection, beginning, limit)
+
     def find_hash(self, digest: str) -> int | None:
         """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
         with self._database.reading() as connection:
@@ -132,6 +141,21 @@ class Library:
         """What an asset was made from, generation by generation, and what was made from it."""
         with self._database.reading() as connection:
             return lineage(connection, asset_id)
+
+    def made_of(self, sha256: str) -> tuple[Descendant, ...]:
+        """What was made from a file with these bytes, which the library may not know itself."""
+        with self._database.reading() as connection:
+            return made_of(connection, sha256)
+
+    def sources(self, service: str) -> tuple[tuple[int, Source], ...]:
+        """The numbers of the assets that came from a service, and how that names them."""
+        with self._database.reading() as connection:
+            return reading.sources(connection, service)
+
+    def told_origins(self, service: str) -> tuple[tuple[int, Origin], ...]:
+        """The pages of a service that files beside assets name, with the assets' numbers."""
+        with self._database.reading() as connection:
+            return sidecar_rows.origins(connection, service)
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""
@@ -210,6 +234,11 @@ class Library:
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
+    def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
+        """A file has another place, as it is there now; all that hangs on its asset stays."""
+        with self._database.writing() as connection:
+            moves.relocate(connection, file_id, path, fingerprint)
+
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
         with self._database.writing() as connection:
@@ -234,13 +263,18 @@ class Library:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
             sidecar_rows.record(connection, found, self._machine)
-            writing.refresh_search(connection, [*{sidecar.key.asset_id for sidecar in found}])
+            self._refresh_told(connection, {sidecar.key.asset_id for sidecar in found})
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
             sidecar_rows.forget(connection, keys, self._machine)
-            writing.refresh_search(connection, [*{key.asset_id for key in keys}])
+            self._refresh_told(connection, {key.asset_id for key in keys})
+
+    def contradictions(self, asset_ids: Collection[int]) -> tuple[Contradiction, ...]:
+        """The claims of assets that their bytes do not bear out."""
+        with self._database.reading() as connection:
+            return claim_rows.contradictions(connection, asset_ids)
 
     def record_derived(
         self,
@@ -330,6 +364,11 @@ class Library:
             if not any(within(root, known) for known in reading.roots(connection, self._machine)):
                 writing.add_root(connection, root, self._machine)
         return root
+
+    def _refresh_told(self, connection: Connection, ids: Collection[int]) -> None:
+        """What hangs on the sidecars of assets: the words that find them, and claims."""
+        writing.refresh_search(connection, [*ids])
+        claim_rows.refresh_of_sidecars(connection, ids)
 
     def _get(self, connection: Connection, asset_id: int) -> Asset:
         found = reading.assets(connection, [asset_id], self._machine)

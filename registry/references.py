@@ -11,7 +11,7 @@ from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
 from registry.places import canonical
 from registry.query.terms import Hash
-from registry.text import storable
+from registry.text import fold, storable
 
 CANDIDATES_SHOWN = 8
 
@@ -19,7 +19,6 @@ _NUMBER = re.compile(r"#(\d{1,18})")
 _HASH = re.compile(r"[0-9a-fA-F]{6,64}")
 _asset = schema.asset.c
 _file = schema.file.c
-_claimed = schema.candidate.c
 _BY_DIGEST = select(_asset.id).where(
     or_(_asset.blake3 == bindparam("digest"), _asset.sha256 == bindparam("digest"))
 )
@@ -48,6 +47,13 @@ def with_digest(connection: Connection, digest: str) -> int | None:
     return found
 
 
+def names(connection: Connection, beginning: str, limit: int) -> tuple[str, ...]:
+    """Names that begin so when both are folded."""
+    begins = _asset.name_folded.startswith(fold(beginning), autoescape=True)
+    statement = select(_asset.name).distinct().where(begins).order_by(_asset.name).limit(limit)
+    return tuple(connection.execute(statement).scalars())
+
+
 def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[Sequence[int]]:
     """The assets that each way of naming finds, in the order of the ways."""
     if not reference or "\0" in reference or not storable(reference):
@@ -59,9 +65,9 @@ def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[
     if number is not None:
         yield _ids(connection, _asset.id == int(number[1]))
     if _HASH.fullmatch(reference):
-        yield _ids(connection, Hash(reference.lower()).clause())
-        claimed = select(_claimed.asset_id).where(_claimed.digest == reference.lower())
-        yield connection.execute(claimed.distinct()).scalars().all()
+        hashed = Hash(reference.lower())
+        yield _ids(connection, hashed.known())
+        yield _ids(connection, hashed.claimed())
     yield _ids(connection, _asset.name == reference)
 
 

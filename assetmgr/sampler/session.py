@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, outside
+from assetmgr.sampler.bundle import Bundle, Incomplete, latent_factor, load_bundle, outside
 from assetmgr.sampler.denoising import denoiser_of, training_of
 from assetmgr.sampler.devices import (
     choose_device,
@@ -33,19 +33,28 @@ from assetmgr.sampler.families import family_of
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
-from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.memory import (
+    Measure,
+    Thrift,
+    awake,
+    frugal,
+    is_exhausted,
+    release_cache,
+    tiled,
+)
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.probes import difference, noise_left, round_trip
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import Picture, Sampling, decode, sample
+from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, sample
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
-from assetmgr.sampler.subjects import WEIGHTLESS, Applied, applied
+from assetmgr.sampler.subjects import Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.errors import AssetmgrError, FileMissing
+from converters.errors import AssetmgrError, FileMissing, OutOfMemory
 from converters.finite import non_finite
 from converters.identify import identify
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
@@ -101,33 +110,55 @@ class Session:
         tokenizer = load_tokenizer()
         self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
         self.warm: Warm | None = None
+        self.learned: dict[tuple[object, ...], frozenset[Measure]] = {}
 
     def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
         """Render a job, judge the picture, write its files.
 
         A subject that loads or renders badly is an outcome with failed checks. Raises the errors of
-        files that cannot be read or used, NotAvailable for a missing device, and AssetmgrError
-        when the memory does not suffice.
+        files that cannot be read or used, NotAvailable for a missing device, and OutOfMemory when
+        the memory does not suffice, whatever is done to save it.
         """
+        return self.drawn(job, progress)[0]
+
+    def drawn(self, job: RenderJob, progress: Progress) -> tuple[RenderOutcome, Picture | None]:
+        """As `render`, and the picture; None where nothing could be drawn."""
         device = choose_device(job.device)
         start_measuring(device)
-        try:
-            return _Run(self, job, device, progress).outcome()
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            self.forget()
-            raise AssetmgrError(
-                f"not enough memory to render {job.width}x{job.height} on {device.type}",
-                path=job.subject.path,
-                hint="a smaller --size needs less",
-            ) from error
+        thrift = Thrift.begin(device, job.low_vram, self.learned.get(_strain(job), frozenset()))
+        while True:
+            try:
+                return _Run(self, job, thrift, progress).outcome()
+            except (MemoryError, RuntimeError) as error:
+                if not is_exhausted(error):
+                    raise
+                measure = thrift.tighten(progress)
+                if measure is None:
+                    self.forget()
+                    raise _exhausted(job, device) from error
+            finally:
+                self.learned[_strain(job)] = frozenset(thrift.forced)
+            if measure is Measure.OFFLOAD:
+                self.forget()
+            release_cache()
 
     def forget(self) -> None:
         """Release the networks."""
         self.warm = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cache()
+
+
+def _exhausted(job: RenderJob, device: torch.device) -> OutOfMemory:
+    return OutOfMemory(
+        f"not enough memory to render {job.width}x{job.height} on {device.type}",
+        path=job.subject.path,
+        hint="a smaller --size needs less",
+    )
+
+
+def _strain(job: RenderJob) -> tuple[object, ...]:
+    """What the memory that a job needs depends on: where one failed, the next will."""
+    return (job.checkpoint.path, job.device, job.dtype, job.width, job.height)
 
 
 _Judged = tuple[tuple[Check, ...], Picture | None]
@@ -137,12 +168,13 @@ class _Run:
     """One job on its way through a session."""
 
     def __init__(
-        self, session: Session, job: RenderJob, device: torch.device, progress: Progress
+        self, session: Session, job: RenderJob, thrift: Thrift, progress: Progress
     ) -> None:
         self._session = session
         self._job = job
-        self._device = device
-        self._dtype = choose_precision(job.dtype, device)
+        self._thrift = thrift
+        self._device = thrift.device
+        self._dtype = choose_precision(job.dtype, thrift.device)
         self._progress = progress
         self._load_seconds = 0.0
         sampling = Sampling(
@@ -150,22 +182,25 @@ class _Run:
         )
         self._conditions = Conditions(job.prompt, job.negative, sampling, job.clip_skip)
 
-    def outcome(self) -> RenderOutcome:
+    def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
         started = time.perf_counter()
         checks, picture = self._checkpoint() if self._job.base is None else self._adapter()
         job = self._job
         if picture is not None:
             write_picture(picture, job)
-        return RenderOutcome(
+        outcome = RenderOutcome(
             image=None if picture is None else job.image,
             thumbnail=None if picture is None else job.thumbnail,
             checks=checks,
             seconds=time.perf_counter() - started,
             load_seconds=self._load_seconds,
             peak_memory_bytes=peak_memory(self._device),
-            parameters=self._parameters(),
+            parameters=job.parameters(self._device.type, precision_name(self._dtype)),
+            memory_measures=tuple(sorted(self._thrift.taken)),
+            memory_fallbacks=tuple(sorted(self._thrift.forced)),
         )
+        return outcome, picture
 
     def _checkpoint(self) -> _Judged:
         try:
@@ -194,7 +229,7 @@ class _Run:
                 return self._judged(
                     (loads, weights),
                     warm,
-                    lambda: self._changed(warm, change, reference, "sample"),
+                    lambda: self._changed(warm, change, "sample"),
                     lambda picture: self._effects(warm, change, picture, reference),
                 )
         except Incomplete as error:
@@ -224,53 +259,66 @@ class _Run:
 
     def _probed(self, warm: Warm, picture: Picture) -> Iterator[Check]:
         """What a checkpoint's networks answer when they are asked one by one."""
-        sampling = self._conditions.sampling
+        if not self._job.with_effect:
+            return
         if not warm.bundle.family.flow:
             positive, negative = self._conditionings(warm, ())
             yield self._noise_left(warm, positive, picture)
             if self._conditions.prompt != self._conditions.negative:
                 yield judge.prompt_matters(difference(positive, negative))
-        vae = warm.bundle.vae.network
-        yield judge.round_trip(round_trip(vae, sampling.width, sampling.height))
+        yield self._round_trip(warm.bundle.vae.network)
 
     def _effects(
-        self, warm: Warm, change: Applied, picture: Picture, reference: Picture
+        self, warm: Warm, change: Applied, picture: Picture, reference: Picture | None
     ) -> Iterator[Check]:
         """What an asset changed, against the render without it."""
-        sampling = self._conditions.sampling
+        if reference is None:
+            return
         effect = judge.effect(picture, reference)
         if change.decoder is not None:
             yield judge.same_picture(picture, reference)
-            yield judge.round_trip(round_trip(change.decoder, sampling.width, sampling.height))
+            yield self._round_trip(change.decoder)
         elif change.halved is not None and not warm.bundle.family.flow:
             positive, _ = self._conditionings(warm, change.embeddings)
             yield self._noise_left(warm, positive, picture)
         yield effect
         if change.halved is not None and effect.ok:
             with change.halved():
-                half = self._changed(warm, change, reference, "sample at half the weight")
+                half = self._changed(warm, change, "sample at half the weight")
             yield judge.half_effect(half, picture, reference)
 
     def _noise_left(self, warm: Warm, prompt: Conditioning, picture: Picture) -> Check:
         sampling = self._conditions.sampling
-        denoiser = denoiser_of(warm.bundle, sampling)
-        left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
+        with self._denoiser(warm) as denoiser:
+            left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
         return judge.removes_noise(left)
 
-    def _base(self) -> tuple[Warm, Picture]:
-        """The base and its picture. Raises AssetmgrError when it cannot serve."""
+    def _round_trip(self, vae: Any) -> Check:
+        sampling = self._conditions.sampling
+        with self._ready(vae):
+            return judge.round_trip(round_trip(vae, sampling.width, sampling.height))
+
+    def _base(self) -> tuple[Warm, Picture | None]:
+        """The base, and its picture if it is wanted. Raises AssetmgrError when it cannot serve."""
         base = self._job.checkpoint
         try:
             warm = self._warm(base)
+            if not self._job.with_effect:
+                return warm, None
             return warm, self._reference(warm, "sample the reference")
         except (Incomplete, NotFinite) as error:
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
+
+    @property
+    def _home(self) -> torch.device:
+        """Where networks are while it is not their turn."""
+        return torch.device("cpu") if Measure.OFFLOAD in self._thrift.taken else self._device
 
     def _warm(self, checkpoint: ModelFile) -> Warm:
         """The checkpoint's networks: those of the last job if it is the same file, else loaded."""
         companions = tuple((each.path, _fingerprint(each.path)) for each in self._job.companions)
         mark = _fingerprint(checkpoint.path)
-        place = Place(checkpoint.path, mark, self._device, self._dtype, companions)
+        place = Place(checkpoint.path, mark, self._home, self._dtype, companions)
         warm = self._session.warm
         if warm is None or warm.place != place:
             self._session.forget()
@@ -294,7 +342,7 @@ class _Run:
         identity = identify(model.state_dict)
         if not family_of(identity).flow:
             sd = _single(model)
-            return Warm(place, load_bundle(sd, self._device, self._dtype, self._progress))
+            return Warm(place, load_bundle(sd, place.device, self._dtype, self._progress))
         files = {each.kind: each.path for each in self._job.companions}
         of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
         companions = {role: open_model(path).state_dict for role, path in files.items()}
@@ -302,7 +350,7 @@ class _Run:
         if of_t5 is None and T5 in NEEDED[identity.base]:
             raise Incomplete((f"the whole {T5_TOKENIZER}",))
         told = without_t5(sd) if of_t5 is None else sd
-        bundle = load_flow(told, identity, self._device, self._dtype, self._progress)
+        bundle = load_flow(told, identity, place.device, self._dtype, self._progress)
         return Warm(place, bundle, of_t5)
 
     def _reference(self, warm: Warm, label: str) -> Picture:
@@ -314,9 +362,10 @@ class _Run:
             warm.keep(self._conditions, picture)
         return picture
 
-    def _changed(self, warm: Warm, change: Applied, reference: Picture, label: str) -> Picture:
+    def _changed(self, warm: Warm, change: Applied, label: str) -> Picture:
         """The picture with the subject in effect."""
         if change.decoder is not None:
+            reference = self._reference(warm, label)
             return self._decoded(change.decoder, reference.latents)
         latents = self._latents(warm, change.embeddings, label)
         return self._decoded(warm.bundle.vae.network, latents)
@@ -324,33 +373,67 @@ class _Run:
     def _latents(
         self, warm: Warm, embeddings: tuple[NamedVectors, ...], label: str
     ) -> torch.Tensor:
-        conditions, bundle = self._conditions, warm.bundle
+        conditions, bundle, device = self._conditions, warm.bundle, self._device
         if bundle.family.flow:
             tokens_of = self._session.tokens_of
             texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
             self._progress.stage(label, conditions.sampling.steps, "steps")
-            return flow_latents(bundle, texts, conditions.sampling, self._progress)
+            return flow_latents(bundle, texts, conditions.sampling, device, self._progress)
         encoded = self._conditionings(warm, embeddings)
-        denoiser = denoiser_of(bundle, conditions.sampling)
         self._progress.stage(label, conditions.sampling.steps, "steps")
-        return sample(denoiser, *encoded, conditions.sampling, self._progress)
+        with self._denoiser(warm) as denoiser:
+            return sample(denoiser, *encoded, conditions.sampling, self._progress)
+
+    @contextmanager
+    def _denoiser(self, warm: Warm) -> Iterator[Denoiser]:
+        """The denoiser of the base on the device, as frugal as memory wants it."""
+        bundle, device = warm.bundle, self._device
+        with awake(device, bundle.vae.network):
+            denoiser = denoiser_of(bundle, self._conditions.sampling)
+        with frugal(bundle.unet.network, self._thrift.taken, device) as unet:
+            yield replace(denoiser, network=unet)
 
     def _conditionings(
         self, warm: Warm, embeddings: tuple[NamedVectors, ...]
     ) -> tuple[Conditioning, Conditioning]:
         """Those of prompt and negative prompt."""
+        conditions, encoders = self._conditions, warm.bundle.encoders
         positive, negative = (
             tokenize(text, self._session.tokens_of, embeddings)
-            for text in (self._conditions.prompt, self._conditions.negative)
+            for text in (conditions.prompt, conditions.negative)
         )
-        return encode_pair(warm.bundle.encoders, positive, negative, self._conditions.clip_skip)
+        with awake(self._device, *(network for network, _ in encoders)):
+            return encode_pair(encoders, positive, negative, conditions.clip_skip)
 
     def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
+        """The picture of latents; where memory does not suffice, decoded once more in tiles."""
         self._progress.stage("decode", None, "pictures")
-        picture = decode(vae, latents)
+        try:
+            return self._pixels(vae, latents)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error) or Measure.TILES in self._thrift.taken:
+                raise
+        self._thrift.tighten(self._progress)
+        release_cache()
+        return self._pixels(vae, latents)
+
+    def _pixels(self, vae: Any, latents: torch.Tensor) -> Picture:
+        with self._ready(vae):
+            picture = decode(vae, latents)
         if picture.note:
             self._progress.message(picture.note)
         return picture
+
+    @contextmanager
+    def _ready(self, vae: Any) -> Iterator[None]:
+        """An autoencoder on the device, in tiles where memory wants it."""
+        with ExitStack() as stack:
+            stack.enter_context(awake(self._device, vae))
+            if Measure.TILES in self._thrift.taken:
+                sampling = self._conditions.sampling
+                edges = (sampling.width, sampling.height, latent_factor(vae))
+                stack.enter_context(tiled(vae, *edges))
+            yield
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -358,23 +441,6 @@ class _Run:
         started = time.perf_counter()
         yield
         self._load_seconds += time.perf_counter() - started
-
-    def _parameters(self) -> Parameters:
-        job = self._job
-        return Parameters(
-            prompt=job.prompt,
-            negative=job.negative,
-            seed=job.seed,
-            steps=job.steps,
-            cfg=job.cfg,
-            sampler=self._conditions.sampling.solver.name,
-            size=f"{job.width}x{job.height}",
-            weight=None if job.subject.kind in WEIGHTLESS else job.weight,
-            base=None if job.base is None else job.base.path,
-            device=self._device.type,
-            dtype=precision_name(self._dtype),
-            clip_skip=job.clip_skip,
-        )
 
 
 @contextmanager
@@ -414,9 +480,3 @@ def _fingerprint(path: str) -> Fingerprint:
         return Fingerprint.of(os.stat(path))
     except OSError as error:
         raise FileMissing("no such file", path=path) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """The library torch reports an exhausted CPU as a plain RuntimeError."""
-    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return exhausted or "allocate memory" in str(error)

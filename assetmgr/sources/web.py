@@ -7,18 +7,17 @@ hosts are signed. Statuses and Retry-After: RFC 9110.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from assetmgr import __version__
+from assetmgr.sources.origins import may_follow, same_origin
+from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -26,16 +25,12 @@ if TYPE_CHECKING:
     import httpx
 
 MOST_REDIRECTS = 5
-TRIES = 4
-LONGEST_WAIT = 60.0
-"""Seconds; who is told to wait longer is told so, and tries again another time."""
-
 MOST_ANSWER_BYTES = 32 << 20
 """More than any answer that is no file."""
 
-_BUSY = frozenset({429, 500, 502, 503, 504})
+_KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
 
 
 class BrokenOff(NotAvailable):
@@ -46,13 +41,16 @@ class BrokenOff(NotAvailable):
 class Web:
     """One service: what it is called, its address, the token for it, and where these are set.
 
-    Use as a context manager, or call `close`. Raises NotAvailable throughout.
+    `cache` is the folder of its answers, `pace` how fast it may be asked. Use as a context
+    manager, or call `close`. Raises NotAvailable throughout.
     """
 
     name: str
     endpoint: str
     token: str | None = field(repr=False)
     setting: str
+    cache: Path | None = None
+    pace: Pace | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +80,8 @@ class Web:
         """
         import httpx
 
+        if self.pace is not None:
+            self.pace.wait(progress)
         with self.naming(subject):
             url = httpx.URL(self.endpoint + path)
             url = url.copy_merge_params(params) if params else url
@@ -92,13 +92,27 @@ class Web:
             finally:
                 answer.close()
 
-    def read(self, answer: httpx.Response, subject: str) -> bytes:
-        """The body of an answer that is no file."""
+    @contextmanager
+    def open_elsewhere(
+        self, address: str, subject: str, *, progress: Progress = SILENT
+    ) -> Iterator[httpx.Response]:
+        """The answer at a whole address that the service named; only its own gets the token."""
+        import httpx
+
+        with self.naming(subject):
+            answer = self._patiently(self._to(httpx.URL(address), {}, subject), subject, progress)
+            try:
+                yield answer
+            finally:
+                answer.close()
+
+    def read(self, answer: httpx.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
+        """The body of an answer that is no file, of at most so many bytes."""
         body = bytearray()
         with self.naming(subject):
             for piece in answer.iter_bytes():
                 body += piece
-                if len(body) > MOST_ANSWER_BYTES:
+                if len(body) > most:
                     raise self.unfit(subject)
         return bytes(body)
 
@@ -124,21 +138,25 @@ class Web:
         except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
-            raise NotAvailable(cause, path=subject, hint=hint) from None
+            raise Unreachable(cause, path=subject, hint=hint) from None
+
+    def is_home(self, url: httpx.URL) -> bool:
+        """Whether an address is of the service itself, not of a host that it sends requests to."""
+        import httpx
+
+        return same_origin(httpx.URL(self.endpoint), url)
 
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            progress.advance(0)
-            time.sleep(min(left, 0.2))
+        pause(seconds, progress)
 
     @cached_property
     def _client(self) -> httpx.Client:
         import httpx
 
         # It would log addresses, which may be signed.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})
@@ -157,20 +175,16 @@ class Web:
         """Ask again while the service is busy, as late as it wants; the last answer is given."""
         for attempt in range(TRIES):
             answer = self._follow(request, subject)
-            if answer.status_code not in _BUSY or attempt == TRIES - 1:
+            if answer.status_code not in BUSY or attempt == TRIES - 1:
                 return answer
             answer.close()
-            wait = retry_after(answer.headers.get("Retry-After"))
-            wait = float(2**attempt) if wait is None else wait
-            if wait > LONGEST_WAIT:
-                hint = f"try again in {wait:.0f} seconds"
-                raise NotAvailable(f"{self.name} is too busy", path=subject, hint=hint)
+            told = answer.headers
+            wait = delay(self.name, subject, told.get("Retry-After"), attempt, told.get("Date"))
             progress.message(f"{self.name} is busy, asking again in {wait:.0f} s")
             self.pause(wait, progress)
         raise AssertionError("the last attempt returns")
 
     def _follow(self, request: httpx.Request, subject: str) -> httpx.Response:
-        import httpx
 
         for _ in range(MOST_REDIRECTS + 1):
             answer = self._client.send(request, stream=True)
@@ -178,54 +192,17 @@ class Web:
                 return answer
             answer.close()
             target = request.url.join(answer.headers.get("Location", ""))
-            if not may_follow(httpx.URL(self.endpoint), target):
-                raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
-            headers = {
-                name: value
-                for name, value in request.headers.items()
-                if name in {"range", "if-range", "accept-encoding", "user-agent"}
-            }
-            if same_origin(httpx.URL(self.endpoint), target) and self.token is not None:
-                headers["Authorization"] = f"Bearer {self.token}"
-            request = self._client.build_request("GET", target, headers=headers)
+            request = self._to(target, request.headers, subject)
         raise NotAvailable(f"{self.name} leads in circles", path=subject)
 
+    def _to(self, target: httpx.URL, headers: Mapping[str, str], subject: str) -> httpx.Request:
+        """A request to an address that an answer named. Raises NotAvailable for an unsafe one."""
+        import httpx
 
-def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Whether two addresses are of one scheme, host and port: the ones that share a token."""
-    return _origin(one) == _origin(other)
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def may_follow(home: httpx.URL, target: httpx.URL) -> bool:
-    """Whether a redirect is safe: never from https to http, nor into the private network."""
-    if target.scheme not in {"http", "https"} or not target.host:
-        return False
-    if home.scheme == "https" and target.scheme != "https":
-        return False
-    return _is_private(home.host) or not _is_private(target.host)
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-
-
-def retry_after(text: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense."""
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+        home = httpx.URL(self.endpoint)
+        if not may_follow(home, target):
+            raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
+        kept = {name: value for name, value in headers.items() if name in _KEPT_HEADERS}
+        if same_origin(home, target) and self.token is not None:
+            kept["Authorization"] = f"Bearer {self.token}"
+        return self._client.build_request("GET", target, headers=kept)

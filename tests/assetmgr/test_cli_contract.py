@@ -38,8 +38,8 @@ ASSET = _words(
     "updated"
 )
 SCAN = _words(
-    "roots programs added updated moved missing restored unchanged failed bytes_hashed seconds "
-    "errors"
+    "roots programs added updated moved missing restored unchanged failed contradicted "
+    "bytes_hashed seconds errors"
 )
 CONVERSION = _words("source target container tensors bytes seconds hashes dropped warnings")
 ERROR = {"path", "error", "code", "hint"}
@@ -142,10 +142,20 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("extract", "lora", "x", "--rank", "4", "-o", "z"),
     ("resize", "x", "--rank", "4", "--energy", "0.5", "-o", "z"),
     ("resize", "x", "--rank", "4"),
+    ("hub", "search", "x", "--kind", "nonsense"),
+    ("hub", "search", "x", "--base", "nonsense"),
+    ("hub", "search", "x", "--offset", "-1"),
+    ("hub", "info"),
+    ("hub", "info", "no repository"),
+    ("login",),
+    ("login", "nonsense"),
+    ("logout", "nonsense"),
     ("civitai", "search", "x", "--kind", "nonsense"),
     ("civitai", "search", "x", "--limit", "0"),
     ("civitai", "info", "nonsense"),
     ("civitai", "lookup"),
+    ("civitai", "enrich"),
+    ("civitai", "search", "x", "--period", "nonsense"),
     ("civitai", "download"),
     ("civitai", "download", "https://civitai.com/models/70"),
 )

@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005_claims"
+REVISION = "0006_lineage_version"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -204,6 +204,7 @@ derivation = Table(
     Column("parent_name", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("parameters", JSON, nullable=False),
+    Column("version", Text),
 )
 
 preview = Table(

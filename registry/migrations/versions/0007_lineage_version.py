@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006_lineage_version"
-down_revision = "0005_claims"
+revision = "0007_lineage_version"
+down_revision = "0006_licence"
 
 
 def upgrade() -> None:

@@ -219,6 +219,13 @@ def test_info_says_what_is_in_a_repository_and_what_of_it_is_here(
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
+def test_what_a_mirror_does_not_tell_is_unknown(hub: HubServer, program: Program) -> None:
+    hub.sizes = False
+    found = program("hub", "info", REPO, "--json").json
+    assert (found["bytes"], {file["bytes"] for file in found["files"]}) == (None, {None})
+    assert "2 files, -" in program("hub", "info", REPO).out
+
+
 def test_a_gated_repository_says_where_its_conditions_are_accepted(
     hub: HubServer, program: Program
 ) -> None:

@@ -40,6 +40,15 @@ class Selection:
         return not plain or bool(self.include or self.exclude or self.variant)
 
 
+def meant(files: Sequence[str], wanted: Selection, repo: str) -> tuple[str, ...]:
+    """The names that are meant: plain ones as they are, whether they are listed or not.
+
+    Raises FileMissing, BadValue.
+    """
+    is_plain = not wanted.needs_listing and not any(_below(files, name) for name in wanted.names)
+    return wanted.names if is_plain else select(files, wanted, repo)
+
+
 def select(files: Sequence[str], wanted: Selection, repo: str) -> tuple[str, ...]:
     """The names that are meant, in the repository's order. Raises FileMissing, BadValue."""
     chosen = _named(files, wanted, repo)
@@ -49,7 +58,8 @@ def select(files: Sequence[str], wanted: Selection, repo: str) -> tuple[str, ...
     if wanted.variant is not None:
         chosen -= _other_variants([name for name in files if name in chosen], wanted.variant, repo)
     if not chosen:
-        raise FileMissing("the repository has no such files", path=repo)
+        what = "model files" if wanted == Selection() else "such files"
+        raise FileMissing(f"the repository has no {what}", path=repo)
     return tuple(name for name in files if name in chosen)
 
 

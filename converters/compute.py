@@ -8,6 +8,7 @@ machine's other cores are busy, and the writer already computes several tensors 
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,18 @@ from converters.dtypes import DType
 from converters.errors import UnsupportedFile
 from converters.statedict import Buffer, Extent, LazyTensor
 
-__all__ = ["Tensor", "buffer", "lazy", "passing_value", "torch_dtype", "value"]
+__all__ = [
+    "Tensor",
+    "begin_import",
+    "buffer",
+    "empty",
+    "lazy",
+    "passing_floats",
+    "passing_value",
+    "torch_dtype",
+    "value",
+    "zeros",
+]
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +58,11 @@ _TORCH_NAMES = {
 }
 
 
+def begin_import() -> None:
+    """Import torch in the background, which takes longer than most of what is done before."""
+    threading.Thread(target=importlib.import_module, args=("torch",), daemon=True).start()
+
+
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Torch's name for an element type. Raises UnsupportedFile where torch has none (F6, F4)."""
     import torch
@@ -66,6 +83,13 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
+
+
+def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:
+    """A tensor whose values are yet to be written."""
+    import torch
+
+    return torch.empty(shape, dtype=torch_dtype(dtype))
 
 
 def zeros(shape: tuple[int, ...]) -> torch.Tensor:
@@ -91,6 +115,17 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(view, dtype=dtype).reshape(tensor.shape)
+
+
+def passing_floats(tensor: LazyTensor) -> torch.Tensor:
+    """A stored tensor in float32, in memory that the thread's next call uses again."""
+    import torch
+
+    stored = passing_value(tensor)
+    memory = getattr(_thread, "floats", None)
+    if memory is None or memory.numel() < tensor.numel:
+        memory = _thread.floats = torch.empty(tensor.numel)
+    return memory[: tensor.numel].view(tensor.shape).copy_(stored)
 
 
 _thread = threading.local()

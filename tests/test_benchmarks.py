@@ -51,7 +51,7 @@ def test_every_limit_is_one_and_every_goal_is_judged(tmp_path: Path) -> None:
     )
     assert [results[name]["value"] for name in limits] == [1.0] * len(limits)
     large = ("SDXL, copy", "SDXL, copy and hash", "fp32+EMA to fp16")
-    merges = ("SD1 + rank 32", "SDXL + 3 rank 128")
+    merges = ("SD1 + rank 32", "SDXL + 3 rank 128", "SDXL weighted sum")
     judged = {name for name, each in results.items() if each["goal"] is not None}
     assert judged == {
         "convert: assetmgr",

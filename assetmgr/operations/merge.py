@@ -14,6 +14,7 @@ from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from converters.adapters.peft_config import CONFIG_FILE
+from converters.compute import begin_import
 from converters.containers import open_model
 from converters.errors import AssetmgrError, BadValue, FileUnreadable
 from converters.hashing import FileHashes
@@ -23,7 +24,6 @@ from converters.merge.into_checkpoint import AdapterChoice, AdapterReport, plan_
 from converters.merge.into_checkpoint import MergePlan as MergedCheckpoint
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
-from converters.transform.cast import cast
 from converters.transform.metadata import Parent, provenance
 from converters.writers.atomic import refuse_existing
 from converters.writers.safetensors import layout_of, write_safetensors
@@ -67,10 +67,14 @@ class MergePlan:
 
     request: MergeRequest
     sources: tuple[Path, ...]
-    state: StateDict
     merged: MergedCheckpoint
     nbytes: int
     warnings: tuple[str, ...]
+
+    @property
+    def state(self) -> StateDict:
+        """What will be written, without its metadata."""
+        return self.merged.state_dict
 
     @property
     def reports(self) -> tuple[AdapterReport, ...]:
@@ -193,11 +197,6 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     if request.output.absolute() in {path.absolute() for path in (base, *paths)}:
         raise BadValue("is also a source", path=request.output)
     checkpoint, notes = _open_checkpoint(base)
-    dtype = DTYPES[request.dtype]
-    if dtype is not None:
-        # Widened before the sum, narrowed after it: each value is rounded once.
-        wide = {n for n, t in checkpoint.items() if t.dtype.is_float and t.dtype.bits < dtype.bits}
-        checkpoint = checkpoint.overlay(cast(checkpoint.select(wide.__contains__), dtype))
     choices = [
         AdapterChoice(
             str(path),
@@ -208,14 +207,12 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         )
         for path, adapter in zip(paths, request.adapters, strict=True)
     ]
-    merged = plan_merge(checkpoint, choices, partial=request.partial)
-    state = cast(merged.state_dict, dtype) if dtype else merged.state_dict
+    merged = plan_merge(checkpoint, choices, partial=request.partial, dtype=DTYPES[request.dtype])
     return MergePlan(
         request,
         (base, *paths),
-        state,
         merged,
-        layout_of(state).nbytes,
+        layout_of(merged.state_dict).nbytes,
         (*notes, *merged.warnings),
     )
 
@@ -255,6 +252,7 @@ def run_merge_adapters(
     """Write the merged checkpoint and register it. Raises MergeProblem for values out of range."""
     started = time.perf_counter()
     request = plan.request
+    begin_import()  # while the sources are hashed
     parents = [parent_of(workspace, path, progress) for path in plan.sources]
     derivation = Derivation(OPERATION, _parameters(plan), parents)
     written = write_safetensors(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
+from converters.dtypes import DType
 from converters.errors import (
     AssetmgrError,
     BadValue,
@@ -30,6 +31,7 @@ from converters.merge.changes import Change, ChangeLog, Measured, merged_tensor
 from converters.merge.fitting import Fit, apart, fit_modules
 from converters.merge.hypernetworks import fold_hypernetwork
 from converters.statedict import LazyTensor, StateDict
+from converters.transform.cast import cast
 
 __all__ = ["AdapterChoice", "AdapterReport", "Measured", "MergePlan", "plan_merge"]
 
@@ -94,9 +96,15 @@ class MergePlan:
 
 
 def plan_merge(
-    checkpoint: StateDict, adapters: Sequence[AdapterChoice], *, partial: bool = False
+    checkpoint: StateDict,
+    adapters: Sequence[AdapterChoice],
+    *,
+    partial: bool = False,
+    dtype: DType | None = None,
 ) -> MergePlan:
     """Plan the merge of `adapters` into `checkpoint`, a model in any layout.
+
+    With a `dtype` all floating-point tensors of the result have it, rounded once.
 
     Raises WrongFamily when the checkpoint or an adapter is of another family, or a module does not
     have the shape of its target; UnusedKeys when keys of an adapter find no place, unless
@@ -126,12 +134,14 @@ def plan_merge(
     _require_floats(checkpoint, changes)
     log = ChangeLog()
     merged = {
-        name: merged_tensor(checkpoint[name], name, active, log)
+        name: merged_tensor(checkpoint[name], name, active, log, dtype)
         for name in checkpoint
         if (active := [change for change in changes.get(name, ()) if change.strength])
     }
     warnings = _warnings(checkpoint, merged)
-    return MergePlan(checkpoint.overlay(merged), tuple(reports), tuple(merged), warnings, log)
+    state = checkpoint.overlay(merged)
+    state = state if dtype is None else cast(state, dtype)
+    return MergePlan(state, tuple(reports), tuple(merged), warnings, log)
 
 
 def _place(

@@ -57,6 +57,20 @@ def refresh(library: Library, walk: Walk, progress: Progress) -> None:
         library.forget_sidecars(gone)
 
 
+def follow(library: Library, asset_id: int, gone: Iterable[str], model: str) -> None:
+    """A model was moved with what lay beside it: `gone` are the old paths of its sidecars."""
+    keys = [Key(asset_id, path) for path in gone]
+    if keys:
+        library.forget_sidecars(keys)
+    folder, name = os.path.split(model)
+    found = [
+        Found(Key(asset_id, path), lying.stamp, read_sidecar(lying.row, path))
+        for _, path, lying in _in_folder(folder, [name])
+    ]
+    if found:
+        library.record_sidecars(found)
+
+
 def _read(library: Library, changed: Mapping[Key, _Lying], progress: Progress) -> None:
     if not changed:
         return

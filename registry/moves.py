@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from converters.bytesource import Fingerprint
 from registry import schema
 from registry.places import name_of
 from registry.reading import batches
@@ -63,11 +64,40 @@ def _lost(
 def _join(connection: Connection, arrived: Row[Any], lost: Row[Any]) -> None:
     """The lost place is the new one now; a name that was the file's follows the file."""
     connection.execute(delete(schema.file).where(_file.id == lost.id))
+    _rename(connection, arrived.asset_id, lost.path, arrived.path)
+
+
+def relocate(connection: Connection, file_id: int, path: str, fingerprint: Fingerprint) -> None:
+    """A place has another path; a name that was the file's follows it. Its tags and the like stay.
+
+    What was recorded at the new path (a file that is gone, or it could not be there) goes.
+    """
+    file = connection.execute(select(schema.file).where(_file.id == file_id)).one()
+    there = (_file.machine == file.machine, _file.path == path, _file.id != file_id)
+    abandoned = connection.execute(select(_file.asset_id).where(*there)).scalars().all()
+    connection.execute(delete(schema.file).where(*there))
+    connection.execute(
+        update(schema.file)
+        .where(_file.id == file_id)
+        .values(
+            path=path,
+            path_folded=fold(path),
+            bytes=fingerprint.size,
+            mtime_ns=fingerprint.mtime_ns,
+            inode=str(fingerprint.inode),
+            state=PRESENT,
+        )
+    )
+    _rename(connection, file.asset_id, file.path, path)
+    drop_abandoned(connection, abandoned)
+
+
+def _rename(connection: Connection, asset_id: int, old: str, new: str) -> None:
+    """Let an asset that was called by its file's name be called by the new one."""
     asset = schema.asset.c
-    name = connection.execute(select(asset.name).where(asset.id == arrived.asset_id)).scalar_one()
-    new_name = name_of(arrived.path)
-    if name == name_of(lost.path) != new_name:
-        touch(connection, arrived.asset_id, name=new_name, name_folded=fold(new_name))
+    name = connection.execute(select(asset.name).where(asset.id == asset_id)).scalar_one()
+    if name == name_of(old) != name_of(new):
+        touch(connection, asset_id, name=name_of(new), name_folded=fold(name_of(new)))
 
 
 def dissolve(connection: Connection, file_ids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import textwrap
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.inspect import Inspection, inspect_paths
 from assetmgr.text import plain, size
@@ -18,7 +19,7 @@ _LONGEST = 300
 
 
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completion.file)
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option("--hash", "with_hashes", is_flag=True, help="Hash the files too (reads them).")
 @click.option(

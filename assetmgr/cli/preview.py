@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
+from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
+from converters.errors import BadValue, Cancelled
 
 _DEFAULTS = PreviewRequest()
 _FIELDS: dict[str, object] = {
@@ -24,7 +28,10 @@ _FIELDS: dict[str, object] = {
     "seconds": None,
     "load_seconds": None,
     "peak_memory_bytes": None,
+    "memory_measures": [],
+    "memory_fallbacks": [],
     "parameters": None,
+    "skipped": False,
 }
 
 
@@ -41,7 +48,10 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 
 @click.command(epilog="Example: assetmgr preview '#12' --prompt 'a red circle' --seed 7")
-@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...", shell_complete=completion.asset)
+@click.option("--all", "everything", is_flag=True, help="All of the library.")
+@click.option("--query", default="", help="All of the library that matches, as kind:lora.")
+@click.option("--again", is_flag=True, help="With --all and --query, what has passed before, too.")
 @click.option("--base", help="Checkpoint that adapters are rendered on.")
 @click.option("--prompt", help="What to render; by default the asset's trigger words.")
 @click.option("--negative", default="", help="What not to render.")
@@ -59,6 +69,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
 )
+@click.option("--low-vram", is_flag=True, help="Slower, with a fraction of the graphics memory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset.")
 @click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
 @common_options
@@ -66,6 +77,9 @@ class _Size(click.ParamType[tuple[int, int]]):
 def preview(
     session: Session,
     assets: tuple[str, ...],
+    everything: bool,
+    query: str,
+    again: bool,
     base: str | None,
     prompt: str | None,
     negative: str,
@@ -76,6 +90,7 @@ def preview(
     seed: int,
     weight: float,
     device: str,
+    low_vram: bool,
     output: Path | None,
     overwrite: bool,
 ) -> int:
@@ -83,10 +98,15 @@ def preview(
 
     A checkpoint is rendered alone, an adapter on a base checkpoint and compared with the same
     render without it. SD3 and Flux borrow encoders and VAE from the library, and are always sampled
-    by Euler's steps. Nothing is fetched from any network.
+    by Euler's steps. Nothing is fetched from any network. Of the library, what has passed the same
+    render before is not rendered again, so that an interrupted run goes on where it was.
     """
+    if assets and (everything or query or again):
+        raise BadValue("--all, --query and --again are for the library, not for named assets")
     request = PreviewRequest(
         assets=assets,
+        query=query,
+        again=again,
         base=base,
         prompt=prompt,
         negative=negative,
@@ -97,30 +117,42 @@ def preview(
         seed=seed,
         weight=weight,
         device=device,
+        low_vram=low_vram,
         output=output,
         overwrite=overwrite,
     )
     with Workspace.open() as workspace, session.progress() as progress:
-        results = run_previews(workspace, request, progress)
-        documents = [_report(session, result) for result in results]
+        documents = list(_reported(session, run_previews(workspace, request, progress)))
     if session.as_json:
         session.output.document(documents)
     return session.status
+
+
+def _reported(
+    session: Session, results: Iterator[PreviewResult | Failure]
+) -> Iterator[dict[str, object]]:
+    """The documents of the results; an interruption is the last of them, what was made stays."""
+    try:
+        yield from (_report(session, result) for result in results)
+    except (KeyboardInterrupt, Cancelled):
+        yield _report(session, Failure(None, "interrupted", "cancelled", None, INTERRUPTED))
 
 
 def _report(session: Session, result: PreviewResult | Failure) -> dict[str, object]:
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, _FIELDS)
+    if result.outcome.memory_fallbacks:
+        told = ", ".join(result.outcome.memory_fallbacks)
+        session.warn(f"{result.path}: the memory did not suffice; rendered with {told}")
     failure = preview_failure(result)
     if failure is not None:
         session.fail(failure)
     if not session.as_json:
         outcome = result.outcome
         image = outcome.image or "no picture"
-        session.output.line(
-            f"{plain(result.path)}  {outcome.verdict}  {outcome.seconds:.1f} s  {plain(image)}"
-        )
+        took = "done before" if result.skipped else f"{outcome.seconds:.1f} s"
+        session.output.line(f"{plain(result.path)}  {outcome.verdict}  {took}  {plain(image)}")
     document = result.to_json()
     return document | {"errors": [failure.to_json()]} if failure else document
 

@@ -6,12 +6,14 @@ without it. The rendering happens in the sampler's process; nothing here imports
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.preview_batch import BatchProgress, finished, in_order
 from assetmgr.operations.preview_plan import (
     SUPPORTED_BASES,
     PreviewRequest,
@@ -25,8 +27,9 @@ from assetmgr.operations.preview_plan import (
     no_base,
     plan_job,
 )
+from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import ModelFile, RenderOutcome
+from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, Cancelled, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -38,11 +41,15 @@ __all__ = ["PreviewRequest", "PreviewResult", "run_previews"]
 
 @dataclass(frozen=True, slots=True)
 class PreviewResult:
-    """A rendered asset; `asset` is its number in the library, None for a file outside of it."""
+    """A rendered asset; `asset` is its number in the library, None for a file outside of it.
+
+    `skipped`: nothing was rendered, because the library has the outcome of the same render.
+    """
 
     asset: int | None
     path: str
     outcome: RenderOutcome
+    skipped: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
@@ -57,8 +64,54 @@ class PreviewResult:
             "seconds": outcome.seconds,
             "load_seconds": outcome.load_seconds,
             "peak_memory_bytes": outcome.peak_memory_bytes,
+            "memory_measures": list(outcome.memory_measures),
+            "memory_fallbacks": list(outcome.memory_fallbacks),
             "parameters": asdict(outcome.parameters),
+            "skipped": self.skipped,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPreview:
+    """A render that is to be made: the subject, what renders it, and the job."""
+
+    subject: Subject
+    checkpoint: Subject
+    job: RenderJob
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPlan:
+    """What a request comes to: renders in their order, what is there, and what cannot be."""
+
+    waiting: tuple[PlannedPreview, ...]
+    skipped: tuple[PreviewResult, ...]
+    failures: tuple[Failure, ...]
+
+
+def plan_previews(workspace: Workspace, request: PreviewRequest) -> PreviewPlan:
+    """Choose everything about the renders that are asked for, and leave out what was made before.
+
+    Raises BadValue for a request that makes no sense, NotAvailable when nothing can be rendered for
+    want of a base checkpoint.
+    """
+    check_request(request)
+    found, failures = _find(workspace, request)
+    bases = choose_bases(workspace, request, found)
+    stranded = [subject for subject in found if base_of(subject, bases) is None]
+    if stranded and len(stranded) == len(found):
+        raise no_base(stranded[0])
+    failures += [Failure.of(no_base(subject), path=subject.file.path) for subject in stranded]
+    waiting: list[PlannedPreview] = []
+    skipped: list[PreviewResult] = []
+    for subject, checkpoint in in_order(found, bases):
+        job = plan_job(request, subject, checkpoint, workspace.paths.previews)
+        before = None if request.assets or request.again else finished(subject, job)
+        if before is None:
+            waiting.append(PlannedPreview(subject, checkpoint, job))
+        else:
+            skipped.append(PreviewResult(subject.asset, subject.file.path, before, skipped=True))
+    return PreviewPlan(tuple(waiting), tuple(skipped), tuple(failures))
 
 
 def run_previews(
@@ -72,31 +125,29 @@ def run_previews(
 
     A `sampler` that the caller keeps stays warm for the next call. Raises BadValue for a request
     that makes no sense, NotAvailable without sampler packages, device or base checkpoint, and
-    Cancelled; anything wrong with a single asset becomes its Failure.
+    Cancelled; what was rendered before is kept. Anything wrong with a single asset, the end of the
+    sampler among it, becomes its Failure.
     """
-    check_request(request)
-    found, failures = _find(workspace, request)
-    yield from failures
-    bases = choose_bases(workspace, request, found)
-    ready = [subject for subject in found if base_of(subject, bases) is not None]
-    stranded = [subject for subject in found if subject not in ready]
-    if stranded and not ready:
-        raise no_base(stranded[0])
-    for subject in stranded:
-        yield Failure.of(no_base(subject), path=subject.file.path)
+    plan = plan_previews(workspace, request)
+    yield from plan.failures
+    yield from plan.skipped
     with ExitStack() as stack:
         client = stack.enter_context(SamplerClient()) if sampler is None else sampler
-        for subject, checkpoint in _by_base(ready, bases):
-            yield _render(workspace, request, subject, checkpoint, client, progress)
+        ahead = stack.enter_context(ReadAhead())
+        batch = BatchProgress(progress, len(plan.waiting))
+        for planned, following in zip_longest(plan.waiting, plan.waiting[1:]):
+            if following is not None:
+                ahead.want(following.subject.file.path)
+            batch.begin(planned.subject.file.name)
+            yield _render(workspace, planned, client, batch)
 
 
 def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject], list[Failure]]:
     """The subjects asked for, or all of the library, and what cannot be one."""
     if not request.assets:
-        assets = workspace.library.assets()
         return [
             from_asset(asset)
-            for asset in assets
+            for asset in workspace.library.assets(request.query)
             if is_previewable(asset.kind, asset.base)
             and asset.base in SUPPORTED_BASES
             and asset.path is not None
@@ -111,33 +162,16 @@ def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject],
     return subjects, failures
 
 
-def _by_base(
-    subjects: list[Subject], bases: Mapping[str, Subject]
-) -> list[tuple[Subject, Subject]]:
-    """Subjects with what renders them; what renders on one base together, so that it loads once.
-
-    A base renders before its adapters' turn ends; checkpoints that are nobody's base come last.
-    """
-    order = {base.file.path: number for number, base in enumerate(bases.values())}
-    pairs = [(each, base) for each in subjects if (base := base_of(each, bases)) is not None]
-    return sorted(pairs, key=lambda pair: order.get(pair[1].file.path, len(order)))
-
-
 def _render(
-    workspace: Workspace,
-    request: PreviewRequest,
-    subject: Subject,
-    checkpoint: Subject,
-    client: SamplerClient,
-    progress: Progress,
+    workspace: Workspace, planned: PlannedPreview, client: SamplerClient, progress: Progress
 ) -> PreviewResult | Failure:
+    subject = planned.subject
     try:
-        companions = _companions(workspace, checkpoint)
+        companions = _companions(workspace, planned.checkpoint)
     except AssetmgrError as error:
         return Failure.of(error, path=subject.file.path)
-    job = plan_job(request, subject, checkpoint, workspace.paths.previews, companions)
     try:
-        outcome = client.render(job, progress)
+        outcome = client.render(replace(planned.job, companions=companions), progress)
     except (NotAvailable, Cancelled):
         raise
     except AssetmgrError as error:

@@ -53,11 +53,14 @@ RESOLUTION_KEY = "modelspec.resolution"
 class PreviewRequest:
     """What to render and how; None leaves a choice to the program.
 
-    `assets` are references (path, #ID, hash, name); none means all that can be rendered. `size` is
-    (width, height) in pixels. `output` is the picture's file, for a single asset.
+    `assets` are references (path, #ID, hash, name); none means all of the library that matches
+    `query` and can be rendered, but for what has passed the same render before, unless `again`.
+    `size` is (width, height) in pixels. `output` is the picture's file, for a single asset.
     """
 
     assets: tuple[str, ...] = ()
+    query: str = ""
+    again: bool = False
     base: str | None = None
     prompt: str | None = None
     negative: str = ""
@@ -69,6 +72,7 @@ class PreviewRequest:
     weight: float = 1.0
     device: str = "auto"
     dtype: str = "auto"
+    low_vram: bool = False
     output: Path | None = None
     overwrite: bool = False
 
@@ -78,7 +82,7 @@ class Subject:
     """A file to render and what is known of it.
 
     `asset` is its number in the library, None for a file outside of it. `words` call it in a
-    prompt; `prompt` and `size` are its own wishes.
+    prompt; `prompt` and `size` are its own wishes. `last` is its newest preview.
     """
 
     asset: int | None
@@ -87,6 +91,7 @@ class Subject:
     words: tuple[str, ...]
     prompt: str | None
     size: tuple[int, int] | None
+    last: Preview | None = None
 
     @property
     def is_checkpoint(self) -> bool:
@@ -163,6 +168,7 @@ def from_asset(asset: Asset) -> Subject:
         words=tuple(asset.trigger_words),
         prompt=asset.metadata.get(PROMPT_KEY),
         size=parse_size(asset.metadata.get(RESOLUTION_KEY)) or _last_size(asset.preview),
+        last=asset.preview,
     )
 
 
@@ -205,18 +211,29 @@ def choose_bases(
 ) -> dict[str, Subject]:
     """The checkpoints that adapters are tried on, by family, as far as there are any.
 
-    The one asked for serves every subject, that of the settings its own family, else it is the most
-    complete of the library. Raises NotAvailable when a named one is not there.
+    The one asked for serves every subject, those of the settings their own family, else it is the
+    most complete of the library. Raises NotAvailable when a named one is not there.
     """
     wanted = dict.fromkeys(_family(subject) for subject in subjects if not subject.is_checkpoint)
     if wanted and request.base is not None:
         return dict.fromkeys(wanted, _named_base(workspace, request.base))
-    setting = workspace.settings.preview_base if wanted else None
-    preferred = [] if setting is None else [_named_base(workspace, setting)]
-    found = {_family(base): base for base in preferred}
-    for family in wanted:
+    found = _preferred_bases(workspace, wanted)
+    for family in wanted.keys() - found.keys():
         for asset in _possible_bases(workspace, family)[:1]:
-            found.setdefault(family, from_asset(asset))
+            found[family] = from_asset(asset)
+    return {family: found[family] for family in wanted if family in found}
+
+
+def _preferred_bases(workspace: Workspace, wanted: Mapping[str, object]) -> dict[str, Subject]:
+    """Those that the settings name, by family; one for a family goes before one for any."""
+    settings = workspace.settings
+    found: dict[str, Subject] = {}
+    if wanted and settings.preview_base is not None:
+        base = _named_base(workspace, settings.preview_base)
+        found[_family(base)] = base
+    for family in wanted:
+        if family in settings.preview_bases:
+            found[family] = _named_base(workspace, settings.preview_bases[family])
     return found
 
 
@@ -262,12 +279,11 @@ def plan_job(
     subject: Subject,
     checkpoint: Subject,
     folder: Path,
-    companions: tuple[ModelFile, ...] = (),
 ) -> RenderJob:
     """The render of a subject with every choice made; pictures go to `folder` by default.
 
-    `checkpoint` is what renders it: itself, or the base of an adapter. `companions` are the files
-    that it borrows components of. SD3 and Flux are always sampled by Euler's steps.
+    `checkpoint` is what renders it: itself, or the base of an adapter. SD3 and Flux are always
+    sampled by Euler's steps, and still want the files that they borrow components of.
     """
     family = FAMILIES[Base(_family(checkpoint))]
     width, height = request.size or checkpoint.size or (family.size, family.size)
@@ -287,10 +303,10 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
+        low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),
         thumbnail=f"{own}.webp",
         overwrite=request.output is None or request.overwrite,
-        companions=companions,
     )
 
 

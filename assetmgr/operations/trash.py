@@ -10,24 +10,16 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from converters.bytesource import Fingerprint
-from converters.containers import MODEL_SUFFIXES
-from converters.errors import (
-    AssetmgrError,
-    FileMissing,
-    SourceChanged,
-    UnsupportedFile,
-    WriteFailed,
-)
+from assetmgr.operations.scanned_files import find_file, require_as_scanned, sidecars_of
+from converters.errors import AssetmgrError, WriteFailed
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import Asset, File
+    from registry.records import Asset
 
 _PERMANENT = "--permanent deletes without the trash"
 
@@ -75,7 +67,7 @@ def discard(workspace: Workspace, planned: Sequence[Discarded]) -> Iterator[Disc
     """Carry out a plan, file by file; what fails stays where it is and in the library."""
     for item in planned:
         try:
-            _check(_file(workspace, item))
+            require_as_scanned(find_file(workspace, item.asset, item.file, item.path))
             _remove(Path(item.path), permanent=item.permanent)
             workspace.library.settle([], [item.file])
         except AssetmgrError as error:
@@ -91,72 +83,20 @@ def discard(workspace: Workspace, planned: Sequence[Discarded]) -> Iterator[Disc
         yield replace(item, sidecars=tuple(gone))
 
 
-def _file(workspace: Workspace, item: Discarded) -> File:
-    """The file as the library knows it now. Raises FileMissing."""
-    for file in workspace.library.get(item.asset).files:
-        if file.id == item.file:
-            return file
-    raise FileMissing("is not in the library any more", path=item.path)
-
-
 def _of_asset(asset: Asset, going: set[str], *, permanent: bool) -> Iterator[Discarded | Failure]:
     there = [file for file in asset.files if file.here and file.state == "present"]
     if not there:
         yield Failure(asset.name, "all files of this asset are missing", "not_found", None)
     for file in there:
         try:
-            _check(file)
+            require_as_scanned(file)
         except AssetmgrError as error:
             yield Failure.of(error, file.path)
             continue
-        sidecars = tuple(_sidecars(Path(file.path), going))
+        sidecars = tuple(sidecars_of(Path(file.path), going))
         yield Discarded(
             asset.id, asset.name, file.path, file.bytes, sidecars, permanent, file=file.id
         )
-
-
-def _check(file: File) -> None:
-    """Raises FileMissing, SourceChanged, and UnsupportedFile for what the Hub's cache keeps."""
-    from registry.on_disk import fingerprint_of
-
-    path = Path(file.path)
-    if _in_hub_cache(path):
-        cause = "lies in the cache of the Hugging Face Hub, which shares files among revisions"
-        raise UnsupportedFile(cause, path=path, hint="use: hf cache rm")
-    if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
-        hint = "scan its folder again"
-        raise SourceChanged("changed since it was scanned", path=path, hint=hint)
-
-
-def _in_hub_cache(path: Path) -> bool:
-    """Whether a path goes through `models--ORG--NAME/snapshots` or `/blobs`."""
-    return any(
-        repository.startswith("models--") and inside in {"snapshots", "blobs"}
-        for repository, inside in pairwise(path.parts)
-    )
-
-
-def _sidecars(model: Path, going: set[str]) -> Iterator[str]:
-    """What lies beside a model for it alone."""
-    from registry.sidecars import companions
-
-    if model.is_dir():
-        return
-    try:
-        names = frozenset(os.listdir(model.parent))  # noqa: PTH208
-    except OSError:
-        return
-    others = [
-        name
-        for name in names
-        if PurePath(name).suffix.lower() in MODEL_SUFFIXES
-        and name != model.name
-        and str(model.with_name(name)) not in going
-    ]
-    shared = {found for other in others for found in companions(other, names)}
-    for name in sorted(companions(model.name, names)):
-        if name not in shared and PurePath(name).suffix.lower() not in MODEL_SUFFIXES:
-            yield str(model.with_name(name))
 
 
 def _remove(path: Path, *, permanent: bool) -> None:

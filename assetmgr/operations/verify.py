@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, run_previews
 from assetmgr.operations.preview_plan import PREVIEWABLE, SUPPORTED_BASES
+from assetmgr.sampler.client import SamplerClient
 from converters.containers import open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.finite import non_finite
@@ -87,22 +88,30 @@ def verify(
     too. Raises Cancelled, and NotAvailable when nothing can be rendered; an asset that cannot be
     found is a Failure.
     """
-    for found in _assets(workspace, references):
-        if isinstance(found, Failure):
-            yield found
-            continue
-        verdict = _rendered(workspace, found, progress) if render else None
-        places = [file for file in found.files if file.here and file.state == "present"]
-        results = [_verified(found, file, verdict, progress) for file in places]
-        if not results:
-            yield Failure(found.name, "no file of this asset is there", "not_found", None)
-            continue
-        workspace.library.record_verification(
-            found.id,
-            integrity=_worst(result.integrity for result in results),
-            structure=_worst(result.structure for result in results),
-        )
-        yield from results
+    with SamplerClient() as sampler:  # started by the first render, if there is one
+        renderer = sampler if render else None
+        for found in _assets(workspace, references):
+            yield from _asset_verified(workspace, found, progress, renderer)
+
+
+def _asset_verified(
+    workspace: Workspace, found: Asset | Failure, progress: Progress, sampler: SamplerClient | None
+) -> Iterator[Verified | Failure]:
+    if isinstance(found, Failure):
+        yield found
+        return
+    verdict = None if sampler is None else _rendered(workspace, found, progress, sampler)
+    places = [file for file in found.files if file.here and file.state == "present"]
+    results = [_verified(found, file, verdict, progress) for file in places]
+    if not results:
+        yield Failure(found.name, "no file of this asset is there", "not_found", None)
+        return
+    workspace.library.record_verification(
+        found.id,
+        integrity=_worst(result.integrity for result in results),
+        structure=_worst(result.structure for result in results),
+    )
+    yield from results
 
 
 def _assets(workspace: Workspace, references: tuple[str, ...]) -> Iterator[Asset | Failure]:
@@ -159,9 +168,12 @@ def _structure(file: File, progress: Progress) -> Iterator[Check]:
     yield Check("finite", not broken, told if broken else "every number is finite")
 
 
-def _rendered(workspace: Workspace, asset: Asset, progress: Progress) -> str | None:
+def _rendered(
+    workspace: Workspace, asset: Asset, progress: Progress, sampler: SamplerClient
+) -> str | None:
     """The verdict of a preview; None for what cannot be rendered."""
     if asset.kind not in PREVIEWABLE or asset.base not in SUPPORTED_BASES or asset.path is None:
         return None
-    (result,) = run_previews(workspace, PreviewRequest((f"#{asset.id}",)), progress)
+    request = PreviewRequest((f"#{asset.id}",))
+    (result,) = run_previews(workspace, request, progress, sampler=sampler)
     return FAILED if isinstance(result, Failure) else result.outcome.verdict

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+WEIGHTLESS = ("checkpoint", "diffusion-model", "vae", "embedding")
+"""Kinds that have no strength to choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -31,7 +34,8 @@ class RenderJob:
     `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
     `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
-    files to write. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
+    files to write. `low_vram` keeps networks off the accelerator but for their turn, and decodes in
+    tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays.
     """
 
@@ -53,11 +57,28 @@ class RenderJob:
     thumbnail: str
     overwrite: bool
     companions: tuple[ModelFile, ...] = ()
+    low_vram: bool = False
 
     @property
     def checkpoint(self) -> ModelFile:
         """The file whose networks do the rendering."""
         return self.subject if self.base is None else self.base
+
+    def parameters(self, device: str, dtype: str) -> Parameters:
+        """How the picture is made, once device and type of the weights are settled."""
+        return Parameters(
+            prompt=self.prompt,
+            negative=self.negative,
+            seed=self.seed,
+            steps=self.steps,
+            cfg=self.cfg,
+            sampler=self.sampler,
+            size=f"{self.width}x{self.height}",
+            weight=None if self.subject.kind in WEIGHTLESS else self.weight,
+            base=None if self.base is None else self.base.path,
+            device=device,
+            dtype=dtype,
+        )
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -109,13 +130,17 @@ class Parameters:
     dtype: str
 
 
+_MEMORY = ("memory_measures", "memory_fallbacks")
+
+
 @dataclass(frozen=True, slots=True)
 class RenderOutcome:
     """What became of a job. `image` and `thumbnail` are None when nothing could be drawn.
 
     `seconds` is the whole job, `load_seconds` the part spent reading models;
-    `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's peak on a CPU
-    (None where the system does not tell).
+    `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's on a CPU
+    (None where the system does not tell). `memory_measures` are what saved memory, in the words of
+    `memory.Measure`; `memory_fallbacks` those of them that nobody asked for: memory ran out.
     """
 
     image: str | None
@@ -125,6 +150,8 @@ class RenderOutcome:
     load_seconds: float
     peak_memory_bytes: int | None
     parameters: Parameters
+    memory_measures: tuple[str, ...] = ()
+    memory_fallbacks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -141,4 +168,5 @@ class RenderOutcome:
         document = json.loads(text)
         checks = tuple(Check(**check) for check in document.pop("checks"))
         parameters = Parameters(**document.pop("parameters"))
+        document |= {name: tuple(document.get(name, ())) for name in _MEMORY}
         return cls(checks=checks, parameters=parameters, **document)

@@ -25,9 +25,6 @@ from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT
 from converters.statedict import StateDict
 
-WEIGHTLESS = ("checkpoint", "vae", "embedding")
-"""Kinds that have no strength to choose."""
-
 
 @dataclass(frozen=True, slots=True)
 class Applied:

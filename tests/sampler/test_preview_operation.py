@@ -4,113 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.previewing import BASE, LORA, Setting, Shelf, asset
 from safetensors.numpy import save_file
 
-from assetmgr.config import Settings
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview import PreviewRequest, PreviewResult
 from assetmgr.operations.preview_plan import DEFAULT_PROMPT, parse_size
-from assetmgr.paths import Paths
-from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
 from converters.errors import (
-    AssetNotFound,
     BadValue,
     Cancelled,
-    CorruptFile,
     NotAvailable,
     TargetExists,
 )
-from converters.progress import SILENT, Progress
 from registry.records import Preview
-
-
-def asset(number: int, kind: str, **more: object) -> SimpleNamespace:
-    """What a preview needs to know of an asset."""
-    known: dict[str, object] = {
-        "id": number,
-        "name": f"{kind}-{number}",
-        "path": f"/models/{kind}-{number}.safetensors",
-        "kind": kind,
-        "base": "sd-1",
-        "trigger_words": (),
-        "metadata": {},
-        "hashes": {"sha256": f"{number:02x}" * 32, "autov3": None},
-        "preview": None,
-    }
-    return SimpleNamespace(**{**known, **more})
-
-
-@dataclass
-class Shelf:
-    """A library of some assets that remembers what is recorded."""
-
-    content: list[SimpleNamespace]
-    previews: dict[int, Preview] = field(default_factory=dict)
-
-    def assets(self) -> list[SimpleNamespace]:
-        return self.content
-
-    def find(self, reference: str) -> SimpleNamespace:
-        for one in self.content:
-            if reference in {f"#{one.id}", one.name, one.path}:
-                return one
-        raise AssetNotFound("no such asset", path=reference)
-
-    def bases(self, base: str) -> list[SimpleNamespace]:
-        return [one for one in self.content if one.kind == "checkpoint" and one.base == base]
-
-    def record_preview(self, number: int, preview: Preview) -> None:
-        self.previews[number] = preview
-
-
-class Sampler:
-    """Renders nothing, remembers the jobs, and fails for names that say so."""
-
-    def __init__(self) -> None:
-        self.jobs: list[RenderJob] = []
-
-    def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
-        self.jobs.append(job)
-        match job.subject.name:
-            case "broken":
-                raise CorruptFile("not a model", path=job.subject.path)
-            case "cancelled":
-                raise Cancelled
-            case "deviceless":
-                raise NotAvailable("no cuda")
-        check = Check("effect", job.subject.name != "weak", 0.1, 0.2, "difference")
-        base = None if job.base is None else job.base.path
-        parameters = Parameters(
-            job.prompt, job.negative, job.seed, job.steps, job.cfg, job.sampler, "8x8", 1.0, base,
-            "cpu", "fp32",
-        )  # fmt: skip
-        return RenderOutcome(job.image, job.thumbnail, (check,), 1.0, 0.5, None, parameters)
-
-
-BASE = asset(1, "checkpoint")
-LORA = asset(2, "lora", trigger_words=("neon", "glow"))
-
-
-@dataclass
-class Setting:
-    """A workspace with a shelf and a sampler."""
-
-    shelf: Shelf
-    home: Path
-    settings: Settings = field(default_factory=Settings)
-    sampler: Sampler = field(default_factory=Sampler)
-
-    def run(self, request: PreviewRequest) -> list[PreviewResult | Failure]:
-        workspace = SimpleNamespace(
-            library=self.shelf, settings=self.settings, paths=Paths(self.home)
-        )
-        return list(run_previews(workspace, request, SILENT, sampler=self.sampler))
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Driver:
         while quiet < 3:
             await self.pilot.pause(0)
             fetches = self._fetches()
-            quiet = 0 if fetches else quiet + 1
+            quiet = quiet + 1 if not fetches and self._composed() else 0
             if fetches:  # none would mean all workers, also the jobs
                 with suppress(WorkerCancelled):  # a newer one took its place
                     await self.app.workers.wait_for_complete(fetches)
@@ -79,6 +79,11 @@ class Driver:
             for worker in self.app.workers
             if worker.group not in {"default", "jobs"} and not worker.is_finished
         ]
+
+    def _composed(self) -> bool:
+        """Whether the screen on top has all its parts."""
+        screen = self.app.screen
+        return screen.is_mounted and all(widget.is_mounted for widget in screen.query())
 
     async def until(self, happened: Callable[[], object]) -> None:
         """Wait for something a thread does."""

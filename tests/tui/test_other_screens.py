@@ -171,7 +171,7 @@ async def test_the_first_start_offers_folders_of_other_programs() -> None:
         app = AssetManagerApp(workspace, ScriptedCommands(workspace, script))
         async with app.run_test() as pilot:
             for _ in range(500):
-                if isinstance(app.screen, WelcomeScreen):
+                if isinstance(app.screen, WelcomeScreen) and app.focused:  # on its own parts
                     break
                 await pilot.pause(0.01)
             app.screen.query_one("#folder", Input).value = "/mine"

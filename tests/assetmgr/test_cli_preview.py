@@ -1,0 +1,80 @@
+"""`assetmgr preview` at the command line, with a sampler that renders nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from helpers import previewing
+
+from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from converters.progress import Progress
+
+if TYPE_CHECKING:
+    from conftest import Models, Program
+
+
+class Sampler(previewing.Sampler):
+    """Is interrupted by Ctrl-C before the render of this number."""
+
+    def __init__(self, interrupted_at: int | None = None) -> None:
+        super().__init__()
+        self.interrupted_at = interrupted_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
+        if len(self.jobs) == self.interrupted_at:
+            raise KeyboardInterrupt
+        return super().render(job, progress)
+
+
+@pytest.fixture
+def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    sampler = Sampler()
+    monkeypatch.setattr("assetmgr.operations.preview.SamplerClient", lambda: sampler)
+    return sampler
+
+
+@pytest.fixture
+def library(program: Program, models: Models, sampler: Sampler) -> Program:
+    """The program with the models in its library: two checkpoints, two LoRAs, one without base."""
+    assert program("scan", models.folder).code == 0
+    return program
+
+
+def test_all_of_the_library_is_rendered_and_what_has_no_base_is_named(library: Program) -> None:
+    done = library("preview", "--all", "--json")
+    assert [item.get("code") for item in done.json] == ["not_available", None, None, None, None]
+    assert done.code == 3
+    assert "no SDXL checkpoint" in done.errors[0]
+    assert [item["skipped"] for item in done.json[1:]] == [False] * 4
+
+
+def test_what_is_done_before_an_interruption_is_told_and_kept(
+    library: Program, sampler: Sampler
+) -> None:
+    sampler.interrupted_at = 2
+    done = library("preview", "--query", "base:sd-1", "--json")
+    assert done.code == 130
+    assert [item.get("code") for item in done.json] == [None, None, "cancelled"]
+    sampler.interrupted_at = None
+    done = library("preview", "--query", "base:sd-1", "--json")
+    assert (done.code, len(sampler.jobs)) == (0, 4)
+    assert [item["skipped"] for item in done.json] == [True, True, False, False]
+    assert library("preview", "--query", "base:sd-1").out.count("done before") == 4
+    assert library("preview", "--query", "base:sd-1", "--again").out.count("1.0 s") == 4
+
+
+def test_the_options_for_the_library_are_refused_for_named_assets(library: Program) -> None:
+    for option in (["--all"], ["--query", "kind:lora"], ["--again"]):
+        done = library("preview", "#1", *option)
+        assert (done.code, len(done.errors)) == (2, 1)
+
+
+def test_a_query_that_cannot_be_read_is_a_wrong_call(library: Program) -> None:
+    assert library("preview", "--query", "kind:").code == 2

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_SAFE_SQUARES = 1e38
-"""A sum of squares below this cannot have overflowed float32."""
+_SAFE = 1e19
+"""A sum of squares below the square of this has not overflowed float32."""
 
 
 def all_finite(tensor: Tensor, stored_like: Tensor | None = None) -> bool:
@@ -36,5 +36,5 @@ def _is_small(tensor: Tensor, rounded: Tensor) -> bool:
     import torch
 
     flat = tensor.view(-1)
-    limit = min(torch.finfo(rounded.dtype).max ** 2, _SAFE_SQUARES)
+    limit = min(torch.finfo(rounded.dtype).max, _SAFE) ** 2
     return bool(flat.dot(flat) < limit)  # False for NaN

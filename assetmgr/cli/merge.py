@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
+from assetmgr.cli.embeddings import merge_embeddings
 from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
@@ -27,12 +28,13 @@ from assetmgr.workspace import Workspace
     epilog="Example: assetmgr merge adapters base.ckpt style.safetensors -o out.safetensors"
 )
 def merge() -> None:
-    """Merge adapters into a checkpoint, or checkpoints."""
+    """Merge adapters into a checkpoint, checkpoints with each other, or embeddings."""
 
 
 merge.add_command(adapters_into_one)
 merge.add_command(checkpoints)
 merge.add_command(replay)
+merge.add_command(merge_embeddings)
 
 
 @merge.command(

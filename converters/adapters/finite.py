@@ -33,8 +33,8 @@ def _is_small(tensor: Tensor, rounded: Tensor) -> bool:
     """
     if tensor.element_size() != 4 or not tensor.is_contiguous():
         return False
-    import torch
+    from converters.compute import largest
 
     flat = tensor.view(-1)
-    limit = min(torch.finfo(rounded.dtype).max, _SAFE) ** 2
+    limit = min(largest(rounded), _SAFE) ** 2
     return bool(flat.dot(flat) < limit)  # False for NaN

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
 from converters.dtypes import DType
-from converters.errors import (
-    AssetmgrError,
-    BadValue,
-    UnsupportedFile,
-    UnusedKeys,
-    WrongFamily,
-)
+from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily, naming
 from converters.identify import Base, Identity, Kind, identify
 from converters.layouts.components import TEXT_ENCODER, UNET_EMA, component_of
 from converters.merge.blocks import BlockWeights, block_weights
@@ -120,7 +113,7 @@ def plan_merge(
     folded: list[tuple[str, Change]] = []
     reports = []
     for number, choice in enumerate(adapters):
-        with _naming(choice):
+        with naming(choice.name):
             report, placed = _place(number, choice, model, targets, partial=partial)
         reports.append(report)
         if report.kind is Kind.HYPERNETWORK:
@@ -222,17 +215,6 @@ def _report(choice: AdapterChoice, identity: Identity, fit: Fit) -> AdapterRepor
         dict(Counter(components.values())),
         fit.unused,
     )
-
-
-@contextmanager
-def _naming(choice: AdapterChoice) -> Iterator[None]:
-    """Errors about an adapter, with its name."""
-    try:
-        yield
-    except AssetmgrError as error:
-        if error.path is not None:
-            raise
-        raise type(error)(error.cause, path=choice.name, hint=error.hint) from error
 
 
 def _warnings(checkpoint: StateDict, merged: Mapping[str, LazyTensor]) -> tuple[str, ...]:

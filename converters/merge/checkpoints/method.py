@@ -1,7 +1,6 @@
 """What a way of merging checkpoints is: a pure function on tensors, and what the engine may assume.
 
-Every method gets the tensors of the models in their order, A first, in float32 and of one shape;
-they are its own, to be changed or not.
+Every method gets the tensors of the models in their order, A first, in float32 and of one shape.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from converters.bytesource import FileBytes, pread_into
 from converters.errors import BadValue
-from converters.hashing import BLOCK_BYTES, FileHashes, Ring, StreamHasher
+from converters.hashing import FileHashes, StreamHasher
+from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 from converters.writers.atomic import AtomicTarget, refuse_full
@@ -222,7 +223,7 @@ class _Output:
     def copy(self, piece: Extent) -> None:
         """Bytes of a source."""
         for start in range(0, piece.nbytes, BLOCK_BYTES):
-            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start))
+            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), self._hasher.lanes)
             pread_into(piece.source, piece.offset + start, block.view)
             self._hasher.update(block.view, block.release)
             # Written while it is hashed; both only read the buffer, and it cannot come back to

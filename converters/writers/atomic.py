@@ -22,7 +22,9 @@ from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
 TEMPORARY_SUFFIX = ".assetmgr-part"
 """Ends the name of every temporary file; scans skip them."""
 
-_WRITEBACK_BYTES = 32 << 20
+WRITEBACK_BYTES = 32 << 20
+"""After so many bytes the disk is told to begin with them."""
+
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 Buffer = bytes | bytearray | memoryview
@@ -73,7 +75,7 @@ class AtomicTarget:
                 count = os.write(self.descriptor, view)
                 self._end += count
                 view = view[count:]
-        self._start_writeback(start, self._end)
+        self._note(start, self._end)
 
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write all of `data` at a place; one thread at a time."""
@@ -83,7 +85,7 @@ class AtomicTarget:
                 count = _pwrite(self.descriptor, view, at)
                 at += count
                 view = view[count:]
-        self._start_writeback(offset, at)
+        self._note(offset, at)
 
     def copy_at(self, offset: int, source: int, start: int, nbytes: int) -> int:
         """Let the kernel copy bytes of an open file to a place; how many, 0 where it cannot."""
@@ -98,26 +100,18 @@ class AtomicTarget:
             if not count:
                 break
             done += count
-        self._start_writeback(offset, offset + done)
+        self._note(offset, offset + done)
         return done
 
-    def _start_writeback(self, start: int, end: int) -> None:
-        """Let the disk begin with what was written, so that the sync at the end waits less.
-
-        Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps
-        them cached (mm/fadvise.c); elsewhere the advice does nothing.
-        """
+    def _note(self, start: int, end: int) -> None:
+        """Remember what was written, and let the disk begin once it is enough."""
         if self._dirty and self._dirty[-1][1] == start:
             start = self._dirty.pop()[0]
         self._dirty.append((start, end))
-        if sum(last - first for first, last in self._dirty) < _WRITEBACK_BYTES:
-            return
-        if hasattr(os, "posix_fadvise"):
+        if sum(last - first for first, last in self._dirty) >= WRITEBACK_BYTES:
             for first, last in self._dirty:
-                with contextlib.suppress(OSError):
-                    advice = os.POSIX_FADV_DONTNEED
-                    os.posix_fadvise(self.descriptor, first, last - first, advice)
-        self._dirty.clear()
+                start_writeback(self.descriptor, first, last - first)
+            self._dirty.clear()
 
     def commit(self) -> None:
         """Sync the bytes to the disk and let the target appear."""
@@ -152,6 +146,17 @@ def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
         return os.pwrite(descriptor, data, offset)
     os.lseek(descriptor, offset, os.SEEK_SET)  # Windows cannot write at places
     return os.write(descriptor, data)
+
+
+def start_writeback(descriptor: int, start: int, length: int) -> None:
+    """Let the disk begin with what was written, so that the sync at the end waits less.
+
+    Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps them
+    cached (mm/fadvise.c); elsewhere the advice does nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

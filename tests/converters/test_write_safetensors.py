@@ -148,7 +148,7 @@ def test_large_copies_are_the_same_however_the_disk_is_advised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_hashes: bool, advice: str
 ) -> None:
     state = stored_file(tmp_path / "source")
-    monkeypatch.setattr(atomic, "_WRITEBACK_BYTES", 1 << 20)
+    monkeypatch.setattr(atomic, "WRITEBACK_BYTES", 1 << 20)
 
     def refuse(*_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")

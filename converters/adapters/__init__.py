@@ -182,6 +182,7 @@ def _why_not(roles: frozenset[str]) -> str:
 
 
 def _broken(tensors: Mapping[str, LazyTensor]) -> str:
-    if "alpha" in tensors and tensors["alpha"].numel != 1:
-        return "the alpha of its module is not one number"
+    for role in ("alpha", "scale"):
+        if role in tensors and tensors[role].numel != 1:
+            return f"the {role} of its module is not one number"
     return ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.compute import CPU
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.products import Stack, with_products
@@ -74,9 +75,13 @@ class ChangeLog:
 
     by_tensor: dict[str, _Squares] = field(default_factory=dict)
 
-    def measured(self, number: int) -> Measured:
-        """The norms of one adapter's changes."""
-        own = {name: found[number] for name, found in self.by_tensor.items() if number in found}
+    def measured(self, number: int, among: Container[str] | None = None) -> Measured:
+        """The norms of one adapter's changes, to all tensors or only to those `among` some."""
+        own = {
+            name: found[number]
+            for name, found in self.by_tensor.items()
+            if number in found and (among is None or name in among)
+        }
         largest = max(own, key=own.__getitem__, default=None)
         return Measured(
             math.sqrt(math.fsum(own.values())),
@@ -91,11 +96,13 @@ def merged_tensor(
     changes: Sequence[Change],
     log: ChangeLog,
     dtype: DType | None = None,
+    on: str = CPU,
 ) -> LazyTensor:
     """The weight with all changes, to be computed when it is read; their norms go into `log`.
 
-    The result has the weight's type unless another `dtype` is given. Reading raises MergeProblem
-    when a value of the weight, of an adapter or of the result is not finite.
+    The result has the weight's type unless another `dtype` is given; it is computed on the device
+    `on`. Reading raises MergeProblem when a value of the weight, of an adapter or of the result is
+    not finite, OutOfMemory for a device that is too small.
     """
     from converters.compute import lazy
 
@@ -103,8 +110,8 @@ def merged_tensor(
     names = " + ".join(dict.fromkeys([weight.origin, *(change.adapter for change in changes)]))
     read = [weight, *(tensor for change in changes for tensor in change.inputs)]
     if weight.extents is not None and job.only_adds_products:
-        return with_products(weight, job.dtype, job.stacks, job.not_finite, read, names)
-    return lazy(job.dtype, weight.shape, job.compute, names, inputs=read)
+        return with_products(weight, job.dtype, job.stacks, job.not_finite, read, names, on)
+    return lazy(job.dtype, weight.shape, job.compute, names, inputs=read, on=on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +146,9 @@ class _Job:
 
     def compute(self) -> Tensor:
         """The weight with its changes, in float32, rounded once."""
-        from converters.compute import empty, value
+        from converters.compute import empty, floats
 
-        squares, whole = _Squares(), value(self.weight).float()
+        squares, whole = _Squares(), floats(self.weight)
         for view, run in groupby(_in_order(self.changes), key=lambda change: change.view):
             part = view.of(whole)
             own = part.contiguous()

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.compute import CPU
 from converters.dtypes import DType
 from converters.statedict import LazyTensor
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 """Elements that a thread computes at a time."""
+_PIECE_ELSEWHERE = 1 << 24
+"""The same for other devices, which are slow to call and have much to do at a time."""
 _BLOCK = 1 << 18
 """Elements that are widened, changed and rounded before the next: they stay in the cache."""
 
@@ -73,14 +76,16 @@ def with_products(
     failure: Callable[[], Exception],
     inputs: Sequence[LazyTensor],
     origin: str,
+    on: str,
 ) -> LazyTensor:
     """A stored weight with products added to it, in another type, to be computed in pieces.
 
-    `make` gives the products; `failure` the error for a result that is not finite in the type.
+    `make` gives the products; `failure` the error for a result that is not finite in the type. The
+    work is done on the device `on`.
     """
     from converters.compute import lazy
 
-    ends = [*_starts(weight), weight.shape[0]]
+    ends = [*_starts(weight, on), weight.shape[0]]
     shared = _Shared(make, len(ends) - 1)
     pieces = tuple(
         lazy(
@@ -89,6 +94,7 @@ def with_products(
             partial(_piece, weight.slice0(start, stop), start, dtype, shared, failure),
             origin,
             inputs=inputs,
+            on=on,
         )
         for start, stop in pairwise(ends)
     )
@@ -96,9 +102,10 @@ def with_products(
     return LazyTensor(dtype, weight.shape, whole, origin, pieces[0].made_from, pieces)
 
 
-def _starts(weight: LazyTensor) -> Iterator[int]:
+def _starts(weight: LazyTensor, on: str) -> Iterator[int]:
     """The first rows of the pieces."""
-    yield from range(0, weight.shape[0], _rows_in(_PIECE, weight))
+    elements = _PIECE if on == CPU else _PIECE_ELSEWHERE
+    yield from range(0, weight.shape[0], _rows_in(elements, weight))
 
 
 def _rows_in(elements: int, weight: LazyTensor) -> int:
@@ -116,11 +123,11 @@ def _piece(
     shared: _Shared,
     failure: Callable[[], Exception],
 ) -> Tensor:
-    from converters.compute import empty, passing_floats
+    from converters.compute import device, empty, passing_floats
 
     stacks = shared.take()
     result = empty((weight.shape[0], weight.numel // weight.shape[0]), dtype)
-    step = _rows_in(_BLOCK, weight)
+    step = _rows_in(_BLOCK if device() == CPU else weight.numel, weight)
     for start in range(0, weight.shape[0], step):
         stop = min(start + step, weight.shape[0])
         block = passing_floats(weight.slice0(start, stop)).view(stop - start, -1)

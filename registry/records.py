@@ -51,13 +51,17 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an asset came from: `source` is the service, the rest is its way of naming the file."""
+    """Where an asset came from: `source` is the service, the rest is its way of naming the file.
+
+    `licence` is what the service said of it.
+    """
 
     source: str
     repo: str | None = None
     revision: str | None = None
     file: str | None = None
     url: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,10 +166,14 @@ def record_derived(
 
 
 def record_source(connection: Connection, asset_id: int, source: Source) -> None:
-    """Where an asset came from, unless that is known."""
+    """Where an asset came from, unless that is known; a licence that was not told then is added."""
     values = {"asset_id": asset_id, **asdict(source)}
+    licence = values.pop("licence")
     if not _known(connection, schema.source, values):
-        connection.execute(insert(schema.source).values(values))
+        connection.execute(insert(schema.source).values(**values, licence=licence))
+    elif licence is not None:
+        same = [schema.source.c[name] == value for name, value in values.items()]
+        connection.execute(update(schema.source).where(*same).values(licence=licence))
 
 
 def record_preview(connection: Connection, asset_id: int, preview: Preview) -> None:

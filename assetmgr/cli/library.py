@@ -177,12 +177,12 @@ def show(session: Session, asset: str) -> int:
         session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        fields = [*_card(found), *_parts(found, sharers), *_family(tree)]
+        fields = [*_card(found), *_parts(found, sharers), *family_lines(tree)]
         session.output.fields(fields, indent="  ")
     return session.status
 
 
-def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+def family_lines(tree: Lineage) -> Iterator[tuple[str, str]]:
     """Every generation before an asset, each a step further in, and what was made from it."""
     for depth, ancestor in _ancestors(tree.parents):
         yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"
@@ -266,6 +266,7 @@ def _told(sidecar: Sidecar) -> list[tuple[str, str]]:
         ("· tags", ", ".join(sidecar.tags)),
         ("· notes", _shortened(sidecar.notes)),
         ("· description", _shortened(sidecar.description)),
+        ("· licence", sidecar.licence or ""),
         ("· author", (source.author if source else None) or ""),
         *(("· address", url) for url in (source.urls if source else ())),
         *(("· problem", problem) for problem in sidecar.problems),

@@ -22,7 +22,9 @@ from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
 TEMPORARY_SUFFIX = ".assetmgr-part"
 """Ends the name of every temporary file; scans skip them."""
 
-_WRITEBACK_BYTES = 32 << 20
+WRITEBACK_BYTES = 32 << 20
+"""After so many bytes the disk is told to begin with them."""
+
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -69,20 +71,9 @@ class AtomicTarget:
                 count = os.write(self.descriptor, view)
                 self._written += count
                 view = view[count:]
-        if self._written - self._on_its_way >= _WRITEBACK_BYTES:
-            self._start_writeback()
-
-    def _start_writeback(self) -> None:
-        """Let the disk begin with what was written, so that the sync at the end waits less.
-
-        Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps
-        them cached (mm/fadvise.c); elsewhere the advice does nothing.
-        """
-        start, self._on_its_way = self._on_its_way, self._written
-        if hasattr(os, "posix_fadvise"):
-            length = self._written - start
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self.descriptor, start, length, os.POSIX_FADV_DONTNEED)
+        if self._written - self._on_its_way >= WRITEBACK_BYTES:
+            start_writeback(self.descriptor, self._on_its_way, self._written - self._on_its_way)
+            self._on_its_way = self._written
 
     def commit(self) -> None:
         """Sync the bytes to the disk and let the target appear."""
@@ -110,6 +101,17 @@ class AtomicTarget:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def start_writeback(descriptor: int, start: int, length: int) -> None:
+    """Let the disk begin with what was written, so that the sync at the end waits less.
+
+    Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps them
+    cached (mm/fadvise.c); elsewhere the advice does nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

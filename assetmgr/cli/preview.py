@@ -83,6 +83,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
 )
 @click.option("--low-vram", is_flag=True, help="Slower, with a fraction of the graphics memory.")
+@click.option("--ray", metavar="ADDRESS", help="Spread over a Ray cluster; local starts one here.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset, or sheet."
 )

@@ -6,13 +6,17 @@ of ours, found there by its name: assetmgr of the same version must be installed
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import logging
 import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, BinaryIO, Generic, NoReturn, TextIO, TypeVar
 
 from converters.errors import NotAvailable
 from converters.progress import SILENT, Progress
@@ -23,7 +27,7 @@ Result = TypeVar("Result")
 HERE = "local"
 """The address that means this machine alone."""
 ATTEMPTS = 2
-"""How often an item may take its worker with it before it is given up."""
+"""How often an item that a worker died at is tried alone before it is given up."""
 SMALLEST_PART = 4
 """Items below which a part is not split: each part costs the start of a sampler."""
 CORES_EACH = 4
@@ -42,12 +46,30 @@ class Lost:
 
 @dataclass(slots=True)
 class _Part(Generic[Item]):
-    """Items that one worker does one after the other, and how many of them it has given."""
+    """Items that one worker does one after the other, and how many of them it has given.
+
+    `later` waits for another worker: the item that a worker died at is tried alone, because what it
+    gave just before may have been lost with it.
+    """
 
     items: Sequence[Item]
     done: int = 0
     deaths: int = 0
+    later: Sequence[Item] = ()
     stream: Any = field(default=None, repr=False)
+
+    def send(self, remote: Any) -> None:
+        """Give the items to a worker, if there are any; else those that wait."""
+        if not self.items:
+            self.items, self.later = self.later, ()
+            self.deaths = 0
+        self.done = 0
+        self.stream = remote.remote(self.items) if self.items else None
+
+    def suspect(self) -> None:
+        """Its worker died: only the item that it was at is next."""
+        left = [*self.items[self.done :], *self.later]
+        self.items, self.later = left[:1], left[1:]
 
 
 def split(groups: Sequence[Sequence[Item]], slots: int) -> list[Sequence[Item]]:
@@ -98,7 +120,7 @@ def _gathered(
     cluster: Any, remote: Any, parts: deque[_Part[Item]], progress: Progress
 ) -> Iterator[tuple[Item, Any]]:
     for part in parts:
-        part.stream = remote.remote(part.items)
+        part.send(remote)
     while parts:
         streams = {part.stream: part for part in parts}
         ready, _ = cluster.wait([*streams], num_returns=1, timeout=POLL_SECONDS, fetch_local=False)
@@ -117,20 +139,20 @@ def _next(cluster: Any, remote: Any, part: _Part[Item]) -> Iterator[tuple[Item, 
     try:
         result = cluster.get(next(part.stream))
     except StopIteration:
-        part.stream = None
+        part.items = ()
+        part.send(remote)
         return
     except cluster.exceptions.RayError as error:
         if isinstance(error, cluster.exceptions.RayTaskError):
             _raise_named(error)
+        part.suspect()
         part.deaths += 1
-        if part.deaths >= ATTEMPTS:
-            yield part.items[part.done], Lost(type(error).__name__)
-            part.done, part.deaths = part.done + 1, 0
-        left = part.items[part.done :]
-        part.items, part.done = left, 0
-        part.stream = remote.remote(left) if left else None
+        if part.deaths > ATTEMPTS:
+            yield part.items[0], Lost(type(error).__name__)
+            part.items = ()
+        part.send(remote)
         return
-    part.done, part.deaths = part.done + 1, 0
+    part.done += 1
     yield part.items[part.done - 1], result
 
 
@@ -168,7 +190,7 @@ class _Room:
         return cls(cores, 0, sum(int(each["CPU"] // cores) for each in able), len(able))
 
 
-@contextmanager
+@contextlib.contextmanager
 def _cluster(address: str) -> Iterator[Any]:
     """The library ray, connected. What was connected before is used and left as it is."""
     if importlib.util.find_spec("ray") is None:
@@ -180,23 +202,46 @@ def _cluster(address: str) -> Iterator[Any]:
         yield ray
         return
     try:
-        _connect(ray, address)
+        with contextlib.redirect_stdout(sys.stderr):
+            _connect(ray, address)
+        with contextlib.redirect_stdout(_OneVoice(sys.stdout)):
+            yield ray
+    finally:
+        with contextlib.redirect_stdout(sys.stderr):
+            ray.shutdown()
+
+
+class _OneVoice(io.TextIOBase):
+    """Standard output for the thread that made it; what others say, as ray's, goes to stderr."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._owner = threading.get_ident()
+
+    @property
+    def buffer(self) -> BinaryIO:
+        """Where bytes go; only we write any."""
+        return self._stream.buffer
+
+    def write(self, text: str) -> int:
+        """To the stream that this thread may write to."""
+        ours = threading.get_ident() == self._owner
+        return (self._stream if ours else sys.stderr).write(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        self._stream.flush()
+
+
+def _connect(library: Any, address: str) -> None:
+    here = {"include_dashboard": False} if address == HERE else {}
+    try:
+        library.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise NotAvailable(
             f"no Ray cluster answers at {address}: {_first_line(error)}",
             hint="start one with `ray start --head`, and --address=HOST:PORT on other machines",
         ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _connect(library: Any, address: str) -> None:
-    if address == HERE:
-        library.init(address=HERE, include_dashboard=False, log_to_driver=False)
-    else:
-        library.init(address=address, log_to_driver=False)
 
 
 def _first_line(error: Exception) -> str:

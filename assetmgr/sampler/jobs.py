@@ -28,6 +28,16 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeAdapter:
+    """An adapter that is in effect while a checkpoint renders, with the weights of a merge."""
+
+    path: str
+    weight: float = 1.0
+    text_encoder: float | None = None
+    block_weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """One preview: a subject, the checkpoint it is tried on, and how to sample.
 
@@ -37,7 +47,8 @@ class RenderJob:
     files to write, None for none. `with_effect` compares with the render without the asset.
     `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
-    tokenizer; the kind of each is the role it plays.
+    tokenizer; the kind of each is the role it plays. `adapters` are in effect on a checkpoint, and
+    with `shaken` (an element type) their weights are off as if they were rounded to it.
     """
 
     subject: ModelFile
@@ -60,6 +71,8 @@ class RenderJob:
     companions: tuple[ModelFile, ...] = ()
     low_vram: bool = False
     with_effect: bool = True
+    adapters: tuple[RuntimeAdapter, ...] = ()
+    shaken: str | None = None
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -93,10 +106,12 @@ class RenderJob:
         subject = ModelFile(**document.pop("subject"))
         base = document.pop("base")
         companions = tuple(ModelFile(**each) for each in document.pop("companions"))
+        adapters = tuple(RuntimeAdapter(**each) for each in document.pop("adapters", ()))
         return cls(
             subject=subject,
             base=None if base is None else ModelFile(**base),
             companions=companions,
+            adapters=adapters,
             **document,
         )
 

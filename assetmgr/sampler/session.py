@@ -39,7 +39,7 @@ from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
-from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome, RuntimeAdapter
 from assetmgr.sampler.memory import (
     Measure,
     Thrift,
@@ -52,10 +52,12 @@ from assetmgr.sampler.memory import (
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
+from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
+from converters.adapters.opening import open_adapter
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import AssetmgrError, FileMissing, OutOfMemory
@@ -87,6 +89,8 @@ class Conditions:
     prompt: str
     negative: str
     sampling: Sampling
+    adapters: tuple[RuntimeAdapter, ...] = ()
+    shaken: str | None = None
 
 
 @dataclass(slots=True)
@@ -182,7 +186,7 @@ class _Run:
         sampling = Sampling(
             solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
         )
-        self._conditions = Conditions(job.prompt, job.negative, sampling)
+        self._conditions = Conditions(job.prompt, job.negative, sampling, job.adapters, job.shaken)
 
     def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
@@ -210,10 +214,13 @@ class _Run:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         sd = warm.bundle.state_dict
         loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
-        return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
+        if not self._job.adapters:
+            return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
+        with at_runtime(warm.bundle, self._job.adapters, self._job.shaken):
+            return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
 
     def _adapter(self) -> _Judged:
-        subject = open_model(self._job.subject.path).state_dict
+        subject = open_adapter(Path(self._job.subject.path))
         warm, reference = self._base()
         try:
             with ExitStack() as stack:

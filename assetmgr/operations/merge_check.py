@@ -1,8 +1,9 @@
 """Whether a merged file renders as its checkpoint does with the adapters in effect.
 
 Three renders with one seed, in float32: the checkpoint with the adapters beside their layers, the
-same with weights off as much as rounding to the file's type may be, and the merged file. The second
-tells how far rounding alone can move a picture; the third may be no more than a few times as far.
+same with the changed weights rounded as those of the file are, and the merged file. The second
+tells what rounding alone does to the picture, which is most where changes are smaller than the
+steps of the type; the third must be no farther from the first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import MergePlan
 from assetmgr.operations.preview import companions_of
 from assetmgr.operations.preview_plan import (
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 STEPS = 10
-_TIMES = 4.0
-"""How many times the difference that rounding makes may be seen: it is one sample of many."""
-_FLOOR = 1e-5
+_TIMES = 1.5
+"""How many times the difference that rounding makes may be seen."""
+_FLOOR = 1e-4
 """Mean difference of latents, whose spread is about 1, that float32 arithmetic alone may make."""
 
 
@@ -99,10 +101,10 @@ def check_merge(
     Raises NotAvailable without the packages that render, AssetmgrError where a picture fails, and
     what a render raises.
     """
-    runtime, shaken, merged = _jobs(workspace, plan)
+    runtime, rounded, merged = _jobs(workspace, plan)
     # In this order the checkpoint is loaded once, and drawn once with the adapters.
     sheets = (
-        _sheet(workspace, runtime, shaken, "with rounding"),
+        _sheet(workspace, runtime, rounded, "with rounding"),
         _sheet(workspace, runtime, merged, "merged file"),
     )
     with ExitStack() as stack:
@@ -128,14 +130,14 @@ def differs(check: MergeCheck, output: Path) -> MergeDiffers:
 
 
 def _sheet(workspace: Workspace, runtime: RenderJob, other: RenderJob, told: str) -> SheetJob:
-    name = f"check-{content_name(other.subject)}{'-rounding' if other.shaken else ''}.png"
+    name = f"check-{content_name(other.subject)}{'-rounding' if other.rounded else ''}.png"
     image = str(workspace.paths.previews / SHEETS / name)
     columns = ("adapters at runtime", told)
     return SheetJob((runtime, other), columns, ("",), image, overwrite=True, compared=True)
 
 
 def _jobs(workspace: Workspace, plan: MergePlan) -> tuple[RenderJob, RenderJob, RenderJob]:
-    """The renders: adapters at runtime, the same shaken, and the merged file."""
+    """The renders: adapters at runtime, the same rounded, and the merged file."""
     base = find_subject(workspace, str(plan.sources[0]))
     merged = find_subject(workspace, str(plan.request.output))
     request = PreviewRequest(steps=STEPS, dtype="fp32")
@@ -150,12 +152,12 @@ def _jobs(workspace: Workspace, plan: MergePlan) -> tuple[RenderJob, RenderJob, 
     runtime = replace(bare, adapters=adapters)
     return (
         runtime,
-        replace(runtime, shaken=_precision(plan)),
+        replace(runtime, rounded=_precision(plan)),
         replace(bare, subject=merged.file),
     )
 
 
 def _precision(plan: MergePlan) -> str:
-    """The coarsest element type of the tensors that the merge changes."""
-    kinds = (plan.state[name].dtype for name in plan.merged.changed)
-    return min(kinds, key=lambda dtype: dtype.bits).label
+    """The element type that the file's weights are rounded to, or that each keeps its own."""
+    dtype = DTYPES[plan.request.dtype]
+    return "keep" if dtype is None else dtype.label

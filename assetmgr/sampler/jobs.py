@@ -48,7 +48,7 @@ class RenderJob:
     `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays. `adapters` are in effect on a checkpoint, and
-    with `shaken` (an element type) their weights are off as if they were rounded to it.
+    with `rounded` (an element type, or `keep`) the changed weights are rounded to it.
     """
 
     subject: ModelFile
@@ -72,7 +72,7 @@ class RenderJob:
     low_vram: bool = False
     with_effect: bool = True
     adapters: tuple[RuntimeAdapter, ...] = ()
-    shaken: str | None = None
+    rounded: str | None = None
 
     @property
     def checkpoint(self) -> ModelFile:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,16 +26,17 @@ from converters import compute
 from converters.adapters import load_adapter
 from converters.adapters.opening import open_adapter
 from converters.adapters.targets import module_targets
-from converters.dtypes import DType
+from converters.dtypes import BY_LABEL, DType
 from converters.hypernetworks import read_hypernetwork
 from converters.identify import Kind, identify
 from converters.merge.blocks import block_weights
 from converters.merge.changes import View
 from converters.merge.fitting import Placed, fit_modules
 from converters.merge.into_checkpoint import AdapterChoice, plan_merge
-from converters.recovery.rounding import Grid, grid_named, steps
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import cast
+
+KEEP = "keep"
 
 
 class Effect(NamedTuple):
@@ -50,12 +52,12 @@ Effects = Mapping[str, Sequence[Effect]]
 
 @contextmanager
 def at_runtime(
-    bundle: Bundle, adapters: Sequence[RuntimeAdapter], precision: str | None
+    bundle: Bundle, adapters: Sequence[RuntimeAdapter], rounded: str | None
 ) -> Iterator[None]:
     """Render with adapters in effect. Raises the errors of their files, and of a merge.
 
-    With a `precision` the weights that they change, and those of finer types, are shaken as
-    rounding to it might do: so it can be seen what rounding alone does to a picture.
+    `rounded` (an element type, or KEEP for each tensor's own) has the changed weights rounded
+    instead, by the plain formula: so it can be seen what rounding alone does to a picture.
     """
     choices = [_choice(each) for each in adapters]
     nets = [each for each in choices if identify(each.state_dict).kind is Kind.HYPERNETWORK]
@@ -63,9 +65,13 @@ def at_runtime(
     effects = _effects(bundle, choices)
     layers = _layers(bundle)
     beside = {name: found for name, found in effects.items() if _is_beside(name, found, layers)}
-    within = effects.keys() - beside.keys()
+    state = _changed_within(bundle.state_dict, choices, effects.keys() - beside.keys())
+    if rounded is not None:
+        types = _types(bundle.state_dict, rounded)
+        state = _rounded(state, beside, types, effects.keys())
+        beside = {}
     with ExitStack() as stack:
-        stack.enter_context(bundle.patched(_changed(bundle, choices, within, effects, precision)))
+        stack.enter_context(bundle.patched(state))
         for name, found in beside.items():
             hook = layers[name].register_forward_hook(_adding(layers[name], found))
             stack.callback(hook.remove)
@@ -144,39 +150,50 @@ def _path(layer: Any, effect: Effect) -> Callable[[Any], Any]:
     return lambda x: functional.conv2d(convolve(x), up[:, :, None, None])
 
 
-def _changed(
-    bundle: Bundle,
-    choices: Sequence[AdapterChoice],
-    within: set[str],
-    effects: Effects,
-    precision: str | None,
+def _changed_within(
+    state: StateDict, choices: Sequence[AdapterChoice], names: AbstractSet[str]
 ) -> StateDict:
-    """The checkpoint with the weights that are changed in place, and shaken if it is wanted."""
-    state = bundle.state_dict
-    if within:
-        wide = state.overlay(cast(state.select(within.__contains__), DType.F32))
-        merged = plan_merge(wide, choices, partial=True).state_dict
-        state = state.overlay({name: merged[name] for name in within})
-    if precision is not None:
-        grid = grid_named(precision)
-        rounded = {name for name in state if name in effects or _is_finer(state[name], grid)}
-        state = state.overlay({name: _shaken(state[name], grid) for name in rounded})
-    return state
+    """The checkpoint with the weights that are changed in place, in float32."""
+    if not names:
+        return state
+    wide = state.overlay(cast(state.select(names.__contains__), DType.F32))
+    merged = plan_merge(wide, choices, partial=True).state_dict
+    return state.overlay({name: merged[name] for name in names})
 
 
-def _is_finer(tensor: LazyTensor, grid: Grid) -> bool:
-    """Whether storing a tensor on a grid rounds it."""
-    own = grid_named(tensor.dtype.label)
-    return tensor.dtype.is_float and own.mantissa > grid.mantissa
+def _types(state: StateDict, kind: str) -> dict[str, DType]:
+    """What each weight is rounded to: a type, or with KEEP its own."""
+    own = {name: tensor.dtype for name, tensor in state.items() if tensor.dtype.is_float}
+    return own if kind == KEEP else dict.fromkeys(own, BY_LABEL[kind])
 
 
-def _shaken(tensor: LazyTensor, grid: Grid) -> LazyTensor:
-    """A tensor off by as much as rounding may be, the same at every call."""
+def _rounded(
+    state: StateDict, beside: Effects, types: Mapping[str, DType], changed: AbstractSet[str]
+) -> StateDict:
+    """All changes in the weights, and these rounded to their types."""
+    affected = {
+        name: dtype
+        for name, dtype in types.items()
+        if name in changed or dtype.bits < state[name].dtype.bits
+    }
+    return state.overlay(
+        {
+            name: _rounded_sum(state[name], beside.get(name, ()), dtype)
+            for name, dtype in affected.items()
+        }
+    )
+
+
+def _rounded_sum(tensor: LazyTensor, effects: Sequence[Effect], dtype: DType) -> LazyTensor:
+    """A weight with all that is done to it, rounded once."""
 
     def values() -> torch.Tensor:
-        own = compute.value(tensor).float()
-        step = torch.from_numpy(steps(own.numpy(), grid)).float()
-        generator = torch.Generator("cpu").manual_seed(own.numel())
-        return own + step * (torch.rand(own.shape, generator=generator) - 0.5)
+        total = compute.value(tensor).float()
+        for effect in effects:
+            assert effect.placed.factors is not None  # products alone are beside a layer
+            factors = effect.placed.factors()
+            change = factors.up @ factors.down * (factors.scale * effect.strength)
+            total += change.reshape(total.shape)
+        return total.to(compute.torch_dtype(dtype)).float()
 
     return compute.lazy(DType.F32, tensor.shape, values, tensor.origin, inputs=(tensor,))

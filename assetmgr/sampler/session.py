@@ -90,7 +90,7 @@ class Conditions:
     negative: str
     sampling: Sampling
     adapters: tuple[RuntimeAdapter, ...] = ()
-    shaken: str | None = None
+    rounded: str | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +186,7 @@ class _Run:
         sampling = Sampling(
             solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
         )
-        self._conditions = Conditions(job.prompt, job.negative, sampling, job.adapters, job.shaken)
+        self._conditions = Conditions(job.prompt, job.negative, sampling, job.adapters, job.rounded)
 
     def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
@@ -216,7 +216,7 @@ class _Run:
         loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
         if not self._job.adapters:
             return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
-        with at_runtime(warm.bundle, self._job.adapters, self._job.shaken):
+        with at_runtime(warm.bundle, self._job.adapters, self._job.rounded):
             return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
 
     def _adapter(self) -> _Judged:

@@ -39,11 +39,6 @@ _STORED: Mapping[DType, Grid] = {
 }
 
 
-def grid_named(label: str) -> Grid:
-    """The grid of an element type by the name that headers have for it; that of F32 for others."""
-    return next((grid for dtype, grid in _STORED.items() if dtype.label == label), FP32)
-
-
 def grid_of(values: Values, dtype: DType) -> Grid:
     """The grid that values lie on: a file in float32 may hold what was rounded to fewer bits."""
     if dtype in _STORED:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.direct import body_of
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
 from assetmgr.sources.web import BrokenOff, Web
@@ -42,6 +43,7 @@ _PLACE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb'\s*\{\s*"')
 _MOST_TAG = 1000
+_BEGINNING = 512
 _EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """How storage hosts refuse an address whose signature is too old."""
 
@@ -125,7 +127,7 @@ class Transfer:
             self._keep_tag(answer)
             self._receive(answer, sink, progress)
         if total is not None and sink.have != total:
-            raise BrokenOff("the connection broke off", path=self.name)
+            raise self._broken_off()
         return True
 
     def _headers(self, sink: Sink) -> dict[str, str]:
@@ -138,16 +140,32 @@ class Transfer:
         return headers
 
     def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
-        for piece in _lively(answer.iter_raw(), self.name):
+        """Bring the body into the sink, as fast as connection, disk and limit allow."""
+        read = body_of(answer)
+        pulse = _Pulse(self.name)
+        while True:
+            view = sink.room()
+            started = time.monotonic()
+            try:
+                count = read(view)
+            except OSError:
+                raise self._broken_off() from None
+            pulse.came(count, time.monotonic() - started)
+            if not count:
+                return
             if not sink.have:
-                self._refuse_beginning(piece)
-            sink.write(piece)
+                self._refuse_beginning(bytes(view[: min(count, _BEGINNING)]))
+            sink.took(count)
             if self.size is not None and sink.have > self.size + SIZE_TOLERANCE:
                 raise self._other_size(sink.have)
-            progress.advance(len(piece))
-            wait = self.limit.take(len(piece))
+            progress.advance(count)
+            wait = self.limit.take(count)
             if wait > 0:
                 self.web.pause(wait, progress)
+
+    def _broken_off(self) -> AssetmgrError:
+        hint = "the same command goes on"
+        return BrokenOff("the connection broke off", path=self.name, hint=hint)
 
     def _is_whole(self, answer: httpx.Response, sink: Sink) -> bool:
         """Nothing lies behind the bytes we have: they are all, or none of this file."""
@@ -287,21 +305,22 @@ def _tag_of(answer: httpx.Response) -> str:
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
 
-def _lively(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The pieces as they come. Raises BrokenOff when next to nothing has come for a while.
+class _Pulse:
+    """Notices that next to nothing has come for a while.
 
     Only the time that is spent waiting for the network counts, not what we spend ourselves.
     """
-    waited, came = 0.0, 0
-    while True:
-        started = time.monotonic()
-        piece = next(pieces, None)
-        if piece is None:
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waited, self._came = 0.0, 0
+
+    def came(self, count: int, waited: float) -> None:
+        """So many bytes came after a wait, in seconds. Raises BrokenOff."""
+        self._waited += waited
+        self._came += count
+        if self._waited < DYING_SECONDS:
             return
-        waited += time.monotonic() - started
-        came += len(piece)
-        if waited >= DYING_SECONDS:
-            if came < DYING_RATE * waited:
-                raise BrokenOff("the connection is dying", path=name, hint="try again later")
-            waited, came = 0.0, 0
-        yield piece
+        if self._came < DYING_RATE * self._waited:
+            raise BrokenOff("the connection is dying", path=self._name, hint="try again later")
+        self._waited, self._came = 0.0, 0

@@ -271,7 +271,12 @@ def sources(connection: Connection, service: str) -> tuple[tuple[int, Source], .
 
 def _derivation(row: AnyRow) -> Derivation:
     return Derivation(
-        row.parent_id, row.parent_sha256, row.parent_name, row.operation, row.parameters
+        row.parent_id,
+        row.parent_sha256,
+        row.parent_name,
+        row.operation,
+        row.parameters,
+        row.version,
     )
 
 

@@ -113,6 +113,7 @@ class Derivation:
     """One thing an asset was made from.
 
     `asset` is the parent's number, None while the library does not know a file with its hash.
+    `version` is that of the program that made it, where known.
     """
 
     asset: int | None
@@ -120,6 +121,7 @@ class Derivation:
     name: str
     operation: str
     parameters: Mapping[str, Plain]
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

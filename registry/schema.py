@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0006_licence"
+REVISION = "0007_lineage_version"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -205,6 +205,7 @@ derivation = Table(
     Column("parent_name", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("parameters", JSON, nullable=False),
+    Column("version", Text),
 )
 
 preview = Table(

@@ -209,7 +209,7 @@ class Transfer:
     def _is_of_another_state(self, answer: httpx.Response, sink: Sink) -> bool:
         """Whether a server gives a part of a file that has changed, although it was told not to."""
         is_part = answer.status_code == HTTPStatus.PARTIAL_CONTENT and not self.pinned
-        return is_part and bool(sink.have) and _tag_of(answer) != self._tag()
+        return is_part and bool(sink.have) and _state_of(answer) != self._tag()
 
     def _total_of_part(self, answer: httpx.Response, sink: Sink) -> int:
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -255,15 +255,10 @@ class Transfer:
             f"the server gives {what} instead of the file", path=self.name, hint=hint
         )
 
-    @property
-    def _tag_place(self) -> Path:
-        stem = self.part.name.removesuffix(TEMPORARY_SUFFIX)
-        return self.part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
-
     def _tag(self) -> str | None:
         """What the server called the state of the file that the bytes are of."""
         try:
-            with self._tag_place.open("rb") as stream:
+            with tag_of(self.part).open("rb") as stream:
                 text = stream.read(_MOST_TAG + 1).decode("ascii")
         except (OSError, UnicodeDecodeError):
             return None
@@ -272,8 +267,15 @@ class Transfer:
     def _keep_tag(self, answer: httpx.Response) -> None:
         if self.pinned:
             return
-        with naming(self._tag_place):
-            self._tag_place.write_text(_tag_of(answer), "ascii", "replace")
+        place = tag_of(self.part)
+        with naming(place):
+            place.write_text(_state_of(answer), "ascii", "replace")
+
+
+def tag_of(part: Path) -> Path:
+    """Where the server's name for the state of a file is kept, beside its bytes."""
+    stem = part.name.removesuffix(TEMPORARY_SUFFIX)
+    return part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
 
 
 class _Patience:
@@ -299,7 +301,7 @@ class _Patience:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
 
 
-def _tag_of(answer: httpx.Response) -> str:
+def _state_of(answer: httpx.Response) -> str:
     """What the server calls this state; a weak ETag is none for us: bytes may differ."""
     tag: str = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")

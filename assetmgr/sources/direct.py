@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WORTHWHILE_BYTES = 1 << 20
 """From so many bytes on a connection is given up for the speed."""
 
+SLICE_SECONDS = 0.5
+"""So long a read waits; then it raises TimeoutError, and can be tried again."""
+
 _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
 
@@ -65,6 +68,7 @@ class _Bounded:
 
     def __init__(self, stream: DirectStream, length: int) -> None:
         self._stream, self._left = stream, length
+        stream.get_extra_info("socket").settimeout(SLICE_SECONDS)
 
     def read(self, view: memoryview) -> int:
         count = self._stream.readinto(view[: self._left]) if self._left else 0

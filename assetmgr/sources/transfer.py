@@ -6,6 +6,7 @@ Last-Modified) is kept beside the bytes, so that bytes of two states are never p
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import time
@@ -44,6 +45,7 @@ _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb'\s*\{\s*"')
 _MOST_TAG = 1000
 _BEGINNING = 512
+_GOES_ON = "the same command goes on"
 _EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """How storage hosts refuse an address whose signature is too old."""
 
@@ -127,7 +129,7 @@ class Transfer:
             self._keep_tag(answer)
             self._receive(answer, sink, progress)
         if total is not None and sink.have != total:
-            raise self._broken_off()
+            raise BrokenOff("the connection broke off", path=self.name, hint=_GOES_ON)
         return True
 
     def _headers(self, sink: Sink) -> dict[str, str]:
@@ -145,12 +147,10 @@ class Transfer:
         pulse = _Pulse(self.name)
         while True:
             view = sink.room()
-            started = time.monotonic()
-            try:
-                count = read(view)
-            except OSError:
-                raise self._broken_off() from None
-            pulse.came(count, time.monotonic() - started)
+            count = pulse.feel(functools.partial(read, view))
+            if count is None:  # nothing yet: time to notice that it is to stop
+                progress.advance(0)
+                continue
             if not count:
                 return
             if not sink.have:
@@ -162,10 +162,6 @@ class Transfer:
             wait = self.limit.take(count)
             if wait > 0:
                 self.web.pause(wait, progress)
-
-    def _broken_off(self) -> AssetmgrError:
-        hint = "the same command goes on"
-        return BrokenOff("the connection broke off", path=self.name, hint=hint)
 
     def _is_whole(self, answer: httpx.Response, sink: Sink) -> bool:
         """Nothing lies behind the bytes we have: they are all, or none of this file."""
@@ -317,12 +313,24 @@ class _Pulse:
         self._name = name
         self._waited, self._came = 0.0, 0
 
-    def came(self, count: int, waited: float) -> None:
-        """So many bytes came after a wait, in seconds. Raises BrokenOff."""
-        self._waited += waited
-        self._came += count
+    def feel(self, read: Callable[[], int]) -> int | None:
+        """What a read gives; None where it gave nothing yet. Raises BrokenOff."""
+        started = time.monotonic()
+        count = None
+        try:
+            count = read()
+        except TimeoutError:
+            pass
+        except OSError:
+            raise BrokenOff("the connection broke off", path=self._name, hint=_GOES_ON) from None
+        self._waited += time.monotonic() - started
+        self._came += count or 0
+        self._judge()
+        return count
+
+    def _judge(self) -> None:
         if self._waited < DYING_SECONDS:
             return
         if self._came < DYING_RATE * self._waited:
-            raise BrokenOff("the connection is dying", path=self._name, hint="try again later")
+            raise BrokenOff("the connection is dying", path=self._name, hint=_GOES_ON)
         self._waited, self._came = 0.0, 0

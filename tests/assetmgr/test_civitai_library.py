@@ -91,7 +91,7 @@ def test_what_the_site_knows_lies_beside_the_model_and_in_the_library(
     told, shown = sorted(asset["sidecars"], key=lambda one: one["owner"])
     assert (told["trigger_words"], told["base"]) == (["sks style"], "SD 1.5")
     assert told["licence"] == (
-        "no credit needed, derivatives allowed, same licence only, commercial use: Image, Rent"
+        "no credit needed; derivatives allowed; same licence only; commercial use: Image, Rent"
     )
     assert shown["preview"] == str(preview)
     (source,) = asset["sources"]

@@ -317,13 +317,23 @@ def test_names_that_every_repository_has_are_told_apart_in_the_folder_of_their_k
 def test_a_safe_name_is_one_name_on_every_system(name: str) -> None:
     safe = safe_name(name)
     assert safe not in {"", ".", ".."}
-    assert not set('<>:"/\\|?*\0\n\x1b') & set(safe)
+    assert not set('<>:"/\\|?*\0\n\x1b\u202e\u2066') & set(safe)
     assert len(safe.encode()) <= 255
     assert not safe.endswith((".", " "))
     assert safe_name(safe) == safe
 
 
-@pytest.mark.parametrize(("name", "safe"), [("con.ckpt", "_con.ckpt"), ("NUL", "_NUL"), (GEM, GEM)])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("con.ckpt", "_con.ckpt"),
+        ("NUL", "_NUL"),
+        ("com¹ .pt", "_com¹ .pt"),
+        (GEM, GEM),
+        ("C:\\x.pt", "C__x.pt"),
+        ("a\u202egpj.exe", "a_gpj.exe"),
+    ],
+)
 def test_names_of_devices_are_no_names_of_files(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 

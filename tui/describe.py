@@ -13,6 +13,7 @@ from tui.sections import Section, text
 from tui.text import count, day, million, plain, size
 
 if TYPE_CHECKING:
+    from assetmgr.operations.doctor_check import Check
     from registry.sidecars.record import Sidecar
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}
@@ -51,6 +52,18 @@ def describe(asset: Asset, lineage: Sequence[Ancestor] = ()) -> tuple[Section, .
         Section("Hashes", tuple(_hashes(asset.hashes))),
     )
     return tuple(section for section in sections if section.rows)
+
+
+def diagnosis(checks: Sequence[Check]) -> tuple[Section, ...]:
+    """What a check of the program found, what is wrong first."""
+    rows = [(check.name, _check(check)) for check in sorted(checks, key=lambda each: each.ok)]
+    return (Section("", tuple(rows)),)
+
+
+def _check(check: Check) -> Content:
+    mark = text("✓ " if check.ok else "✗ ", CHECK_STYLES[check.ok])
+    hint = text(f"\n{check.hint}", "$dim") if check.hint else Content("")
+    return mark + text(check.detail) + hint
 
 
 Rows = Iterator[tuple[str, Content]]

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from assetmgr.operations.preferences import Preferences, SavedSearch
-from converters.progress import Progress
+from converters.progress import SILENT, Progress
 from registry.records import Asset, AssetRow
 from tui import keymap
 from tui.background import in_background
@@ -37,6 +37,7 @@ from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
     from assetmgr.operations.diff import Comparison
+    from assetmgr.operations.doctor_check import Check
 
 Severity = Literal["information", "warning", "error"]
 _SHOWN = 12
@@ -388,9 +389,15 @@ class LibraryScreen(Screen[None]):
         in_background(self, self._undo, group="change")
 
     async def _undo(self) -> None:
-        what = await asyncio.to_thread(self._commands.undo)
-        self._say("there is nothing to take back" if what is None else f"taken back: {what}")
-        self._browser.reload()
+        change = self._commands.undos.take()
+        if change is None:
+            self._say("there is nothing to take back")
+        elif change.as_job:
+            self._queue.submit(Job(f"Taking back {change.what}", Lane.DISK, change.back))
+        else:
+            await asyncio.to_thread(change.back, SILENT)
+            self._say(f"taken back: {change.what}")
+            self._browser.reload()
 
     def action_open_folder(self) -> None:
         """The folder in the system's file manager."""
@@ -451,6 +458,27 @@ class LibraryScreen(Screen[None]):
         """Read files again in the background."""
         self._submit("Check of", Lane.DISK, self._commands.verify)
 
+    def action_lookup(self) -> None:
+        """Ask Civitai what files are."""
+        self._submit("Look-up of", Lane.NETWORK, self._commands.lookup)
+
+    def action_doctor(self) -> None:
+        """Check what the program needs, and show what was found."""
+        found: list[Check] = []
+
+        def work(progress: Progress, /) -> str:
+            found.extend(self._commands.diagnose(progress))
+            wrong = sum(not check.ok for check in found)
+            return f"{count(wrong, 'thing')} wrong" if wrong else "all is well"
+
+        def show() -> None:
+            from tui.describe import diagnosis
+            from tui.screens.reading import ReadingScreen
+
+            self.app.push_screen(ReadingScreen("What the program needs", diagnosis(found)))
+
+        self._queue.submit(Job("Check of the program", Lane.LOOK, work, show))
+
     def _submit(self, verb: str, lane: Lane, run: Callable[..., str]) -> None:
         rows = self._list.chosen
         if rows:
@@ -462,9 +490,18 @@ class LibraryScreen(Screen[None]):
             in_background(self, partial(self._open_form, verb, self._ids), group="form")
 
     async def _open_form(self, verb: str, ids: tuple[int, ...]) -> None:
+        self._ask(await asyncio.to_thread(self._commands.form, verb, ids))
+
+    def action_library_form(self, verb: str) -> None:
+        """Ask how to do something with the library, or with what is found in it."""
+        in_background(self, partial(self._open_library_form, verb, self.view.query), group="form")
+
+    async def _open_library_form(self, verb: str, query: str) -> None:
+        self._ask(await asyncio.to_thread(self._commands.library_form, verb, query))
+
+    def _ask(self, form: Form) -> None:
         from tui.screens.form import FormScreen
 
-        form: Form = await asyncio.to_thread(self._commands.form, verb, ids)
         self.app.push_screen(FormScreen(form), self._do)
 
     def _do(self, planned: Planned | None) -> None:

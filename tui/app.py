@@ -95,6 +95,7 @@ class AssetManagerApp(App[None]):
             query=view.text,
             sort=view.order,
             facets=library.shows_facets,
+            tiles=library.shows_tiles,
         )
 
     def on_failed(self, message: Failed) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from assetmgr.operations.preferences import Preferences
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
-    from registry.records import Asset, Page
+    from registry.records import Asset, AssetRow, Page
     from tui.clearing import Clearing
     from tui.describe import Ancestor
     from tui.forms import Form
@@ -110,6 +110,12 @@ class Commands:
     def assets(self, ids: Sequence[int]) -> tuple[Asset, ...]:
         """Everything known of some assets. Raises AssetNotFound."""
         return tuple(map(self.asset, ids))
+
+    def picture(self, row: AssetRow) -> str | None:
+        """The file of an asset's picture: that of its preview, else one beside the model."""
+        from tui.describe import picture_path
+
+        return row.thumbnail or picture_path(self.asset(row.id))
 
     def lineage(self, asset: Asset) -> tuple[Ancestor, ...]:
         """What an asset was made from, and what that was made from."""

@@ -55,6 +55,7 @@ FIND = Group(
         Key("escape", "clear", "Esc", "", "close what is open, unmark, clear the filter"),
         Key("left_square_bracket", "turn_tab(-1)", "[", "", "previous kind"),
         Key("right_square_bracket", "turn_tab(1)", "]", "", "next kind"),
+        Key("T", "tiles", "T", "grid", "a grid of thumbnails, or the list"),
         Key("f", "facets", "f", "facets", "facets: base, algorithm, tags, folder, verdict, safety"),
         Key("S", "searches", "S", "", "saved searches: open, keep this one, remove"),
     ),
@@ -93,7 +94,7 @@ ACT = Group(
         Key("i", "inside", "i", "inside", "look inside: the tensors"),
         Key("equals_sign", "compare", "=", "", "compare two marked files tensor by tensor"),
         Key("O", "open_folder", "O", "", "open the folder it lies in"),
-        Key("l", "lookup", "l", "", "look it up on Civitai, by its hashes"),
+        Key("A", "lookup", "A", "", "look it up on Civitai, by its hashes"),
         Key("W", "form('sidecar')", "W", "", "write what is known beside it, for other programs"),
         Key("M", "form('move')", "M", "", "move it to another folder, or rename it"),
         Key("delete", "forget", "Del", "", "forget: out of the library, the file stays"),
@@ -128,6 +129,13 @@ MARK = Group(
     (
         Key("space", "mark", "Space", "mark", "mark or unmark, and go on"),
         Key("asterisk", "mark_all", "*", "", "mark all that are found, or none"),
+    ),
+)
+SIDE = Group(
+    "In the grid",
+    (
+        Key("h,left", "move_side(-1)", "h ←", "", "the tile at the left"),
+        Key("l,right", "move_side(1)", "l →", "", "the tile at the right"),
     ),
 )
 MOVE = Group(
@@ -182,6 +190,8 @@ INSIDE = Group(
         Key("slash", "search", "/", "search", "search in names, types and shapes"),
         Key("right,l", "unfold", "→", "unfold", "unfold a branch"),
         Key("left,h", "fold", "←", "fold", "fold it, or go to the one above"),
+        Key("v", "statistics", "v", "values", "what the numbers are like (reads the tensors)"),
+        Key("x", "stop", "x", "", "stop reading"),
         Key("M", "metadata", "M", "metadata", "the texts of the header"),
         Key("y", "copy", "y", "copy name", "copy the name"),
         Key("escape,q,i", "close", "Esc", "back", "back"),
@@ -200,6 +210,6 @@ HUB = Group(
         Key("escape,q,H", "close", "Esc", "back", "back"),
     ),
 )
-GROUPS = (MOVE, MARK, FIND, SORT, ACT, PROGRAM)
+GROUPS = (MOVE, SIDE, MARK, FIND, SORT, ACT, PROGRAM)
 SCREEN = (FIND, SORT, ACT, PROGRAM)
 """The groups that work wherever the focus is (but not while text is typed)."""

@@ -100,6 +100,17 @@ async def test_a_tree_of_tensors_unfolds_and_is_searched(open_program: Open) -> 
         assert tui.app.focused is tui.list
 
 
+async def test_the_numbers_of_tensors_are_read_when_asked_for(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("i", "j", "v")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert "-1 … 1  mean 0  ± 0.5  10% zeros" in tui.text()
+        await tui.press("k", "v")
+        await tui.until(lambda: "Numbers of 4 tensors" in tui.text())
+        assert tui.text().index("unet.block_1.bias") < tui.text().index("unet.block_0.bias")
+        assert "3 NOT FINITE" in tui.text()
+
+
 async def test_two_marked_files_are_compared(open_program: Open) -> None:
     async with open_program() as tui:
         await tui.press("equals_sign")

@@ -10,7 +10,7 @@ DEMO   := demo-library
 # On few cores OpenMP's spinning makes tiny networks 20-50 times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check fuzz bench gpu tui clean family
+.PHONY: demo test check fuzz bench bench-try gpu tui clean family
 
 demo: $(READY)
 	$(BIN)/assetmgr demo $(DEMO)
@@ -32,6 +32,10 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
+
+# Not to measure: whether every benchmark still runs, on tiny files.
+bench-try: $(READY)
+	$(BIN)/python -m benchmarks.run --scale 0.002 --rounds 1
 
 gpu: $(READY)
 	$(BIN)/python -m pytest -q -m gpu tests/sampler

@@ -35,6 +35,16 @@ class Paths:
         return self.home / "machine.toml"
 
     @property
+    def tokens(self) -> Path:
+        """The tokens of services, or where they are kept."""
+        return self.home / "tokens.json"
+
+    @property
+    def cache(self) -> Path:
+        """Answers of services, which may be thrown away."""
+        return self.home / "cache"
+
+    @property
     def previews(self) -> Path:
         """Rendered pictures and their thumbnails."""
         return self.home / "previews"

@@ -44,6 +44,11 @@ class Workspace:
                 self._library = Library.open(self._database_url(), self._machine())
             return self._library
 
+    @property
+    def has_library(self) -> bool:
+        """Whether there is a database, as far as that is known without opening it."""
+        return self.settings.database_url is not None or self.paths.database.is_file()
+
     def close(self) -> None:
         """Release the library."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.measure import MB, Case, Result, compare, python, read_through, warm
@@ -10,6 +10,22 @@ from benchmarks.measure import MB, Case, Result, compare, python, read_through, 
 COPY_GOAL = 1.4
 HASH_GOAL = 1.2
 PRIVATE_GOAL = 64.0
+
+
+def converting(scratch: Path, checkpoint: Path, rounds: int) -> Iterator[Result]:
+    """Without and with hashes, and the memory that each took."""
+    timed = [
+        *without_hashes(scratch, checkpoint, rounds),
+        *with_hashes(scratch, checkpoint, rounds),
+    ]
+    yield from timed
+    yield from private_memory(timed, "whole")
+
+
+def memory_of_a_quarter(scratch: Path, checkpoint: Path) -> list[Result]:
+    """The memory alone, for a checkpoint of a quarter of the size: it must not grow with that."""
+    timed = [*without_hashes(scratch, checkpoint, 1), *with_hashes(scratch, checkpoint, 1)]
+    return private_memory(timed, "quarter")
 
 
 def without_hashes(scratch: Path, checkpoint: Path, rounds: int) -> list[Result]:

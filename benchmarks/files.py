@@ -7,12 +7,22 @@ import random
 import sys
 from pathlib import Path
 
+from benchmarks.measure import Case, python, run
 from converters.containers import open_model
 from converters.writers.safetensors import write_safetensors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.sd1 import checkpoint_shapes
+
+
+def checkpoint_of(scratch: Path, scale: float) -> Path:
+    """The measured `.ckpt`, its twin beside it; made at the first call in a scratch folder."""
+    checkpoint = scratch / f"checkpoint {scale:g}" / "model.ckpt"
+    if not checkpoint.exists():
+        checkpoint.parent.mkdir()
+        run(Case("files", python("-m", "benchmarks.files", str(checkpoint), str(scale))))
+    return checkpoint
 
 
 def make_checkpoint(target: Path, scale: float) -> None:

@@ -33,6 +33,13 @@ PEEK_REQUESTS, PEEK_KB = 6.0, 500.0
 _UNET = "model.diffusion_model."
 
 
+def large(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
+    """Looking, copying, and casting."""
+    yield from look(scratch, scale, rounds)
+    yield from sdxl(scratch, scale, rounds)
+    yield from full(scratch, scale, rounds)
+
+
 def sdxl(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     """Unchanged bytes of SDXL, from a pickle, without and with every hash of the output."""
     source, target = scratch / "sdxl.ckpt", scratch / "out.safetensors"

@@ -1,11 +1,9 @@
 """Measure speed and memory against physical limits, other tools and the goals.
 
-    python -m benchmarks.run [convert] [hash] [startup] [large] [merge] [library] [tui]
-                             [--scratch DIR] [--scale F]
-                             [--rounds N] [--json FILE]
+    python -m benchmarks.run [NAME ...] [--scratch DIR] [--scale F] [--rounds N] [--json FILE]
 
 Without names everything runs; the scratch folder needs 16 GB times the scale and is emptied again.
-Peaks of private memory are those of the conversions, for the whole and a quarter of the size.
+`make bench-try` runs all of them on tiny files, to see that they still do.
 """
 
 from __future__ import annotations
@@ -16,88 +14,74 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import convert, hashes, large, library, merge, startup, tui
-from benchmarks.measure import Case, Result, python, run
+from benchmarks.files import checkpoint_of
+from benchmarks.measure import Result
 
-NAMES = ("convert", "hash", "startup", "large", "merge", "library", "tui")
+Benchmark = Callable[[Path, float, int], Iterable[Result]]
+"""Measures in a scratch folder, at a scale of the real sizes, in so many rounds."""
+
+
+def _convert(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
+    yield from convert.converting(scratch, checkpoint_of(scratch, scale), rounds)
+    yield from convert.memory_of_a_quarter(scratch, checkpoint_of(scratch, scale / 4))
+
+
+def _hash(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
+    yield from hashes.rates(rounds)
+    yield from hashes.hashes(scratch, checkpoint_of(scratch, scale), rounds)
+
+
+def _startup(scratch: Path, scale: float, rounds: int) -> Iterable[Result]:
+    return startup.startup(scratch, checkpoint_of(scratch, scale), rounds)
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "convert": _convert,
+    "hash": _hash,
+    "startup": _startup,
+    "large": large.large,
+    "merge": merge.merges,
+    "tui": tui.tui,
+    "library": library.library,
+}
+"""Everything that can be measured, one row each."""
 
 
 def main() -> None:
     options = _options()
-    names = options.names or list(NAMES)
+    names = options.names or list(BENCHMARKS)
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="assetmgr-bench-") as folder:
-        for result in _measure(Path(folder), names, options.scale, options.rounds):
-            print(_line(result), flush=True)
-            results.append(result)
+        for name in names:
+            for result in BENCHMARKS[name](Path(folder), options.scale, options.rounds):
+                print(_line(result), flush=True)
+                results.append(result)
     if options.json:
         options.json.write_text(json.dumps(_document(results, options.scale), indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Plain)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--scratch", type=Path, help="folder for the measured files")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 2.13 GB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write a JSON document")
     options = parser.parse_args()
-    unknown = set(options.names) - set(NAMES)
+    unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+        known = ", ".join(BENCHMARKS)
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {known}")
     return options
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):
     """Shows the module's text as it is."""
-
-
-def _measure(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
-    if set(names) - {"large", "merge", "library", "tui"}:
-        yield from _measure_usual(scratch, names, scale, rounds)
-    if "large" in names:
-        yield from large.look(scratch, scale, rounds)
-        yield from large.sdxl(scratch, scale, rounds)
-        yield from large.full(scratch, scale, rounds)
-    if "merge" in names:
-        yield from merge.merges(scratch, scale, rounds)
-    if "tui" in names:
-        yield from tui.tui(scratch, scale, rounds)
-    if "library" in names:
-        yield from library.library(scratch, scale, rounds)
-
-
-def _measure_usual(scratch: Path, names: list[str], scale: float, rounds: int) -> Iterator[Result]:
-    checkpoint = _files(scratch / "whole", scale)
-    if "convert" in names:
-        yield from _converting(scratch, checkpoint, rounds, "whole")
-        quarter = _files(scratch / "quarter", scale / 4)
-        yield from _converting(scratch, quarter, 1, "quarter")
-    if "hash" in names:
-        yield from hashes.rates(rounds)
-        yield from hashes.hashes(scratch, checkpoint, rounds)
-    if "startup" in names:
-        yield from startup.startup(scratch, checkpoint, rounds)
-
-
-def _converting(scratch: Path, checkpoint: Path, rounds: int, size: str) -> list[Result]:
-    timed = [
-        *convert.without_hashes(scratch, checkpoint, rounds),
-        *convert.with_hashes(scratch, checkpoint, rounds),
-    ]
-    memory = convert.private_memory(timed, size)
-    return [*timed, *memory] if size == "whole" else memory
-
-
-def _files(folder: Path, scale: float) -> Path:
-    folder.mkdir()
-    checkpoint = folder / "model.ckpt"
-    run(Case("files", python("-m", "benchmarks.files", str(checkpoint), str(scale))))
-    return checkpoint
 
 
 def _line(result: Result) -> str:

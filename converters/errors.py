@@ -21,6 +21,7 @@ AssetmgrError                     code, exit_code, hint
 │   └── UnusedKeys                unused_keys
 ├── Overflow                      overflow          a value that the new type cannot hold
 ├── BadValue                      bad_value         exit 2: the call is wrong
+├── OutOfMemory                   out_of_memory     the computer's or an accelerator's
 ├── AssetNotFound                 asset_not_found
 ├── AmbiguousAsset                ambiguous_asset
 ├── NotAvailable                  not_available     exit 3: setting, model or network missing
@@ -177,6 +178,12 @@ class BadValue(AssetmgrError):
 
     code = "bad_value"
     exit_code = 2
+
+
+class OutOfMemory(AssetmgrError):
+    """The memory of the computer or of an accelerator does not suffice for a computation."""
+
+    code = "out_of_memory"
 
 
 class AssetNotFound(AssetmgrError):

@@ -24,7 +24,7 @@ from registry import (
     writing,
 )
 from registry.database import Database
-from registry.lineage import Lineage, lineage
+from registry.lineage import Descendant, Lineage, lineage, made_of
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
@@ -124,6 +124,11 @@ class Library:
             asset_id = references.resolve(connection, reference, self._machine)
             return self._get(connection, asset_id)
 
+    def names(self, beginning: str, limit: int) -> tuple[str, ...]:
+        """The names of assets that begin so, whatever their case, each once and in order."""
+        with self._database.reading() as connection:
+            return references.names(connection, beginning, limit)
+
     def find_hash(self, digest: str) -> int | None:
         """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
         with self._database.reading() as connection:
@@ -133,6 +138,16 @@ class Library:
         """What an asset was made from, generation by generation, and what was made from it."""
         with self._database.reading() as connection:
             return lineage(connection, asset_id)
+
+    def made_of(self, sha256: str) -> tuple[Descendant, ...]:
+        """What was made from a file with these bytes, which the library may not know itself."""
+        with self._database.reading() as connection:
+            return made_of(connection, sha256)
+
+    def sources(self, service: str) -> tuple[tuple[int, Source], ...]:
+        """The numbers of the assets that came from a service, and how that names them."""
+        with self._database.reading() as connection:
+            return reading.sources(connection, service)
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""

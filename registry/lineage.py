@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from converters.statedict import Plain
 from registry import schema
@@ -86,11 +86,20 @@ def _ancestor(row: Row[Any], edges: _Edges, told: set[int]) -> Ancestor:
 
 
 def _children(connection: Connection, asset_id: int) -> tuple[Descendant, ...]:
+    return _descendants(connection, _edge.parent_id == asset_id)
+
+
+def made_of(connection: Connection, sha256: str) -> tuple[Descendant, ...]:
+    """What was made from a file with these bytes, whether the library knows that file or not."""
+    return _descendants(connection, _edge.parent_sha256 == sha256)
+
+
+def _descendants(connection: Connection, of: ColumnElement[bool]) -> tuple[Descendant, ...]:
     asset = schema.asset.c
     statement = (
         select(asset.id, asset.name, _edge.operation)
         .join_from(schema.derivation, schema.asset, asset.id == _edge.child_id)
-        .where(_edge.parent_id == asset_id)
+        .where(of)
         .order_by(asset.id)
         .distinct()
     )

@@ -262,6 +262,13 @@ def _source(row: AnyRow) -> Source:
     return Source(row.source, row.repo, row.revision, row.file, row.url)
 
 
+def sources(connection: Connection, service: str) -> tuple[tuple[int, Source], ...]:
+    """The numbers of the assets that came from a service, and how that names them."""
+    table = schema.source
+    statement = select(table).where(table.c.source == service).order_by(table.c.asset_id)
+    return tuple((row.asset_id, _source(row)) for row in connection.execute(statement))
+
+
 def _derivation(row: AnyRow) -> Derivation:
     return Derivation(
         row.parent_id, row.parent_sha256, row.parent_name, row.operation, row.parameters

@@ -11,7 +11,7 @@ from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
 from registry.places import canonical
 from registry.query.terms import Hash
-from registry.text import storable
+from registry.text import fold, storable
 
 CANDIDATES_SHOWN = 8
 
@@ -46,6 +46,13 @@ def with_digest(connection: Connection, digest: str) -> int | None:
     """The asset of which this is the BLAKE3 or SHA-256, in lower-case hex."""
     found: int | None = connection.execute(_BY_DIGEST, {"digest": digest}).scalars().first()
     return found
+
+
+def names(connection: Connection, beginning: str, limit: int) -> tuple[str, ...]:
+    """Names that begin so when both are folded."""
+    begins = _asset.name_folded.startswith(fold(beginning), autoescape=True)
+    statement = select(_asset.name).distinct().where(begins).order_by(_asset.name).limit(limit)
+    return tuple(connection.execute(statement).scalars())
 
 
 def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[Sequence[int]]:

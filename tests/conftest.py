@@ -33,8 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("ASSETMGR_HOME", str(home))
-    for name in ("ASSETMGR_DATABASE_URL", "HF_TOKEN", "HF_ENDPOINT", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("ASSETMGR_DATABASE_URL", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("TOKEN", "ENDPOINT", "HUB_OFFLINE"):
+        monkeypatch.delenv(f"HF_{name}", raising=False)
     for name in ("TOKEN", "API_KEY", "API_TOKEN", "ENDPOINT"):
         monkeypatch.delenv(f"CIVITAI_{name}", raising=False)
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")

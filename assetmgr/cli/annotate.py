@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.annotate import forget_assets, set_note, set_rating
 from assetmgr.operations.describe import asset_json
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: assetmgr note '#12' 'best at weight 0.7'")
-@click.argument("asset")
+@click.argument("asset", shell_complete=completion.asset)
 @click.argument("text")
 @common_options
 @click.pass_obj
@@ -29,7 +30,7 @@ def note(session: Session, asset: str, text: str) -> int:
 
 
 @click.command(epilog="Example: assetmgr rate '#12' 5")
-@click.argument("asset")
+@click.argument("asset", shell_complete=completion.asset)
 @click.argument("stars", type=click.IntRange(0, 5))
 @common_options
 @click.pass_obj
@@ -51,7 +52,9 @@ def _print(session: Session, asset: Asset) -> None:
 
 
 @click.command(epilog="Example: assetmgr forget '#12' old.ckpt")
-@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@click.argument(
+    "assets", nargs=-1, required=True, metavar="ASSET...", shell_complete=completion.asset
+)
 @common_options
 @click.pass_obj
 def forget(session: Session, assets: tuple[str, ...]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations import civitai as models
 from assetmgr.operations.civitai_download import plan_civitai_download, run_civitai_download
@@ -143,7 +144,9 @@ def _print_version(session: Session, version: Document) -> None:
 
 
 @civitai.command("lookup", epilog="Example: assetmgr civitai lookup '#12' model.safetensors")
-@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@click.argument(
+    "assets", nargs=-1, required=True, metavar="ASSET...", shell_complete=completion.asset
+)
 @common_options
 @click.pass_obj
 def lookup_(session: Session, assets: tuple[str, ...]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.change import DTYPES, PREDICTIONS, Change
 from assetmgr.operations.convert import ConvertResult, run_convert
@@ -39,7 +40,9 @@ _FIELDS: dict[str, object] = {
 
 
 @click.command(epilog="Example: assetmgr convert old.ckpt --dtype fp16 --ema drop")
-@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="SRC...", shell_complete=completion.asset
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target of one source.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the targets.")
 @click.option("--to", type=click.Choice(list(FORMATS)), default="safetensors", help="Container.")

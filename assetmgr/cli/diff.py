@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.failures import DONE, FAILED
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.diff import Comparison, compare
@@ -12,8 +13,8 @@ from assetmgr.workspace import Workspace
 
 
 @click.command(epilog="Example: assetmgr diff model.ckpt model.safetensors")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=completion.asset)
+@click.argument("b", shell_complete=completion.asset)
 @common_options
 @click.pass_obj
 def diff(session: Session, a: str, b: str) -> int:

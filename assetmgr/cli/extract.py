@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.assetref import find_file
+from assetmgr.cli import completion
 from assetmgr.cli.convert import report, run_planned
 from assetmgr.cli.extract_lora import lora
 from assetmgr.cli.options import Session, common_options
@@ -34,7 +35,7 @@ def _component_command(name: str, component: str, text: str) -> click.Command:
     @click.command(
         name, help=text, epilog=f"Example: assetmgr extract {name} model.ckpt -o {name}.safetensors"
     )
-    @click.argument("checkpoint")
+    @click.argument("checkpoint", shell_complete=completion.asset)
     @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target.")
     @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
     @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")

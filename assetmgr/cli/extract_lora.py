@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.extract_lora import (
@@ -27,8 +28,8 @@ PRECISIONS = [word for word in DTYPES if word.startswith(("fp16", "fp32", "bf16"
     epilog="Example: assetmgr extract lora tuned.safetensors base.safetensors --rank 32"
     " -o style.safetensors"
 )
-@click.argument("tuned")
-@click.argument("base")
+@click.argument("tuned", shell_complete=completion.asset)
+@click.argument("base", shell_complete=completion.asset)
 @click.option("--rank", type=int, help="Rank of every module.")
 @click.option("--energy", type=float, help="Share of each difference's squared norm to keep.")
 @click.option("--conv", is_flag=True, help="Every weight of the UNet, convolutions too.")

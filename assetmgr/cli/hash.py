@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import Hashes, hash_paths, hashes_json
@@ -13,7 +14,7 @@ from assetmgr.text import plain, size
 
 
 @click.command("hash", epilog="Example: assetmgr hash model.safetensors")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completion.file)
 @common_options
 @click.pass_obj
 def hash_(session: Session, paths: tuple[str, ...]) -> int:

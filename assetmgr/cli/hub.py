@@ -1,4 +1,4 @@
-"""`assetmgr hub download` and `assetmgr hub peek`."""
+"""`assetmgr hub`: its verbs, of which `download` and `peek` are here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.hub_find import info, search, updates
 from assetmgr.cli.inspect import print_inspection
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
@@ -36,7 +37,11 @@ _FIELDS: dict[str, object] = {
 
 @click.group(epilog="Example: assetmgr hub download ORG/REPO model.safetensors")
 def hub() -> None:
-    """Look into files on the Hugging Face Hub, and download them."""
+    """Find models on the Hugging Face Hub, look into their files, download, keep up to date."""
+
+
+for command in (search, info, updates):
+    hub.add_command(command)
 
 
 @hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
@@ -90,6 +95,8 @@ def peek_(session: Session, repo: str, file: str, tensors: bool) -> int:
     print_inspection(session, found.inspection, tensors=tensors)
     if found.known:
         session.output.line(f"have it: #{found.known.id} {plain(found.known.name)}")
+    for made in found.made_of_it:
+        session.output.line(f"have it by {made.operation}: #{made.asset} {plain(made.name)}")
     cost = f"{size(found.received)} in {found.requests} requests"
     session.output.line(f"{cost}, of {size(found.file.size)}")
     return session.status

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.inspect import Inspection, inspect_paths
 from assetmgr.operations.statistics import tensor_statistics
@@ -25,7 +26,7 @@ _LONGEST = 300
 
 
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completion.file)
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option(
     "--statistics", is_flag=True, help="List every tensor with what its numbers are like (reads)."

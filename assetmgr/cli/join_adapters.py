@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.join_adapters import (
@@ -25,7 +26,13 @@ from converters.merge.low_rank import Size
     "adapters-into-one",
     epilog="Example: assetmgr merge adapters-into-one one.pt=0.8 two.pt -o both.safetensors",
 )
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...")
+@click.argument(
+    "adapters",
+    nargs=-1,
+    required=True,
+    metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...",
+    shell_complete=completion.asset,
+)
 @click.option("--rank", type=int, help="Rank of every module.")
 @click.option("--energy", type=float, help="Share of each sum's squared norm to keep.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
@@ -35,7 +36,7 @@ _SHARERS = 8
 
 
 @click.command(epilog="Example: assetmgr scan ~/stable-diffusion-webui/models")
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", shell_complete=completion.folder)
 @click.option("--watch", is_flag=True, help="Go on with what changes until Ctrl-C.")
 @common_options
 @click.pass_obj
@@ -104,7 +105,7 @@ _WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True, "help_option_name
     epilog="Example: assetmgr list kind:lora base:sd-1 -tag:wip --sort -added",
     context_settings=_WORDS_MAY_BEGIN_WITH_MINUS,
 )
-@click.argument("query", nargs=-1, type=click.UNPROCESSED)
+@click.argument("query", nargs=-1, type=click.UNPROCESSED, shell_complete=completion.query)
 @click.option("--sort", default="name", metavar="KEY", help=f"{', '.join(_SORTS)}; -KEY descends.")
 @click.option("--limit", type=click.IntRange(0), help="At most so many.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first.")
@@ -153,7 +154,7 @@ def _row(row: AssetRow) -> tuple[str, ...]:
 
 
 @click.command(epilog="Example: assetmgr show '#12'")
-@click.argument("asset")
+@click.argument("asset", shell_complete=completion.asset)
 @common_options
 @click.pass_obj
 def show(session: Session, asset: str) -> int:
@@ -281,7 +282,13 @@ def _shortened(text: str | None) -> str:
     epilog="Example: assetmgr tag '#12' +favourite -todo",
     context_settings=_WORDS_MAY_BEGIN_WITH_MINUS,
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ASSET... [+TAG]... [-TAG]...")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="ASSET... [+TAG]... [-TAG]...",
+    shell_complete=completion.tagging,
+)
 @common_options
 @click.pass_obj
 def tag(session: Session, words: tuple[str, ...]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.file_links import LinkKind
 from assetmgr.operations.layouts import LAYOUTS
@@ -31,7 +32,7 @@ from converters.errors import BadValue
 @click.option("--remove", is_flag=True, help="Take away all that was linked.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
-@click.argument("query", nargs=-1, type=click.UNPROCESSED)
+@click.argument("query", nargs=-1, type=click.UNPROCESSED, shell_complete=completion.query)
 @common_options
 @click.pass_obj
 def link(

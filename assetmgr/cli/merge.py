@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
@@ -37,8 +38,14 @@ merge.add_command(replay)
 @merge.command(
     epilog="Example: assetmgr merge adapters base.ckpt style.safetensors=0.8,0.5 -o out.safetensors"
 )
-@click.argument("checkpoint")
-@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...")
+@click.argument("checkpoint", shell_complete=completion.asset)
+@click.argument(
+    "adapters",
+    nargs=-1,
+    required=True,
+    metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...",
+    shell_complete=completion.asset,
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option(
     "--block-weights",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge_checkpoints import (
@@ -30,7 +31,9 @@ from converters.progress import Progress
     epilog="Example: assetmgr merge checkpoints a.safetensors b.safetensors"
     " --method weighted-sum --alpha 0.4 -o blend.safetensors"
 )
-@click.argument("models", nargs=-1, required=True, metavar="A B [C]...")
+@click.argument(
+    "models", nargs=-1, required=True, metavar="A B [C]...", shell_complete=completion.asset
+)
 @click.option("--method", type=click.Choice(list(METHODS)), required=True, help="How to merge.")
 @click.option(
     "--alpha",
@@ -94,7 +97,7 @@ def checkpoints(
 
 
 @click.command(epilog="Example: assetmgr merge replay blend.safetensors -o again.safetensors")
-@click.argument("recipe", metavar="RECIPE_OR_FILE")
+@click.argument("recipe", metavar="RECIPE_OR_FILE", shell_complete=completion.file)
 @click.option(
     "--search",
     type=click.Path(path_type=Path),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
@@ -27,6 +28,8 @@ _FIELDS: dict[str, object] = {
     "seconds": None,
     "load_seconds": None,
     "peak_memory_bytes": None,
+    "memory_measures": [],
+    "memory_fallbacks": [],
     "parameters": None,
     "skipped": False,
 }
@@ -45,7 +48,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 
 
 @click.command(epilog="Example: assetmgr preview '#12' --prompt 'a red circle' --seed 7")
-@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...", shell_complete=completion.asset)
 @click.option("--all", "everything", is_flag=True, help="All of the library.")
 @click.option("--query", default="", help="All of the library that matches, as kind:lora.")
 @click.option("--again", is_flag=True, help="With --all and --query, what has passed before, too.")
@@ -66,6 +69,7 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
 )
+@click.option("--low-vram", is_flag=True, help="Slower, with a fraction of the graphics memory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset.")
 @click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
 @common_options
@@ -86,6 +90,7 @@ def preview(
     seed: int,
     weight: float,
     device: str,
+    low_vram: bool,
     output: Path | None,
     overwrite: bool,
 ) -> int:
@@ -112,6 +117,7 @@ def preview(
         seed=seed,
         weight=weight,
         device=device,
+        low_vram=low_vram,
         output=output,
         overwrite=overwrite,
     )
@@ -136,6 +142,9 @@ def _report(session: Session, result: PreviewResult | Failure) -> dict[str, obje
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, _FIELDS)
+    if result.outcome.memory_fallbacks:
+        told = ", ".join(result.outcome.memory_fallbacks)
+        session.warn(f"{result.path}: the memory did not suffice; rendered with {told}")
     failure = preview_failure(result)
     if failure is not None:
         session.fail(failure)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.resize import (
@@ -23,7 +24,7 @@ from converters.merge.low_rank import Size
 @click.command(
     epilog="Example: assetmgr resize style.safetensors --energy 0.95 -o small.safetensors"
 )
-@click.argument("adapter")
+@click.argument("adapter", shell_complete=completion.asset)
 @click.option("--rank", type=int, help="Rank of every module; of a LoRA at most its own.")
 @click.option("--energy", type=float, help="Share of each change's squared norm to keep.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")

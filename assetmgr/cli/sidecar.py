@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.sidecar import SidecarRequest, SidecarWritten, write_sidecars
@@ -20,7 +21,9 @@ def sidecar() -> None:
 
 
 @sidecar.command(epilog="Example: assetmgr sidecar write '#12' --for a1111 --preview")
-@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@click.argument(
+    "assets", nargs=-1, required=True, metavar="ASSET...", shell_complete=completion.asset
+)
 @click.option(
     "--for",
     "programs",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.trash import Discarded, discard, plan_trash
@@ -15,7 +16,9 @@ from assetmgr.workspace import Workspace
 
 
 @click.command(epilog="Example: assetmgr trash '#12' old.ckpt")
-@click.argument("assets", nargs=-1, required=True, metavar="ASSET...")
+@click.argument(
+    "assets", nargs=-1, required=True, metavar="ASSET...", shell_complete=completion.asset
+)
 @click.option("--permanent", is_flag=True, help="Delete, without the trash.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would go.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.verify import Verified
@@ -22,7 +23,7 @@ _FIELDS: dict[str, object] = {
 
 
 @click.command(epilog="Example: assetmgr verify '#12' model.safetensors --render")
-@click.argument("assets", nargs=-1, metavar="[ASSET]...")
+@click.argument("assets", nargs=-1, metavar="[ASSET]...", shell_complete=completion.asset)
 @click.option("--render", is_flag=True, help="Prove with a preview that they work, too.")
 @common_options
 @click.pass_obj

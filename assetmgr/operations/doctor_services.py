@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
-from assetmgr.sources import civitai
+from assetmgr.sources import civitai, hub_client, tokens
+from converters.errors import BadValue, FileProblem, NotAvailable
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _YES = frozenset({"1", "on", "yes", "true"})
@@ -31,23 +34,41 @@ def hub_cache(environment: Mapping[str, str]) -> Check:
 
 def hub_token(environment: Mapping[str, str]) -> Check:
     """Whether there is a token for the Hub; the token itself is not read."""
-    name = _first_set(environment, _HUB_TOKENS)
+    check = _token("hub token", _HUB_TOKENS, hub_client.endpoint, environment)
     stated = environment.get("HF_TOKEN_PATH")
     file = Path(stated).expanduser() if stated else _hub_home(environment) / "token"
-    if name is not None:
-        detail = f"from {name}"
-    elif is_file(file):
-        detail = f"from {file}"
-    else:
-        detail = "none: public repositories only"
-    return Check("hub token", ok=True, detail=detail)
+    if check is not None:
+        return check
+    told = f"from {file}" if is_file(file) else "none: public repositories only"
+    return Check("hub token", ok=True, detail=told)
 
 
 def civitai_token(environment: Mapping[str, str]) -> Check:
     """Whether there is a token for Civitai."""
-    name = _first_set(environment, civitai.TOKENS)
-    detail = "none: some downloads need one" if name is None else f"from {name}"
-    return Check("civitai token", ok=True, detail=detail)
+    check = _token("civitai token", civitai.TOKENS, civitai.endpoint, environment)
+    return check or Check("civitai token", ok=True, detail="none: some downloads need one")
+
+
+def _token(
+    name: str,
+    variables: tuple[str, ...],
+    address: Callable[[Mapping[str, str]], str],
+    environment: Mapping[str, str],
+) -> Check | None:
+    """Which token is used: that of a variable or that of `login`; None without one."""
+    variable = _first_set(environment, variables)
+    if variable is not None:
+        return Check(name, ok=True, detail=f"from {variable}")
+    try:
+        place = tokens.kept_at(address(environment), environment)
+    except (BadValue, NotAvailable):  # the check of the address says so
+        return None
+    except FileProblem as error:
+        return Check(name, ok=False, detail=str(error), hint="log in again")
+    if isinstance(place, Path) and os.name == "posix" and place.stat().st_mode & 0o077:
+        hint = f"chmod 600 {shlex.quote(str(place))}"
+        return Check(name, ok=False, detail=f"others can read {place}", hint=hint)
+    return None if place is None else Check(name, ok=True, detail=f"from {place}")
 
 
 def hub_endpoint(environment: Mapping[str, str]) -> Check:

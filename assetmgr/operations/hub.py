@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.receiving import Announced, present, receive, with_sha256
-from assetmgr.sources import huggingface
+from assetmgr.sources import hub_models, huggingface
 from assetmgr.sources.huggingface import RemoteFile
 from converters.containers import MODEL_SUFFIXES
 from converters.errors import AssetmgrError, BadValue, Cancelled, FileMissing
@@ -87,9 +87,9 @@ def parse_repo(text: str) -> tuple[str, str | None]:
 def plan_download(workspace: Workspace, request: DownloadRequest) -> Iterator[Download | Failure]:
     """What the Hub has of the request. Raises NotAvailable, or FileMissing for the repository."""
     names = request.files or tuple(
-        name
-        for name in huggingface.file_names(request.repo, request.revision)
-        if PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
+        file.name
+        for file in hub_models.repository(request.repo, request.revision).files or ()
+        if PurePosixPath(file.name).suffix.lower() in MODEL_SUFFIXES
     )
     if not names:
         raise FileMissing("the repository has no model files", path=request.repo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.hub import check_name, known_asset
@@ -12,16 +12,21 @@ from assetmgr.sources.huggingface import RemoteFile
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
+    from registry.lineage import Descendant
     from registry.records import Asset
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a remote file is, the asset of the library that already is it, and what it cost."""
+    """What a remote file is, the asset of the library that already is it, and what it cost.
+
+    `made_of_it` are assets that were made from these very bytes, by a conversion for example.
+    """
 
     file: RemoteFile
     inspection: Inspection
     known: Asset | None
+    made_of_it: tuple[Descendant, ...]
     requests: int
     received: int
 
@@ -35,6 +40,7 @@ class Peek:
             "url": self.file.url,
             "sha256": self.file.sha256,
             "asset": self.known.id if self.known else None,
+            "made_of_it": [asdict(one) for one in self.made_of_it],
             "requests": self.requests,
             "bytes_received": self.received,
         }
@@ -51,4 +57,5 @@ def peek(workspace: Workspace, repo: str, name: str, revision: str | None = None
     source = huggingface.open_remote(file)
     inspection = inspect_source(source)
     known = known_asset(workspace, file)
-    return Peek(file, inspection, known, source.requests, source.received)
+    made = () if file.sha256 is None else workspace.library.made_of(file.sha256)
+    return Peek(file, inspection, known, made, source.requests, source.received)

@@ -64,6 +64,8 @@ class PreviewResult:
             "seconds": outcome.seconds,
             "load_seconds": outcome.load_seconds,
             "peak_memory_bytes": outcome.peak_memory_bytes,
+            "memory_measures": list(outcome.memory_measures),
+            "memory_fallbacks": list(outcome.memory_fallbacks),
             "parameters": asdict(outcome.parameters),
             "skipped": self.skipped,
         }

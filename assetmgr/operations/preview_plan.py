@@ -72,6 +72,7 @@ class PreviewRequest:
     weight: float = 1.0
     device: str = "auto"
     dtype: str = "auto"
+    low_vram: bool = False
     output: Path | None = None
     overwrite: bool = False
 
@@ -302,6 +303,7 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
+        low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),
         thumbnail=f"{own}.webp",
         overwrite=request.output is None or request.overwrite,

@@ -1,54 +1,67 @@
-"""Changing a setting in `config.toml`, which stays as its user wrote it otherwise."""
+"""Looking at settings and changing them in `config.toml`, which stays as its user wrote it."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import fields
-from typing import TYPE_CHECKING
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from assetmgr.config import TABLES, Settings, load_settings
+from assetmgr.config import Settings, find_setting, load_settings, read_settings
 from converters.errors import BadValue
 from converters.writers.atomic import write_whole
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-NAMES = tuple(field.name for field in fields(Settings) if field.name not in TABLES)
 
-
-def change_setting(workspace: Workspace, name: str, value: str | None) -> Settings:
+def change_setting(workspace: Workspace, key: str, value: str | None) -> Settings:
     """Give a setting a value, or with None its default, and give the settings as they are then.
 
-    The workspace uses them from now on, but for the database. Raises BadValue for a setting or
-    value that means nothing (nothing is changed then) and for a file that cannot be read;
-    WriteProblem.
+    The workspace uses them from now on, but for the database. Raises BadValue for a key or value
+    that means nothing (nothing is changed then) and for a file that cannot be read; WriteProblem.
     """
-    if name not in NAMES:
-        raise BadValue(f"unknown setting {name!r}; there are {', '.join(NAMES)}")
-    path = workspace.paths.config
-    before = path.read_bytes() if path.is_file() else None
+    row, entry = find_setting(key)
+    fault = None if value is None else row.fault(value)
+    if row.entries and entry is None and value is not None:
+        fault = f"{row.name} is a table: name one of it, as {row.name}.{row.entries[0]}"
+    if fault:
+        raise BadValue(fault)
     load_settings(workspace.paths)  # a broken file is named and left alone
-    text = _changed((before or b"").decode("utf-8"), name, value)
-    write_whole(path, text.encode("utf-8"), overwrite=True)
-    try:
-        workspace.settings = load_settings(workspace.paths)
-    except BadValue:
-        write_whole(path, before or b"", overwrite=True)
-        raise
+    path = Path(os.path.realpath(workspace.paths.config))  # settings are often links into a backup
+    before = path.read_text("utf-8") if path.is_file() else ""
+    text = _changed(before, row.name, entry, value)
+    read_settings(text, workspace.paths)  # what is written can be read
+    if text != before:
+        write_whole(path, text.encode("utf-8"), overwrite=True, mode=_mode(path))
+    workspace.settings = load_settings(workspace.paths)
     return workspace.settings
 
 
-def _changed(text: str, name: str, value: str | None) -> str:
-    """The document with one line replaced, added or removed; all our settings are top-level."""
-    line = None if value is None else f"{name} = {_quoted(value)}"
-    pattern = re.compile(rf"^[ \t]*(?:{name}|\"{name}\")[ \t]*=.*$\n?", re.MULTILINE)
-    rest = pattern.sub("", text)
-    if rest and not rest.endswith("\n"):
-        rest += "\n"
-    return rest if line is None else f"{line}\n{rest}"
+def _mode(path: Path) -> int:
+    """As the file has it; a new one is its owner's alone, because a URL may hold a password."""
+    return stat.S_IMODE(path.stat().st_mode) if path.is_file() else 0o600
 
 
-def _quoted(value: str) -> str:
-    """A basic string (https://toml.io/en/v1.0.0#string): JSON's escapes, and DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _changed(text: str, name: str, entry: str | None, value: str | None) -> str:
+    """The document with one value replaced, added or removed; comments and order stay."""
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    if entry is None:
+        _put(document, name, value)
+        return tomlkit.dumps(document)
+    if name not in document:
+        document[name] = tomlkit.table()
+    table: Any = document[name]
+    _put(table, entry, value)
+    if not table:
+        del document[name]
+    return tomlkit.dumps(document)
+
+
+def _put(table: Any, key: str, value: str | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

@@ -38,7 +38,7 @@ def watch(
 
     first = scan(workspace, paths, progress)
     yield first
-    unfinished = _is_unfinished(first)
+    again = True  # once in any case: something may have changed before the watching began
     changes = watch_folders(
         *first.roots,
         watch_filter=lambda _, path: not _is_ours(workspace, path),
@@ -49,11 +49,11 @@ def watch(
         ignore_permission_denied=True,
     )
     for changed in changes if first.roots else ():
-        touched = _touched(first.roots, [path for _, path in changed])
-        if not touched and not unfinished:
+        touched = first.roots if again else _touched(first.roots, [path for _, path in changed])
+        if not touched:
             continue
-        report = scan(workspace, touched or first.roots, progress)
-        unfinished = _is_unfinished(report)
+        report = scan(workspace, touched, progress)
+        again = _is_unfinished(report)
         if _says_something(report):
             yield report
 

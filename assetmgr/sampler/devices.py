@@ -6,6 +6,7 @@ non-finite values in it.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -48,16 +49,28 @@ def precision_name(dtype: torch.dtype) -> str:
     return next(name for name, known in PRECISIONS.items() if known is dtype)
 
 
+_RESET_PEAK = "5"
+"""Written to `/proc/self/clear_refs`, sets `VmHWM` to what is resident (Linux, proc(5))."""
+
+
 def start_measuring(device: torch.device) -> None:
-    """Forget the accelerator's memory peak of earlier jobs."""
+    """Forget the memory peak of earlier jobs, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at the peak: of the accelerator since `start_measuring`, else of this process."""
+    """Bytes at the peak since `start_measuring`: of the accelerator, else of this process.
+
+    Apple's allocator keeps no peak, but neither does it give back what it has taken.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     return process_peak()
 
 

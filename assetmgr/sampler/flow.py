@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from assetmgr.sampler.bundle import Bundle
 from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.memory import awake
 from assetmgr.sampler.prompt import Tokenize, clip_ids, encode_pair, tokenize
 from assetmgr.sampler.render import Sampling, guided, require_finite
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer
@@ -49,28 +50,35 @@ class Texts:
 
 @torch.inference_mode()
 def flow_latents(
-    bundle: Bundle, texts: Texts, sampling: Sampling, progress: Progress
+    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device, progress: Progress
 ) -> torch.Tensor:
-    """Latents `(1, C, H/8, W/8)`, float32 on the CPU.
+    """Latents `(1, C, H/8, W/8)`, float32 on the CPU, computed on a device.
 
-    Raises NotFinite, and BadValue for a size that the model cannot paint.
+    Networks that are elsewhere come to the device for their turn. Raises NotFinite, and BadValue
+    for a size that the model cannot paint.
     """
     _require_size(bundle, sampling)
-    device = bundle.unet.network.device
     factor, channels = bundle.latent_factor, int(bundle.vae.network.config.latent_channels)
     shape = (1, channels, sampling.height // factor, sampling.width // factor)
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     latents = torch.randn(shape, generator=generator).to(device)
     is_flux = bundle.identity.base is Base.FLUX
-    network = (_flux if is_flux else _sd3)(bundle, texts, sampling)
+    with awake(device, *_encoders(bundle)):
+        network = (_flux if is_flux else _sd3)(bundle, texts, sampling, device)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
-    for number, (level, following) in enumerate(pairwise(levels), start=1):
-        output = network(latents, level)
-        require_finite(output, f"the transformer at step {number} of {sampling.steps}")
-        latents = latents + (following - level) * output
-        progress.advance()
+    with awake(device, bundle.unet.network):
+        for number, (level, following) in enumerate(pairwise(levels), start=1):
+            output = network(latents, level)
+            require_finite(output, f"the transformer at step {number} of {sampling.steps}")
+            latents = latents + (following - level) * output
+            progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
+
+
+def _encoders(bundle: Bundle) -> list[torch.nn.Module]:
+    networks = [network for network, _ in bundle.encoders]
+    return networks if bundle.prose is None else [*networks, bundle.prose.network]
 
 
 def sd3_levels(steps: int) -> list[float]:
@@ -106,7 +114,7 @@ def _require_size(bundle: Bundle, sampling: Sampling) -> None:
             raise BadValue(f"this model paints at most {most * edge} pixels a side, not {pixels}")
 
 
-def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling) -> Network:
+def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> Network:
     transformer = bundle.unet.network
     pair = encode_pair(
         bundle.encoders,
@@ -118,7 +126,10 @@ def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling) -> Network:
     width = transformer.config.joint_attention_dim
     hidden = torch.cat(
         [
-            torch.cat([_widened(clip.hidden, width), _prose(bundle, texts, text, T5_TOKENS)], dim=1)
+            torch.cat(
+                [_widened(clip.hidden, width), _prose(bundle, texts, text, T5_TOKENS, device)],
+                dim=1,
+            )
             for clip, text in told
         ]
     ).to(transformer.dtype)
@@ -142,24 +153,26 @@ def _widened(hidden: torch.Tensor, width: int) -> torch.Tensor:
     return functional.pad(hidden, (0, width - hidden.shape[-1]))
 
 
-def _prose(bundle: Bundle, texts: Texts, text: str, count: int) -> torch.Tensor:
+def _prose(
+    bundle: Bundle, texts: Texts, text: str, count: int, device: torch.device
+) -> torch.Tensor:
     """T5's encoding `(1, count, d)`; zeros without it. T5 knows no weights of words."""
     transformer = bundle.unet.network
     if bundle.prose is None or texts.of_t5 is None:
         shape = (1, count, transformer.config.joint_attention_dim)
-        return torch.zeros(shape, device=transformer.device, dtype=transformer.dtype)
+        return torch.zeros(shape, device=device, dtype=transformer.dtype)
     plain = "".join(span.text for span in parse_emphasis(text))
-    ids = torch.tensor([texts.of_t5.ids(plain, count)], device=transformer.device)
+    ids = torch.tensor([texts.of_t5.ids(plain, count)], device=device)
     encoded: torch.Tensor = bundle.prose.network(ids)[0]
     return encoded.to(transformer.dtype)
 
 
-def _flux(bundle: Bundle, texts: Texts, sampling: Sampling) -> Network:
+def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> Network:
     """The prompt alone: this family is guided by a number it is told, or not at all."""
     transformer, (encoder, _) = bundle.unet.network, bundle.encoders[0]
-    dtype, device = transformer.dtype, transformer.device
+    dtype = transformer.dtype
     told = bool(transformer.config.guidance_embeds)
-    hidden = _prose(bundle, texts, texts.positive, T5_TOKENS * (2 if told else 1))
+    hidden = _prose(bundle, texts, texts.positive, T5_TOKENS * (2 if told else 1), device)
     ids = clip_ids(tokenize(texts.positive, texts.of_clip)[0], encoder.device)
     pooled = encoder(ids).pooler_output.to(dtype)
     require_finite(hidden, "the text encoding of the prompt")

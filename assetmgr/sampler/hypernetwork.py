@@ -69,7 +69,8 @@ _Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor
 def _adding(network: torch.nn.Module, strength: float) -> _Hook:
     def add(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         context, *rest = inputs
-        return (context + strength * network(context), *rest)
+        here = network.to(context.device)  # the UNet comes to its device for its turn
+        return (context + strength * here(context), *rest)
 
     return add
 

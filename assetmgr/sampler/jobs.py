@@ -34,7 +34,8 @@ class RenderJob:
     `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
     `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
-    files to write. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
+    files to write. `low_vram` keeps networks off the accelerator but for their turn, and decodes in
+    tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays.
     """
 
@@ -56,6 +57,7 @@ class RenderJob:
     thumbnail: str
     overwrite: bool
     companions: tuple[ModelFile, ...] = ()
+    low_vram: bool = False
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -128,13 +130,17 @@ class Parameters:
     dtype: str
 
 
+_MEMORY = ("memory_measures", "memory_fallbacks")
+
+
 @dataclass(frozen=True, slots=True)
 class RenderOutcome:
     """What became of a job. `image` and `thumbnail` are None when nothing could be drawn.
 
     `seconds` is the whole job, `load_seconds` the part spent reading models;
-    `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's peak on a CPU
-    (None where the system does not tell).
+    `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's on a CPU
+    (None where the system does not tell). `memory_measures` are what saved memory, in the words of
+    `memory.Measure`; `memory_fallbacks` those of them that nobody asked for: memory ran out.
     """
 
     image: str | None
@@ -144,6 +150,8 @@ class RenderOutcome:
     load_seconds: float
     peak_memory_bytes: int | None
     parameters: Parameters
+    memory_measures: tuple[str, ...] = ()
+    memory_fallbacks: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -160,4 +168,5 @@ class RenderOutcome:
         document = json.loads(text)
         checks = tuple(Check(**check) for check in document.pop("checks"))
         parameters = Parameters(**document.pop("parameters"))
+        document |= {name: tuple(document.get(name, ())) for name in _MEMORY}
         return cls(checks=checks, parameters=parameters, **document)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, non_finite_names, outside
+from assetmgr.sampler.bundle import (
+    Bundle,
+    Incomplete,
+    latent_factor,
+    load_bundle,
+    non_finite_names,
+    outside,
+)
 from assetmgr.sampler.denoising import denoiser_of
 from assetmgr.sampler.devices import (
     choose_device,
@@ -33,6 +40,15 @@ from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.memory import (
+    Measure,
+    Thrift,
+    awake,
+    frugal,
+    is_exhausted,
+    release_cache,
+    tiled,
+)
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
@@ -42,7 +58,7 @@ from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.errors import AssetmgrError, FileMissing
+from converters.errors import AssetmgrError, FileMissing, OutOfMemory
 from converters.identify import identify
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
 from converters.layouts.pipeline import pipeline_parts, to_single_file
@@ -96,33 +112,51 @@ class Session:
         tokenizer = load_tokenizer()
         self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
         self.warm: Warm | None = None
+        self.learned: dict[tuple[object, ...], frozenset[Measure]] = {}
 
     def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
         """Render a job, judge the picture, write its files.
 
         A subject that loads or renders badly is an outcome with failed checks. Raises the errors of
-        files that cannot be read or used, NotAvailable for a missing device, and AssetmgrError
-        when the memory does not suffice.
+        files that cannot be read or used, NotAvailable for a missing device, and OutOfMemory when
+        the memory does not suffice, whatever is done to save it.
         """
         device = choose_device(job.device)
         start_measuring(device)
-        try:
-            return _Run(self, job, device, progress).outcome()
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            self.forget()
-            raise AssetmgrError(
-                f"not enough memory to render {job.width}x{job.height} on {device.type}",
-                path=job.subject.path,
-                hint="a smaller --size needs less",
-            ) from error
+        thrift = Thrift.begin(device, job.low_vram, self.learned.get(_strain(job), frozenset()))
+        while True:
+            try:
+                return _Run(self, job, thrift, progress).outcome()
+            except (MemoryError, RuntimeError) as error:
+                if not is_exhausted(error):
+                    raise
+                measure = thrift.tighten(progress)
+                if measure is None:
+                    self.forget()
+                    raise _exhausted(job, device) from error
+            finally:
+                self.learned[_strain(job)] = frozenset(thrift.forced)
+            if measure is Measure.OFFLOAD:
+                self.forget()
+            release_cache()
 
     def forget(self) -> None:
         """Release the networks."""
         self.warm = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cache()
+
+
+def _exhausted(job: RenderJob, device: torch.device) -> OutOfMemory:
+    return OutOfMemory(
+        f"not enough memory to render {job.width}x{job.height} on {device.type}",
+        path=job.subject.path,
+        hint="a smaller --size needs less",
+    )
+
+
+def _strain(job: RenderJob) -> tuple[object, ...]:
+    """What the memory that a job needs depends on: where one failed, the next will."""
+    return (job.checkpoint.path, job.device, job.dtype, job.width, job.height)
 
 
 _Judged = tuple[tuple[Check, ...], Picture | None]
@@ -132,12 +166,13 @@ class _Run:
     """One job on its way through a session."""
 
     def __init__(
-        self, session: Session, job: RenderJob, device: torch.device, progress: Progress
+        self, session: Session, job: RenderJob, thrift: Thrift, progress: Progress
     ) -> None:
         self._session = session
         self._job = job
-        self._device = device
-        self._dtype = choose_precision(job.dtype, device)
+        self._thrift = thrift
+        self._device = thrift.device
+        self._dtype = choose_precision(job.dtype, thrift.device)
         self._progress = progress
         self._load_seconds = 0.0
         sampling = Sampling(
@@ -159,6 +194,8 @@ class _Run:
             load_seconds=self._load_seconds,
             peak_memory_bytes=peak_memory(self._device),
             parameters=job.parameters(self._device.type, precision_name(self._dtype)),
+            memory_measures=tuple(sorted(self._thrift.taken)),
+            memory_fallbacks=tuple(sorted(self._thrift.forced)),
         )
 
     def _checkpoint(self) -> _Judged:
@@ -212,11 +249,16 @@ class _Run:
         except (Incomplete, NotFinite) as error:
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
 
+    @property
+    def _home(self) -> torch.device:
+        """Where networks are while it is not their turn."""
+        return torch.device("cpu") if Measure.OFFLOAD in self._thrift.taken else self._device
+
     def _warm(self, checkpoint: ModelFile) -> Warm:
         """The checkpoint's networks: those of the last job if it is the same file, else loaded."""
         companions = tuple((each.path, _fingerprint(each.path)) for each in self._job.companions)
         mark = _fingerprint(checkpoint.path)
-        place = Place(checkpoint.path, mark, self._device, self._dtype, companions)
+        place = Place(checkpoint.path, mark, self._home, self._dtype, companions)
         warm = self._session.warm
         if warm is not None and warm.place == place:
             return warm
@@ -231,7 +273,7 @@ class _Run:
         identity = identify(model.state_dict)
         if not family_of(identity).flow:
             sd = _single(model)
-            return Warm(place, load_bundle(sd, self._device, self._dtype, self._progress))
+            return Warm(place, load_bundle(sd, place.device, self._dtype, self._progress))
         files = {each.kind: each.path for each in self._job.companions}
         of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
         companions = {role: open_model(path).state_dict for role, path in files.items()}
@@ -239,7 +281,7 @@ class _Run:
         if of_t5 is None and T5 in NEEDED[identity.base]:
             raise Incomplete((f"the whole {T5_TOKENIZER}",))
         told = without_t5(sd) if of_t5 is None else sd
-        bundle = load_flow(told, identity, self._device, self._dtype, self._progress)
+        bundle = load_flow(told, identity, place.device, self._dtype, self._progress)
         return Warm(place, bundle, of_t5)
 
     def _reference(self, warm: Warm, label: str) -> Picture:
@@ -261,24 +303,45 @@ class _Run:
     def _latents(
         self, warm: Warm, embeddings: tuple[NamedVectors, ...], label: str
     ) -> torch.Tensor:
-        conditions, bundle = self._conditions, warm.bundle
+        conditions, bundle, device = self._conditions, warm.bundle, self._device
         if bundle.family.flow:
             tokens_of = self._session.tokens_of
             texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
             self._progress.stage(label, conditions.sampling.steps, "steps")
-            return flow_latents(bundle, texts, conditions.sampling, self._progress)
+            return flow_latents(bundle, texts, conditions.sampling, device, self._progress)
         positive, negative = (
             tokenize(text, self._session.tokens_of, embeddings)
             for text in (conditions.prompt, conditions.negative)
         )
-        encoded = encode_pair(bundle.encoders, positive, negative)
-        denoiser = denoiser_of(bundle, conditions.sampling)
+        with awake(device, *(network for network, _ in bundle.encoders)):
+            encoded = encode_pair(bundle.encoders, positive, negative)
+        with awake(device, bundle.vae.network):
+            denoiser = denoiser_of(bundle, conditions.sampling)
         self._progress.stage(label, conditions.sampling.steps, "steps")
-        return sample(denoiser, *encoded, conditions.sampling, self._progress)
+        with frugal(bundle.unet.network, self._thrift.taken, device) as unet:
+            frugally = replace(denoiser, network=unet)
+            return sample(frugally, *encoded, conditions.sampling, self._progress)
 
     def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
+        """The picture of latents; where memory does not suffice, decoded once more in tiles."""
         self._progress.stage("decode", None, "pictures")
-        return Picture(latents, decode(vae, latents))
+        try:
+            return Picture(latents, self._pixels(vae, latents))
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error) or Measure.TILES in self._thrift.taken:
+                raise
+        self._thrift.tighten(self._progress)
+        release_cache()
+        return Picture(latents, self._pixels(vae, latents))
+
+    def _pixels(self, vae: Any, latents: torch.Tensor) -> torch.Tensor:
+        with ExitStack() as stack:
+            stack.enter_context(awake(self._device, vae))
+            if Measure.TILES in self._thrift.taken:
+                sampling = self._conditions.sampling
+                edges = (sampling.width, sampling.height, latent_factor(vae))
+                stack.enter_context(tiled(vae, *edges))
+            return decode(vae, latents)
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -325,9 +388,3 @@ def _fingerprint(path: str) -> Fingerprint:
         return Fingerprint.of(os.stat(path))
     except OSError as error:
         raise FileMissing("no such file", path=path) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """The library torch reports an exhausted CPU as a plain RuntimeError."""
-    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return exhausted or "allocate memory" in str(error)

@@ -21,9 +21,11 @@ from assetmgr.sources.civitai_records import (
     model_of,
     version_of,
 )
+from assetmgr.sources.origins import home_of
+from assetmgr.sources.tokens import find_token
 from assetmgr.sources.transfer import Arrived, Transfer
 from assetmgr.sources.web import Web
-from converters.errors import AssetmgrError, BadValue, FileMissing, NotAvailable
+from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.sidecars.document import BadSidecar, Fields, clean
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import httpx
 
 HOME = "https://civitai.com"
+SETTING = "CIVITAI_ENDPOINT"
 TOKENS = ("CIVITAI_TOKEN", "CIVITAI_API_KEY", "CIVITAI_API_TOKEN")
 
 MOST_HASHES = 100
@@ -98,17 +101,28 @@ class Search:
     limit: int = 20
 
 
+def endpoint(environment: Mapping[str, str] = os.environ) -> str:
+    """The address of the site. Raises NotAvailable, BadValue."""
+    return home_of(environment.get(SETTING) or HOME, SETTING)
+
+
 def connect(environment: Mapping[str, str] = os.environ) -> Web:
     """The service that the environment describes. Raises BadValue for what cannot be a token."""
-    name, token = next(
-        ((name, environment[name].strip()) for name in TOKENS if environment.get(name)), ("", "")
-    )
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise BadValue(f"{name} cannot be a token: it has odd characters")
-    endpoint = (environment.get("CIVITAI_ENDPOINT") or HOME).rstrip("/")
-    if "@" in endpoint:  # the address is kept with every asset, where no password belongs
-        raise BadValue("CIVITAI_ENDPOINT cannot hold a name and password")
-    return Web("Civitai", endpoint, token or None, "CIVITAI_ENDPOINT")
+    home = endpoint(environment)
+    found = find_token(TOKENS, home, environment)
+    return Web("Civitai", home, found.secret if found else None, SETTING)
+
+
+def whose(secret: str, progress: Progress = SILENT) -> str | None:
+    """The name of the user a token is of. Raises NotAvailable for one that is refused."""
+    subject = "the token"
+    with (
+        Web("Civitai", endpoint(), secret, SETTING) as web,
+        web.open("/api/v1/me", subject, progress=progress) as answer,
+    ):
+        if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise NotAvailable("is not accepted by Civitai", path=subject)
+        return _parsed(web, answer, subject).text("username")
 
 
 def search(web: Web, wanted: Search, progress: Progress = SILENT) -> Iterator[CivitaiModel]:
@@ -199,9 +213,9 @@ def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:
     """The error of an answer that is no success, with what the site says of it."""
     said = _said(web, body)
     hint = (
-        f"set {TOKENS[0]} to a key of your account"
+        f"log in with `assetmgr login civitai`, or set {TOKENS[0]}"
         if web.token is None
-        else f"your account may need access; check {TOKENS[0]}"
+        else "your account may need access, or the token is wrong"
     )
     if status == HTTPStatus.UNAUTHORIZED:
         return NotAvailable(f"needs a login{said}", path=subject, hint=hint)

@@ -7,18 +7,16 @@ hosts are signed. Statuses and Retry-After: RFC 9110.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from assetmgr import __version__
+from assetmgr.sources.origins import may_follow, same_origin
+from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -26,14 +24,9 @@ if TYPE_CHECKING:
     import httpx
 
 MOST_REDIRECTS = 5
-TRIES = 4
-LONGEST_WAIT = 60.0
-"""Seconds; who is told to wait longer is told so, and tries again another time."""
-
 MOST_ANSWER_BYTES = 32 << 20
 """More than any answer that is no file."""
 
-_BUSY = frozenset({429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 
@@ -124,21 +117,19 @@ class Web:
         except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
-            raise NotAvailable(cause, path=subject, hint=hint) from None
+            raise Unreachable(cause, path=subject, hint=hint) from None
 
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            progress.advance(0)
-            time.sleep(min(left, 0.2))
+        pause(seconds, progress)
 
     @cached_property
     def _client(self) -> httpx.Client:
         import httpx
 
         # It would log addresses, which may be signed.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})
@@ -157,14 +148,10 @@ class Web:
         """Ask again while the service is busy, as late as it wants; the last answer is given."""
         for attempt in range(TRIES):
             answer = self._follow(request, subject)
-            if answer.status_code not in _BUSY or attempt == TRIES - 1:
+            if answer.status_code not in BUSY or attempt == TRIES - 1:
                 return answer
             answer.close()
-            wait = retry_after(answer.headers.get("Retry-After"))
-            wait = float(2**attempt) if wait is None else wait
-            if wait > LONGEST_WAIT:
-                hint = f"try again in {wait:.0f} seconds"
-                raise NotAvailable(f"{self.name} is too busy", path=subject, hint=hint)
+            wait = delay(self.name, subject, answer.headers.get("Retry-After"), attempt)
             progress.message(f"{self.name} is busy, asking again in {wait:.0f} s")
             self.pause(wait, progress)
         raise AssertionError("the last attempt returns")
@@ -189,43 +176,3 @@ class Web:
                 headers["Authorization"] = f"Bearer {self.token}"
             request = self._client.build_request("GET", target, headers=headers)
         raise NotAvailable(f"{self.name} leads in circles", path=subject)
-
-
-def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Whether two addresses are of one scheme, host and port: the ones that share a token."""
-    return _origin(one) == _origin(other)
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def may_follow(home: httpx.URL, target: httpx.URL) -> bool:
-    """Whether a redirect is safe: never from https to http, nor into the private network."""
-    if target.scheme not in {"http", "https"} or not target.host:
-        return False
-    if home.scheme == "https" and target.scheme != "https":
-        return False
-    return _is_private(home.host) or not _is_private(target.host)
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-
-
-def retry_after(text: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense."""
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -30,13 +30,13 @@ class AtomicTarget:
     """A file being written beside its target.
 
     Use as a context manager and call `commit` last; leaving without it removes the file. Its mode
-    follows the umask, as if the target had been opened directly. Raises TargetExists, DiskFull or
-    WriteFailed.
+    follows the umask, as if the target had been opened directly; `mode` may allow less. Raises
+    TargetExists, DiskFull or WriteFailed.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, mode: int = 0o666) -> None:
         self.path = path
-        self._overwrite = overwrite
+        self._overwrite, self._mode = overwrite, mode
         name = f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
         self._temporary = path.with_name(name)
         self.descriptor = -1
@@ -48,7 +48,7 @@ class AtomicTarget:
         flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor = os.open(self._temporary, flags, 0o666)
+            self.descriptor = os.open(self._temporary, flags, self._mode)
         return self
 
     def __exit__(
@@ -161,8 +161,8 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False, mode: int = 0o666) -> None:
     """Write a small file whole or not at all."""
-    with AtomicTarget(path, overwrite=overwrite) as target:
+    with AtomicTarget(path, overwrite=overwrite, mode=mode) as target:
         target.write(data)
         target.commit()

@@ -22,7 +22,8 @@ from helpers.civitai_server import Busy, CivitaiServer
 
 from assetmgr.operations.civitai_download import run_civitai_download
 from assetmgr.sources import web
-from assetmgr.sources.web import Web, may_follow
+from assetmgr.sources.origins import may_follow
+from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
 from converters.progress import CancellableProgress

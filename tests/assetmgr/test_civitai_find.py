@@ -16,7 +16,7 @@ from helpers.civitai_server import Busy, CivitaiServer
 
 from assetmgr.operations.civitai import Reference, parse_reference
 from assetmgr.sources.civitai import connect
-from assetmgr.sources.web import retry_after
+from assetmgr.sources.patience import retry_after
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def test_a_site_that_stays_busy_is_not_asked_for_ever(
     done = program("civitai", "info", "@7", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (3, "not_available")
     assert len(site.requests) == 4
-    assert sum(pauses) == pytest.approx(1 + 2 + 4)
+    assert (1 + 2 + 4) / 2 <= sum(pauses) <= 1 + 2 + 4
 
 
 def test_a_wait_of_many_minutes_is_left_to_the_user(

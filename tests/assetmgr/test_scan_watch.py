@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -76,7 +78,6 @@ def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Pat
     follow = Follow(workspace, folder)
     try:
         follow.until(lambda report: report.added == 1)
-        time.sleep(0.3)  # the watching begins after the first scan
         content = bytearray((folder / "a.safetensors").read_bytes())
         content[-1] ^= 1
         (folder / "b.safetensors").write_bytes(content)
@@ -90,6 +91,14 @@ def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Pat
     assert [row.name for row in workspace.library.search("-is:missing").rows] == ["c"]
     seen = len(follow.reports)
     assert seen <= 6, "the program's own writing wakes nobody"
+
+
+def test_what_comes_before_the_watching_begins_is_found(workspace: Workspace, folder: Path) -> None:
+    reports = watch(workspace, [str(folder)])
+    assert next(reports).added == 1
+    shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+    assert next(reports).added == 1
+    reports.close()  # type: ignore[attr-defined]
 
 
 def test_a_download_that_stalls_is_broken_until_it_is_whole(
@@ -117,16 +126,31 @@ def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
-        database = tmp_path / "home" / "library.db"
-        deadline = time.monotonic() + 30
-        while not database.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
         try:
-            out, err = process.communicate(timeout=20)
+            _wait_for_files(tmp_path / "home" / "library.db", 1)
+            shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+            _wait_for_files(tmp_path / "home" / "library.db", 2)  # so the first report was told
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0, err
-    assert json.loads(out)["added"] == 1
+    assert json.loads(out)["roots"] == [str(folder)]
     assert err == ""
+
+
+def _wait_for_files(database: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while _files_in(database) < count:
+        assert time.monotonic() < deadline, "the library never shows what was put there"
+        time.sleep(0.05)
+
+
+def _files_in(database: Path) -> int:
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(database)) as connection:
+        return int(connection.execute("SELECT count(*) FROM file").fetchone()[0])
+    return 0  # the program has not made it yet
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{database}?mode=ro", uri=True)

@@ -59,6 +59,8 @@ class CivitaiServer:
     location: str | None = None
     """Where downloads lead, if not to the other host."""
     file_headers: dict[str, str] = field(default_factory=dict)
+    users: dict[str, str] = field(default_factory=dict)
+    """Token -> the name of its user."""
     requests: list[str] = field(default_factory=list)
     """Method, path with query, and range of every request; the other host's begin with `cdn`."""
     tokens: dict[str, set[str | None]] = field(
@@ -237,6 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
         if path == "/api/v1/models":
             self._json(200, self._page(query))
+        elif path == "/api/v1/me":
+            self._me()
         elif path == "/api/v1/model-versions/by-hash":
             found = [v for digest in json.loads(body) for v in self.site.with_hash(digest)]
             self._json(200, found)
@@ -252,6 +256,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, b"", {"Location": place})
         else:
             self._json(404, {"error": "not found"})
+
+    def _me(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token in self.site.users:
+            self._json(200, {"id": 1, "username": self.site.users[token]})
+        else:
+            self._json(401, {"error": "Unauthorized"})
 
     def _page(self, query: dict[str, list[str]]) -> Document:
         wanted = [

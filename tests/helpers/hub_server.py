@@ -1,4 +1,4 @@
-"""A small server on loopback that speaks the Hub's routes for one repository.
+"""A small server on loopback that speaks the Hub's routes: a search, and one repository.
 
 Routes and headers as huggingface_hub's client uses them (`file_download.py`, `hf_api.py`). As on
 the Hub, model files are announced by their SHA-256 and handed out by another host, small files by
@@ -14,11 +14,22 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import ClassVar, Self
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any, ClassVar, Self
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
+
+
+@dataclass
+class Instead:
+    """An answer that is given instead, so many times, to requests below a path."""
+
+    status: int
+    times: int = 1
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    below: str = "/"
 
 
 @dataclass
@@ -34,6 +45,18 @@ class HubServer:
     """Bytes of a body after which the connection is cut, once."""
     ranges: bool = True
     """Whether requests for a range are honoured."""
+    commit: str = COMMIT
+    """What `main` is."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """Fields of the repository's answer: `tags`, `gated`, `cardData`, …"""
+    models: list[dict[str, Any]] = field(default_factory=list)
+    """What a search finds, in this order, page by page."""
+    page: int = 2
+    users: dict[str, str] = field(default_factory=dict)
+    """Token -> the name of its user."""
+    instead: list[Instead] = field(default_factory=list)
+    queries: list[dict[str, list[str]]] = field(default_factory=list)
+    """The parameters of every search."""
     requests: list[str] = field(default_factory=list)
     """Method, path and range of every request; files of the other host are below `/cdn/`."""
     tokens: dict[str, set[str | None]] = field(default_factory=lambda: {"hub": set(), "cdn": set()})
@@ -81,6 +104,10 @@ class HubServer:
         return [line for line in self.requests if line.startswith("GET") and "/api/" not in line]
 
 
+def _blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: ClassVar[HubServer]
     protocol_version = "HTTP/1.1"
@@ -99,7 +126,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
         host = "cdn" if path.startswith("/cdn/") else "hub"
         self.hub.tokens[host].add(self.headers.get("Authorization"))
-        if host == "cdn":
+        if (instead := self._instead(path)) is not None:
+            self._send(instead.status, instead.body, instead.headers)
+        elif path == "/api/whoami-v2":
+            self._whoami()
+        elif path == "/api/models":
+            self._search(parse_qs(urlsplit(self.path).query))
+        elif host == "cdn":
             self._body(self.hub.files[path.removeprefix("/cdn/")], {})
         elif path.startswith("/api/models/"):
             self._model(path.removeprefix("/api/models/"))
@@ -109,19 +142,64 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._error(404, "RepoNotFound")
 
+    def _instead(self, path: str) -> Instead | None:
+        for one in self.hub.instead:
+            if one.times > 0 and path.startswith(one.below):
+                one.times -= 1
+                return one
+        return None
+
+    def _whoami(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token in self.hub.users:
+            self._json({"name": self.hub.users[token], "type": "user"})
+        else:
+            self._error(401, None)
+
+    def _search(self, query: dict[str, list[str]]) -> None:
+        self.hub.queries.append(query)
+        wanted = set(query.get("filter", []))
+        text = query.get("search", [""])[0].lower()
+        found = [
+            model
+            for model in self.hub.models
+            if text in model["id"].lower() and wanted <= set(model["tags"])
+        ]
+        start = int(query.get("cursor", ["0"])[0])
+        end = start + self.hub.page
+        headers = {}
+        if end < len(found):
+            following = urlencode({**query, "cursor": [str(end)]}, doseq=True)
+            headers["Link"] = f'<{self.hub.url}/api/models?{following}>; rel="next"'
+        self._json(found[start:end], headers)
+
+    def _json(self, document: object, headers: dict[str, str] | None = None) -> None:
+        kind = {"Content-Type": "application/json"}
+        self._send(200, json.dumps(document).encode(), {**kind, **(headers or {})})
+
     def _model(self, rest: str) -> None:
-        if rest.split("/revision/", maxsplit=1)[0] != self.hub.repo:
+        repo, _, revision = rest.partition("/revision/")
+        if repo != self.hub.repo:
             self._error(404, "RepoNotFound")
-            return
-        siblings = [{"rfilename": name} for name in self.hub.files]
-        document = {"id": self.hub.repo, "sha": COMMIT, "siblings": siblings, "tags": []}
-        self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        elif revision and revision not in {"main", self.hub.commit}:
+            self._error(404, "RevisionNotFound")
+        else:
+            siblings = [self._sibling(name) for name in self.hub.files]
+            about = {"tags": [], "gated": False, **self.hub.about}
+            self._json({"id": repo, "sha": self.hub.commit, "siblings": siblings, **about})
+
+    def _sibling(self, name: str) -> dict[str, Any]:
+        data = self.hub.files[name]
+        told: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob(data)}
+        if PurePosixPath(name).suffix in LARGE:
+            told["lfs"] = {"sha256": self.hub.sha256(name), "size": len(data), "pointerSize": 134}
+        return told
 
     def _file(self, revision: str, name: str) -> None:
         data = self.hub.files.get(name)
         if self.hub.refusal is not None:
             self._error(*self.hub.refusal)
-        elif revision not in {"main", COMMIT}:
+        elif revision not in {"main", self.hub.commit}:
             self._error(404, "RevisionNotFound")
         elif data is None:
             self._error(404, "EntryNotFound")
@@ -130,13 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
                 "Location": f"{self.hub.cdn}/cdn/{quote(name)}",
                 "X-Linked-Etag": f'"{self.hub.sha256(name)}"',
                 "X-Linked-Size": str(len(data)),
-                "X-Repo-Commit": COMMIT,
+                "X-Repo-Commit": self.hub.commit,
             }
             self._send(302, b"", headers)
         else:
-            blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            tag = self.hub.announced.get(name, blob)
-            self._body(data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+            tag = self.hub.announced.get(name, _blob(data))
+            self._body(data, {"ETag": f'"{tag}"', "X-Repo-Commit": self.hub.commit})
 
     def _body(self, data: bytes, headers: dict[str, str]) -> None:
         wanted = self.headers.get("Range", "") if self.hub.ranges else ""
@@ -150,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _error(self, status: int, code: str | None) -> None:
         codes = {} if code is None else {"X-Error-Code": code}
-        self._send(status, b"", {**codes, "X-Repo-Commit": COMMIT})
+        self._send(status, b"", {**codes, "X-Repo-Commit": self.hub.commit})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

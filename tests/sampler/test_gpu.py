@@ -90,6 +90,22 @@ def test_the_trained_family_passes_and_looks_the_same_as_on_the_cpu(
     assert outcome.verdict == "ok", outcome.checks
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "lora", "embedding", "hypernetwork", "vae"])
+def test_with_little_memory_the_picture_is_the_same_and_the_peak_lower(
+    on_family: Callable[[str], RenderJob], kind: str
+) -> None:
+    usual = replace(on_family(kind), device="cuda", dtype="fp32")
+    whole = Session().render(usual, SILENT)
+    before = pixels(whole)
+    frugal = Session().render(replace(usual, low_vram=True), SILENT)
+    assert frugal.memory_measures == ("offload", "tiled-vae")
+    assert frugal.memory_fallbacks == ()
+    assert np.abs(pixels(frugal) - before).mean() < 4  # tiles of 32 pixels differ a little
+    assert whole.peak_memory_bytes is not None
+    assert frugal.peak_memory_bytes is not None
+    assert frugal.peak_memory_bytes < whole.peak_memory_bytes
+
+
 def test_exhausted_memory_is_an_error_in_words(session: Session, job: RenderJob) -> None:
     from converters.errors import AssetmgrError
 

@@ -153,7 +153,7 @@ def test_the_settings_name_a_base_for_each_family(library: Setting) -> None:
     [
         ("preview_bases = 'x'", "must be a table of texts"),
         ("[preview_bases]\nsdxl = 5", "must be a table of texts"),
-        ("[preview_bases]\nsd-99 = 'x'", "no family 'sd-99'"),
+        ("[preview_bases]\nsd-99 = 'x'", "has no 'sd-99'"),
     ],
 )
 def test_a_table_of_bases_that_means_nothing_is_refused(

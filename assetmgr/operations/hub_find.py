@@ -1,0 +1,177 @@
+"""Find repositories on the Hugging Face Hub and say what the library has of them already."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assetmgr.operations.receiving import with_sha256
+from assetmgr.sources import hub_cards, hub_models, hub_tags
+from assetmgr.sources.hub_models import HubFile, HubModel, HubQuery
+from converters.errors import BadValue, NotAvailable
+from converters.progress import SILENT, Progress
+from registry.text import storable
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+    from registry.records import Asset
+
+SERVICE = "huggingface"
+"""What the library calls the Hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSearch:
+    """What to look for, in the words of the contract; `licence` is the Hub's short name of one."""
+
+    text: str = ""
+    kind: str | None = None
+    base: str | None = None
+    author: str | None = None
+    licence: str | None = None
+    sort: str | None = None
+    limit: int = 20
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HubFound:
+    """A repository, and its kind and base as far as its tags and the names of its files tell.
+
+    `assets` are the numbers of what the library got from it.
+    """
+
+    model: HubModel
+    kind: str
+    base: str
+    assets: tuple[int, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The entry of the document."""
+        model = self.model
+        return {
+            "repo": model.repo,
+            "author": model.author,
+            "revision": model.commit,
+            "kind": self.kind,
+            "base": self.base,
+            "base_models": list(model.base_models),
+            "licence": model.licence,
+            "gated": model.gated,
+            "private": model.private,
+            "downloads": model.downloads,
+            "likes": model.likes,
+            "created": model.created,
+            "modified": model.modified,
+            "pipeline": model.pipeline,
+            "library": model.library,
+            "tags": list(model.tags),
+            "url": model.url,
+            "assets": list(self.assets),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HubInfoFile:
+    """A file of a repository, and the asset that already is it and is there."""
+
+    file: HubFile
+    known: Asset | None
+
+    def to_json(self) -> dict[str, object]:
+        """The entry of the document."""
+        return {
+            "name": self.file.name,
+            "bytes": self.file.size,
+            "sha256": self.file.sha256,
+            "asset": self.known.id if self.known else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HubInfo:
+    """A repository at a commit; `summary` is the beginning of its page as plain text.
+
+    `trigger_words` are what its page says calls the model up.
+    """
+
+    found: HubFound
+    summary: str | None
+    trigger_words: tuple[str, ...]
+    files: tuple[HubInfoFile, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(one.file.size or 0 for one in self.files)
+
+    def to_json(self) -> dict[str, object]:
+        """The document, without its errors."""
+        return {
+            **self.found.to_json(),
+            "summary": self.summary,
+            "trigger_words": list(self.trigger_words),
+            "bytes": self.nbytes,
+            "files": [one.to_json() for one in self.files],
+        }
+
+
+def search(
+    workspace: Workspace, wanted: HubSearch, progress: Progress = SILENT
+) -> Iterator[HubFound]:
+    """Repositories, best first, at most `limit` behind the first `offset`.
+
+    The Hub is asked by tags; results that these contradict are left out, those of which kind or
+    base is not told stay, as `unknown`. Raises BadValue, NotAvailable.
+    """
+    for text in (wanted.text, wanted.author, wanted.licence):
+        if text is not None and not storable(text):
+            raise BadValue("cannot be asked for", path=text)
+    tags = hub_tags.tags_for(wanted.kind, wanted.base, wanted.licence)
+    query = HubQuery(wanted.text, wanted.author, tags, wanted.sort)
+    had = _had(workspace)
+    fitting = (
+        _judged(model, had)
+        for model in hub_models.search(query, progress)
+        if hub_tags.may_be(model, wanted.kind, wanted.base)
+    )
+    yield from itertools.islice(fitting, wanted.offset, wanted.offset + wanted.limit)
+
+
+def info(
+    workspace: Workspace, repo: str, revision: str | None = None, progress: Progress = SILENT
+) -> HubInfo:
+    """What a repository holds, and what of it the library has. Raises FileMissing, NotAvailable."""
+    model = hub_models.repository(repo, revision, progress)
+    words = model.card.words("instance_prompt")
+    text = _card(model, progress)
+    files = (HubInfoFile(file, with_sha256(workspace, file.sha256)) for file in model.files or ())
+    return HubInfo(_judged(model, _had(workspace)), hub_cards.summary(text), words, tuple(files))
+
+
+def _card(model: HubModel, progress: Progress) -> str | None:
+    """The page's text; None without one, and where conditions were not accepted yet."""
+    if not any(file.name == "README.md" for file in model.files or ()):
+        return None
+    try:
+        return hub_models.card(model, progress)
+    except NotAvailable:
+        if model.gated is None:
+            raise
+        return None
+
+
+def _had(workspace: Workspace) -> Mapping[str, tuple[int, ...]]:
+    """Repository -> the assets that came from it."""
+    had: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    for asset, source in workspace.library.sources(SERVICE):
+        had[source.repo or ""] += (asset,)
+    return had
+
+
+def _judged(model: HubModel, had: Mapping[str, tuple[int, ...]]) -> HubFound:
+    kind, base = hub_tags.kind_of(model), hub_tags.base_of(model)
+    return HubFound(model, kind, base, had.get(model.repo, ()))

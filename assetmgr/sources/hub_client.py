@@ -1,0 +1,165 @@
+"""How huggingface_hub talks to the Hub for us: guarded, patient, and with errors of ours.
+
+Its own client has no time limits, waits as long as a Retry-After says, and follows the links of
+answers with the token; all of its requests go through the one here instead. `HF_ENDPOINT`,
+`HF_TOKEN` and `HF_HUB_OFFLINE` are read at each request, because that library reads them once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from assetmgr import __version__
+from assetmgr.sources.hub_errors import translated
+from assetmgr.sources.origins import home_of, may_follow, same_origin
+from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
+from assetmgr.sources.tokens import find_token, origin_of
+from converters.errors import NotAvailable
+from converters.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import httpx2
+
+HOME = "https://huggingface.co"
+SETTING = "HF_ENDPOINT"
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+_YES = frozenset({"1", "on", "yes", "true"})
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+
+
+class _Asking(NamedTuple):
+    """What errors call the request, and whom it tells that it waits."""
+
+    subject: str
+    progress: Progress
+
+
+_NOBODY = _Asking("the Hub", SILENT)
+_NOW: ContextVar[_Asking] = ContextVar("asking")
+
+
+@contextmanager
+def asking(subject: str, progress: Progress = SILENT, *, repo: str | None = None) -> Iterator[None]:
+    """Whatever huggingface_hub is called for inside: its errors become ours, naming `subject`.
+
+    `repo` is the repository whose page a hint may name. Raises NotAvailable when the network is
+    switched off, and what `translated` raises.
+    """
+    refuse_offline(subject)
+    page = f"{endpoint()}/{repo}" if repo else None
+    _install()
+    token = _NOW.set(_Asking(subject, progress))
+    try:
+        with translated(subject, page):
+            yield
+    finally:
+        _NOW.reset(token)
+
+
+def endpoint(environment: Mapping[str, str] = os.environ) -> str:
+    """The address of the Hub or a mirror. Raises NotAvailable, BadValue."""
+    return home_of(environment.get(SETTING) or HOME, SETTING)
+
+
+def is_offline(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user has switched the network off."""
+    return any(environment.get(name, "").lower() in _YES for name in _OFFLINE)
+
+
+def refuse_offline(subject: str) -> None:
+    """Raises NotAvailable when the user has switched the network off."""
+    if is_offline():
+        hint = "unset HF_HUB_OFFLINE"
+        raise Unreachable("the network is switched off", path=subject, hint=hint)
+
+
+def headers(secret: str | None = None) -> dict[str, str]:
+    """The headers of a request to the Hub, with this token, or else that in use if there is one."""
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    made: dict[str, str] = build_hf_headers(
+        library_name="assetmgr",
+        library_version=__version__,
+        token=token() if secret is None else secret,
+    )
+    return made
+
+
+def token(environment: Mapping[str, str] = os.environ) -> str | bool:
+    """The token for the Hub in use; False for none.
+
+    What `hf auth login` stored is for the Hub itself; a mirror gets only a token that was set or
+    stored for it. Raises BadValue for what cannot be a token.
+    """
+    found = find_token(TOKENS, endpoint(environment), environment)
+    if found is not None:
+        return found.secret
+    if origin_of(endpoint(environment)) != HOME:
+        return False
+    from huggingface_hub import get_token
+
+    return get_token() or False
+
+
+@functools.cache
+def _install() -> None:
+    """Give huggingface_hub our client, and let it be silent: it logs addresses, unescaped."""
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.utils import set_client_factory  # type: ignore[attr-defined]
+
+    # It would tell what else is installed and who calls us, and make a request to find that out.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+
+    class Patient(httpx2.Client):
+        """Asks again while the Hub is busy, as late as it wants."""
+
+        def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+            answer = super().send(request, **options)
+            for attempt in range(TRIES - 1):
+                if answer.status_code not in BUSY:
+                    return answer
+                answer.close()
+                _wait(answer, attempt)
+                answer = super().send(request, **options)
+            if answer.status_code not in BUSY:
+                return answer
+            answer.close()  # not given back, or the library would go on trying
+            cause = f"the Hub answers with status {answer.status_code}"
+            raise NotAvailable(cause, path=_NOW.get(_NOBODY).subject, hint="try again later")
+
+    def made() -> httpx2.Client:
+        limits = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+        return Patient(event_hooks={"request": [_guard]}, follow_redirects=True, timeout=limits)
+
+    for name in ("huggingface_hub", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    set_client_factory(made)
+
+
+def _wait(answer: httpx2.Response, attempt: int) -> None:
+    subject, progress = _NOW.get(_NOBODY)
+    seconds = delay("the Hub", subject, answer.headers.get("Retry-After"), attempt)
+    progress.message(f"the Hub is busy, asking again in {seconds:.0f} s")
+    pause(seconds, progress)
+
+
+def _guard(request: httpx2.Request) -> None:
+    """Called for every hop of every request: nothing of the user's leaves for another host."""
+    import httpx2
+
+    home = httpx2.URL(endpoint())
+    if same_origin(home, request.url):
+        return
+    if not may_follow(home, request.url):
+        raise NotAvailable("the Hub leads to an unsafe address", path=_NOW.get(_NOBODY).subject)
+    for name in ("Authorization", "Cookie"):
+        request.headers.pop(name, None)

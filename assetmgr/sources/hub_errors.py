@@ -1,0 +1,102 @@
+"""The errors of huggingface_hub as ours; tokens and addresses of files are in none of them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from assetmgr.sources.patience import Unreachable
+from converters.errors import (
+    AssetmgrError,
+    BadValue,
+    DiskFull,
+    FileMissing,
+    NotAvailable,
+    WriteFailed,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
+_LOGIN = "log in with `assetmgr login hub`, or set HF_TOKEN"
+_BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - what the Hub says
+_DISABLED = "Access to this resource is disabled."
+
+
+@contextmanager
+def translated(subject: str, page: str | None = None) -> Iterator[None]:
+    """The library's errors as ours, naming `subject`; `page` is where access is asked for.
+
+    None is chained to what was raised: that may name addresses which are signed. Raises BadValue,
+    FileMissing, NotAvailable, DiskFull, WriteFailed.
+    """
+    from httpx2 import HTTPError, InvalidURL  # the client of huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except HFValidationError:
+        raise BadValue("is not the name of a repository, such as ORG/NAME", path=subject) from None
+    except HfHubHTTPError as error:
+        raise _of_answer(subject, page, error) from None
+    except InvalidURL:
+        raise NotAvailable("HF_ENDPOINT is not an address", path=subject) from None
+    except HTTPError:
+        raise _unreachable(subject) from None
+    except OSError as error:
+        raise _of_system(subject, error) from None
+    except ValueError:  # an answer that is no JSON, a header that is no text
+        raise no_hub(subject) from None
+
+
+def _of_answer(subject: str, page: str | None, error: HfHubHTTPError) -> AssetmgrError:
+    """What the Hub said."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        hint = f"accept its conditions at {page or 'its page'}, then {_LOGIN}"
+        return NotAvailable("access to this repository is restricted", path=subject, hint=hint)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return FileMissing("the repository has no such revision", path=subject)
+    if isinstance(error, errors.EntryNotFoundError):
+        return FileMissing("the repository has no such file", path=subject)
+    told = error.response.headers
+    # The library calls every 401 a missing repository; only some of them say so themselves.
+    if told.get("X-Error-Code") == "RepoNotFound" or error.response.status_code == 404:
+        hint = f"if it is private, {_LOGIN}"
+        return FileMissing("the Hub has no such repository", path=subject, hint=hint)
+    return _of_status(subject, error.response.status_code, told.get("X-Error-Message"))
+
+
+def _of_status(subject: str, status: int, message: str | None) -> AssetmgrError:
+    if message == _BAD_TOKEN:
+        return NotAvailable("the Hub does not accept the token", path=subject, hint=_LOGIN)
+    if message == _DISABLED:
+        return NotAvailable("the Hub has disabled this repository", path=subject)
+    if status in {401, 403}:
+        hint = f"use a token that has access: {_LOGIN}"
+        return NotAvailable("the Hub refuses access", path=subject, hint=hint)
+    cause = f"the Hub answers with status {status}"
+    return NotAvailable(cause, path=subject, hint="try again later")
+
+
+def _of_system(subject: str, error: OSError) -> AssetmgrError:
+    """Trouble below HTTP: switched off, broken off, or the disk."""
+    if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
+        return DiskFull("no space left on the disk", path=subject)
+    if error.errno is not None:
+        return WriteFailed(f"cannot be stored: {error.strerror}", path=subject)
+    # The library's own: fewer or more bytes came than were announced.
+    return NotAvailable("the download broke off", path=subject, hint="the same command goes on")
+
+
+def _unreachable(subject: str) -> AssetmgrError:
+    hint = "check the connection and HF_ENDPOINT"
+    return Unreachable("the Hub cannot be reached", path=subject, hint=hint)
+
+
+def no_hub(subject: str) -> AssetmgrError:
+    """The error of an answer that a Hub would not give."""
+    return NotAvailable("the answer is not that of a Hub", path=subject, hint="check HF_ENDPOINT")

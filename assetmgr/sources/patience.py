@@ -1,0 +1,61 @@
+"""How long to wait for a service that is too busy: as it asks, or longer from try to try.
+
+Waits that nothing asked for are spread by chance, so that many programs do not come back at once.
+Statuses and Retry-After: RFC 9110.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from converters.errors import NotAvailable
+from converters.progress import Progress
+
+BUSY = frozenset({429, 500, 502, 503, 504})
+TRIES = 4
+LONGEST_WAIT = 60.0
+"""Seconds; who is told to wait longer is told so, and tries again another time."""
+
+
+class Unreachable(NotAvailable):
+    """The service is not there at all: asking it for something else does not help."""
+
+
+def delay(service: str, subject: str, asked: str | None, attempt: int) -> float:
+    """Seconds to wait after an attempt (0 is the first); `asked` is the Retry-After header.
+
+    Raises NotAvailable when the service wants to be left alone for longer than `LONGEST_WAIT`.
+    """
+    told = retry_after(asked)
+    if told is None:
+        return 2.0**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
+    if told > LONGEST_WAIT:
+        hint = f"try again in {told:.0f} seconds"
+        raise NotAvailable(f"{service} is too busy", path=subject, hint=hint)
+    return told
+
+
+def pause(seconds: float, progress: Progress) -> None:
+    """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        progress.advance(0)
+        time.sleep(min(left, 0.2))
+
+
+def retry_after(text: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -6,7 +6,7 @@ first frame waits for none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +16,7 @@ from tui.text import count
 from tui.undo import Undos
 
 if TYPE_CHECKING:
-    from assetmgr.config import Settings
+    from assetmgr.config import Given, Settings
     from assetmgr.operations.doctor_check import Check
     from assetmgr.operations.duplicates import Group
     from assetmgr.operations.facets import Facet
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from assetmgr.operations.preferences import Preferences
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
+    from registry.lineage import Lineage
     from registry.records import Asset, AssetRow, Page
     from tui.clearing import Clearing
-    from tui.describe import Ancestor
     from tui.forms import Form
     from tui.inside import Inside
     from tui.placing import Placing
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-DEEPEST = 8
-"""Generations of a lineage that are shown."""
+
+LOGOUT = "-"
+"""Typed in the place of a token: forget it."""
 
 
 class Commands:
@@ -117,18 +118,9 @@ class Commands:
 
         return row.thumbnail or picture_path(self.asset(row.id))
 
-    def lineage(self, asset: Asset) -> tuple[Ancestor, ...]:
-        """What an asset was made from, and what that was made from."""
-        return tuple(self._ancestors(asset, 0, {asset.id}))
-
-    def _ancestors(self, asset: Asset, depth: int, seen: set[int]) -> Iterator[Ancestor]:
-        from tui.describe import Ancestor
-
-        for made in asset.derived_from:
-            yield Ancestor(depth, made)
-            if made.asset is not None and made.asset not in seen and depth < DEEPEST:
-                seen.add(made.asset)
-                yield from self._ancestors(self.asset(made.asset), depth + 1, seen)
+    def lineage(self, asset: Asset) -> Lineage:
+        """What an asset was made from, and what was made from it."""
+        return self._workspace.library.lineage(asset.id)
 
     def facets(self, view: View, progress: Progress) -> tuple[Facet, ...]:
         """How many of a view's assets have which base, tag and so on. Raises BadValue."""
@@ -344,6 +336,24 @@ class Commands:
         from assetmgr.operations.settings import change_setting
 
         change_setting(self._workspace, name, value)
+
+    @property
+    def given_settings(self) -> tuple[Given, ...]:
+        """Every setting with its value and where that is from. Raises BadValue."""
+        from assetmgr.config import given_settings
+
+        return given_settings(self._workspace.paths)
+
+    def login(self, service: str, secret: str) -> str:
+        """Keep a token of a service; where it lies then. Raises BadValue, NotAvailable."""
+        from assetmgr.operations.login import login, logout
+
+        if secret == LOGOUT:
+            address, was = logout(service)
+            return f"token for {address} forgotten" if was else f"no token for {address} was kept"
+        kept = login(service, secret)
+        who = f" of {kept.user}" if kept.user else "" if kept.checked else ", not checked: offline"
+        return f"token{who} kept in {kept.place}"
 
     def installed(self) -> tuple[ModelFolder, ...]:
         """Folders of models that other programs have on this machine."""

@@ -83,6 +83,12 @@ class JobQueue:
             self._dismissed.add(job)
         self._changed()
 
+    def again(self, job: Job) -> None:
+        """Do a job once more that has ended; a failure of it is not shown any longer."""
+        if not job.active:
+            self._dismissed.add(job)
+            self.submit(Job(job.title, job.lane, job.work, job.then))
+
     def clear(self) -> None:
         """Forget the jobs that have ended."""
         self._jobs = [job for job in self._jobs if job.active]

@@ -21,7 +21,7 @@ from tui.commands import Commands
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.inside import Contents, Inside, Tensor
 from tui.query import View
-from tui.remote import Card, Remote
+from tui.remote import Ask, Card, Remote
 from tui.sections import Section, text
 
 STEPS = 4
@@ -156,9 +156,10 @@ class ScriptedRemote(Remote):
         super().__init__(workspace)
         self._script = script
 
-    def search(self, service: str, wanted: str, kind: str, progress: Progress) -> tuple[Card, ...]:
+    def search(self, ask: Ask, progress: Progress) -> tuple[Card, ...]:
         """The cards, or the failure of the script."""
-        self._script.asked.append(f"{service}: {wanted} {kind}".strip())
+        narrowed = f"{ask.text} {ask.kind} {ask.base} {ask.sort}".strip()
+        self._script.asked.append(f"{ask.service}: {narrowed}")
         if self._script.failure is not None:
             raise self._script.failure
         return self._script.cards

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from converters.errors import NotAvailable
 from tui.app import AssetManagerApp
 from tui.screens.compare import CompareScreen
 from tui.screens.duplicates import DuplicatesScreen
+from tui.screens.form import Options
 from tui.screens.hub import HubScreen
 from tui.screens.inside import InsideScreen
 from tui.screens.jobs import JobsScreen
@@ -138,6 +140,39 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_progr
         assert tui.names() == ["ink wash"]
 
 
+async def test_a_repository_opens_into_its_files_and_esc_leads_back(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        files = tui.script.cards
+        tui.script.cards = (replace(files[1], name="ORG/[NAME]", opens="ORG/[NAME]"),)
+        await tui.press("H", "escape", "s", "slash", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: "Enter lists its files" in tui.text())
+        tui.script.cards = files
+        await tui.press("enter")
+        await tui.until(lambda: "Line art · v2" in tui.text())
+        assert tui.script.asked == ["huggingface: ink", "huggingface: ORG/[NAME]"]
+        await tui.press("K", "2")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert tui.script.asked[2:] == ["huggingface: ORG/[NAME] lora"]
+        await tui.press("escape")
+        assert "Enter lists its files" in tui.text()
+        await tui.press("m")
+        await tui.until(lambda: not tui.app.queue.active)
+        await tui.press("escape")
+        assert tui.app.focused is tui.list
+
+
+async def test_what_a_peek_tells_stays_with_the_card(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        peek = replace(tui.script.cards[1], peek=lambda _: "lora, sd-1, safe; 9 kB read")
+        tui.script.cards = (peek,)
+        await tui.press("H", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: "Line art" in tui.text())
+        await tui.press("p")
+        await tui.until(lambda: "9 kB read" in tui.text())
+
+
 async def test_a_service_that_does_not_answer_says_so_in_the_list(open_program: Open) -> None:
     async with open_program() as tui:
         tui.script.failure = NotAvailable("cannot be reached", hint="are you offline?")
@@ -155,10 +190,37 @@ async def test_settings_change_the_colours_and_the_file(
     async with open_program() as tui:
         await tui.press("comma", "right")
         assert tui.app.theme == "assetmgr-light"
-        await tui.press("tab", "right", "tab", *"#3")
+        tui.app.screen.query_one("#images", Options).focus()
+        await tui.press("right")
+        tui.app.screen.query_one("#preview_base", Input).value = "#3"
         await tui.press("ctrl+s")
         assert 'preview_base = "#3"' in workspace.paths.config.read_text()
         assert workspace.settings.images == "graphics"
+
+
+async def test_a_setting_that_means_nothing_is_explained_and_nothing_is_written(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        await tui.press("comma")
+        tui.app.screen.query_one("#database_url", Input).value = "[nonsense]"
+        await tui.press("ctrl+s")
+        assert "must be a database URL" in tui.text()
+        assert not workspace.paths.config.exists()
+
+
+async def test_a_failed_job_is_done_again(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        tui.script.failure = NotAvailable("no base checkpoint")
+        tui.script.gate.set()
+        await tui.press("p")
+        await tui.until(tui.toasts)
+        tui.script.failure = None
+        await tui.press("J", "a")
+        await tui.until(lambda: len(tui.toasts()) > 1)
+        assert tui.script.asked == ["preview #1", "preview #1"]
+        assert tui.toasts()[1] == "Preview of anything v5: done"
+        assert not tui.app.queue.pressing
 
 
 async def test_the_next_start_begins_where_the_last_one_ended(

@@ -95,6 +95,11 @@ class JobsScreen(Screen[None]):
             job.progress.pause(job.state is JobState.RUNNING)
             self.sync()
 
+    def action_again(self) -> None:
+        """Do the job under the cursor once more."""
+        if self._current is not None:
+            self._queue.again(self._current)
+
     def action_clear(self) -> None:
         """Forget the jobs that have ended."""
         self._queue.clear()

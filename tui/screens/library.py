@@ -82,9 +82,8 @@ class LibraryScreen(ActingScreen):
         from tui.screens.welcome import WelcomeScreen
 
         folders = await asyncio.to_thread(self._commands.installed)
-        if folders:
-            self._remember(replace(self.preferences, welcomed=True))
-            self.app.push_screen(WelcomeScreen(folders), self.scan_folders)
+        self._remember(replace(self.preferences, welcomed=True))
+        self.app.push_screen(WelcomeScreen(folders), self.scan_folders)
 
     @on(AssetList.Marked)
     def _marked(self) -> None:

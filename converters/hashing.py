@@ -9,16 +9,15 @@
 
 Sources: A1111 `modules/hashes.py` and `modules/sd_models.py`, kohya-ss/sd-scripts
 `library/train_util.py` (addnet_hash_safetensors), civitai `docs/features/model-file-scanning.md`.
-The hash functions release the interpreter lock, so each SHA-256 runs in a thread of its own, fed
-from a ring of buffers that are reused. Two of them are most of the work: on two cores the others
-must be cheap to stay near the time of one, hence zlib-ng: ten times as fast as the CRC32 of zlib.
+The hash functions release the interpreter lock, so threads share them, fed from a ring of buffers
+that are reused. Two SHA-256 are most of the work, and none of it is shared because their blocks
+begin elsewhere: on two cores the others must be cheap to stay near the time of one, hence zlib-ng,
+ten times as fast as the CRC32 of zlib.
 """
 
 from __future__ import annotations
 
 import hashlib
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -30,21 +29,16 @@ from converters.bytesource import FileBytes, Fingerprint, pread_into
 from converters.digest import Parts, WeightsDigest
 from converters.digest_small import weigh_content
 from converters.errors import FileProblem, SourceChanged
+from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Consumer, Countdown, Lanes, Ring
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict
 from converters.weights import Weights
 
 AUTOV1_START = 0x100000
 AUTOV1_BYTES = 0x10000
-BLOCK_BYTES = 2 << 20
-"""Bytes read and hashed at a time: enough that handing them over costs little beside hashing."""
-RING_BLOCKS = 8
 SMALL_BYTES = 4 << 20
 """Files up to this size are read as a whole and hashed by one thread."""
 NO_PARTS: Parts = {}
-
-Consumer = Callable[[memoryview], object]
-"""Takes the next bytes of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +96,7 @@ def hash_file(
     ring = Ring(count, min(BLOCK_BYTES, source.size))
     with StreamHasher(header_bytes, extra) as hasher:
         for offset in range(0, source.size, BLOCK_BYTES):
-            block = ring.take(min(BLOCK_BYTES, source.size - offset))
+            block = ring.take(min(BLOCK_BYTES, source.size - offset), hasher.lanes)
             pread_into(source, offset, block.view)
             hasher.update(block.view, block.release)
             progress.advance(len(block.view))
@@ -164,10 +158,11 @@ class _Hash(Protocol):
 
 
 class StreamHasher:
-    """Hashes bytes that arrive in order, each SHA-256 in its own thread, the rest in the caller's.
+    """Hashes bytes that arrive in order, each SHA-256 in a lane, the rest in the caller's thread.
 
     `header_bytes` (8 + header length of a safetensors file) asks for AutoV3. `extra` are further
-    consumers of the same bytes. Use as a context manager: leaving it early stops the threads.
+    consumers of the same bytes. Use as a context manager: leaving it early stops the threads. The
+    caller works for the `lanes`, too, where it waits for them.
     """
 
     def __init__(
@@ -184,21 +179,20 @@ class StreamHasher:
         slow: list[Consumer] = [self._sha256.update]
         if header_bytes is not None:
             slow.append(_window(self._autov3, header_bytes, None))
-        self._lanes = [_Lane(consume) for consume in (*slow, *extra)]
+        self.lanes = Lanes((*slow, *extra))
+        self._shares = len(slow) + len(extra) + 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for lane in self._lanes:
-            lane.close()
+        self.lanes.abandon()
 
     def update(self, data: Buffer, release: Callable[[], None] | None = None) -> None:
         """Hash the next bytes; they must not change before `release` is called (from a thread)."""
         view = memoryview(data)
-        done = _Countdown(len(self._lanes) + 1, release) if release else None
-        for lane in self._lanes:
-            lane.feed(view, done)
+        done = Countdown(self._shares, release) if release else None
+        self.lanes.feed(view, done)
         for consume in self._quick:
             consume(view)
         if done is not None:
@@ -206,10 +200,7 @@ class StreamHasher:
 
     def finish(self) -> FileHashes:
         """Wait for all threads and give the hashes. Raises what a consumer raised."""
-        for lane in self._lanes:
-            lane.close()
-        for lane in self._lanes:
-            lane.reraise()
+        self.lanes.finish()
         return FileHashes(
             blake3=self._blake3.hexdigest(),
             sha256=self._sha256.hexdigest(),
@@ -245,85 +236,3 @@ def _window(target: _Hash, start: int, stop: int | None) -> Consumer:
             target.update(data[max(0, first) : last])
 
     return update
-
-
-class _Countdown:
-    """Calls `release` when everyone is done with a block."""
-
-    def __init__(self, count: int, release: Callable[[], None]) -> None:
-        self._count, self._release, self._lock = count, release, threading.Lock()
-
-    def tick(self) -> None:
-        with self._lock:
-            self._count -= 1
-            finished = self._count == 0
-        if finished:
-            self._release()
-
-
-class _Lane:
-    """A thread that gives blocks to a consumer in their order.
-
-    Only queues made in C are used: a Ctrl-C inside one of those written in Python can lose the
-    wake-up of the other side, and the program would then wait for its own thread for ever.
-    """
-
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-        self._blocks: queue.SimpleQueue[tuple[memoryview, _Countdown | None] | None]
-        self._blocks = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(RING_BLOCKS):
-            self._room.put(None)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def feed(self, view: memoryview, done: _Countdown | None) -> None:
-        self._room.get()
-        self._blocks.put((view, done))
-
-    def close(self) -> None:
-        self._blocks.put(None)
-        self._thread.join()
-
-    def reraise(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
-        for view, done in iter(self._blocks.get, None):
-            self._consume(view)
-            self._room.put(None)
-            if done is not None:
-                done.tick()
-
-    def _consume(self, view: memoryview) -> None:
-        if self._failure is not None:
-            return  # blocks keep being released, or the reader would wait for ever
-        try:
-            self._consumer(view)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that asks for the result
-            self._failure = error
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A piece of a ring: its memory, and the call that gives it back."""
-
-    view: memoryview
-    release: Callable[[], None]
-
-
-class Ring:
-    """A few buffers, reused: large streams pass through without touching fresh memory."""
-
-    def __init__(self, blocks: int = RING_BLOCKS, size: int = BLOCK_BYTES) -> None:
-        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        for _ in range(blocks):
-            self._free.put(bytearray(size))
-
-    def take(self, size: int) -> Block:
-        """A buffer of `size` bytes; waits until one is free."""
-        memory = self._free.get()
-        return Block(memoryview(memory)[:size], lambda: self._free.put(memory))

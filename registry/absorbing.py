@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
-from registry import schema
+from registry import claim_rows, schema
 from registry.writing import touch
 
 _asset = schema.asset.c
@@ -21,6 +21,7 @@ def absorb(connection: Connection, absorbed: int, into: int) -> None:
         _move_rows(connection, table, absorbed, into)
     for column in (schema.source.c.asset_id, schema.derivation.c.child_id, schema.file.c.asset_id):
         connection.execute(update(column.table).where(column == absorbed).values({column: into}))
+    claim_rows.compare(connection, [into])
     parent = schema.derivation.c.parent_id
     connection.execute(update(schema.derivation).where(parent == absorbed).values(parent_id=into))
     written = select(_asset.note, _asset.rating).where(_asset.id == absorbed)

@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from converters.bytesource import FileBytes
 from converters.errors import FileProblem
-from registry.records import Claim
+from registry.records import CACHE, POINTER, Claim
 
 _LONGEST_POINTER = 1024  # bytes, by the specification
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -32,7 +32,7 @@ def _of_cache(path: str) -> tuple[Claim, ...]:
     blob = PurePath(os.path.realpath(path))
     if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
         return ()
-    return (Claim("sha256", blob.name, "huggingface-cache"),)
+    return (Claim("sha256", blob.name, CACHE),)
 
 
 def _of_pointer(path: str) -> tuple[Claim, ...]:
@@ -42,4 +42,4 @@ def _of_pointer(path: str) -> tuple[Claim, ...]:
     except FileProblem:
         return ()
     found = _OID.search(text) if text.startswith(b"version https://git-lfs") else None
-    return (Claim("sha256", found[1].decode("ascii"), "lfs-pointer"),) if found else ()
+    return (Claim("sha256", found[1].decode("ascii"), POINTER),) if found else ()

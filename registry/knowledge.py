@@ -32,21 +32,19 @@ class _Lying(NamedTuple):
     stamp: Stamp
 
 
-def refresh(library: Library, walk: Walk, progress: Progress) -> None:
+def refresh(library: Library, walk: Walk, progress: Progress) -> frozenset[int]:
     """Read the sidecars that changed beside the files of a walk; forget those that are gone.
 
-    Raises Cancelled; what was recorded until then stays.
+    Gives the numbers of the assets that more is told of. Raises Cancelled; what was recorded until
+    then stays.
     """
     known, lying = library.known_sidecars(), _lying(walk.files)
     if not known and not lying:
-        return
+        return frozenset()
     assets = library.file_assets()
     here = {Key(assets[model], path): found for model, path, found in lying if model in assets}
-    _read(
-        library,
-        {key: found for key, found in here.items() if known.get(key) != found.stamp},
-        progress,
-    )
+    changed = {key: found for key, found in here.items() if known.get(key) != found.stamp}
+    _read(library, changed, progress)
     met = {assets[path] for path in walk.files if path in assets}
     gone = [
         key
@@ -55,6 +53,7 @@ def refresh(library: Library, walk: Walk, progress: Progress) -> None:
     ]
     if gone:
         library.forget_sidecars(gone)
+    return frozenset(key.asset_id for key in changed)
 
 
 def follow(library: Library, asset_id: int, gone: Iterable[str], model: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +13,7 @@ from converters.bytesource import Fingerprint
 from converters.errors import AssetNotFound, BadValue, CorruptFile
 from converters.statedict import Plain
 from registry import (
+    claim_rows,
     facets,
     health,
     moves,
@@ -30,6 +31,7 @@ from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
 from registry.records import (
     Asset,
+    Contradiction,
     KnownFile,
     Outcome,
     Page,
@@ -255,13 +257,18 @@ class Library:
         """Keep what sidecars say, in one transaction."""
         with self._database.writing() as connection:
             sidecar_rows.record(connection, found, self._machine)
-            writing.refresh_search(connection, [*{sidecar.key.asset_id for sidecar in found}])
+            self._refresh_told(connection, {sidecar.key.asset_id for sidecar in found})
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
         with self._database.writing() as connection:
             sidecar_rows.forget(connection, keys, self._machine)
-            writing.refresh_search(connection, [*{key.asset_id for key in keys}])
+            self._refresh_told(connection, {key.asset_id for key in keys})
+
+    def contradictions(self, asset_ids: Collection[int]) -> tuple[Contradiction, ...]:
+        """The claims of assets that their bytes do not bear out."""
+        with self._database.reading() as connection:
+            return claim_rows.contradictions(connection, asset_ids)
 
     def record_derived(
         self,
@@ -351,6 +358,11 @@ class Library:
             if not any(within(root, known) for known in reading.roots(connection, self._machine)):
                 writing.add_root(connection, root, self._machine)
         return root
+
+    def _refresh_told(self, connection: Connection, ids: Collection[int]) -> None:
+        """What hangs on the sidecars of assets: the words that find them, and claims."""
+        writing.refresh_search(connection, [*ids])
+        claim_rows.refresh_of_sidecars(connection, ids)
 
     def _get(self, connection: Connection, asset_id: int) -> Asset:
         found = reading.assets(connection, [asset_id], self._machine)

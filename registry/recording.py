@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from registry import schema, tensor_rows
+from registry import claim_rows, schema, tensor_rows
 from registry.absorbing import absorb
 from registry.places import name_of
 from registry.reading import batches
-from registry.records import PRESENT, Content, Outcome, Recorded, ScannedFile
+from registry.records import PRESENT, Claim, Content, Outcome, Recorded, ScannedFile
 from registry.text import fold
 from registry.writing import Values, drop_abandoned, now, refresh_search, write_search_texts
 
@@ -60,11 +60,11 @@ def record(
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
     _keep_search_texts(connection, scanned, owners, places)
-    _keep_claims(connection, scanned, owners)
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
     weighed = ((file, file.weights) for file in scanned if file.path in owners)
     tensor_rows.record(connection, {owners[f.path]: weights for f, weights in weighed if weights})
+    _keep_claims(connection, scanned, owners)
     for path, place in places.items():
         if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
             absorb(connection, place.asset_id, owners[path])
@@ -186,22 +186,13 @@ def _keep_search_texts(
 
 
 def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
-    rows = {
-        (owners[file.path], claim.hash, claim.digest): claim.origin
-        for file in scanned
-        for claim in file.claims
-        if file.path in owners
-    }
-    if not rows:
-        return
-    table, ids = schema.candidate, [asset_id for asset_id, _, _ in rows]
-    for some in batches(ids):
-        connection.execute(delete(table).where(table.c.asset_id.in_(some)))
-    values = [
-        {"asset_id": asset_id, "hash": name, "digest": digest, "origin": origin}
-        for (asset_id, name, digest), origin in rows.items()
-    ]
-    connection.execute(insert(table), values)
+    here = [file for file in scanned if file.path in owners]
+    told: dict[int, list[Claim]] = {}
+    for file in here:
+        if file.claims:
+            told.setdefault(owners[file.path], []).extend(file.claims)
+    claim_rows.keep_of_files(connection, told)
+    claim_rows.compare(connection, [owners[file.path] for file in here if file.hashes is not None])
 
 
 def _keep_places(

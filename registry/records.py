@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.weights import Weights
     from registry.sidecars.record import Sidecar
 
+CACHE = "huggingface-cache"
+POINTER = "lfs-pointer"
+"""Who claims hashes beside the owners of sidecars: a cache, and a file that stands for another."""
+
 PRESENT = "present"
 MISSING = "missing"
 OFFLINE = "offline"
@@ -58,10 +62,25 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A hash that somebody names for a file: `origin` is `huggingface-cache` or `lfs-pointer`."""
+    """A hash, or the beginning of one, that somebody names for a file before it was read.
+
+    `origin` is `huggingface-cache`, `lfs-pointer` or the owner of a sidecar.
+    """
 
     hash: str
     digest: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A claim that the bytes of an asset do not bear out; `path` is one of its files."""
+
+    asset: int
+    path: str
+    hash: str
+    claimed: str
+    found: str
     origin: str
 
 
@@ -260,6 +279,15 @@ class Asset:
     component_digests: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
+    def agrees(self, claim: Claim) -> bool | None:
+        """Whether the bytes were found to have the hash that is claimed; None before they were."""
+        known = self.hashes[claim.hash]
+        return None if known is None else known.startswith(claim.digest)
+
+    def believes(self, claim: Claim) -> bool:
+        """Whether the bytes leave a claim standing; a pointer's is not about its own bytes."""
+        return claim.origin == POINTER or self.agrees(claim) is not False
+
     @property
     def state(self) -> str:
         """The best that is true of one of its files: `present`, `offline` or `missing`."""
@@ -318,7 +346,8 @@ class ScanReport:
 
     `added` are new places, `updated` places whose content changed, `moved` places found again under
     another path, `restored` missing ones that are back. `failed` counts `errors`: among them are
-    files whose content cannot be understood, which are registered nevertheless.
+    files whose content cannot be understood, which are registered nevertheless. `contradicted` are
+    claims of what was read now that its bytes do not bear out.
     """
 
     roots: tuple[str, ...]
@@ -332,3 +361,4 @@ class ScanReport:
     bytes_hashed: int
     seconds: float
     errors: tuple[ScanError, ...]
+    contradicted: tuple[Contradiction, ...] = ()

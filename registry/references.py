@@ -19,7 +19,6 @@ _NUMBER = re.compile(r"#(\d{1,18})")
 _HASH = re.compile(r"[0-9a-fA-F]{6,64}")
 _asset = schema.asset.c
 _file = schema.file.c
-_claimed = schema.candidate.c
 _BY_DIGEST = select(_asset.id).where(
     or_(_asset.blake3 == bindparam("digest"), _asset.sha256 == bindparam("digest"))
 )
@@ -66,9 +65,9 @@ def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[
     if number is not None:
         yield _ids(connection, _asset.id == int(number[1]))
     if _HASH.fullmatch(reference):
-        yield _ids(connection, Hash(reference.lower()).clause())
-        claimed = select(_claimed.asset_id).where(_claimed.digest == reference.lower())
-        yield connection.execute(claimed.distinct()).scalars().all()
+        hashed = Hash(reference.lower())
+        yield _ids(connection, hashed.known())
+        yield _ids(connection, hashed.claimed())
     yield _ids(connection, _asset.name == reference)
 
 

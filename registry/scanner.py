@@ -102,6 +102,7 @@ class _Scan:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new: list[int] = field(default_factory=list)
     small: SideBySide = field(default_factory=SideBySide)
+    read: set[int] = field(default_factory=set)
     hashed: int = 0
 
     def run(self, paths: Paths) -> ScanReport:
@@ -112,13 +113,16 @@ class _Scan:
         met = self._sorted_out(known)
         self.library.restore(met.back)
         with self.small:
-            self._hash([*self._look_into(met.new, met.fresh), *met.waiting])
+            waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
+            if waiting:  # hashes that sidecars claim are candidates until these have their own
+                refresh(self.library, self.walk, self.progress)
+            self._hash(waiting)
         unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
         parts = {path for path in unmet if self._is_part(path)}
         self.library.dissolve([known[path].id for path in parts])
         gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
-        refresh(self.library, self.walk, self.progress)
+        told = refresh(self.library, self.walk, self.progress)
         return ScanReport(
             roots=tuple(self.roots),
             added=self.outcomes[Outcome.ADDED] - settled.moved,
@@ -131,6 +135,7 @@ class _Scan:
             bytes_hashed=self.hashed,
             seconds=time.monotonic() - started,
             errors=tuple(self.errors),
+            contradicted=self.library.contradictions(self.read | told),
         )
 
     def _look_through(self, paths: Paths, known: Mapping[str, KnownFile]) -> None:
@@ -260,6 +265,7 @@ class _Scan:
             if recorded is None:
                 continue
             self.outcomes[recorded.outcome] += 1
+            self.read.add(recorded.asset_id)
             if recorded.outcome is Outcome.ADDED:
                 self.new.append(recorded.file_id)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Float,
@@ -23,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004_fulltext"
+REVISION = "0005_claims"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -127,14 +128,16 @@ asset_tensors = Table(
     Column("packed", LargeBinary, nullable=False),
 )
 
-# Hashes that somebody else names for a file: not verified, whatever the origin.
+# Hashes that somebody else names for a file. Whether it `agrees` with the file's own is not known
+# before that was hashed.
 candidate = Table(
     "candidate",
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
     Column("hash", String(8), primary_key=True),
     Column("digest", String(64), primary_key=True, index=True),
-    Column("origin", Text, nullable=False),
+    Column("origin", Text, primary_key=True),
+    Column("agrees", Boolean, index=True),
 )
 
 # A database that several machines share has the places of each; `machine` is empty in SQLite.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from registry import schema
+from registry.reading import batches
+from registry.records import Claim
 
 if TYPE_CHECKING:  # listing a library needs none of the readers of sidecars
     from registry.sidecars.record import Sidecar
@@ -64,6 +66,18 @@ def texts(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[s
         from registry.sidecars.record import Sidecar
 
         found[asset_id] += Sidecar.from_json(some).texts if some else ()
+    return found
+
+
+def claimed_hashes(connection: Connection, ids: Collection[int]) -> dict[int, list[Claim]]:
+    """The hashes that sidecars name, by asset."""
+    found: defaultdict[int, list[Claim]] = defaultdict(list)
+    for some in batches(list(ids)):
+        told = (_row.asset_id.in_(some), _row.told.is_not(None))
+        for asset_id, document in connection.execute(select(_row.asset_id, _row.told).where(*told)):
+            hashes = document["claimed_hashes"] if document else {}
+            owner = document["owner"] if document else ""
+            found[asset_id] += [Claim(name, digest, owner) for name, digest in hashes.items()]
     return found
 
 

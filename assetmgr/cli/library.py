@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
 _LONGEST_TEXT = 300
+_CONTRADICTIONS = 5
+"""Wrong claims that a scan names."""
+
 _SHARERS = 8
 """Assets with the same component that are named."""
 
@@ -85,6 +88,12 @@ def _watched(session: Session, reports: Iterator[ScanReport]) -> ScanReport:
 def _tell(session: Session, report: ScanReport) -> None:
     for error in report.errors:
         session.fail(Failure(error.path, error.error, error.code, error.hint))
+    for said in report.contradicted[:_CONTRADICTIONS]:
+        words = f"{said.origin} claims {said.hash} {said.claimed}, it has {said.found}"
+        session.warn(f"{said.path}: {words}")
+    if len(report.contradicted) > _CONTRADICTIONS:
+        more = len(report.contradicted) - _CONTRADICTIONS
+        session.warn(f"{more} more claims are not true: assetmgr list is:contradicted")
     if not session.as_json:
         _print_report(session, report)
 
@@ -118,7 +127,7 @@ def list_(
 
     Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
     tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
-    is:unsafe. A minus negates, quotes make phrases.
+    is:unsafe, is:contradicted. A minus negates, quotes make phrases.
     """
     options = [word for word in query if word.startswith("--")]
     if options:
@@ -168,12 +177,12 @@ def show(session: Session, asset: str) -> int:
         session.output.document({**document, "errors": []})
     else:
         session.output.line(f"#{found.id}  {plain(found.name)}")
-        fields = [*_card(found), *_parts(found, sharers), *_family(tree)]
+        fields = [*_card(found), *_parts(found, sharers), *family_lines(tree)]
         session.output.fields(fields, indent="  ")
     return session.status
 
 
-def _family(tree: Lineage) -> Iterator[tuple[str, str]]:
+def family_lines(tree: Lineage) -> Iterator[tuple[str, str]]:
     """Every generation before an asset, each a step further in, and what was made from it."""
     for depth, ancestor in _ancestors(tree.parents):
         yield "made from", "  " * depth + f"{_numbered(ancestor)} by {ancestor.operation}"
@@ -219,7 +228,7 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         ("source", f"{s.source} {s.repo or ''} {s.file or ''} {s.revision or ''}".strip())
         for s in asset.sources
     ]
-    fields += [line for sidecar in asset.sidecars for line in _told(sidecar, asset)]
+    fields += [line for sidecar in asset.sidecars for line in _told(sidecar)]
     if asset.preview is not None:
         failed = [check.name for check in asset.preview.checks if not check.ok]
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
@@ -237,14 +246,14 @@ def _parts(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> Iterator[tu
 
 
 def _belief(claim: Claim, asset: Asset) -> str:
-    known = asset.hashes[claim.hash]
-    if known is None:
+    agrees = asset.agrees(claim)
+    if agrees is None:
         return "not verified"
-    return "verified" if known == claim.digest else "not that of this file"
+    return "verified" if agrees else "not that of this file"
 
 
-def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:
-    """What a file beside the model says; only its hashes can be compared with the model's."""
+def _told(sidecar: Sidecar) -> list[tuple[str, str]]:
+    """What a file beside the model says; its hashes are among what is claimed."""
     source = sidecar.source
     return [
         ("beside", f"{sidecar.path} ({sidecar.owner})"),
@@ -259,17 +268,8 @@ def _told(sidecar: Sidecar, asset: Asset) -> list[tuple[str, str]]:
         ("· description", _shortened(sidecar.description)),
         ("· author", (source.author if source else None) or ""),
         *(("· address", url) for url in (source.urls if source else ())),
-        ("· hashes", ", ".join(_claims(sidecar.claimed_hashes, asset.hashes))),
         *(("· problem", problem) for problem in sidecar.problems),
     ]
-
-
-def _claims(claimed: Mapping[str, str], known: Mapping[str, str | None]) -> Iterator[str]:
-    """Whether the hashes that a sidecar claims are those of the model it lies beside."""
-    for name, digest in claimed.items():
-        own = known.get(name)
-        if own is not None:
-            yield f"{name} is {'ours' if own.startswith(digest) else 'that of another file'}"
 
 
 def _shortened(text: str | None) -> str:

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scan": ("assetmgr.cli.library:scan", "Add or update folders in the library."),
     "list": ("assetmgr.cli.library:list_", "List the assets that match a query."),
     "show": ("assetmgr.cli.library:show", "Show all that is known of an asset."),
+    "lineage": ("assetmgr.cli.lineage:lineage", "Say what assets were made of."),
     "tag": ("assetmgr.cli.library:tag", "Add and remove tags of assets."),
     "note": ("assetmgr.cli.annotate:note", "Keep a note on an asset."),
     "rate": ("assetmgr.cli.annotate:rate", "Rate an asset from 0 to 5."),

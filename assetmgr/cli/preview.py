@@ -8,11 +8,16 @@ from pathlib import Path
 
 import click
 
-from assetmgr.cli import completion
+from assetmgr.cli import completion, preview_sheets
 from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview import (
+    PreviewRequest,
+    PreviewResult,
+    failed_check,
+    run_previews,
+)
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
@@ -53,7 +58,14 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option("--query", default="", help="All of the library that matches, as kind:lora.")
 @click.option("--again", is_flag=True, help="With --all and --query, what has passed before, too.")
 @click.option("--base", help="Checkpoint that adapters are rendered on.")
-@click.option("--prompt", help="What to render; by default the asset's trigger words.")
+@click.option("--compare", is_flag=True, help="Two assets: their renders and the difference.")
+@click.option("--grid", is_flag=True, help="One asset: a sheet of all --weights and --prompt.")
+@click.option(
+    "--weights", default="", metavar="A,B,C", help="Columns of --grid; by default 0,0.5,1."
+)
+@click.option(
+    "--prompt", "prompts", multiple=True, help="What to render; by default the trigger words."
+)
 @click.option("--negative", default="", help="What not to render.")
 @click.option("--steps", type=int, default=_DEFAULTS.steps, show_default=True)
 @click.option("--cfg", type=float, help="Guidance; by default 7, for SD3 4.5, for Flux 3.5.")
@@ -70,7 +82,9 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
 )
 @click.option("--low-vram", is_flag=True, help="Slower, with a fraction of the graphics memory.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset, or sheet."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
 @common_options
 @click.pass_obj
@@ -81,7 +95,10 @@ def preview(
     query: str,
     again: bool,
     base: str | None,
-    prompt: str | None,
+    compare: bool,
+    grid: bool,
+    weights: str,
+    prompts: tuple[str, ...],
     negative: str,
     steps: int,
     cfg: float | None,
@@ -100,7 +117,12 @@ def preview(
     render without it. SD3 and Flux borrow encoders and VAE from the library, and are always sampled
     by Euler's steps. Nothing is fetched from any network. Of the library, what has passed the same
     render before is not rendered again, so that an interrupted run goes on where it was.
+
+    --compare renders two assets with the same seed and settings, say a model and its conversion,
+    and tells how far they are apart; --grid renders one at several weights with several prompts.
+    Both give one picture of all renders.
     """
+    _check_shape(compare=compare, grid=grid, weights=weights, prompts=prompts)
     if assets and (everything or query or again):
         raise BadValue("--all, --query and --again are for the library, not for named assets")
     request = PreviewRequest(
@@ -108,7 +130,7 @@ def preview(
         query=query,
         again=again,
         base=base,
-        prompt=prompt,
+        prompt=prompts[0] if len(prompts) == 1 else None,
         negative=negative,
         steps=steps,
         cfg=cfg,
@@ -121,11 +143,24 @@ def preview(
         output=output,
         overwrite=overwrite,
     )
+    if compare:
+        return preview_sheets.compare(session, request)
+    if grid:
+        return preview_sheets.grid(session, request, weights, prompts)
     with Workspace.open() as workspace, session.progress() as progress:
         documents = list(_reported(session, run_previews(workspace, request, progress)))
     if session.as_json:
         session.output.document(documents)
     return session.status
+
+
+def _check_shape(*, compare: bool, grid: bool, weights: str, prompts: tuple[str, ...]) -> None:
+    if compare and grid:
+        raise BadValue("--compare and --grid are two different pictures")
+    if weights and not grid:
+        raise BadValue("--weights are for --grid; without it there is --weight")
+    if len(prompts) > 1 and not grid:
+        raise BadValue("several prompts are for --grid")
 
 
 def _reported(
@@ -145,7 +180,7 @@ def _report(session: Session, result: PreviewResult | Failure) -> dict[str, obje
     if result.outcome.memory_fallbacks:
         told = ", ".join(result.outcome.memory_fallbacks)
         session.warn(f"{result.path}: the memory did not suffice; rendered with {told}")
-    failure = preview_failure(result)
+    failure = failed_check(result.path, result.outcome)
     if failure is not None:
         session.fail(failure)
     if not session.as_json:
@@ -155,13 +190,3 @@ def _report(session: Session, result: PreviewResult | Failure) -> dict[str, obje
         session.output.line(f"{plain(result.path)}  {outcome.verdict}  {took}  {plain(image)}")
     document = result.to_json()
     return document | {"errors": [failure.to_json()]} if failure else document
-
-
-def preview_failure(result: PreviewResult) -> Failure | None:
-    """What a failed verdict says on stderr: the first check that did not pass."""
-    failed = [check for check in result.outcome.checks if not check.ok]
-    if not failed:
-        return None
-    first = failed[0]
-    detail = f": {first.detail}" if first.detail else ""
-    return Failure(result.path, f"check {first.name!r} failed{detail}", "preview_failed", None)

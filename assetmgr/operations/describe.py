@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from registry.records import Asset, Claim, Preview
+    from registry.records import Asset, Preview
     from registry.tensor_rows import Sharer
 
 
@@ -34,9 +34,7 @@ def asset_json(asset: Asset) -> dict[str, object]:
         "evidence": list(asset.evidence),
         "problems": list(asset.problems),
         "hashes": dict(asset.hashes),
-        "claims": [
-            {**asdict(claim), "verified": _is_verified(claim, asset)} for claim in asset.claims
-        ],
+        "claims": [{**asdict(claim), "verified": asset.agrees(claim)} for claim in asset.claims],
         "files": [
             {"path": file.path, "state": file.state, "machine": file.machine}
             for file in asset.files
@@ -82,12 +80,6 @@ def shown_json(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> dict[st
     for part in parts:
         part["shared_with"] = [other.id for other in sharers.get(str(part["name"]), ())]
     return asset_json(asset) | {"components": parts}
-
-
-def _is_verified(claim: Claim, asset: Asset) -> bool | None:
-    """Whether the file was found to have the hash that is claimed; None while it was not read."""
-    known = asset.hashes[claim.hash]
-    return None if known is None else known == claim.digest
 
 
 def _preview_json(preview: Preview | None) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview_batch import BatchProgress, finished, in_order
+from assetmgr.operations.preview_batch import finished, in_order
 from assetmgr.operations.preview_plan import (
     SUPPORTED_BASES,
     PreviewRequest,
@@ -28,6 +28,7 @@ from assetmgr.operations.preview_plan import (
     plan_job,
 )
 from assetmgr.operations.read_ahead import ReadAhead
+from assetmgr.sampler.batch_progress import BatchProgress
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, Cancelled, NotAvailable
@@ -53,22 +54,33 @@ class PreviewResult:
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
-        outcome = self.outcome
-        return {
-            "asset": self.asset,
-            "path": self.path,
-            "image": outcome.image,
-            "thumbnail": outcome.thumbnail,
-            "verdict": outcome.verdict,
-            "checks": [asdict(check) for check in outcome.checks],
-            "seconds": outcome.seconds,
-            "load_seconds": outcome.load_seconds,
-            "peak_memory_bytes": outcome.peak_memory_bytes,
-            "memory_measures": list(outcome.memory_measures),
-            "memory_fallbacks": list(outcome.memory_fallbacks),
-            "parameters": asdict(outcome.parameters),
-            "skipped": self.skipped,
-        }
+        document = {"asset": self.asset, "path": self.path, **outcome_json(self.outcome)}
+        return document | {"skipped": self.skipped}
+
+
+def outcome_json(outcome: RenderOutcome) -> dict[str, object]:
+    """What the document of a preview says of its render."""
+    return {
+        "image": outcome.image,
+        "thumbnail": outcome.thumbnail,
+        "verdict": outcome.verdict,
+        "checks": [asdict(check) for check in outcome.checks],
+        "seconds": outcome.seconds,
+        "load_seconds": outcome.load_seconds,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "memory_measures": list(outcome.memory_measures),
+        "memory_fallbacks": list(outcome.memory_fallbacks),
+        "parameters": asdict(outcome.parameters),
+    }
+
+
+def failed_check(path: str, outcome: RenderOutcome) -> Failure | None:
+    """The first check that a render did not pass, as a failure; None when it passed all."""
+    first = next((check for check in outcome.checks if not check.ok), None)
+    if first is None:
+        return None
+    detail = f": {first.detail}" if first.detail else ""
+    return Failure(path, f"check {first.name!r} failed{detail}", "preview_failed", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +179,7 @@ def _render(
 ) -> PreviewResult | Failure:
     subject = planned.subject
     try:
-        companions = _companions(workspace, planned.checkpoint)
+        companions = companions_of(workspace, planned.checkpoint)
     except AssetmgrError as error:
         return Failure.of(error, path=subject.file.path)
     try:
@@ -181,7 +193,7 @@ def _render(
     return PreviewResult(subject.asset, subject.file.path, outcome)
 
 
-def _companions(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile, ...]:
+def companions_of(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile, ...]:
     """The files that the checkpoint borrows components of; none in most families."""
     if not checkpoint.is_flow:
         return ()

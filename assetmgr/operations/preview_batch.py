@@ -1,15 +1,13 @@
-"""Many previews in a row: their order, what is there already, and how long the rest will take."""
+"""Many previews in a row: their order, and what is there already."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from assetmgr.operations.preview_plan import Subject, base_of
 from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
-from converters.progress import Progress
 
 
 def in_order(
@@ -52,54 +50,3 @@ def _outcome(subject: Subject, parameters: Parameters) -> RenderOutcome | None:
         return None
     checks = tuple(Check(**asdict(check)) for check in last.checks)
     return RenderOutcome(last.path, last.thumbnail, checks, 0.0, 0.0, None, parameters)
-
-
-class BatchProgress(Progress):
-    """Passes everything on and says which render of how many it is, and the time left.
-
-    The time is what renders have taken on the average so far.
-    """
-
-    def __init__(
-        self, inner: Progress, total: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._inner = inner
-        self._total = total
-        self._clock = clock
-        self._started = clock()
-        self._number = 0
-        self._name = ""
-
-    def begin(self, name: str) -> None:
-        """The next render begins."""
-        self._number += 1
-        self._name = name
-
-    def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
-        """A stage of the render at hand."""
-        if self._total > 1:
-            label = f"{self._number} of {self._total}{self._left()}, {self._name}: {label}"
-        self._inner.stage(label, total, unit)
-
-    def advance(self, amount: int = 1) -> None:
-        """As the render at hand."""
-        self._inner.advance(amount)
-
-    def message(self, text: str) -> None:
-        """As the render at hand."""
-        self._inner.message(text)
-
-    def _left(self) -> str:
-        done = self._number - 1
-        if done == 0:
-            return ""
-        each = (self._clock() - self._started) / done
-        return f", {duration(each * (self._total - done))} left"
-
-
-def duration(seconds: float) -> str:
-    """A rough time in words: `40 s`, `12 min`, `3 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

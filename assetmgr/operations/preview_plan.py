@@ -112,7 +112,7 @@ def check_request(request: PreviewRequest) -> None:
     if request.cfg is not None:
         _require("cfg", request.cfg, 0, 100)
     _require("seed", request.seed, 0, 2**63 - 1)
-    _require("weight", request.weight, -100, 100)
+    check_weight(request.weight)
     for edge in request.size or ():
         _require("the size", edge, *SIZE_LIMITS)
         if edge % SIZE_STEP:
@@ -121,6 +121,11 @@ def check_request(request: PreviewRequest) -> None:
         if len(request.assets) != 1:
             raise BadValue("an output file can be given for a single asset only")
         refuse_existing(request.output, overwrite=request.overwrite)
+
+
+def check_weight(weight: float) -> None:
+    """Raises BadValue for a strength that no render can have."""
+    _require("weight", weight, -100, 100)
 
 
 def _require(name: str, value: float, low: float, high: float) -> None:
@@ -287,7 +292,7 @@ def plan_job(
     """
     family = FAMILIES[Base(_family(checkpoint))]
     width, height = request.size or checkpoint.size or (family.size, family.size)
-    own = str(folder / _stem(subject.file))
+    own = str(folder / content_name(subject.file))
     return RenderJob(
         subject=subject.file,
         base=None if subject.is_checkpoint else checkpoint.file,
@@ -329,7 +334,7 @@ def embedding_word(subject: Subject) -> str:
     return subject.words[0] if subject.words else subject.file.name
 
 
-def _stem(file: ModelFile) -> str:
+def content_name(file: ModelFile) -> str:
     """A name for the pictures of a file: by its content where that is known, else by its path."""
     digest = file.sha256 or hashlib.sha256(file.path.encode()).hexdigest()
     return digest[:20]

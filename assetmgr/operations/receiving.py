@@ -22,8 +22,9 @@ from converters.errors import (
     FileProblem,
     TargetExists,
 )
-from converters.hashing import BLOCK_BYTES, FileHashes, hash_file
+from converters.hashing import FileHashes, hash_file
 from converters.identify import identify
+from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing
 

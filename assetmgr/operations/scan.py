@@ -33,4 +33,5 @@ def report_json(report: ScanReport) -> dict[str, object]:
     document = asdict(report)
     document["roots"] = list(report.roots)
     document["errors"] = [asdict(error) for error in report.errors]
+    document["contradicted"] = [asdict(each) for each in report.contradicted]
     return document

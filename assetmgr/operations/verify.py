@@ -136,6 +136,7 @@ def _verified(asset: Asset, file: File, render: str | None, progress: Progress) 
 
 def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
     from registry.on_disk import hash_model
+    from registry.records import CACHE
 
     progress.stage(f"hashing {asset.name}", file.bytes)
     try:
@@ -145,7 +146,7 @@ def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
     known = asset.hashes["sha256"]
     if known is not None and now != known:
         return Check("integrity", False, f"SHA-256 was {known} and is {now}")
-    blobs = (claim.digest for claim in asset.claims if claim.origin == "huggingface-cache")
+    blobs = (claim.digest for claim in asset.claims if claim.origin == CACHE)
     named = next((digest for digest in blobs if digest != now), None)
     if named is not None:
         return Check("integrity", False, f"the cache names SHA-256 {named}, the bytes have {now}")

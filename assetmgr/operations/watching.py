@@ -66,6 +66,7 @@ def together(reports: Sequence[ScanReport]) -> ScanReport:
         **{name: sum(getattr(report, name) for report in reports) for name in names},
         seconds=sum(report.seconds for report in reports),
         errors=tuple(error for report in reports for error in report.errors),
+        contradicted=tuple(each for report in reports for each in report.contradicted),
     )
 
 
@@ -89,4 +90,8 @@ def _is_unfinished(report: ScanReport) -> bool:
 
 def _says_something(report: ScanReport) -> bool:
     changes = (report.added, report.updated, report.moved, report.missing, report.restored)
-    return any(changes) or any(error.code != _BEING_WRITTEN for error in report.errors)
+    return (
+        any(changes)
+        or bool(report.contradicted)
+        or any(error.code != _BEING_WRITTEN for error in report.errors)
+    )

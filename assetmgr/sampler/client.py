@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.messages import Unreadable, deliver
+from assetmgr.sampler.messages import Outcome, Unreadable, deliver
+from assetmgr.sampler.sheet_jobs import SheetJob, SheetOutcome
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -62,11 +63,26 @@ class SamplerClient:
         model files, Cancelled when `progress` asks to stop, and AssetmgrError naming the subject
         when the worker dies.
         """
+        outcome = self._ask(job.to_json(), job.subject.path, progress)
+        if not isinstance(outcome, RenderOutcome):
+            raise AssetmgrError("the sampler answered something else", path=job.subject.path)
+        return outcome
+
+    def draw(self, job: SheetJob, progress: Progress = SILENT) -> SheetOutcome:
+        """The outcome of a sheet. Raises as `render`."""
+        path = job.cells[0].subject.path
+        outcome = self._ask(job.to_json(), path, progress)
+        if not isinstance(outcome, SheetOutcome):
+            raise AssetmgrError("the sampler answered something else", path=path)
+        return outcome
+
+    def _ask(self, line: str, path: str, progress: Progress) -> Outcome:
+        """The answer to a job, which is about a file."""
         require_packages()
         with self._turn:
             worker = self._running(progress)
             try:
-                return worker.render(job, progress)
+                return worker.ask(line, path, progress)
             finally:
                 if worker.busy or not worker.alive:
                     self.close()
@@ -114,18 +130,18 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
+    def ask(self, job: str, path: str, progress: Progress) -> Outcome:
         self.busy = True
         try:
-            _pipe(self._process.stdin).write(job.to_json() + "\n")
+            _pipe(self._process.stdin).write(job + "\n")
             _pipe(self._process.stdin).flush()
         except OSError as error:  # the worker is gone; Windows says EINVAL instead of EPIPE
-            raise self._death(job) from error
+            raise self._death(path) from error
         while True:
             line = self._next_line(progress)
             if line is None:
-                raise self._death(job)
-            answer = _deliver(line, job, progress)
+                raise self._death(path)
+            answer = _deliver(line, path, progress)
             if answer is not None:
                 self.busy = False
                 if isinstance(answer, AssetmgrError):
@@ -157,15 +173,15 @@ class _Worker:
         for line in _pipe(self._process.stderr):
             self._complaints.append(line.rstrip())
 
-    def _death(self, job: RenderJob) -> AssetmgrError:
+    def _death(self, path: str) -> AssetmgrError:
         status = self._process.wait()
         self._readers[1].join(timeout=1)
         words = next((line for line in reversed(self._complaints) if line.strip()), "")
         return AssetmgrError(
             f"the sampler stopped while rendering this ({_manner(status)})"
             + (f": {words}" if words else ""),
-            path=job.subject.path,
-            hint="a smaller --size needs less memory" if _killed(status) else None,
+            path=path,
+            hint="--low-vram and a smaller --size need less memory" if _killed(status) else None,
         )
 
 
@@ -206,13 +222,13 @@ def worker_environment(surroundings: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _deliver(line: str, job: RenderJob, progress: Progress) -> RenderOutcome | AssetmgrError | None:
+def _deliver(line: str, path: str, progress: Progress) -> Outcome | AssetmgrError | None:
     try:
         return deliver(line, progress)
     except Unreadable as error:
         raise AssetmgrError(
             f"the sampler answered something unreadable: {error.line.strip()[:100]!r}",
-            path=job.subject.path,
+            path=path,
         ) from error
 
 

@@ -34,7 +34,8 @@ class RenderJob:
     `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
     `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
-    files to write. `low_vram` keeps networks off the accelerator but for their turn, and decodes in
+    files to write, None for none. `with_effect` compares with the render without the asset.
+    `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays.
     """
@@ -53,11 +54,12 @@ class RenderJob:
     trigger: str | None
     device: str
     dtype: str
-    image: str
-    thumbnail: str
+    image: str | None
+    thumbnail: str | None
     overwrite: bool
     companions: tuple[ModelFile, ...] = ()
     low_vram: bool = False
+    with_effect: bool = True
 
     @property
     def checkpoint(self) -> ModelFile:

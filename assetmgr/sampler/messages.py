@@ -1,7 +1,7 @@
 """The lines between the program and its sampler process: one JSON object each.
 
-The program writes a `RenderJob` per line; the process answers with any number of progress lines
-(`stage`, `advance`, `message`) and one `outcome` or `error` line.
+The program writes a job per line, a `RenderJob` or a `SheetJob`; the process answers with any
+number of progress lines (`stage`, `advance`, `message`) and one `outcome`, `sheet` or `error` line.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from assetmgr.sampler.jobs import RenderOutcome
+from assetmgr.sampler.sheet_jobs import SheetOutcome
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import Progress
+
+Outcome = RenderOutcome | SheetOutcome
+"""What a job comes to."""
 
 
 def stage_line(label: str, total: int | None, unit: str) -> str:
@@ -30,9 +34,10 @@ def message_line(text: str) -> str:
     return json.dumps({"event": "message", "text": text})
 
 
-def outcome_line(outcome: RenderOutcome) -> str:
+def outcome_line(outcome: Outcome) -> str:
     """The job is done."""
-    return json.dumps({"event": "outcome", "outcome": outcome.to_json()})
+    event = "sheet" if isinstance(outcome, SheetOutcome) else "outcome"
+    return json.dumps({"event": event, "outcome": outcome.to_json()})
 
 
 def error_line(error: AssetmgrError) -> str:
@@ -55,7 +60,7 @@ class Unreadable(Exception):
     line: str
 
 
-def deliver(line: str, progress: Progress) -> RenderOutcome | AssetmgrError | None:
+def deliver(line: str, progress: Progress) -> Outcome | AssetmgrError | None:
     """Pass a progress line on to `progress`; return what an outcome or error line carries.
 
     Raises Cancelled when `progress` asks to stop, and Unreadable for any other line.
@@ -69,6 +74,8 @@ def deliver(line: str, progress: Progress) -> RenderOutcome | AssetmgrError | No
             progress.message(text)
         case {"event": "outcome", "outcome": str(outcome)}:
             return RenderOutcome.from_json(outcome)
+        case {"event": "sheet", "outcome": str(outcome)}:
+            return SheetOutcome.from_json(outcome)
         case {"event": "error", "code": code, "cause": str(cause), "path": path, "hint": hint}:
             return _error_class(str(code))(cause, path=path, hint=hint)
         case _:

@@ -19,10 +19,16 @@ THUMBNAIL_EDGE = 256
 
 
 def write_picture(picture: Picture, job: RenderJob) -> None:
-    """Write the job's image and thumbnail, each whole or not at all. Raises WriteProblem."""
+    """Write the image and thumbnail that the job wants, each whole or not at all.
+
+    Raises WriteProblem.
+    """
     image = to_image(picture.pixels)
-    write_whole(Path(job.image), png_bytes(image, parameters_text(job)), overwrite=job.overwrite)
-    write_whole(Path(job.thumbnail), thumbnail_bytes(image), overwrite=True)
+    if job.image is not None:
+        png = png_bytes(image, parameters_text(job))
+        write_whole(Path(job.image), png, overwrite=job.overwrite)
+    if job.thumbnail is not None:
+        write_whole(Path(job.thumbnail), thumbnail_bytes(image), overwrite=True)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:

@@ -121,6 +121,10 @@ class Session:
         files that cannot be read or used, NotAvailable for a missing device, and OutOfMemory when
         the memory does not suffice, whatever is done to save it.
         """
+        return self.drawn(job, progress)[0]
+
+    def drawn(self, job: RenderJob, progress: Progress) -> tuple[RenderOutcome, Picture | None]:
+        """As `render`, and the picture; None where nothing could be drawn."""
         device = choose_device(job.device)
         start_measuring(device)
         thrift = Thrift.begin(device, job.low_vram, self.learned.get(_strain(job), frozenset()))
@@ -180,13 +184,13 @@ class _Run:
         )
         self._conditions = Conditions(job.prompt, job.negative, sampling)
 
-    def outcome(self) -> RenderOutcome:
+    def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
         job, started = self._job, time.perf_counter()
         checks, picture = self._checkpoint() if job.base is None else self._adapter()
         if picture is not None:
             write_picture(picture, job)
-        return RenderOutcome(
+        outcome = RenderOutcome(
             image=None if picture is None else job.image,
             thumbnail=None if picture is None else job.thumbnail,
             checks=checks,
@@ -197,6 +201,7 @@ class _Run:
             memory_measures=tuple(sorted(self._thrift.taken)),
             memory_fallbacks=tuple(sorted(self._thrift.forced)),
         )
+        return outcome, picture
 
     def _checkpoint(self) -> _Judged:
         try:
@@ -217,14 +222,14 @@ class _Run:
                     change = stack.enter_context(applied(warm.bundle, subject, self._job))
                 loads = judge.loads_completely((), change.unused, note=change.note)
                 checks, picture = self._judged(
-                    loads, subject, warm, lambda: self._changed(warm, change, reference)
+                    loads, subject, warm, lambda: self._changed(warm, change)
                 )
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         except NotFinite as error:
             return (judge.finite(error.stage, non_finite_names(subject)),), None
-        if picture is None:
-            return checks, None
+        if picture is None or reference is None:
+            return checks, picture
         if self._job.subject.kind == "vae":
             checks = (*checks, judge.same_picture(picture, reference))
         return (*checks, judge.effect(picture, reference)), picture
@@ -240,11 +245,13 @@ class _Run:
         statistics = judge.of_picture(picture, warm.bundle.latent_factor)
         return (loads, judge.finite(None), *statistics), picture
 
-    def _base(self) -> tuple[Warm, Picture]:
-        """The base and its picture. Raises AssetmgrError when it cannot serve."""
+    def _base(self) -> tuple[Warm, Picture | None]:
+        """The base, and its picture if it is wanted. Raises AssetmgrError when it cannot serve."""
         base = self._job.checkpoint
         try:
             warm = self._warm(base)
+            if not self._job.with_effect:
+                return warm, None
             return warm, self._reference(warm, "sample the reference")
         except (Incomplete, NotFinite) as error:
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
@@ -293,9 +300,10 @@ class _Run:
             warm.keep(self._conditions, picture)
         return picture
 
-    def _changed(self, warm: Warm, change: Applied, reference: Picture) -> Picture:
+    def _changed(self, warm: Warm, change: Applied) -> Picture:
         """The picture with the subject in effect."""
         if change.decoder is not None:
+            reference = self._reference(warm, "sample")
             return self._decoded(change.decoder, reference.latents)
         latents = self._latents(warm, change.embeddings, "sample")
         return self._decoded(warm.bundle.vae.network, latents)

@@ -14,12 +14,14 @@ from typing import IO
 
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.messages import (
+    Outcome,
     advance_line,
     error_line,
     message_line,
     outcome_line,
     stage_line,
 )
+from assetmgr.sampler.sheet_jobs import job_of_line
 from converters.errors import AssetmgrError
 from converters.progress import Progress
 
@@ -59,11 +61,17 @@ def claim_output() -> IO[str]:
 def serve(jobs: IO[str], channel: IO[str]) -> None:
     """Render every job of `jobs` until it ends. Errors of a job are answered, bugs end us."""
     from assetmgr.sampler.session import Session
+    from assetmgr.sampler.sheet_session import render_sheet
 
     session, progress = Session(), PipeProgress(channel)
     for line in jobs:
+        job = job_of_line(line)
         try:
-            outcome = session.render(RenderJob.from_json(line), progress)
+            outcome: Outcome = (
+                session.render(job, progress)
+                if isinstance(job, RenderJob)
+                else render_sheet(session, job, progress)
+            )
         except AssetmgrError as error:
             progress.send(error_line(error))
         else:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import AssetmgrError, NotAvailable
-from converters.hashing import BLOCK_BYTES, FileHashes, StreamHasher
+from converters.hashing import FileHashes, StreamHasher
+from converters.lanes import BLOCK_BYTES
 from converters.progress import Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_full
 

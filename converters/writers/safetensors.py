@@ -20,7 +20,8 @@ from typing import Self
 
 from converters.bytesource import pread_into
 from converters.errors import AssetmgrError, BadValue
-from converters.hashing import BLOCK_BYTES, FileHashes, Ring, StreamHasher
+from converters.hashing import FileHashes, StreamHasher
+from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 from converters.writers.atomic import AtomicTarget, refuse_full
@@ -171,7 +172,8 @@ class _Output:
 
     def _copy(self, piece: Extent) -> None:
         for start in range(0, piece.nbytes, BLOCK_BYTES):
-            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start))
+            lanes = self._hasher.lanes if self._hasher else None
+            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), lanes)
             pread_into(piece.source, piece.offset + start, block.view)
             if self._hasher:
                 self._hasher.update(block.view, block.release)

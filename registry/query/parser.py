@@ -130,5 +130,6 @@ STATES: dict[str, Callable[[], Term]] = {
     "missing": terms.Missing,
     "offline": terms.Offline,
     "unsafe": terms.Unsafe,
+    "contradicted": terms.Contradicted,
 }
 """What can follow `is:`."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     not_,
+    or_,
     select,
     true,
     union_all,
@@ -31,6 +32,9 @@ SAFE = "safe"
 NO_VERDICT = "none"
 STORED_HASHES = ("blake3", "sha256", "crc32", "autov1", "autov3", "weights")
 """Hash columns; AutoV2 is the beginning of SHA-256 and needs none."""
+
+_END = "g"
+"""Greater than any hex digit."""
 
 _other = schema.asset.alias().c
 
@@ -190,13 +194,24 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Some stored hash begins with these digits, of the asset or of one of its components."""
+    """Some hash begins so: of the asset, of a component, or one that is claimed and not refuted."""
 
     prefix: str
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
-        end = self.prefix + "g"  # greater than any hex digit
+        return or_(self.known(), self.claimed())
+
+    def claimed(self) -> ColumnElement[bool]:
+        """The same of what others claim, which was not compared with the bytes or agrees."""
+        claim, end = schema.candidate.c, self.prefix + _END
+        begins = (claim.digest >= self.prefix, claim.digest < end)
+        believed = select(claim.asset_id).where(*begins, claim.agrees.is_not(False))
+        return schema.asset.c.id.in_(believed)
+
+    def known(self) -> ColumnElement[bool]:
+        """The same of what was found in the bytes alone."""
+        end = self.prefix + _END
         columns = (_other[name] for name in STORED_HASHES)
         part = schema.component.c
         found = [select(_other.id).where(column >= self.prefix, column < end) for column in columns]
@@ -205,7 +220,8 @@ class Hash:
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
-        known = (*asset.hashes.values(), *asset.component_digests.values())
+        claimed = (claim.digest for claim in asset.claims if asset.believes(claim))
+        known = (*asset.hashes.values(), *asset.component_digests.values(), *claimed)
         return any(value and value.startswith(self.prefix) for value in known)
 
 
@@ -279,6 +295,21 @@ class Duplicate:
         """The same condition on a record."""
         places = Counter(file.machine for file in asset.files if file.state == PRESENT)
         return any(number > 1 for number in places.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """Some file beside the model, or the cache it lies in, claims a hash that is not its own."""
+
+    def clause(self) -> ColumnElement[bool]:
+        """The condition on rows of `asset`."""
+        claim = schema.candidate.c
+        refuted = select(claim.asset_id).where(claim.agrees.is_(False))
+        return schema.asset.c.id.in_(refuted)
+
+    def match(self, asset: Asset) -> bool:
+        """The same condition on a record."""
+        return not all(map(asset.believes, asset.claims))
 
 
 @dataclass(frozen=True, slots=True)

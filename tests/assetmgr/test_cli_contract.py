@@ -38,8 +38,8 @@ ASSET = _words(
     "updated"
 )
 SCAN = _words(
-    "roots programs added updated moved missing restored unchanged failed bytes_hashed seconds "
-    "errors"
+    "roots programs added updated moved missing restored unchanged failed contradicted "
+    "bytes_hashed seconds errors"
 )
 CONVERSION = _words("source target container tensors bytes seconds hashes dropped warnings")
 ERROR = {"path", "error", "code", "hint"}

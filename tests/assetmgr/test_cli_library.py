@@ -169,14 +169,18 @@ def test_show_tells_what_files_beside_a_model_say(program: Program, folder: Path
             }
         )
     )
-    assert program("scan").code == 0
+    done = program("scan")
+    assert done.code == 0
+    assert f"lora-manager claims autov3 {'0' * 64}" in done.err
+    assert _assets(program, "is:contradicted")[0]["name"] == "other"
     (found,) = _assets(program, '"red fox"')
     (sidecar,) = found["sidecars"]
     assert (sidecar["owner"], sidecar["trigger_words"]) == ("lora-manager", ["red fox"])
     assert sidecar["claimed_hashes"] == {"sha256": own["sha256"], "autov3": "0" * 64}
     shown = program("show", "other").out
     assert "\x1b" not in shown
-    assert "sha256 is ours, autov3 is that of another file" in shown
+    assert f"sha256 {own['sha256']} (lora-manager, verified)" in shown
+    assert "(lora-manager, not that of this file)" in shown
     assert "A fox long long" in shown
     assert "long " * 60 not in shown
 

@@ -36,7 +36,8 @@ class Sampler(previewing.Sampler):
 @pytest.fixture
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     sampler = Sampler()
-    monkeypatch.setattr("assetmgr.operations.preview.SamplerClient", lambda: sampler)
+    for module in ("preview", "preview_sheets"):
+        monkeypatch.setattr(f"assetmgr.operations.{module}.SamplerClient", lambda: sampler)
     return sampler
 
 
@@ -78,3 +79,42 @@ def test_the_options_for_the_library_are_refused_for_named_assets(library: Progr
 
 def test_a_query_that_cannot_be_read_is_a_wrong_call(library: Program) -> None:
     assert library("preview", "--query", "kind:").code == 2
+
+
+def test_a_comparison_is_one_document_with_both_renders_and_their_difference(
+    library: Program,
+) -> None:
+    done = library("preview", "--compare", "base", "style", "--json")
+    assert done.code == 0
+    assert set(done.json) == {"image", "seconds", "first", "second", "difference", "errors"}
+    assert done.json["difference"]["psnr"] == 30.0
+    assert done.json["first"]["path"].endswith("base.safetensors")
+    assert "PSNR 30.0 dB, SSIM 0.9000" in library("preview", "--compare", "base", "style").out
+
+
+def test_a_grid_is_one_document_with_all_its_cells(library: Program, sampler: Sampler) -> None:
+    done = library(
+        "preview", "--grid", "style", "--weights", "0,1", "--prompt", "a", "--prompt", "b", "--json"
+    )
+    assert done.code == 0
+    assert set(done.json) == {"image", "seconds", "cells", "errors"}
+    assert [cell["parameters"]["weight"] for cell in done.json["cells"]] == [0, 1, 0, 1]
+    assert [job.prompt for job in sampler.jobs] == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--compare", "--grid", "#1"],
+        ["--weights", "1", "#1"],
+        ["--grid", "style", "--weights", "1,x"],
+        ["--prompt", "a", "--prompt", "b", "#1"],
+        ["--compare", "#1"],
+        ["--grid"],
+    ],
+)
+def test_sheets_that_make_no_sense_are_wrong_calls(
+    library: Program, sampler: Sampler, wrong: list[str]
+) -> None:
+    done = library("preview", *wrong)
+    assert (done.code, len(done.errors), sampler.jobs) == (2, 1, [])

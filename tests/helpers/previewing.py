@@ -11,6 +11,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
 from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import Check, RenderJob, RenderOutcome
+from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import AssetNotFound, Cancelled, CorruptFile, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.records import Preview
@@ -76,11 +77,16 @@ class Sampler:
             case "deviceless":
                 raise NotAvailable("no cuda")
         check = Check("effect", job.subject.name != "weak", 0.1, 0.2, "difference")
-        for picture in (Path(job.image), Path(job.thumbnail)):
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.touch()
+        for picture in filter(None, (job.image, job.thumbnail)):
+            Path(picture).parent.mkdir(parents=True, exist_ok=True)
+            Path(picture).touch()
         parameters = job.parameters("cpu", "fp32")
         return RenderOutcome(job.image, job.thumbnail, (check,), 1.0, 0.5, None, parameters)
+
+    def draw(self, job: SheetJob, progress: Progress) -> SheetOutcome:
+        cells = tuple(self.render(cell, progress) for cell in job.cells)
+        difference = Difference(False, 0.5, 0.1, 0.2, 0.05, 30.0, 0.9) if job.compared else None
+        return SheetOutcome(job.image, cells, difference, 2.0)
 
 
 BASE = asset(1, "checkpoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -263,6 +264,30 @@ def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
         assert library.roots() == ("/m",)
         library.forget([7])
     assert execute(path, "SELECT count(*) FROM file") == [(0,)]
+
+
+def test_what_sidecars_said_until_now_becomes_claims(url, path):
+    path.parent.mkdir()
+    engine = create_engine(url, poolclass=NullPool)
+    told = {"owner": "civitai-info", "claimed_hashes": {"sha256": "a" * 64, "crc32": "deadbeef"}}
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "0002_sidecars")
+        connection.exec_driver_sql(OLD_ASSET)
+        connection.exec_driver_sql(
+            "INSERT INTO sidecar VALUES (7, '/m/fox.civitai.info', 1, 1, ?)", (json.dumps(told),)
+        )
+        connection.exec_driver_sql("INSERT INTO sidecar VALUES (7, '/m/fox.txt', 1, 1, NULL)")
+        migrations.upgrade(connection, "0004_fulltext")
+        connection.exec_driver_sql(
+            "INSERT INTO candidate VALUES (7, 'sha256', ?, 'huggingface-cache')", ("c" * 64,)
+        )
+    Library.open(url).close()
+    found = execute(path, "SELECT hash, origin, agrees FROM candidate ORDER BY hash, origin")
+    assert found == [
+        ("crc32", "civitai-info", 0),
+        ("sha256", "civitai-info", 1),
+        ("sha256", "huggingface-cache", 0),
+    ]
 
 
 OLD_ASSET = """

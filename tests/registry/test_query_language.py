@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -20,7 +21,7 @@ from registry.query import All, parse, parse_order
 from registry.query.parser import FILTERS, STATES
 from registry.query.terms import PathPart, Words
 from registry.reading import asset_ids
-from registry.records import Asset, Preview
+from registry.records import POINTER, Asset, Claim, Preview
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars import Sidecar
 
@@ -79,7 +80,9 @@ def _fill(library: Library) -> None:
     library.record_file(scanned(0x12, "/m/Lora/fox.pt", algorithm=("lora", "dora")))
     library.record_file(scanned(2, "/m/Füchse 50%.pt", kind="vae", base="sdxl", algorithm=()))
     library.record_file(scanned(3, "/m/a_b.pt", metadata={"title": "STRASSE x/y", "b": "FOX"}))
-    library.record_file(scanned(4, "/n/axb.pt", trigger_words=("İx", "e\u0301"), safety=odd))
+    pointer = (Claim("sha256", "1eed" * 16, POINTER),)
+    four = scanned(4, "/n/axb.pt", trigger_words=("İx", "e\u0301"), safety=odd)
+    library.record_file(replace(four, claims=pointer))
     library.record_file(scanned(5, "/n/5.pt", algorithm=("lokr",), safety=bad, variant="inpaint"))
     library.record_file(scanned(6, "/n/6.pt", metadata={"p": "data:image/png;base64,fox"}))
     library.record_file(scanned(6, "/n/copy of 6.pt", container="torch-zip", layout=None))
@@ -94,6 +97,10 @@ def _fill(library: Library) -> None:
     library.set_offline([library.find("#4").files[0].id])
     told = Sidecar("/m/a_b.txt", "description", description="Nine\ntails", tags=("vulpix",))
     library.record_sidecars([Found(Key(3, told.path), Stamp(1, 1), told)])
+    true, wrong = {"sha256": library.get(4).hashes["sha256"]}, {"crc32": "dead0001"}
+    for number, claims in ((4, true), (5, wrong)):
+        told = Sidecar(f"/n/{number}.civitai.info", "civitai-info", claimed_hashes=claims)
+        library.record_sidecars([Found(Key(number, told.path), Stamp(1, 1), told)])
     tensors = TensorDigests(Listing({}), ())
     library.record_weights(2, Weights("e" * 64, {"vae": "f00d" * 16}, tensors))
     library.record_weights(6, Weights("f" * 64, {"vae": "f00d" * 16, "unet": "ab" * 32}, tensors))
@@ -142,6 +149,8 @@ def ids(library: Library, query: str) -> list[int]:
         ("-hash:00000012", [2, 3, 4, 5, 6]),
         ("hash:F00d", [2, 6]),
         ("hash:abab", [6]),
+        ("hash:1eed", [4]),
+        ("hash:dead", []),
         ("hash:f", [2, 6]),
         ("hash:e", [2]),
         ("size:>1005", [1, 6]),
@@ -159,6 +168,7 @@ def ids(library: Library, query: str) -> list[int]:
         ("is:offline", [4]),
         ("is:duplicate", [6]),
         ("is:unsafe", [4, 5]),
+        ("is:contradicted", [5]),
         ("safety:dangerous", [5]),
         ("path:/n/", [4, 5, 6]),
         ("path:LORA", [1]),
@@ -178,7 +188,7 @@ def test_a_query_finds(zoo, query, found):
         ("colour:red", "kind, base"),
         ("http://x", "in quotes"),
         ("kind:", "needs a value"),
-        ("is:pretty", "duplicate, missing, offline, unsafe"),
+        ("is:pretty", "duplicate, missing, offline, unsafe, contradicted"),
         ("verdict:maybe", "ok, failed, none"),
         ("size:huge", "size:>1gb"),
         ("rating:6", "rating:5"),
@@ -207,7 +217,7 @@ VALUES = {
     "algorithm": ("lora", "dora", "lokr", "lo"),
     "tag": TAGS,
     "rating": ("0", "5", ">0", ">=5", "<5", "<=0"),
-    "hash": ("a", "b0", "00000012", "c000000", "f", "f00df", "e", "d0000005"),
+    "hash": ("a", "b0", "00000012", "c000000", "f", "f00df", "e", "d0000005", "1eed", "dead"),
     "size": (">1kb", "<1003", "1005", "<=1kib", ">=1006b"),
     "verdict": ("ok", "failed", "none"),
     "safety": ("safe", "dangerous", "suspicious"),

@@ -1,0 +1,77 @@
+"""`assetmgr preview --compare` and `--grid`: what is printed of sheets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from assetmgr.cli.options import Session
+from assetmgr.operations.preview import failed_check
+from assetmgr.operations.preview_plan import PreviewRequest
+from assetmgr.operations.preview_sheets import Sheet, SheetPlan, draw, plan_comparison, plan_grid
+from assetmgr.sampler.sheet_jobs import Difference
+from assetmgr.text import plain
+from assetmgr.workspace import Workspace
+from converters.errors import BadValue
+
+
+def compare(session: Session, request: PreviewRequest) -> int:
+    """Render two assets and say how far they are apart."""
+    with Workspace.open() as workspace:
+        sheet = _drawn(session, plan_comparison(workspace, request))
+    if session.as_json:
+        first, second = (cell.to_json() for cell in sheet.cells)
+        measured = None if sheet.difference is None else asdict(sheet.difference)
+        _document(session, sheet, {"first": first, "second": second, "difference": measured})
+    elif sheet.difference is not None:
+        session.output.line(told(sheet.difference))
+    return session.status
+
+
+def grid(session: Session, request: PreviewRequest, weights: str, prompts: tuple[str, ...]) -> int:
+    """Render an asset at every weight with every prompt."""
+    with Workspace.open() as workspace:
+        sheet = _drawn(session, plan_grid(workspace, request, weights_of(weights), prompts))
+    if session.as_json:
+        cells = [cell.to_json() for cell in sheet.cells]
+        _document(session, sheet, {"cells": cells})
+    return session.status
+
+
+def weights_of(text: str) -> tuple[float, ...]:
+    """The numbers of `0,0.5,1`. Raises BadValue."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise BadValue(f"{text!r} is not a list of weights such as 0,0.5,1") from error
+
+
+def told(difference: Difference) -> str:
+    """The figures in a line."""
+    if difference.identical:
+        return "the pictures are identical"
+    latents = ""
+    if difference.latent_max is not None:
+        latents = f"latents differ by at most {difference.latent_max:.4g}, "
+        latents += f"{difference.latent_mean:.4g} on the average; "
+    return (
+        f"{latents}pixels by at most {difference.pixel_max * 255:.1f} of 255; "
+        f"PSNR {difference.psnr:.1f} dB, SSIM {difference.ssim:.4f}"
+    )
+
+
+def _drawn(session: Session, plan: SheetPlan) -> Sheet:
+    with session.progress() as progress:
+        sheet = draw(plan, progress)
+    for failure in (failed_check(cell.path, cell.outcome) for cell in sheet.cells):
+        if failure is not None:
+            session.fail(failure)
+    if not session.as_json:
+        session.output.line(
+            f"{plain(sheet.image)}  {len(sheet.cells)} renders, {sheet.seconds:.1f} s"
+        )
+    return sheet
+
+
+def _document(session: Session, sheet: Sheet, more: dict[str, object]) -> None:
+    document = {"image": sheet.image, "seconds": sheet.seconds, **more}
+    session.output.document({**document, "errors": session.errors()})

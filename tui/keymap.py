@@ -224,3 +224,12 @@ HUB = Group(
 GROUPS = (MOVE, SIDE, MARK, FIND, SORT, ACT, PROGRAM)
 SCREEN = (FIND, SORT, ACT, PROGRAM)
 """The groups that work wherever the focus is (but not while text is typed)."""
+
+_IN_EIGHTY_CELLS = ("slash", "f", "p", "c", "m", "question_mark", "q")
+
+
+def screen_bindings() -> list[BindingType]:
+    """The bindings of the library screen; a narrow footer shows the first, which matter most."""
+    keys = [key for group in SCREEN for key in group.keys]
+    keys.sort(key=lambda key: key.keys not in _IN_EIGHTY_CELLS)  # which keeps the order else
+    return [binding for key in keys for binding in key.bindings()]

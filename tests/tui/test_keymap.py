@@ -46,6 +46,7 @@ FACES = {
     "scan": "r",
     "list": "slash",
     "show": "enter",
+    "lineage": "enter",
     "tag": "t",
     "note": "N",
     "rate": "0,1,2,3,4,5",

@@ -33,9 +33,7 @@ from tui.widgets.title_bar import TitleBar
 class LibraryScreen(ActingScreen):
     """Everything at once; dialogs come over it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        binding for group in keymap.SCREEN for binding in group.bindings()
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = keymap.screen_bindings()
     AUTO_FOCUS = "AssetList"
     GROUPS: ClassVar = keymap.GROUPS
 

@@ -48,6 +48,7 @@ from registry.text import fold
 
 if TYPE_CHECKING:  # listing a library needs none of what reads tensors
     from converters.weights import TensorDigest, Weights
+    from registry.sidecars.record import Origin
 
 HIGHEST_RATING = 5
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
@@ -150,6 +151,11 @@ class Library:
         """The numbers of the assets that came from a service, and how that names them."""
         with self._database.reading() as connection:
             return reading.sources(connection, service)
+
+    def told_origins(self, service: str) -> tuple[tuple[int, Origin], ...]:
+        """The pages of a service that files beside assets name, with the assets' numbers."""
+        with self._database.reading() as connection:
+            return sidecar_rows.origins(connection, service)
 
     def kinds(self) -> Mapping[str, int]:
         """How many assets there are of each kind."""

@@ -13,7 +13,7 @@ from registry.reading import batches
 from registry.records import Claim
 
 if TYPE_CHECKING:  # listing a library needs none of the readers of sidecars
-    from registry.sidecars.record import Sidecar
+    from registry.sidecars.record import Origin, Sidecar
 
 _row = schema.sidecar.c
 
@@ -79,6 +79,19 @@ def claimed_hashes(connection: Connection, ids: Collection[int]) -> dict[int, li
             owner = document["owner"] if document else ""
             found[asset_id] += [Claim(name, digest, owner) for name, digest in hashes.items()]
     return found
+
+
+def origins(connection: Connection, service: str) -> tuple[tuple[int, Origin], ...]:
+    """The assets beside which a page of a service is named, and that page."""
+    statement = select(_row.asset_id, _row.told).where(_row.told.is_not(None))
+    found: dict[tuple[int, Origin], None] = {}
+    for asset_id, told in connection.execute(statement.order_by(_row.asset_id, _row.path)):
+        from registry.sidecars.record import Sidecar
+
+        source = Sidecar.from_json(told).source if told else None
+        if source is not None and source.service == service:
+            found[asset_id, source] = None
+    return tuple(found)
 
 
 def record(connection: Connection, found: Sequence[Found], machine: str) -> None:

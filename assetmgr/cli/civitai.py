@@ -1,22 +1,25 @@
-"""`assetmgr civitai search`, `info`, `lookup` and `download`."""
+"""`assetmgr civitai`: its verbs, of which those that need no library are here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from assetmgr.cli import completion
+from assetmgr.cli.civitai_library import enrich_, updates_
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations import civitai as models
 from assetmgr.operations.civitai_download import plan_civitai_download, run_civitai_download
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
 from assetmgr.operations.failures import Failure
-from assetmgr.sources.civitai import BASES, SORTS, TYPES, Search
+from assetmgr.sources.civitai import BASES, PERIODS, SORTS, TYPES, Search
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
+from registry.sidecars.civitai import allowed
 
 _LOOKUP_FIELDS: dict[str, object] = {"asset": None, "name": None, "sha256": None, "matches": []}
 
@@ -26,50 +29,53 @@ Document = Mapping[str, Any]
 
 @click.group(epilog="Example: assetmgr civitai search 'line art' --kind lora")
 def civitai() -> None:
-    """Find models on Civitai, look files up there, and download."""
+    """Find models on Civitai, look files up there, download, enrich, keep up to date."""
+
+
+for command in (enrich_, updates_):
+    civitai.add_command(command)
 
 
 @civitai.command(epilog="Example: assetmgr civitai search 'line art' --kind lora --base sdxl")
-@click.argument("query")
+@click.argument("text", metavar="[QUERY]", default="")
 @click.option("--kind", type=click.Choice(list(TYPES)), help="Only models of this kind.")
 @click.option("--base", metavar="BASE", help=f"{', '.join(BASES)}, or Civitai's own name of one.")
+@click.option("--tag", help="Only with this tag.")
+@click.option("--creator", help="Only of this user.")
+@click.option("--nsfw/--no-nsfw", default=None, help="With or without adult models.")
 @click.option("--sort", type=click.Choice(list(SORTS)), help="By default the best match first.")
+@click.option("--period", type=click.Choice(list(PERIODS)), help="The time that an order counts.")
 @click.option("--limit", type=click.IntRange(1), default=20, help="At most so many; 20.")
+@click.option("--cursor", help="Go on where an earlier search ended.")
 @common_options
 @click.pass_obj
-def search(
-    session: Session,
-    query: str,
-    kind: str | None,
-    base: str | None,
-    sort: str | None,
-    limit: int,
-) -> int:
+def search(session: Session, /, **wanted: Any) -> int:
     """Search models by words."""
-    wanted = Search(query, kind, base, sort, limit)
     with Workspace.open() as workspace, session.progress() as progress:
-        found: list[Document] = list(models.search(workspace, wanted, progress))
+        found, cursor = models.search_page(workspace, Search(**wanted), progress)
     if session.as_json:
-        session.output.document({"models": found, "errors": []})
+        session.output.document({"models": found, "next_cursor": cursor, "errors": []})
         return session.status
-    if found:
-        heading = ("model", "name", "kind", "base", "creator", "downloads")
-        session.output.table(heading, [_row(model) for model in found])
+    for model in found:
+        session.output.line(plain(f"{model['id'] or '-':>8}  {model['name']}"))
+        session.output.line(plain(f"{'':8}  {'  '.join(_in_short(model))}"))
     session.output.line(f"{len(found)} found")
+    if cursor is not None:
+        session.output.line(f"more: --cursor {shlex.quote(plain(cursor))}")
     return session.status
 
 
-def _row(model: Document) -> tuple[str, ...]:
+def _in_short(model: Document) -> Iterator[str]:
+    yield model["kind"] or model["type"] or "-"
     bases = dict.fromkeys(version["base_model"] or "-" for version in model["versions"])
-    downloads = "-" if model["downloads"] is None else f"{model['downloads']:,}"
-    return (
-        model["id"] or "-",
-        model["name"],
-        model["kind"] or model["type"] or "-",
-        ", ".join(bases),
-        model["creator"] or "-",
-        downloads,
-    )
+    yield ", ".join(bases) or "-"
+    if model["creator"]:
+        yield f"by {model['creator']}"
+    if model["downloads"] is not None:
+        yield f"{model['downloads']:,} downloads"
+    kept = {file["asset"] for version in model["versions"] for file in version["files"]} - {None}
+    if kept:
+        yield "have: " + " ".join(f"#{number}" for number in sorted(kept))
 
 
 @civitai.command(epilog="Example: assetmgr civitai info 4384@128713")
@@ -99,27 +105,9 @@ def _about(model: Document) -> list[tuple[str, str]]:
         ("creator", model["creator"] or ""),
         ("tags", ", ".join(model["tags"])),
         ("adult", "yes" if model["nsfw"] else ""),
-        ("licence", ", ".join(_allowed(model["licence"]))),
+        ("licence", ", ".join(allowed(**model["licence"]))),
         ("page", model["url"] or ""),
     ]
-
-
-def _allowed(licence: Document) -> list[str]:
-    told = {
-        "no_credit": ("no credit needed", "credit needed"),
-        "derivatives": ("derivatives allowed", "no derivatives"),
-        "other_licence": ("other licences allowed", "same licence only"),
-    }
-    said = [
-        yes if licence[name] else no for name, (yes, no) in told.items() if _said(licence[name])
-    ]
-    if licence["commercial"] is not None:
-        said.append(f"commercial use: {', '.join(licence['commercial']) or 'None'}")
-    return said
-
-
-def _said(value: object) -> bool:
-    return value is not None
 
 
 def _print_version(session: Session, version: Document) -> None:
@@ -152,7 +140,8 @@ def _print_version(session: Session, version: Document) -> None:
 def lookup_(session: Session, assets: tuple[str, ...]) -> int:
     """Find out on Civitai what files are, by their hashes.
 
-    What was converted or merged here, and is unknown there, is found through what it was made of.
+    ASSET may also be a hash, as the parameters of a picture name it. What was converted or merged
+    here, and is unknown there, is found through what it was made of.
     """
     with Workspace.open() as workspace, session.progress() as progress:
         documents = [_report(session, found) for found in lookup(workspace, assets, progress)]

@@ -266,6 +266,7 @@ def _told(sidecar: Sidecar) -> list[tuple[str, str]]:
         ("· tags", ", ".join(sidecar.tags)),
         ("· notes", _shortened(sidecar.notes)),
         ("· description", _shortened(sidecar.description)),
+        ("· licence", sidecar.licence or ""),
         ("· author", (source.author if source else None) or ""),
         *(("· address", url) for url in (source.urls if source else ())),
         *(("· problem", problem) for problem in sidecar.problems),

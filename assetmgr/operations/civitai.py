@@ -67,6 +67,19 @@ def search(
             yield model_json(workspace, web, found)
 
 
+def search_page(
+    workspace: Workspace, wanted: Search, progress: Progress = SILENT
+) -> tuple[list[dict[str, object]], str | None]:
+    """The documents, and the cursor with which a search goes on behind them; None at the end."""
+    found: list[dict[str, object]] = []
+    cursor: str | None = None
+    with civitai.connect() as web:
+        for page in civitai.pages(web, wanted, progress):
+            found += [model_json(workspace, web, model) for model in page.models]
+            cursor = page.cursor
+    return found, cursor
+
+
 def info(workspace: Workspace, text: str, progress: Progress = SILENT) -> dict[str, object]:
     """The document of a model; of a version, that of its model with it alone.
 

@@ -76,7 +76,7 @@ def plan_civitai_download(
     """
     number = _number(parse_reference(version), version)
     with civitai.connect() as web:
-        return _planned(workspace, web, civitai.version(web, number, progress), file)
+        return _planned(workspace, web, civitai.version(web, number, progress, fresh=True), file)
 
 
 def run_civitai_download(
@@ -94,7 +94,7 @@ def run_civitai_download(
     """
     number = _number(parse_reference(version), version)
     with civitai.connect() as web:
-        found = civitai.version(web, number, progress)
+        found = civitai.version(web, number, progress, fresh=True)
         plan = _planned(workspace, web, found, file)
 
         def fetch(part: Path, progress: Progress) -> HashedOnTheWay:

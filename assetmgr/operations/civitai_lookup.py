@@ -13,6 +13,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import Hashes, hash_paths, hashes_json
 from assetmgr.sources import civitai
 from assetmgr.sources.civitai_records import Version
+from assetmgr.sources.transfer import SIZE_TOLERANCE
 from assetmgr.sources.web import Web
 from converters.containers import open_model
 from converters.errors import AssetmgrError, AssetNotFound, FileProblem
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
     from registry.records import Asset
 
 _ONE_BY_ONE = ("blake3", "autov3", "autov2")
-"""Besides SHA-256, which is asked for in batches. AutoV1 and CRC32 name nothing for certain."""
+"""Besides SHA-256, which is asked for in batches."""
+
+_WEAK = ("crc32", "autov1")
+"""Of 32 bits: believed only where size or SHA-256 of the file on the site speak for it."""
+
+_ANY = "hash"
+"""One of whatever sort, of a file that nothing else is known of."""
+
+_DIGITS = frozenset({8, 10, 12, 64})
+_HEX = frozenset("0123456789abcdef")
 
 _SHOWN_OF_AUTOV3 = 12
 _MOST_ANCESTORS = 200
@@ -41,6 +51,7 @@ class Subject:
     hashes: Mapping[str, str]
     asset: int | None = None
     path: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,39 +102,51 @@ class Lookup:
 def lookup(
     workspace: Workspace, references: Sequence[str], progress: Progress = SILENT
 ) -> Iterator[Lookup | Failure]:
-    """Look assets and files up; those that are unknown there by their nearest known ancestors.
+    """Look assets, files and hashes up; what is unknown there by its nearest known ancestors.
 
-    Files that the library does not know are hashed. Raises NotAvailable.
+    Files that the library does not know are hashed; a hash that it does not know is asked for as it
+    is. Raises NotAvailable.
     """
     subjects = [_subject(workspace, reference, progress) for reference in references]
     with civitai.connect() as web:
-        asker = _Asker(web, progress)
+        asker = Asker(web, progress)
         asker.ask_together([one for one in subjects if isinstance(one, Subject)])
         for subject in subjects:
-            if isinstance(subject, Failure):
-                yield subject
-                continue
-            own = asker.ask(subject)
-            found = (own,) if own else tuple(_through_ancestors(workspace, asker, subject))
-            yield Lookup(subject, found)
+            found = subject if isinstance(subject, Failure) else find(workspace, asker, subject)
+            yield found
+
+
+def find(workspace: Workspace, asker: Asker, subject: Subject) -> Lookup:
+    """The version that has a subject's file, or else those of its ancestors."""
+    own = asker.ask(subject)
+    return Lookup(subject, (own,) if own else tuple(_through_ancestors(workspace, asker, subject)))
 
 
 def _subject(workspace: Workspace, reference: str, progress: Progress) -> Subject | Failure:
     try:
-        return _of_asset(workspace.library.find(reference))
+        asset = workspace.library.find(reference)
+        if asset.hashes["sha256"] is not None or asset.path is None:
+            return of_asset(asset)
+        reference = asset.path  # only its headers were read until now
     except AssetNotFound as error:
         if not os.path.isfile(reference):  # noqa: PTH113  # never raises
-            return Failure.of(error, reference)
+            return _of_text(reference.lower()) or Failure.of(error, reference)
     except AssetmgrError as error:
         return Failure.of(error, reference)
     (result,) = hash_paths([reference], progress)
     return result if isinstance(result, Failure) else _of_file(result)
 
 
-def _of_asset(asset: Asset) -> Subject:
+def _of_text(text: str) -> Subject | None:
+    """A hash by itself; None for a text that is none."""
+    is_hash = len(text) in _DIGITS and set(text) <= _HEX
+    return Subject(text, {_ANY: text}) if is_hash else None
+
+
+def of_asset(asset: Asset) -> Subject:
+    """An asset by its hashes, of which it has none while only its headers were read."""
     hashes = {name: digest for name, digest in asset.hashes.items() if digest is not None}
-    hashes["autov2"] = hashes["sha256"][:10]
-    return Subject(asset.name, hashes, asset.id, asset.path)
+    return Subject(asset.name, _with_autov2(hashes), asset.id, asset.path, asset.bytes)
 
 
 def _of_file(hashed: Hashes) -> Subject:
@@ -133,10 +156,12 @@ def _of_file(hashed: Hashes) -> Subject:
         for name, digest in found.items()
         if digest is not None and not digest.startswith(_SHA256_OF_NOTHING)
     }
-    return Subject(Path(hashed.path).stem, hashes, None, str(hashed.path))
+    return Subject(
+        Path(hashed.path).stem, hashes, None, str(hashed.path), hashed.hashed.fingerprint.size
+    )
 
 
-class _Asker:
+class Asker:
     """Asks the site for each hash once."""
 
     def __init__(self, web: Web, progress: Progress) -> None:
@@ -157,10 +182,14 @@ class _Asker:
     def ask(self, subject: Subject) -> Match | None:
         """The version that has a file with one of the hashes, the surest first."""
         self.ask_together([subject])
-        for name in ("sha256", *_ONE_BY_ONE):
+        for name in ("sha256", *_ONE_BY_ONE, *_WEAK, _ANY):
             digest = subject.hashes.get(name)
             version = None if digest is None else self._version(name, digest)
-            if version is not None:
+            if version is None or digest is None:
+                continue
+            if name == _ANY:
+                return Match(version, _name_of(version, digest), None)
+            if name not in _WEAK or _is_same(version, name, digest, subject):
                 return Match(version, name, None)
         return None
 
@@ -171,7 +200,25 @@ class _Asker:
         return self._versions[asked]
 
 
-def _through_ancestors(workspace: Workspace, asker: _Asker, subject: Subject) -> Iterator[Match]:
+def _name_of(version: Version, digest: str) -> str:
+    """Which hash of a version's files it is."""
+    told = (name for file in version.files for name, own in file.hashes.items() if own == digest)
+    return next(told, _ANY)
+
+
+def _is_same(version: Version, name: str, digest: str, subject: Subject) -> bool:
+    """Whether nothing that is known of a file contradicts a hash so short."""
+    sha256, size = subject.hashes.get("sha256"), subject.size
+    for file in version.files:
+        if file.hashes.get(name) != digest:
+            continue
+        if sha256 is not None and file.hashes.get("sha256") is not None:
+            return file.hashes["sha256"] == sha256
+        return size is None or (file.size is not None and abs(file.size - size) <= SIZE_TOLERANCE)
+    return False
+
+
+def _through_ancestors(workspace: Workspace, asker: Asker, subject: Subject) -> Iterator[Match]:
     """The nearest ancestors that the site knows, on every line; lines end where one is found."""
     seen = {subject.hashes.get("sha256")}
     waiting = list(_parents(workspace, subject))
@@ -199,7 +246,7 @@ def _parents(workspace: Workspace, subject: Subject) -> Iterator[Subject]:
     asset = workspace.library.get(subject.asset)
     for derived in asset.derived_from:
         if derived.asset is not None:
-            yield _of_asset(workspace.library.get(derived.asset))
+            yield of_asset(workspace.library.get(derived.asset))
         elif derived.parent_sha256 is not None:
             yield _of_hashes(derived.name, {"sha256": derived.parent_sha256})
     yield from _told(asset.name, asset.metadata)
@@ -229,5 +276,9 @@ def _told(name: str, metadata: Mapping[str, str]) -> Iterator[Subject]:
 
 
 def _of_hashes(name: str, hashes: Mapping[str, str]) -> Subject:
+    return Subject(name, _with_autov2(hashes))
+
+
+def _with_autov2(hashes: Mapping[str, str]) -> dict[str, str]:
     short = {"autov2": hashes["sha256"][:10]} if "sha256" in hashes else {}
-    return Subject(name, {**hashes, **short})
+    return {**hashes, **short}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.beside import files_of, path_beside, record_beside
 from assetmgr.operations.failures import Failure
 from converters.bytesource import FileBytes
 from converters.errors import (
@@ -17,7 +17,6 @@ from converters.errors import (
     FileMissing,
     NotAvailable,
     TargetExists,
-    UnsupportedFile,
 )
 from converters.writers.atomic import write_whole
 
@@ -77,23 +76,12 @@ def write_sidecars(
     for reference in request.references:
         try:
             asset = workspace.library.find(reference)
-            files = _files(asset)
+            files = files_of(asset)
         except AssetmgrError as error:
             yield Failure.of(error, reference)
             continue
         for file in files:
             yield from _beside(workspace, request, asset, file)
-
-
-def _files(asset: Asset) -> list[File]:
-    """The asset's files that are there. Raises FileMissing, UnsupportedFile."""
-    there = [file for file in asset.files if file.here and os.path.lexists(file.path)]
-    if not there:
-        raise FileMissing("all files of this asset are missing", path=asset.name)
-    folders = [file.path for file in there if Path(file.path).is_dir()]
-    if folders:
-        raise UnsupportedFile("is a folder: programs read no sidecars of it", path=folders[0])
-    return there
 
 
 def _beside(
@@ -102,18 +90,12 @@ def _beside(
     from registry.sidecars.writers import WRITERS
 
     if request.preview:  # first, because the others may name it
-        path = _path(file, PICTURE_ENDING)
+        path = path_beside(file.path, PICTURE_ENDING)
         yield _attempt(workspace, request, asset, file, PICTURE, path, None)
     for program in request.programs:
         writer = WRITERS[program]
-        path = _path(file, writer.ending)
+        path = path_beside(file.path, writer.ending)
         yield _attempt(workspace, request, asset, file, program, path, writer)
-
-
-def _path(file: File, ending: str) -> Path:
-    model = Path(file.path)
-    stem = model.name.rpartition(".")[0] or model.name
-    return model.with_name(stem + ending)
 
 
 def _attempt(
@@ -138,7 +120,7 @@ def _attempt(
         if request.dry_run:
             return SidecarWritten(asset.id, file.path, str(path), program, None)
         write_whole(path, new, overwrite=old is not None)
-        _record(workspace, asset, file, path)
+        record_beside(workspace, asset.id, file.path, path)
     except AssetmgrError as error:
         return Failure.of(error, path)
     return SidecarWritten(asset.id, file.path, str(path), program, "written")
@@ -196,15 +178,3 @@ def _document(
     if old not in {None, new} and not ours and not overwrite:
         raise TargetExists("is not ours, or was edited since", path=path, hint=_OVERWRITE)
     return new
-
-
-def _record(workspace: Workspace, asset: Asset, file: File, path: Path) -> None:
-    """Let the library know at once what a scan would find."""
-    from registry.sidecar_rows import Found, Key, Stamp
-    from registry.sidecars import beside, read_sidecar
-
-    status = path.stat()
-    for row, name in beside(Path(file.path).name, frozenset({path.name})):
-        key = Key(asset.id, str(path.with_name(name)))
-        stamp = Stamp(status.st_size, status.st_mtime_ns)
-        workspace.library.record_sidecars([Found(key, stamp, read_sidecar(row, key.path))])

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from assetmgr.paths import find_paths
+from assetmgr.sources.answer_cache import Question, ask
 from assetmgr.sources.civitai_records import (
     CivitaiModel,
     ModelFile,
@@ -22,15 +23,13 @@ from assetmgr.sources.civitai_records import (
     version_of,
 )
 from assetmgr.sources.origins import home_of
+from assetmgr.sources.patience import Pace
 from assetmgr.sources.tokens import find_token
 from assetmgr.sources.transfer import Arrived, Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.sidecars.document import BadSidecar, Fields, clean
-
-if TYPE_CHECKING:
-    import httpx
 
 HOME = "https://civitai.com"
 SETTING = "CIVITAI_ENDPOINT"
@@ -86,19 +85,60 @@ BASES = {
     ),
     "sd-3": ("SD 3", "SD 3.5", "SD 3.5 Medium", "SD 3.5 Large", "SD 3.5 Large Turbo"),
     "flux": ("Flux.1 S", "Flux.1 D", "Flux.1 Krea", "Flux.1 Kontext"),
+    "chroma": ("Chroma",),
+    "auraflow": ("AuraFlow",),
+    "pixart": ("PixArt a", "PixArt E"),
+    "hidream": ("HiDream",),
+    "qwen-image": ("Qwen",),
+    "z-image": ("ZImageTurbo", "ZImageBase"),
+    "anima": ("Anima",),
+    "krea-2": ("Krea 2",),
 }
 """Base -> the site's texts; what is not here is asked for in the site's own words."""
 
 
+PERIODS = {
+    "day": "Day",
+    "week": "Week",
+    "month": "Month",
+    "year": "Year",
+    "all": "AllTime",
+}
+"""Our words for the time that an order counts -> the site's."""
+
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_SEARCH_AGE, _MODEL_AGE, _HASH_AGE, _UNKNOWN_AGE = 5 * _MINUTE, _HOUR, _DAY, _HOUR
+"""Seconds for which an answer is believed; what the site does not know may be there soon."""
+
+_BURST, _PER_SECOND = 30, 2.0
+"""The site's own limit for lists is 120 requests in a minute."""
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What to look for, in the words of the contract; `base` may also be the site's own text."""
+    """What to look for, in the words of the contract; `base` may also be the site's own text.
+
+    `nsfw` None leaves it to the site. `cursor` is where an earlier search ended.
+    """
 
     text: str
     kind: str | None = None
     base: str | None = None
     sort: str | None = None
     limit: int = 20
+    period: str | None = None
+    tag: str | None = None
+    creator: str | None = None
+    nsfw: bool | None = None
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Models, and the cursor of those that follow; None at the end."""
+
+    models: tuple[CivitaiModel, ...]
+    cursor: str | None
 
 
 def endpoint(environment: Mapping[str, str] = os.environ) -> str:
@@ -109,8 +149,9 @@ def endpoint(environment: Mapping[str, str] = os.environ) -> str:
 def connect(environment: Mapping[str, str] = os.environ) -> Web:
     """The service that the environment describes. Raises BadValue for what cannot be a token."""
     home = endpoint(environment)
-    found = find_token(TOKENS, home, environment)
-    return Web("Civitai", home, found.secret if found else None, SETTING)
+    found, cache = find_token(TOKENS, home, environment), find_paths(environment).cache / "civitai"
+    pace = Pace(_BURST, _PER_SECOND)
+    return Web("Civitai", home, found.secret if found else None, SETTING, cache, pace)
 
 
 def whose(secret: str, progress: Progress = SILENT) -> str | None:
@@ -122,55 +163,75 @@ def whose(secret: str, progress: Progress = SILENT) -> str | None:
     ):
         if answer.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise NotAvailable("is not accepted by Civitai", path=subject)
-        return _parsed(web, answer, subject).text("username")
+        body = web.read(answer, subject)
+        return _parsed(web, answer.status_code, body, subject).text("username")
 
 
 def search(web: Web, wanted: Search, progress: Progress = SILENT) -> Iterator[CivitaiModel]:
     """Models, best first, at most `limit`. Raises NotAvailable."""
-    params: dict[str, str | list[str]] = {"query": wanted.text} if wanted.text else {}
-    if wanted.kind is not None:
-        params["types"] = list(TYPES[wanted.kind])
-    if wanted.base is not None:
-        params["baseModels"] = list(BASES.get(wanted.base, (wanted.base,)))
-    if wanted.sort is not None:
-        params["sort"] = SORTS[wanted.sort]
-    left = wanted.limit
+    for page in pages(web, wanted, progress):
+        yield from page.models
+
+
+def pages(web: Web, wanted: Search, progress: Progress = SILENT) -> Iterator[Page]:
+    """The same in the site's pages, for who wants to go on another time. Raises NotAvailable."""
+    fixed, cursor, left = _asked(wanted), wanted.cursor, wanted.limit
     while left > 0:
         # Pages by number are refused together with a query.
-        params["limit"] = str(min(left, _PAGE))
-        page = _get(web, "/api/v1/models", "the search", params, progress)
-        found = [model for item in page.objects("items") if (model := model_of(item))][:left]
-        yield from found
+        more = (("cursor", cursor),) if cursor is not None else ()
+        params = (*fixed, ("limit", str(min(left, _PAGE))), *more)
+        fields = _get(web, Question("/api/v1/models", "the search", params), progress, _SEARCH_AGE)
+        found = [model for item in fields.objects("items") if (model := model_of(item))][:left]
+        following = fields.inside("metadata").label("nextCursor")
+        is_end = not found or following == cursor
+        cursor = None if is_end else following
+        yield Page(tuple(found), cursor)
         left -= len(found)
-        cursor = page.inside("metadata").label("nextCursor")
-        if not found or cursor is None or cursor == params.get("cursor"):
+        if cursor is None:
             return
-        params["cursor"] = cursor
 
 
-def model(web: Web, number: str, progress: Progress = SILENT) -> CivitaiModel:
-    """One model with its versions. Raises FileMissing, NotAvailable."""
-    subject = f"civitai model {number}"
-    found = model_of(_get(web, f"/api/v1/models/{number}", subject, {}, progress))
+def _asked(wanted: Search) -> tuple[tuple[str, str], ...]:
+    """The parameters of a search that are the same for every page."""
+    texts = {"query": wanted.text, "tag": wanted.tag, "username": wanted.creator}
+    params = [(name, text) for name, text in texts.items() if text]
+    params += [("types", word) for word in TYPES.get(wanted.kind or "", ())]
+    if wanted.base is not None:
+        params += [("baseModels", text) for text in BASES.get(wanted.base, (wanted.base,))]
+    if wanted.sort is not None:
+        params.append(("sort", SORTS[wanted.sort]))
+    if wanted.period is not None:
+        params.append(("period", PERIODS[wanted.period]))
+    if wanted.nsfw is not None:
+        params.append(("nsfw", str(wanted.nsfw).lower()))
+    return tuple(params)
+
+
+def model(
+    web: Web, number: str, progress: Progress = SILENT, *, fresh: bool = False
+) -> CivitaiModel:
+    """One model with its versions; `fresh` asks in any case. Raises FileMissing, NotAvailable."""
+    question = Question(f"/api/v1/models/{number}", f"civitai model {number}")
+    found = model_of(_get(web, question, progress, 0.0 if fresh else _MODEL_AGE))
     if found is None:
-        raise web.unfit(subject)
+        raise web.unfit(question.subject)
     return found
 
 
-def version(web: Web, number: str, progress: Progress = SILENT) -> Version:
-    """One version. Raises FileMissing, NotAvailable."""
-    subject = f"civitai version {number}"
-    found = version_of(_get(web, f"/api/v1/model-versions/{number}", subject, {}, progress))
+def version(web: Web, number: str, progress: Progress = SILENT, *, fresh: bool = False) -> Version:
+    """One version; `fresh` asks in any case. Raises FileMissing, NotAvailable."""
+    question = Question(f"/api/v1/model-versions/{number}", f"civitai version {number}")
+    found = version_of(_get(web, question, progress, 0.0 if fresh else _MODEL_AGE))
     if found is None:
-        raise web.unfit(subject)
+        raise web.unfit(question.subject)
     return found
 
 
 def by_hash(web: Web, digest: str, progress: Progress = SILENT) -> Version | None:
     """The oldest version with a file of this hash, of whatever sort; None without one."""
-    path, subject = f"/api/v1/model-versions/by-hash/{digest}", f"hash {digest}"
+    question = Question(f"/api/v1/model-versions/by-hash/{digest}", f"hash {digest}")
     try:
-        return version_of(_get(web, path, subject, {}, progress))
+        return version_of(_get(web, question, progress, _HASH_AGE))
     except FileMissing:
         return None
 
@@ -179,15 +240,9 @@ def by_sha256(web: Web, digests: Sequence[str], progress: Progress = SILENT) -> 
     """The versions with files of these hashes, in few requests. Raises NotAvailable."""
     found: list[Version] = []
     for start in range(0, len(digests), MOST_HASHES):
-        wanted = [digest.upper() for digest in digests[start : start + MOST_HASHES]]
-        with web.open(
-            "/api/v1/model-versions/by-hash",
-            "the look-up",
-            method="POST",
-            json=wanted,
-            progress=progress,
-        ) as answer:
-            listed = _parsed(web, answer, "the look-up").objects("items")
+        wanted = tuple(digest.upper() for digest in digests[start : start + MOST_HASHES])
+        question = Question("/api/v1/model-versions/by-hash", "the look-up", json=wanted)
+        listed = _get(web, question, progress, _HASH_AGE).objects("items")
         found += [known for item in listed if (known := version_of(item))]
     return found
 
@@ -229,22 +284,15 @@ def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:
     return NotAvailable(cause, path=subject, hint="try again later")
 
 
-def _get(
-    web: Web,
-    path: str,
-    subject: str,
-    params: Mapping[str, str | list[str]],
-    progress: Progress,
-) -> Fields:
-    with web.open(path, subject, params=params, progress=progress) as answer:
-        return _parsed(web, answer, subject)
+def _get(web: Web, question: Question, progress: Progress, age: float) -> Fields:
+    """The object in an answer of at most this age; a list becomes the `items` of one."""
+    answer = ask(web, question, age, min(age, _UNKNOWN_AGE), progress)
+    return _parsed(web, answer.status, answer.body, question.subject)
 
 
-def _parsed(web: Web, answer: httpx.Response, subject: str) -> Fields:
-    """The object in an answer; a list becomes the `items` of one."""
-    body = web.read(answer, subject)
-    if answer.status_code != HTTPStatus.OK:
-        raise refusal(web, answer.status_code, body, subject)
+def _parsed(web: Web, status: int, body: bytes, subject: str) -> Fields:
+    if status != HTTPStatus.OK:
+        raise refusal(web, status, body, subject)
     if body.lstrip()[:1] == b"[":
         body = b'{"items":' + body + b"}"
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from registry.sidecars import civitai
 from registry.sidecars.document import Fields
 from registry.sidecars.markup import plain_text
 
@@ -115,7 +116,7 @@ def model_of(fields: Fields) -> CivitaiModel | None:
         tags=fields.words("tags"),
         description=plain_text(fields.text("description")),
         downloads=None if downloads is None else int(downloads),
-        licence=_licence(fields),
+        licence=Licence(**civitai.licence(fields)),
         versions=tuple(
             replace(version, model_id=number, model_name=name, model_type=kind)
             for version in found
@@ -179,18 +180,3 @@ def _number(fields: Fields, name: str) -> str | None:
     label = fields.label(name) or ""
     usable = label.isascii() and label.isdigit() and len(label) <= _LONGEST_NUMBER
     return label if usable else None
-
-
-def _licence(fields: Fields) -> Licence:
-    """`allowCommercialUse` was one word in older answers."""
-    commercial = "allowCommercialUse"
-    return Licence(
-        no_credit=_said(fields, "allowNoCredit"),
-        commercial=fields.words(commercial) if commercial in fields.values else None,
-        derivatives=_said(fields, "allowDerivatives"),
-        other_licence=_said(fields, "allowDifferentLicense"),
-    )
-
-
-def _said(fields: Fields, name: str) -> bool | None:
-    return fields.flag(name) if name in fields.values else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -22,6 +23,27 @@ LONGEST_WAIT = 60.0
 
 class Unreachable(NotAvailable):
     """The service is not there at all: asking it for something else does not help."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """So many requests at once, then at most so many a second."""
+
+    burst: int
+    per_second: float
+    _left: float = field(init=False)
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left, self._since = float(self.burst), time.monotonic()
+
+    def wait(self, progress: Progress) -> None:
+        """Until the next request is in order. Raises Cancelled."""
+        now = time.monotonic()
+        grown = self._left + (now - self._since) * self.per_second
+        self._left, self._since = min(grown, float(self.burst)) - 1, now
+        if self._left < 0:
+            pause(-self._left / self.per_second, progress)
 
 
 def delay(service: str, subject: str, asked: str | None, attempt: int) -> float:

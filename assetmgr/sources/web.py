@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from assetmgr import __version__
 from assetmgr.sources.origins import may_follow, same_origin
-from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
+from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -27,6 +28,7 @@ MOST_REDIRECTS = 5
 MOST_ANSWER_BYTES = 32 << 20
 """More than any answer that is no file."""
 
+_KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 
@@ -39,13 +41,16 @@ class BrokenOff(NotAvailable):
 class Web:
     """One service: what it is called, its address, the token for it, and where these are set.
 
-    Use as a context manager, or call `close`. Raises NotAvailable throughout.
+    `cache` is the folder of its answers, `pace` how fast it may be asked. Use as a context
+    manager, or call `close`. Raises NotAvailable throughout.
     """
 
     name: str
     endpoint: str
     token: str | None = field(repr=False)
     setting: str
+    cache: Path | None = None
+    pace: Pace | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +80,8 @@ class Web:
         """
         import httpx
 
+        if self.pace is not None:
+            self.pace.wait(progress)
         with self.naming(subject):
             url = httpx.URL(self.endpoint + path)
             url = url.copy_merge_params(params) if params else url
@@ -85,13 +92,27 @@ class Web:
             finally:
                 answer.close()
 
-    def read(self, answer: httpx.Response, subject: str) -> bytes:
-        """The body of an answer that is no file."""
+    @contextmanager
+    def open_elsewhere(
+        self, address: str, subject: str, *, progress: Progress = SILENT
+    ) -> Iterator[httpx.Response]:
+        """The answer at a whole address that the service named; only its own gets the token."""
+        import httpx
+
+        with self.naming(subject):
+            answer = self._patiently(self._to(httpx.URL(address), {}, subject), subject, progress)
+            try:
+                yield answer
+            finally:
+                answer.close()
+
+    def read(self, answer: httpx.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
+        """The body of an answer that is no file, of at most so many bytes."""
         body = bytearray()
         with self.naming(subject):
             for piece in answer.iter_bytes():
                 body += piece
-                if len(body) > MOST_ANSWER_BYTES:
+                if len(body) > most:
                     raise self.unfit(subject)
         return bytes(body)
 
@@ -157,7 +178,6 @@ class Web:
         raise AssertionError("the last attempt returns")
 
     def _follow(self, request: httpx.Request, subject: str) -> httpx.Response:
-        import httpx
 
         for _ in range(MOST_REDIRECTS + 1):
             answer = self._client.send(request, stream=True)
@@ -165,14 +185,17 @@ class Web:
                 return answer
             answer.close()
             target = request.url.join(answer.headers.get("Location", ""))
-            if not may_follow(httpx.URL(self.endpoint), target):
-                raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
-            headers = {
-                name: value
-                for name, value in request.headers.items()
-                if name in {"range", "if-range", "accept-encoding", "user-agent"}
-            }
-            if same_origin(httpx.URL(self.endpoint), target) and self.token is not None:
-                headers["Authorization"] = f"Bearer {self.token}"
-            request = self._client.build_request("GET", target, headers=headers)
+            request = self._to(target, request.headers, subject)
         raise NotAvailable(f"{self.name} leads in circles", path=subject)
+
+    def _to(self, target: httpx.URL, headers: Mapping[str, str], subject: str) -> httpx.Request:
+        """A request to an address that an answer named. Raises NotAvailable for an unsafe one."""
+        import httpx
+
+        home = httpx.URL(self.endpoint)
+        if not may_follow(home, target):
+            raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
+        kept = {name: value for name, value in headers.items() if name in _KEPT_HEADERS}
+        if same_origin(home, target) and self.token is not None:
+            kept["Authorization"] = f"Bearer {self.token}"
+        return self._client.build_request("GET", target, headers=kept)

@@ -5,7 +5,9 @@ Fields: the site's own code, `civitai/civitai` `src/pages/api/v1/model-versions/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 from registry.sidecars.document import Fields
 from registry.sidecars.known import Known
@@ -36,7 +38,41 @@ def version(owner: str, fields: Fields) -> Sidecar:
             urls=(fields.text("downloadUrl"),),
         ),
         claimed_hashes=told.inside("hashes").hashes() if told else {},
+        licence=", ".join(allowed(**licence(model))) or None,
     )
+
+
+def allowed(
+    *,
+    no_credit: bool | None,
+    commercial: Sequence[str] | None,
+    derivatives: bool | None,
+    other_licence: bool | None,
+) -> list[str]:
+    """What an author allows, in words; None is what is not said."""
+    told = (
+        (no_credit, "no credit needed", "credit needed"),
+        (derivatives, "derivatives allowed", "no derivatives"),
+        (other_licence, "other licences allowed", "same licence only"),
+    )
+    said = [yes if value else no for value, yes, no in told if value is not None]
+    uses = [] if commercial is None else [f"commercial use: {', '.join(commercial) or 'None'}"]
+    return said + uses
+
+
+def licence(model: Fields) -> dict[str, Any]:
+    """The arguments of `allowed` from a model; the commercial uses were one word in old answers."""
+    values, uses = model.values, "allowCommercialUse"
+
+    def said(name: str) -> bool | None:
+        return model.flag(name) if name in values else None
+
+    return {
+        "no_credit": said("allowNoCredit"),
+        "commercial": model.words(uses) if uses in values else None,
+        "derivatives": said("allowDerivatives"),
+        "other_licence": said("allowDifferentLicense"),
+    }
 
 
 def title(model: str | None, version_name: str | None) -> str | None:

@@ -26,7 +26,8 @@ class Sidecar:
     `owner` is the program or extension whose file this is. `base` is in the owner's words
     ("SD 1.5"), `prediction` is `v` or `epsilon`, `weight` the strength that is recommended,
     `rating` the 0..5 of a site's users. `claimed_hashes` are lower-case hex by the names of the
-    library's hashes. `preview` is the path of a picture. `problems` say what could not be read.
+    library's hashes. `preview` is the path of a picture. `licence` says in words what is allowed,
+    `problems` what could not be read.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Sidecar:
     source: Origin | None = None
     claimed_hashes: Mapping[str, str] = field(default_factory=dict)
     preview: str | None = None
+    licence: str | None = None
     problems: tuple[str, ...] = ()
 
     @property

@@ -154,6 +154,8 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("civitai", "search", "x", "--limit", "0"),
     ("civitai", "info", "nonsense"),
     ("civitai", "lookup"),
+    ("civitai", "enrich"),
+    ("civitai", "search", "x", "--period", "nonsense"),
     ("civitai", "download"),
     ("civitai", "download", "https://civitai.com/models/70"),
 )

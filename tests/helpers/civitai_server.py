@@ -61,6 +61,8 @@ class CivitaiServer:
     file_headers: dict[str, str] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
     """Token -> the name of its user."""
+    unchanged: int = 0
+    """How many answers were that nothing has changed."""
     requests: list[str] = field(default_factory=list)
     """Method, path with query, and range of every request; the other host's begin with `cdn`."""
     tokens: dict[str, set[str | None]] = field(
@@ -283,7 +285,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": "Model not found"})
 
     def _json(self, status: int, document: object) -> None:
-        self._send(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        body = json.dumps(document).encode()
+        tag = f'W/"{hashlib.md5(body).hexdigest()}"'
+        headers = {"Content-Type": "application/json", "ETag": tag}
+        if status == 200 and self.headers.get("If-None-Match") == tag:
+            self.site.unchanged += 1
+            self._send(304, b"", headers)
+        else:
+            self._send(status, body, headers)
 
     def _content(self, data: bytes) -> None:
         tag = f'"{hashlib.md5(data).hexdigest()}"'

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from registry.lineage import Lineage
     from registry.records import Asset, AssetRow, Page
     from tui.clearing import Clearing
+    from tui.downloads import Downloads
     from tui.forms import Form
     from tui.inside import Inside
     from tui.placing import Placing
@@ -81,6 +82,13 @@ class Commands:
         from tui.remote import Remote
 
         return Remote(self._workspace)
+
+    @cached_property
+    def downloads(self) -> Downloads:
+        """The queue of downloads."""
+        from tui.downloads import Downloads
+
+        return Downloads(self._workspace)
 
     def close(self) -> None:
         """End the sampler's process."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tui.bridge import Work
-from tui.sections import Section
+from tui.sections import Section, text
+from tui.text import plain
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -36,7 +37,7 @@ class Ask:
 class Card:
     """A file that a service has, or a repository of files: what a list shows of it, inert text.
 
-    `asset` is the number of the asset that already is it. `download` fetches it; `peek`, where the
+    `asset` is the number of the asset that already is it. `download` queues it; `peek`, where the
     service can be looked into, tells what it is. `opens` is the question for what is in it.
     """
 
@@ -97,11 +98,20 @@ class Remote:
         }
         return tuple(searches[ask.service](ask, progress))
 
-    def updates(self, progress: Progress) -> tuple[Card, ...]:
-        """What the library has of the Hub, and whether there is something newer.
+    def updates(self, service: str, progress: Progress) -> tuple[Card, ...]:
+        """What the library has of a service, and whether there is something newer.
 
         Raises NotAvailable, Cancelled.
         """
+        from tui.remote_civitai import OnCivitai
         from tui.remote_hub import OnHub
 
+        if service == "civitai":
+            return tuple(OnCivitai(self._workspace).updates(progress))
         return tuple(OnHub(self._workspace).updates(progress))
+
+
+def failed(name: str, error: str) -> Card:
+    """Something of which only a failure is known."""
+    rows = (("", text(error, "$error")),)
+    return Card(plain(name), "", "", None, "", None, (Section(plain(name), rows),), None)

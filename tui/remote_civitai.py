@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tui.remote import Ask, Card
+from tui.remote import Ask, Card, failed
 from tui.sections import Section, text
 from tui.text import plain, size
 
 if TYPE_CHECKING:
+    from assetmgr.operations.civitai_updates import CivitaiUpdate, NewerVersion
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
 
@@ -51,14 +52,63 @@ class OnCivitai:
                 licence=_licence(model["licence"]),
                 asset=None if file is None else file["asset"],
                 sections=tuple(_sections(model, version)),
-                download=None if file is None else partial(self._fetch, version["id"]),
+                download=None if file is None else partial(self._queue, version["id"]),
             )
 
-    def _fetch(self, version: str, progress: Progress) -> str:
-        from assetmgr.operations.civitai_download import run_civitai_download
+    def _queue(self, version: str, progress: Progress) -> str:
+        from assetmgr.operations.civitai_download import CivitaiRequest, queue_civitai_download
 
-        done = run_civitai_download(self._workspace, version, progress=progress)
-        return f"{done.state}: {done.path}"
+        plan = queue_civitai_download(self._workspace, CivitaiRequest(version), progress)
+        return f"download {plan.queued} is queued"
+
+    def updates(self, progress: Progress) -> Iterator[Card]:
+        """Every asset that is known to come from there. Raises NotAvailable, Cancelled."""
+        from assetmgr.operations.civitai_updates import updates
+        from assetmgr.operations.failures import Failure
+
+        for found in updates(self._workspace, (), progress):
+            if isinstance(found, Failure):
+                yield failed(found.path or "", found.error)
+                continue
+            for newer in found.newer:
+                yield self._newer(found, newer)
+            if not found.newer:
+                yield _unchanged(found)
+
+    def _newer(self, found: CivitaiUpdate, newer: NewerVersion) -> Card:
+        version, file = newer.version, newer.file
+        facts = (
+            ("asset", text(f"{found.asset.name}  #{found.asset.id}")),
+            ("state", text("newer", "$warning bold")),
+            ("version", text(version.name or version.id)),
+            ("base", text(version.base or "not told")),
+            ("published", text(version.published or "not told")),
+            ("words", text(", ".join(version.trained_words))),
+        )
+        return Card(
+            name=plain(f"{found.asset.name} · {version.name or version.id}"),
+            kind=str(found.asset.kind),
+            base=plain(version.base or ""),
+            nbytes=file.size if file else None,
+            licence="newer" if newer.same_base else "newer, other base",
+            asset=newer.asset,
+            sections=(Section(plain(found.asset.name), facts),),
+            download=partial(self._queue, version.id) if file and newer.asset is None else None,
+        )
+
+
+def _unchanged(found: CivitaiUpdate) -> Card:
+    facts = (("state", text(found.state)), ("version", text(found.version_id)))
+    return Card(
+        name=plain(found.asset.name),
+        kind=str(found.asset.kind),
+        base=str(found.asset.base),
+        nbytes=None,
+        licence=found.state,
+        asset=found.asset.id,
+        sections=(Section(plain(found.asset.name), facts),),
+        download=None,
+    )
 
 
 def _licence(licence: Mapping[str, Any]) -> str:

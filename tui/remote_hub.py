@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError
-from tui.remote import Ask, Card
+from tui.remote import Ask, Card, failed
 from tui.sections import Section, text
 from tui.text import plain, size
 
@@ -62,7 +62,7 @@ class OnHub:
         for found in plan_download(self._workspace, DownloadRequest(repo, revision)):
             progress.advance(0)
             if isinstance(found, Failure):
-                yield _failed(found.path or repo, found.error)
+                yield failed(found.path or repo, found.error)
             else:
                 yield self._file(found, told.found, about)
 
@@ -83,15 +83,17 @@ class OnHub:
             licence=plain(of.model.licence or ""),
             asset=found.known.id if found.known else None,
             sections=(Section(plain(file.name), facts), *about),
-            download=partial(self._fetch, found),
+            download=partial(self._queue, found),
             peek=partial(self._peek, found),
         )
 
-    def _fetch(self, found: Download, progress: Progress) -> str:
-        from assetmgr.operations.hub import run_download
+    def _queue(self, found: Download, progress: Progress) -> str:
+        from assetmgr.operations.downloads import enqueue
+        from assetmgr.operations.hub import wanted_of
+        from assetmgr.operations.placing import Destination
 
-        done = run_download(self._workspace, found, progress=progress)
-        return f"{done.state}: {done.path}"
+        (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])
+        return f"download {queued.id} is queued"
 
     def _peek(self, found: Download, progress: Progress) -> str:
         from assetmgr.operations.peek import peek
@@ -108,7 +110,7 @@ class OnHub:
 
         for found in updates(self._workspace, (), progress):
             if isinstance(found, Failure):
-                yield _failed(found.path or "", found.error)
+                yield failed(found.path or "", found.error)
             else:
                 yield self._update(found)
 
@@ -124,7 +126,7 @@ class OnHub:
             ("changed", text(found.model.modified or "not told")),
         )
         has = found.replacement if found.state == "newer" else found.asset.id
-        fetch = partial(self._fetch_newest, source.repo or "", newest, source.file or "")
+        fetch = partial(self._queue_newest, source.repo or "", newest, source.file or "")
         return Card(
             name=plain(f"{source.repo}: {source.file}"),
             kind=str(found.asset.kind),
@@ -136,14 +138,14 @@ class OnHub:
             download=fetch if found.state == "newer" and has is None else None,
         )
 
-    def _fetch_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
+    def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
         from assetmgr.operations.hub import DownloadRequest, plan_download
 
         (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
         if isinstance(found, Failure):
             raise AssetmgrError(found.error, path=found.path, hint=found.hint)
-        return self._fetch(found, progress)
+        return self._queue(found, progress)
 
 
 def _repository(found: HubFound) -> Card:
@@ -188,8 +190,3 @@ def _peeked(seen: Peek) -> str:
     safety = inspection.safety.verdict.value if inspection.safety else "unknown"
     kind = ", ".join([str(identity.kind), *identity.algorithm])
     return f"{kind}, {identity.base}, {safety}; {size(seen.received)} read"
-
-
-def _failed(name: str, error: str) -> Card:
-    rows = (("", text(error, "$error")),)
-    return Card(plain(name), "", "", None, "", None, (Section(plain(name), rows),), None)

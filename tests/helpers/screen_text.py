@@ -21,8 +21,8 @@ class ScreenText(SingleFileSnapshotExtension):
 
 
 def screen_text(app: App[Any]) -> str:
-    """The screen on top with what is behind it."""
-    update = app.screen._compositor.render_update(full=True, screen_stack=app._background_screens)
+    """The screen on top; not what is behind a dialog, which is laid out when it finds the time."""
+    update = app.screen._compositor.render_update(full=True)
     names: dict[str, str] = {}
     lines, styles = [], []
     for line in update.strips:

@@ -62,12 +62,16 @@ def looks(
 
 
 async def picture(tui: Driver, size: tuple[int, int]) -> str:
-    """The screen at a size."""
+    """The screen at a size, once it stands still."""
     await tui.pilot.resize_terminal(*size)
+    await tui.until(lambda: tui.app.screen._compositor.size == size)
     for line in tui.app.screen.query(Input):
         line.cursor_blink = False
-    await tui.rest()
-    return screen_text(tui.app)
+    before, now = "", screen_text(tui.app)
+    while now != before:
+        await tui.rest()
+        before, now = now, screen_text(tui.app)
+    return now
 
 
 @pytest.fixture

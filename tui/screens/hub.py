@@ -19,6 +19,7 @@ from tui import keymap
 from tui.bridge import Job, JobState, Lane
 from tui.columns import KIND_STYLES
 from tui.commands import Commands
+from tui.downloads import run_in
 from tui.jobs import JobQueue
 from tui.remote import BASES, FIRST, KINDS, SERVICES, Ask, Card, Service
 from tui.screens.choose import Choice, ChooseScreen
@@ -152,11 +153,13 @@ class HubScreen(Screen[str | None]):
         )
 
     def action_updates(self) -> None:
-        """What the library has of the Hub, and whether there is something newer."""
-        ask = Ask("huggingface")
+        """What the library has of the service, and whether there is something newer."""
+        service = self._service
         self._remember()
         self._submit(
-            "Updates on the Hub", self._commands.remote.updates, partial(self._show_found, ask, 0)
+            f"Updates on {service.name}",
+            partial(self._commands.remote.updates, service.word),
+            partial(self._show_found, Ask(service.word), 0),
         )
 
     def _submit(
@@ -229,12 +232,14 @@ class HubScreen(Screen[str | None]):
         yield from card.sections
 
     def action_download(self) -> None:
-        """Fetch it as a job."""
+        """Put it into the queue, and see that this is run."""
         card = self._card
         if card is not None and card.asset is not None:
             self.notify(f"already here: #{card.asset}", markup=False)
         elif card is not None and card.download is not None:
-            self._queue.submit(Job(f"Download of {card.name}", Lane.NETWORK, card.download))
+            then = partial(run_in, self._queue, self._commands.downloads)
+            self._queue.submit(Job(f"Download of {card.name}", Lane.LOOK, card.download, then))
+            self.notify(f"queued: {card.name} (J shows it)", markup=False)
 
     def action_peek(self) -> None:
         """Look into it as a job."""

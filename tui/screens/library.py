@@ -74,6 +74,14 @@ class LibraryScreen(ActingScreen):
         self._show_totals()
         if first and not message.total and not self.preferences.welcomed:
             in_background(self, self._welcome, group="welcome")
+        elif first:
+            in_background(self, self._tell_waiting, group="welcome")
+
+    async def _tell_waiting(self) -> None:
+        """What was left in the queue of downloads does not run by itself."""
+        waiting = await asyncio.to_thread(self._commands.downloads.waiting)
+        if waiting:
+            self._say(f"{count(waiting, 'download')} wait in the queue (J, then r, runs it)")
 
     async def _welcome(self) -> None:
         """Offer the folders of other programs, once."""

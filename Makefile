@@ -47,7 +47,7 @@ bench-try: $(READY)
 	$(BIN)/python -m benchmarks.run --scale 0.002 --rounds 1
 
 gpu: $(READY)
-	$(BIN)/python -m pytest -q -m gpu tests/sampler
+	$(BIN)/python -m pytest -q -m gpu tests/sampler tests/converters/test_merge_gpu.py
 
 # Trains the small model family of the demo anew (under an hour on 2 cores).
 family: $(READY)

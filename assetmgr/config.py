@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from assetmgr.paths import Paths
+from assetmgr.rates import RATE
 from converters.bases import Base
 from converters.errors import BadValue
 
@@ -30,9 +31,20 @@ class Settings:
     preview_base: str | None = None
     images: str = "auto"
     preview_bases: Mapping[str, str] = field(default_factory=dict)
+    models: str | None = None
+    models_layout: str | None = None
+    download_rate: str | None = None
+    downloads_at_once: str = "12"
+    downloads_per_host: str = "8"
 
+
+LAYOUTS = (
+    *("comfyui", "a1111", "forge", "sdnext", "invokeai", "fooocus", "stabilitymatrix", "kohya"),
+)
+"""Programs whose folders are known: the rows of `operations.layouts`."""
 
 IMAGES = ("auto", "graphics", "halfblock", "off")
+_COUNT = re.compile(r"100|[1-9][0-9]?")
 _URL = re.compile(r"[a-z][a-z0-9_+]*://.*", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=:)(?!//).*(?=@)|(?<=password=)[^&]+", re.IGNORECASE)
 
@@ -96,6 +108,32 @@ SETTINGS = (
         entries=tuple(str(base) for base in Base),
     ),
     Setting("images", "how the terminal UI draws pictures", default="auto", choices=IMAGES),
+    Setting("models", "the folder where downloads go; without one `models` beside the settings"),
+    Setting(
+        "models_layout",
+        "the program whose folders by kind lie in it; without one our own",
+        choices=LAYOUTS,
+    ),
+    Setting(
+        "download_rate",
+        "the most that all downloads together bring in a second; without one no limit",
+        form=RATE,
+        form_name="a rate, such as 5MB or 500kB",
+    ),
+    Setting(
+        "downloads_at_once",
+        "so many downloads at a time",
+        default="12",
+        form=_COUNT,
+        form_name="a number from 1 to 100",
+    ),
+    Setting(
+        "downloads_per_host",
+        "so many of them from one service",
+        default="8",
+        form=_COUNT,
+        form_name="a number from 1 to 100",
+    ),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)
 

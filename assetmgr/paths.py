@@ -50,6 +50,11 @@ class Paths:
         return self.home / "previews"
 
     @property
+    def downloads(self) -> Path:
+        """The queue of downloads."""
+        return self.home / "downloads"
+
+    @property
     def models(self) -> Path:
         """Where downloads go when no folder is named."""
         return self.home / "models"

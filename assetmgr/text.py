@@ -30,3 +30,13 @@ def size(nbytes: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     raise AssertionError("the last unit returns")
+
+
+def duration(seconds: float) -> str:
+    """Time for a person: `0:07`, `12:05`, `1:02:33`; days in words."""
+    whole = round(seconds)
+    if whole >= 2 * 86_400:
+        return f"{whole // 86_400} days"
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

@@ -108,6 +108,63 @@ def merge_plain(target: str, base: str, *adapters: str) -> None:
     save_file(weights, target)
 
 
+def merge_mecha(target: str, base: str, *adapters: str) -> None:
+    """The same by sd-mecha, in fp32."""
+    import sd_mecha
+
+    model = recipe = sd_mecha.model(base)
+    for adapter in adapters:
+        recipe = recipe + sd_mecha.convert(sd_mecha.model(adapter), "sdxl-sgm") * 0.5
+    _mecha(recipe | model, target)
+
+
+def sum_ours(target: str, first: str, second: str) -> None:
+    """A weighted sum of checkpoints by this project's engine, nothing hashed."""
+    from pathlib import Path
+
+    from converters.containers import open_model
+    from converters.merge.checkpoints.choice import MergeChoice, Weights
+    from converters.merge.checkpoints.fitting import Model
+    from converters.merge.checkpoints.plan import plan_checkpoint_merge
+    from converters.writers.safetensors import write_safetensors
+
+    models = [Model.of(path, open_model(path).state_dict) for path in (first, second)]
+    plan = plan_checkpoint_merge(models, MergeChoice("weighted-sum", Weights(0.3)))
+    write_safetensors(plan.state, Path(target), overwrite=True, with_hashes=False)
+
+
+def sum_plain(target: str, first: str, second: str) -> None:
+    """The same as A1111 does it: all of both models in memory, summed in the type they have."""
+    from safetensors.torch import load_file, save_file
+
+    ours, theirs = load_file(first), load_file(second)
+    for name, weight in ours.items():
+        if name in theirs and weight.is_floating_point():
+            ours[name] = (1 - 0.3) * weight + 0.3 * theirs[name]
+    save_file(ours, target)
+
+
+def sum_mecha(target: str, first: str, second: str) -> None:
+    """The same by sd-mecha, in fp32."""
+    import sd_mecha
+
+    models = [sd_mecha.model(path) for path in (first, second)]
+    _mecha(sd_mecha.weighted_sum(*models, alpha=0.3), target)
+
+
+def _mecha(recipe: object, target: str) -> None:
+    import sd_mecha
+    import torch
+
+    sd_mecha.merge(
+        recipe,
+        output=target,
+        merge_device="cpu",
+        merge_dtype=torch.float32,
+        output_dtype=torch.float16,
+    )
+
+
 def hash_all(*paths: str) -> None:
     """Every hash of each file, as `scan` makes them."""
     from converters.containers import open_model
@@ -155,7 +212,8 @@ JOBS = {
     job.__name__: job
     for job in (
         *(convert, convert_unsynced, convert_hashed, convert_torch),
-        *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder, merge_ours, merge_plain),
+        *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder),
+        *(merge_ours, merge_plain, merge_mecha, sum_ours, sum_plain, sum_mecha),
     )
 }
 

@@ -1,13 +1,17 @@
-"""LoRAs merged into checkpoints of the real sizes, against the plain way: load, add, save.
+"""LoRAs merged into checkpoints of the real sizes, and checkpoints with each other.
 
-The adapters have the modules that kohya's trainer gives them: all linear layers of attention blocks
-and text encoders.
+Against the plain way (load, add, save), the way of A1111 (all in memory, in the stored type), and
+sd-mecha, which knows models of the real sizes only. The adapters have the modules that kohya's
+trainer gives them: all linear layers of attention blocks and text encoders.
 """
 
 from __future__ import annotations
 
+import shutil
+import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import MB, Case, Result, compare, python, read_through, run, warm
@@ -27,31 +31,76 @@ _PREFIXES: Mapping[Base, Mapping[str, str]] = {
     Base.SDXL: {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
 }
 _SHAPES = {Base.SD1: checkpoint_shapes, Base.SDXL: true_sdxl}
+_OURS = "assetmgr"
+_TO_MECHA = 1 / 5
 _NOT_TRAINED = ("embedding", "time_emb", "norm", "text_projection", "conv_shortcut")
 
 
 def merges(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
-    """SD1.5 with one adapter of rank 32, SDXL with three of rank 128."""
-    cases = (
-        ("SD1 + rank 32", Base.SD1, 32, 1, 1 / 1.6, 350.0),
-        ("SDXL + 3 rank 128", Base.SDXL, 128, 3, 1 / 3, 500.0),
+    """SD1.5 with one adapter of rank 32, SDXL with three of rank 128, a sum of two SDXL."""
+    names = ("SD1 + rank 32", "SDXL + 3 rank 128", "SDXL weighted sum")
+    with _files(scratch / "sd-1", Base.SD1, 32, scale) as folder:
+        yield from _merged(names[0], folder, 1, rounds, goal=1 / 1.6, memory=350.0)
+    with _files(scratch / "sdxl", Base.SDXL, 128, scale) as folder:
+        yield from _merged(names[1], folder, 3, rounds, goal=1 / 3, memory=500.0, mecha=scale >= 1)
+        yield from _summed(names[2], folder, rounds, mecha=scale >= 1)
+
+
+@contextmanager
+def _files(folder: Path, base: Base, rank: int, scale: float) -> Iterator[Path]:
+    """A folder with two checkpoints and three adapters, for a while."""
+    run(Case("files", python("-m", "benchmarks.merge", str(folder), base, str(rank), str(scale))))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _merged(
+    name: str,
+    folder: Path,
+    count: int,
+    rounds: int,
+    *,
+    goal: float,
+    memory: float,
+    mecha: bool = False,
+) -> Iterator[Result]:
+    sources = [folder / "base.safetensors", *sorted(folder.glob("lora-*"))[:count]]
+    cases = ("load, add, save", "merge_plain"), ("assetmgr", "merge_ours")
+    mechas = (("sd-mecha", "merge_mecha"),) if mecha else ()
+    yield from _compared(name, (*cases, *mechas), folder, sources, rounds, goal, memory)
+
+
+def _summed(name: str, folder: Path, rounds: int, *, mecha: bool) -> Iterator[Result]:
+    sources = [folder / "base.safetensors", folder / "other.safetensors"]
+    cases = ("A1111's way", "sum_plain"), ("assetmgr", "sum_ours")
+    mechas = (("sd-mecha", "sum_mecha"),) if mecha else ()
+    yield from _compared(name, (*cases, *mechas), folder, sources, rounds, 1.0, 200.0)
+
+
+def _compared(
+    name: str,
+    jobs: Sequence[tuple[str, str]],
+    folder: Path,
+    sources: list[Path],
+    rounds: int,
+    goal: float,
+    memory: float,
+) -> Iterator[Result]:
+    """Every way as a ratio to the first, ours also to sd-mecha, and our memory."""
+    target = folder / "merged.safetensors"
+    limit, *cases = (
+        Case(way, _job(job, target, sources), goal if way == _OURS else None, _fresh(sources))
+        for way, job in jobs
     )
-    for name, base, rank, count, goal, memory in cases:
-        folder = scratch / str(base)
-        make = python("-m", "benchmarks.merge", str(folder), base, str(rank), str(scale))
-        run(Case("files", make))
-        sources = [folder / "base.safetensors", *sorted(folder.glob("lora-*"))[:count]]
-        target = scratch / "merged.safetensors"
-        timed = compare(
-            name,
-            Case("load, add, save", _job("merge_plain", target, sources), before=_fresh(sources)),
-            [Case("assetmgr", _job("merge_ours", target, sources), goal, before=_fresh(sources))],
-            rounds,
-        )
-        yield from timed
-        yield Result("memory", name, timed[-1].private_bytes / MB, "MB", memory)
-        for path in (*folder.iterdir(), target):
-            path.unlink()
+    timed = compare(name, limit, cases, rounds)
+    yield from timed
+    ours, *others = timed[1:]
+    yield Result("memory", name, ours.private_bytes / MB, "MB", memory)
+    for other in others:
+        ratio = statistics.median(ours.seconds) / statistics.median(other.seconds)
+        yield Result(name, f"assetmgr to {other.case}", ratio, "x", _TO_MECHA)
 
 
 def _job(job: str, target: Path, sources: list[Path]) -> list[str]:
@@ -71,7 +120,9 @@ def _make(folder: Path, base: Base, rank: int, scale: float) -> None:
     """A checkpoint and three adapters; a small `scale` makes small networks of the same kind."""
     folder.mkdir(parents=True)
     shapes = _SHAPES[base]() if scale >= 1 else FAMILIES[base]()
-    write_safetensors(_filled(state_dict(shapes), 0.02), folder / "base.safetensors")
+    for seed, name in enumerate(("base", "other") if base is Base.SDXL else ("base",)):
+        filled = _filled(state_dict(shapes), 0.02, seed)
+        write_safetensors(filled, folder / f"{name}.safetensors", with_hashes=False)
     modules = _modules(state_dict(shapes), base)
     rank = rank if scale >= 1 else 1
     for number in range(3):
@@ -79,9 +130,8 @@ def _make(folder: Path, base: Base, rank: int, scale: float) -> None:
         for name, (out, inner) in modules.items():
             adapter[f"{name}.lora_down.weight"] = (rank, inner)
             adapter[f"{name}.lora_up.weight"] = (out, rank)
-        write_safetensors(
-            _filled(state_dict(adapter), 0.002), folder / f"lora-{number}.safetensors"
-        )
+        filled = _filled(state_dict(adapter), 0.002, number)
+        write_safetensors(filled, folder / f"lora-{number}.safetensors", with_hashes=False)
 
 
 def _modules(state: StateDict, base: Base) -> dict[str, tuple[int, int]]:
@@ -97,10 +147,10 @@ def _modules(state: StateDict, base: Base) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _filled(state: StateDict, spread: float) -> StateDict:
+def _filled(state: StateDict, spread: float, seed: int) -> StateDict:
     import numpy as np
 
-    block = (np.random.default_rng(0).standard_normal(1 << 20) * spread).astype(np.float16)
+    block = (np.random.default_rng(seed).standard_normal(1 << 20) * spread).astype(np.float16)
     data = block.tobytes()
 
     def fill(_: str, tensor: LazyTensor) -> LazyTensor:

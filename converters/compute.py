@@ -2,26 +2,45 @@
 
 torch is imported inside the functions, so that everything that only reads headers starts without
 it. Computations run on the calling thread alone: torch's own thread pool collapses when the
-machine's other cores are busy, and the writer already computes several tensors at once.
+machine's other cores are busy, and the writer already computes several tensors at once. A tensor
+may be computed on another device than the CPU; its inputs are then brought there by `floats`.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from converters.bytesource import pread_into
 from converters.dtypes import DType
-from converters.errors import UnsupportedFile
+from converters.errors import OutOfMemory, UnsupportedFile
 from converters.statedict import Buffer, Extent, LazyTensor
 
-__all__ = ["Tensor", "buffer", "lazy", "passing_value", "torch_dtype", "value"]
+__all__ = [
+    "CPU",
+    "Tensor",
+    "begin_import",
+    "buffer",
+    "device",
+    "empty",
+    "floats",
+    "largest",
+    "lazy",
+    "passing_floats",
+    "passing_value",
+    "torch_dtype",
+    "value",
+    "zeros",
+]
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor  # noqa: TC004 - other modules name the type through this door
+
+CPU = "cpu"
 
 _TORCH_NAMES = {
     DType.BOOL: "bool",
@@ -46,6 +65,11 @@ _TORCH_NAMES = {
 }
 
 
+def begin_import() -> None:
+    """Import torch in the background, which takes longer than most of what is done before."""
+    threading.Thread(target=importlib.import_module, args=("torch",), daemon=True).start()
+
+
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Torch's name for an element type. Raises UnsupportedFile where torch has none (F6, F4)."""
     import torch
@@ -66,6 +90,20 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
+
+
+def largest(like: torch.Tensor) -> float:
+    """The largest number that a tensor's type holds."""
+    import torch
+
+    return torch.finfo(like.dtype).max
+
+
+def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:
+    """A tensor whose values are yet to be written, on the device that is computed on."""
+    import torch
+
+    return torch.empty(shape, dtype=torch_dtype(dtype), device=device())
 
 
 def zeros(shape: tuple[int, ...]) -> torch.Tensor:
@@ -91,6 +129,30 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(view, dtype=dtype).reshape(tensor.shape)
+
+
+def floats(tensor: LazyTensor) -> torch.Tensor:
+    """The tensor in float32 on the device that is computed on; the caller may change it."""
+    return value(tensor).to(device()).float()
+
+
+def device() -> str:
+    """The name of the device that this thread computes on."""
+    name: str = getattr(_thread, "device", CPU)
+    return name
+
+
+def passing_floats(tensor: LazyTensor) -> torch.Tensor:
+    """As `floats`, for a stored tensor, in memory that the thread's next call uses again."""
+    import torch
+
+    stored = passing_value(tensor)
+    if device() != CPU:
+        return stored.to(device()).float()
+    memory = getattr(_thread, "floats", None)
+    if memory is None or memory.numel() < tensor.numel:
+        memory = _thread.floats = torch.empty(tensor.numel)
+    return memory[: tensor.numel].view(tensor.shape).copy_(stored)
 
 
 _thread = threading.local()
@@ -130,23 +192,39 @@ def lazy(
     origin: str,
     *,
     inputs: Sequence[LazyTensor] = (),
+    on: str = CPU,
 ) -> LazyTensor:
-    """A tensor that `compute` makes when it is read.
+    """A tensor that `compute` makes when it is read, on the device `on`.
 
     `inputs` are the tensors it is made of: the writer checks their files for change at the end.
     """
     return LazyTensor(
         dtype,
         tuple(shape),
-        functools.partial(_computed, compute, dtype),
+        functools.partial(_computed, compute, dtype, on),
         origin,
         tuple(dict.fromkeys(source for tensor in inputs for source in tensor.sources)),
     )
 
 
-def _computed(compute: Callable[[], torch.Tensor], dtype: DType) -> Buffer:
+def _computed(compute: Callable[[], torch.Tensor], dtype: DType, on: str) -> Buffer:
     _use_one_thread()
-    return buffer(compute().to(torch_dtype(dtype)))
+    before, _thread.device = device(), on
+    try:
+        return buffer(compute().to(torch_dtype(dtype)))
+    except RuntimeError as error:
+        raise _translated(error, on) from error
+    finally:
+        _thread.device = before
+
+
+def _translated(error: RuntimeError, on: str) -> Exception:
+    """An accelerator without room, by its name."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return OutOfMemory(f"the memory of {on} is too small", hint="merge with --device cpu")
+    return error
 
 
 @functools.cache

@@ -39,19 +39,25 @@ class Embedding:
 
 
 def read_embedding(sd: StateDict) -> Embedding:
-    """The embedding in a file.
+    """The embedding in a file, for one text encoder.
 
-    Raises WrongFamily for the pairs of SDXL, CorruptFile for files that hold none.
+    Raises WrongFamily for vectors of several encoders, CorruptFile for files that hold none, or
+    more than one.
     """
-    if all(name in sd for name in _PAIR):
+    if all(name in sd for name in PAIR):
         raise WrongFamily("an SDXL embedding with vectors for two text encoders, not one for SD1")
-    key = _vector_name(sd)
-    if key is None or not is_vectors(sd[key]):
+    if len(sd) != 1:
+        held = ", ".join(sorted(sd)[:3])
+        raise CorruptFile(
+            f"holds no token vectors of one text encoder alone, but {held or 'nothing'}"
+        )
+    ((key, vectors),) = sd.items()
+    if not is_vectors(vectors):
         raise CorruptFile("holds no token vectors of a text encoder's width")
     extras = file_extras(sd)
     return Embedding(
         name=_text(extras.get("name")) or _token(key),
-        vectors=_as_rows(sd[key]),
+        vectors=_as_rows(vectors),
         step=step if isinstance(step := extras.get("step"), int) else None,
         trained_on=_text(extras.get("sd_checkpoint_name")),
     )
@@ -60,26 +66,21 @@ def read_embedding(sd: StateDict) -> Embedding:
 def read_vectors(sd: StateDict) -> dict[int, LazyTensor]:
     """Vectors `(n, d)` by their width d: those of one text encoder, or of the two of SDXL.
 
-    Raises CorruptFile for files that hold none, or not as many for both encoders.
+    Raises CorruptFile for files that hold none, others too, or not as many for both encoders.
     """
-    if not all(name in sd for name in _PAIR):
+    if not all(name in sd for name in PAIR):
         vectors = read_embedding(sd).vectors
         return {vectors.shape[1]: vectors}
-    pair = [_as_rows(sd[name]) for name in _PAIR]
+    if others := sorted(set(sd) - set(PAIR)):
+        raise CorruptFile(f"holds {others[0]} beside the vectors of SDXL's two text encoders")
+    pair = [_as_rows(sd[name]) for name in PAIR]
     if not all(map(is_vectors, pair)) or pair[0].shape[0] != pair[1].shape[0]:
         raise CorruptFile("its vectors for the two text encoders do not belong together")
     return {tensor.shape[1]: tensor for tensor in pair}
 
 
-_PAIR = ("clip_l", "clip_g")
-_UNNAMED = ("emb_params", "clip_l")
-
-
-def _vector_name(sd: StateDict) -> str | None:
-    for name in sd:
-        if name in _UNNAMED or A1111.match(name):
-            return name
-    return next(iter(sd)) if len(sd) == 1 else None
+PAIR = ("clip_l", "clip_g")
+_UNNAMED = ("emb_params", "tensor", *PAIR)
 
 
 def _token(key: str) -> str | None:

@@ -34,6 +34,8 @@ exceptions are translated into this tree once, where they enter.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -213,3 +215,16 @@ class Cancelled(AssetmgrError):
 
     def __init__(self, cause: str = "interrupted") -> None:
         super().__init__(cause)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Failures inside that name no file are about this one."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except AssetmgrError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(error.cause, path=path, hint=error.hint) from error

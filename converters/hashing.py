@@ -135,22 +135,27 @@ def _hash_small(
     progress.advance(len(data))
     for consume in also:
         consume(data)
-    window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
+    hashes = hash_bytes(data, header_bytes)
+    weights, unread = None, None
+    if state is not None:
+        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, content))
+    source.check_unchanged()
+    return HashedFile(hashes, weights, source.fingerprint, unread)
+
+
+def hash_bytes(data: memoryview, header_bytes: int | None = None) -> FileHashes:
+    """The hashes of a file whose bytes are all there; `header_bytes` as for `hash_file`."""
     crc32 = _Crc32()
     crc32.update(data)
+    window = data[AUTOV1_START : AUTOV1_START + AUTOV1_BYTES]
     behind = None if header_bytes is None else hashlib.sha256(data[header_bytes:]).hexdigest()
-    hashes = FileHashes(
+    return FileHashes(
         blake3=blake3(data).hexdigest(),
         sha256=hashlib.sha256(data).hexdigest(),
         crc32=crc32.hexdigest(),
         autov1=hashlib.sha256(window).hexdigest()[:8],
         autov3=behind,
     )
-    weights, unread = None, None
-    if state is not None:
-        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, content))
-    source.check_unchanged()
-    return HashedFile(hashes, weights, source.fingerprint, unread)
 
 
 class _Hash(Protocol):

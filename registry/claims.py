@@ -29,7 +29,8 @@ def claims_of(path: str, nbytes: int) -> tuple[Claim, ...]:
 
 
 def _of_cache(path: str) -> tuple[Claim, ...]:
-    blob = PurePath(os.path.realpath(path))
+    # The folder is real already: only what is a link itself leads elsewhere.
+    blob = PurePath(os.path.realpath(path) if os.path.islink(path) else path)  # noqa: PTH114
     if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
         return ()
     return (Claim("sha256", blob.name, CACHE),)

@@ -282,12 +282,16 @@ class Library:
         parents: Sequence[Parent],
         operation: str,
         parameters: Mapping[str, Plain],
+        version: str | None = None,
     ) -> None:
-        """Record what an asset was made from. Saying the same twice changes nothing."""
+        """Record what an asset was made from, by a version of the program.
+
+        Saying the same twice changes nothing.
+        """
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
             for parent in parents:
-                writing.record_derived(connection, asset_id, parent, operation, parameters)
+                writing.record_derived(connection, asset_id, parent, operation, parameters, version)
 
     def record_source(self, asset_id: int, source: Source) -> None:
         """Record where an asset came from. Saying the same twice changes nothing."""

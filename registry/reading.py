@@ -259,7 +259,7 @@ def _file(row: AnyRow, machine: str) -> File:
 
 
 def _source(row: AnyRow) -> Source:
-    return Source(row.source, row.repo, row.revision, row.file, row.url)
+    return Source(row.source, row.repo, row.revision, row.file, row.url, row.licence)
 
 
 def sources(connection: Connection, service: str) -> tuple[tuple[int, Source], ...]:
@@ -271,7 +271,12 @@ def sources(connection: Connection, service: str) -> tuple[tuple[int, Source], .
 
 def _derivation(row: AnyRow) -> Derivation:
     return Derivation(
-        row.parent_id, row.parent_sha256, row.parent_name, row.operation, row.parameters
+        row.parent_id,
+        row.parent_sha256,
+        row.parent_name,
+        row.operation,
+        row.parameters,
+        row.version,
     )
 
 

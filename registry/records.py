@@ -51,13 +51,17 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an asset came from: `source` is the service, the rest is its way of naming the file."""
+    """Where an asset came from: `source` is the service, the rest is its way of naming the file.
+
+    `licence` is what the service said of it.
+    """
 
     source: str
     repo: str | None = None
     revision: str | None = None
     file: str | None = None
     url: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Derivation:
     """One thing an asset was made from.
 
     `asset` is the parent's number, None while the library does not know a file with its hash.
+    `version` is that of the program that made it, where known.
     """
 
     asset: int | None
@@ -116,6 +121,7 @@ class Derivation:
     name: str
     operation: str
     parameters: Mapping[str, Plain]
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

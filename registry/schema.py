@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005_claims"
+REVISION = "0007_lineage_version"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -190,6 +190,7 @@ source = Table(
     Column("revision", Text),
     Column("file", Text),
     Column("url", Text),
+    Column("licence", Text),
 )
 
 # A parent that the library has never seen is known by its hash and name alone; `parent_id` is
@@ -204,6 +205,7 @@ derivation = Table(
     Column("parent_name", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("parameters", JSON, nullable=False),
+    Column("version", Text),
 )
 
 preview = Table(

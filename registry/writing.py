@@ -149,8 +149,12 @@ def record_derived(
     parent: Parent,
     operation: str,
     parameters: Mapping[str, Plain],
+    version: str | None = None,
 ) -> None:
-    """One parent of an asset; a file is not its own parent, and nothing is said twice."""
+    """One parent of an asset; a file is not its own parent, and nothing is said twice.
+
+    Another version of the program that did the same says nothing new.
+    """
     parent_id = _id_of_sha256(connection, parent.sha256)
     if parent_id == asset_id:
         return
@@ -162,14 +166,19 @@ def record_derived(
         "parameters": _jsonable(dict(parameters)),
     }
     if not _known(connection, schema.derivation, values):
-        connection.execute(insert(schema.derivation).values(values | {"parent_id": parent_id}))
+        values |= {"parent_id": parent_id, "version": version}
+        connection.execute(insert(schema.derivation).values(values))
 
 
 def record_source(connection: Connection, asset_id: int, source: Source) -> None:
-    """Where an asset came from, unless that is known."""
+    """Where an asset came from, unless that is known; a licence that was not told then is added."""
     values = {"asset_id": asset_id, **asdict(source)}
+    licence = values.pop("licence")
     if not _known(connection, schema.source, values):
-        connection.execute(insert(schema.source).values(values))
+        connection.execute(insert(schema.source).values(**values, licence=licence))
+    elif licence is not None:
+        same = [schema.source.c[name] == value for name, value in values.items()]
+        connection.execute(update(schema.source).where(*same).values(licence=licence))
 
 
 def record_preview(connection: Connection, asset_id: int, preview: Preview) -> None:

@@ -16,8 +16,10 @@ from converters.diff import Difference
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from converters.statistics import Statistics
+from registry.download_records import QueuedDownload
 from registry.records import Asset, Page
 from tui.commands import Commands
+from tui.downloads import Downloads
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.inside import Contents, Inside, Tensor
 from tui.query import View
@@ -40,6 +42,7 @@ class Script:
     installed: tuple[ModelFolder, ...] = ()
     groups: tuple[Group, ...] = ()
     cards: tuple[Card, ...] = ()
+    downloads: tuple[QueuedDownload, ...] = ()
     asked: list[str] = field(default_factory=list)
     halfway: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -69,6 +72,7 @@ class ScriptedCommands(Commands):
         self._script = script
         self.inside = ScriptedInside(workspace)
         self.remote = ScriptedRemote(workspace, script)
+        self.downloads = ScriptedDownloads(workspace, script)
 
     @property
     def library_name(self) -> str:
@@ -147,6 +151,44 @@ class ScriptedInside(Inside):
         return Comparison(
             f"/m/{first}", f"/m/{second}", (Part("unet", 3, 1),), differs, from_index=False
         )
+
+
+class ScriptedDownloads(Downloads):
+    """A queue that lists what the script has, and that runs as the script says."""
+
+    def __init__(self, workspace: Workspace, script: Script) -> None:
+        super().__init__(workspace)
+        self._script = script
+
+    def list(self) -> tuple[QueuedDownload, ...]:
+        """The downloads of the script."""
+        return self._script.downloads
+
+    def pause(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"pause {number}")
+
+    def resume(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"resume {number}")
+
+    def cancel(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"cancel {number}")
+
+    def first(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"first {number}")
+
+    def clear(self) -> None:
+        """Noted."""
+        self._script.asked.append("clear")
+
+    def run(self, progress: Progress) -> str:
+        """A run by the script, after which nothing waits."""
+        outcome = self._script.run("downloads", progress)
+        self._script.downloads = ()
+        return outcome
 
 
 class ScriptedRemote(Remote):

@@ -11,10 +11,17 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.civitai_library import enrich_, updates_
+from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations import civitai as models
-from assetmgr.operations.civitai_download import plan_civitai_download, run_civitai_download
+from assetmgr.operations.civitai_download import (
+    CivitaiRequest,
+    civitai_download,
+    plan_civitai_download,
+    queue_civitai_download,
+)
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
+from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.sources.civitai import BASES, PERIODS, SORTS, TYPES, Search
 from assetmgr.text import plain, size
@@ -175,25 +182,39 @@ def _sentence(match: Match) -> str:
 @civitai.command(epilog="Example: assetmgr civitai download 128713 --to ~/models")
 @click.argument("version")
 @click.argument("file", required=False)
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for the file.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@download_options
 @common_options
 @click.pass_obj
 def download(
-    session: Session, version: str, file: str | None, folder: Path | None, dry_run: bool
+    session: Session,
+    version: str,
+    file: str | None,
+    folder: Path | None,
+    layout: str | None,
+    again: bool,
+    later: bool,
+    priority: str,
+    rate: str | None,
+    dry_run: bool,
 ) -> int:
     """Download a file of a version into the library, verified against the site's SHA-256.
 
     VERSION is its number, MODEL@VERSION, an AIR or an address; without FILE (a name or number) its
     primary file. It goes to the folder of its kind unless --to names another, and what the site
-    says of it goes beside it. A transfer that broke off goes on with the same command.
+    says of it goes beside it. It goes through the queue: a transfer that broke off goes on with the
+    same command, or `downloads run`.
     """
-    with Workspace.open() as workspace, session.progress() as progress:
+    request = CivitaiRequest(version, file, folder, layout, again, PRIORITIES[priority], rate)
+    with Workspace.open() as workspace, bars(session) as progress:
         found = (
             plan_civitai_download(workspace, version, file, progress)
             if dry_run
-            else run_civitai_download(workspace, version, file, folder, progress)
+            else queue_civitai_download(workspace, request, progress)
+            if later
+            else civitai_download(workspace, request, progress, watch=progress.watch)
         )
+        if later:
+            warn_of_shortages(session, workspace)
     if found.asset is not None and found.asset.safety.verdict.value == "dangerous":
         session.warn(f"{found.path}: is a dangerous pickle; never open it with another program")
     if session.as_json:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
 from assetmgr.cli.hub_find import info, search, updates
 from assetmgr.cli.inspect import print_inspection
 from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub import (
     Download,
@@ -17,6 +19,7 @@ from assetmgr.operations.hub import (
     downloads,
     parse_repo,
     plan_download,
+    queue_download,
 )
 from assetmgr.operations.peek import peek
 from assetmgr.text import plain, size
@@ -31,6 +34,9 @@ _FIELDS: dict[str, object] = {
     "sha256": None,
     "asset": None,
     "kind": None,
+    "safety": None,
+    "licence": None,
+    "download": None,
     "state": None,
 }
 
@@ -47,27 +53,42 @@ for command in (search, info, updates):
 @hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
 @click.argument("repo", metavar="REPO[@REVISION]")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder for the files.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
+@download_options
 @common_options
 @click.pass_obj
 def download(
-    session: Session, repo: str, files: tuple[str, ...], folder: Path | None, dry_run: bool
+    session: Session,
+    repo: str,
+    files: tuple[str, ...],
+    folder: Path | None,
+    layout: str | None,
+    again: bool,
+    later: bool,
+    priority: str,
+    rate: str | None,
+    dry_run: bool,
 ) -> int:
     """Download model files into the library, verified against the Hub's hashes.
 
     Without FILE all model files of the repository. Files go to the folder of their kind below the
-    state's `models` folder unless --to names another; what the library has already is not fetched.
+    models folder unless --to names another; what the library has already is not fetched. Everything
+    goes through the queue: what breaks off goes on with the same command, or `downloads run`.
     """
     name, revision = parse_repo(repo)
-    request = DownloadRequest(name, revision, files, folder)
-    with Workspace.open() as workspace, session.progress() as progress:
+    request = DownloadRequest(
+        name, revision, files, folder, layout, again, PRIORITIES[priority], rate
+    )
+    with Workspace.open() as workspace, bars(session) as progress:
         results = (
-            plan_download(workspace, request)
+            plan_download(workspace, request, progress)
             if dry_run
-            else downloads(workspace, request, progress)
+            else queue_download(workspace, request, progress)
+            if later
+            else downloads(workspace, request, progress, watch=progress.watch)
         )
         documents = [_report(session, result) for result in results]
+        if later:
+            warn_of_shortages(session, workspace)
     if session.as_json:
         session.output.document(documents)
     return session.status

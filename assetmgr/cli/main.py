@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Download from the Hugging Face Hub."),
     "civitai": ("assetmgr.cli.civitai:civitai", "Find, look up and download on Civitai."),
+    "downloads": ("assetmgr.cli.downloads:downloads", "See and run the queue of downloads."),
     "config": ("assetmgr.cli.config:config", "Look at the settings, or change one."),
     "login": ("assetmgr.cli.login:login_", "Keep a token for the Hub or Civitai."),
     "logout": ("assetmgr.cli.login:logout_", "Forget a token."),

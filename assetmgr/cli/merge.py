@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
+from assetmgr.cli.embeddings import merge_embeddings
 from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import (
+    DEVICES,
     MergePlan,
     MergeRequest,
     parse_adapter,
@@ -27,12 +29,13 @@ from assetmgr.workspace import Workspace
     epilog="Example: assetmgr merge adapters base.ckpt style.safetensors -o out.safetensors"
 )
 def merge() -> None:
-    """Merge adapters into a checkpoint, or checkpoints."""
+    """Merge adapters into a checkpoint, checkpoints with each other, or embeddings."""
 
 
 merge.add_command(adapters_into_one)
 merge.add_command(checkpoints)
 merge.add_command(replay)
+merge.add_command(merge_embeddings)
 
 
 @merge.command(
@@ -55,6 +58,7 @@ merge.add_command(replay)
     help="Strength of each block; once for all adapters, or once for each.",
 )
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", help="What computes.")
 @click.option("--partial", is_flag=True, help="Allow adapter keys that find no place.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
@@ -67,6 +71,7 @@ def adapters(
     output: Path,
     block_weights: tuple[str, ...],
     dtype: str,
+    device: str,
     partial: bool,
     overwrite: bool,
     dry_run: bool,
@@ -78,12 +83,12 @@ def adapters(
     is an error unless --partial.
 
     Block weights are those of the A1111 extension: 26 or 17 numbers for SD1 and SD2 (BASE, IN, M00,
-    OUT), 20 or 12 for SDXL, 26 for its refiner, 61 for Flux; for SD1 and SD2 also ALL, NONE, INS,
-    IND, INALL, MIDD, OUTD, OUTS or OUTALL. BASE is the text encoders; blocks that a shorter list
-    does not name count 0.
+    OUT), 20 or 12 for SDXL, 26 for its refiner, 61 for Flux; or ALL, NONE or ALL0.5; for SD1
+    and SD2 also INS, IND, INALL, MIDD, OUTD, OUTS or OUTALL. BASE is the text encoders; blocks
+    that a shorter list does not name count 0.
     """
     chosen = weigh_blocks([parse_adapter(text) for text in adapters], block_weights)
-    request = MergeRequest(checkpoint, chosen, output, dtype, partial, overwrite)
+    request = MergeRequest(checkpoint, chosen, output, dtype, partial, overwrite, device)
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_merge_adapters(workspace, request)
         result = plan if dry_run else run_merge_adapters(workspace, plan, progress)
@@ -98,11 +103,17 @@ def adapters(
 
 def _print(session: Session, plan: MergePlan, nbytes: int) -> None:
     out = session.output
-    for report in plan.reports:
+    for number, report in enumerate(plan.reports):
         unused = f", {len(report.unused)} keys unused" if report.unused else ""
         kinds = ", ".join(report.algorithm) or report.kind
         parts = ", ".join(f"{count} in {name}" for name, count in report.components.items())
         applied = f"{report.applied} modules applied ({parts})"
-        out.line(f"{plain(report.name)}  {kinds}: {applied}{unused}")
+        out.line(f"{plain(report.name)}  {kinds}: {applied}{unused}{_measured(plan, number)}")
     target = plain(str(plan.request.output))
     out.line(f"-> {target}  {plan.changed} of {len(plan.state)} tensors changed, {size(nbytes)}")
+
+
+def _measured(plan: MergePlan, number: int) -> str:
+    """How large what an adapter changed is, once it was computed."""
+    found = plan.merged.measured(number)
+    return f", change {found.norm:.4g}" if found.largest_tensor is not None else ""

@@ -13,7 +13,7 @@ from converters.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
 
 class TerminalProgress(Progress):
@@ -44,9 +44,14 @@ class TerminalProgress(Progress):
         from rich.markup import escape
 
         bars = self._started()
-        if self._task is not None:
-            bars.remove_task(self._task)
+        self.end_stage()
         self._task = bars.add_task(escape(plain(label)), total=total)
+
+    def end_stage(self) -> None:
+        """Take the bar away."""
+        if self._bars is not None and self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
 
     def advance(self, amount: int = 1) -> None:
         """Move the bar."""
@@ -67,19 +72,21 @@ class TerminalProgress(Progress):
     def _started(self) -> Bars:
         if self._bars is None:
             from rich.console import Console
-            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bars
 
-            self._bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bars = Bars(*self._columns(), console=Console(stderr=True), transient=True)
             self._bars.start()
         return self._bars
+
+    def _columns(self) -> tuple[ProgressColumn, ...]:
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        return (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
 
 
 def _is_watched() -> bool:

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from assetmgr.operations.civitai import Reference, base_of, parse_reference
+from assetmgr.operations.download_run import Watch, error_of, run_downloads, unwatched
+from assetmgr.operations.downloads import destination_of, enqueue
 from assetmgr.operations.names import safe_name
-from assetmgr.operations.receiving import (
-    Announced,
-    HashedOnTheWay,
-    present,
-    receive,
-    with_sha256,
-)
+from assetmgr.operations.placing import Destination
+from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
 from assetmgr.sources import civitai
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.civitai_records import ModelFile, Version
 from assetmgr.sources.web import Web
 from converters.containers import MODEL_SUFFIXES
-from converters.errors import BadValue, FileMissing
+from converters.errors import AssetmgrError, BadValue, FileMissing
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import write_whole
+from registry.download_records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
+
+SERVICE = "civitai"
 
 _INFO = ".civitai.info"
 """The file beside a model in which Civitai Helper and others keep the site's answer."""
@@ -37,7 +39,8 @@ _INFO = ".civitai.info"
 class CivitaiDownload:
     """A file of a version and, where it is known, the asset that it is and where that lies.
 
-    `state` is `downloaded`, `already`, or None for what is only planned.
+    `state` is `downloaded`, `already`, `queued`, or None for what is only planned; `queued` its
+    number in the queue.
     """
 
     version: Version
@@ -46,6 +49,23 @@ class CivitaiDownload:
     asset: Asset | None
     path: Path | None
     state: str | None
+    queued: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"{self.version.label}: {self.file.name}"
+
+    @property
+    def licence(self) -> str | None:
+        """What the author allows, once that was asked for."""
+        sources = self.asset.sources if self.asset else ()
+        ours = (each for each in sources if each.source == SERVICE)
+        return next((each.licence for each in ours if each.revision == self.version.id), None)
+
+    def arrived(self, received: Received) -> CivitaiDownload:
+        """What is in the library now."""
+        return replace(self, asset=received.asset, path=received.path, state=received.state)
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
@@ -63,8 +83,31 @@ class CivitaiDownload:
             "asset": asset.id if asset else None,
             "kind": asset.kind if asset else None,
             "safety": asset.safety.verdict.value if asset else None,
+            "licence": self.licence,
+            "download": self.queued,
             "state": self.state,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class CivitaiRequest:
+    """`file` None means the primary one of the version; `folder` None places it by its kind.
+
+    `layout` is the program whose folders lie in `folder`; `again` fetches what the library has.
+    `rate` limits all transfers together, as in `5MB` a second.
+    """
+
+    version: str
+    file: str | None = None
+    folder: Path | None = None
+    layout: str | None = None
+    again: bool = False
+    priority: int = 0
+    rate: str | None = None
+
+    def wanted(self, plan: CivitaiDownload) -> Wanted:
+        """What was planned for it, as the queue keeps it."""
+        return wanted_of(plan, Destination(self.folder, self.layout), again=self.again)
 
 
 def plan_civitai_download(
@@ -86,33 +129,111 @@ def run_civitai_download(
     folder: Path | None = None,
     progress: Progress = SILENT,
 ) -> CivitaiDownload:
-    """Fetch a file, verify and register it, and keep what the site says of it beside it.
+    """Fetch a file beside the queue, register it, and keep what the site says of it beside it.
 
     What the library has is not fetched; bytes that came before an interruption are not fetched
     again. Raises CorruptFile when the bytes are not those announced, WriteProblem, and what
     `plan_civitai_download` raises.
     """
-    number = _number(parse_reference(version), version)
+    plan = plan_civitai_download(workspace, version, file, progress)
     with civitai.connect() as web:
-        found = civitai.version(web, number, progress, fresh=True)
-        plan = _planned(workspace, web, found, file)
-
-        def fetch(part: Path, progress: Progress) -> HashedOnTheWay:
-            arrived = civitai.fetch(web, found.id, plan.file, part, progress)
-            return HashedOnTheWay(arrived.hashes, arrived.header_bytes)
-
-        received = receive(
-            workspace,
-            _announced(plan),
-            fetch,
-            known=plan.asset,
-            folder=folder,
-            progress=progress,
+        received = bring(
+            workspace, wanted_of(plan, Destination(folder)), web, Bandwidth(), progress
         )
-        asset = received.asset
-        if received.state == "downloaded":
-            asset = _describe(workspace, web, found, asset, received.path)
-    return CivitaiDownload(found, plan.file, plan.url, asset, received.path, received.state)
+    return plan.arrived(received)
+
+
+def civitai_download(
+    workspace: Workspace,
+    request: CivitaiRequest,
+    progress: Progress = SILENT,
+    *,
+    watch: Watch = unwatched,
+) -> CivitaiDownload:
+    """Put a file into the queue and run that to its end.
+
+    A file that fails stays in the queue, as it does when this is interrupted. Raises what it failed
+    for, Cancelled, and what `plan_civitai_download` raises.
+    """
+    plan = queue_civitai_download(workspace, request, progress)
+    only, ended = [plan.queued or 0], None
+    for ended in run_downloads(workspace, only, rate=request.rate, watch=watch, progress=progress):
+        if ended.received is not None:
+            return plan.arrived(ended.received)
+    raise error_of(ended, plan.label)
+
+
+def queue_civitai_download(
+    workspace: Workspace, request: CivitaiRequest, progress: Progress = SILENT
+) -> CivitaiDownload:
+    """Put a file into the queue. Raises what `plan_civitai_download` raises."""
+    plan = plan_civitai_download(workspace, request.version, request.file, progress)
+    (queued,) = enqueue(workspace, [request.wanted(plan)], request.priority)
+    return replace(plan, queued=queued.id, state="queued")
+
+
+def wanted_of(plan: CivitaiDownload, destination: Destination, *, again: bool = False) -> Wanted:
+    """A file as the queue keeps it: by its numbers, and what was announced of it."""
+    version, file, folder = plan.version, plan.file, destination.folder
+    sha256 = file.hashes.get("sha256")
+    return Wanted(
+        service=SERVICE,
+        host=urlsplit(plan.url).netloc,
+        subject=json.dumps({"version": version.id, "file": file.id}),
+        label=plan.label,
+        content=sha256 or plan.url,
+        bytes=file.size,
+        sha256=sha256,
+        folder=None if folder is None else str(folder.absolute()),
+        layout=destination.layout,
+        again=again,
+    )
+
+
+def bring(
+    workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
+) -> Received:
+    """Fetch a file of the queue into the library; a row of `download_services`.
+
+    The site is asked again what the version is: what it says goes beside the file.
+    """
+    told = json.loads(wanted.subject)
+    version = civitai.version(web, str(told["version"]), progress, fresh=True)
+    plan = _planned(workspace, web, version, told["file"])
+    received = receive(
+        workspace,
+        _announced(plan, _licence(web, version, progress)),
+        lambda part, telling: civitai.fetch(web, version.id, plan.file, part, telling, limit),
+        destination=destination_of(wanted),
+        again=wanted.again,
+        progress=progress,
+    )
+    if received.state != "downloaded":
+        return received
+    asset = _describe(workspace, web, version, received.asset, received.path)
+    return replace(received, asset=asset)
+
+
+def _licence(web: Web, version: Version, progress: Progress) -> str | None:
+    """What the author allows, in words; None where the site does not say."""
+    if version.model_id is None:
+        return None
+    try:
+        licence = civitai.model(web, version.model_id, progress).licence
+    except AssetmgrError:
+        return None
+    words = [
+        yes if value else no
+        for value, yes, no in (
+            (licence.no_credit, "no credit needed", "credit needed"),
+            (licence.derivatives, "derivatives allowed", "no derivatives"),
+            (licence.other_licence, "other licences allowed", "same licence only"),
+        )
+        if value is not None
+    ]
+    if licence.commercial is not None:
+        words.append(f"commercial use: {', '.join(licence.commercial) or 'None'}")
+    return "; ".join(words) or None
 
 
 def _number(reference: Reference, text: str) -> str:
@@ -152,14 +273,14 @@ def _chosen(version: Version, wanted: str | None) -> ModelFile:
     return found[0]
 
 
-def _announced(plan: CivitaiDownload) -> Announced:
+def _announced(plan: CivitaiDownload, licence: str | None) -> Announced:
     from registry.records import Source
 
     version, file = plan.version, plan.file
     sha256 = file.hashes.get("sha256")
     return Announced(
         service="Civitai",
-        label=f"{version.label}: {file.name}",
+        label=plan.label,
         name=safe_name(file.name),
         family=safe_name(version.model_name or version.id),
         # Announced in kilobytes: where there is a hash, that is the more exact.
@@ -167,7 +288,7 @@ def _announced(plan: CivitaiDownload) -> Announced:
         sha256=sha256,
         git_sha1=None,
         content=sha256 or plan.url,
-        source=Source("civitai", version.model_id, version.id, file.name, plan.url),
+        source=Source(SERVICE, version.model_id, version.id, file.name, plan.url, licence),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.containers import Container
 from converters.errors import UnsupportedFile
 from converters.hashing import hash_file
 from converters.identify import Identity, Kind
@@ -14,6 +15,11 @@ from converters.progress import Progress
 from converters.statedict import StateDict
 from converters.transform.pickled_forms import pickled_form
 from converters.writers.diffusers_folder import pipeline_size, write_pipeline
+from converters.writers.embedding_image import (
+    embedding_image,
+    seen_in_image,
+    write_embedding_image,
+)
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 
@@ -26,7 +32,7 @@ class Format:
 
     `suffix` ends the target's name, empty for a folder; some kinds need another (`suffixes`).
     `size` is that of the target, as far as its headers tell; `seen` are the tensors as reading the
-    target gives them.
+    target gives them. `layouts` are those that some kinds get where none is asked for.
     """
 
     word: str
@@ -36,6 +42,7 @@ class Format:
     write: _Write
     dropped: Callable[[StateDict, Identity], tuple[str, ...]] = lambda *_: ()
     suffixes: Mapping[Kind, str] = field(default_factory=dict)
+    layouts: Mapping[Kind, str] = field(default_factory=dict)
 
 
 def _same(state: StateDict, _: Identity) -> StateDict:
@@ -54,6 +61,19 @@ def _torch_zip(
     tree = pickled_form(state, identity.kind).tree
     nbytes = write_torch_zip(tree, target, overwrite=overwrite, progress=progress)
     progress.stage(f"hashing {target.name}", nbytes)
+    return Written(target, nbytes, len(state), hash_file(target, progress).hashes)
+
+
+def _embedding(state: StateDict, identity: Identity) -> StateDict:
+    if identity.kind is not Kind.EMBEDDING:
+        raise UnsupportedFile(f"is no embedding but {identity.kind}: only those become pictures")
+    return state
+
+
+def _image(
+    state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
+) -> Written:
+    nbytes = write_embedding_image(_embedding(state, identity), target, overwrite=overwrite)
     return Written(target, nbytes, len(state), hash_file(target, progress).hashes)
 
 
@@ -115,10 +135,24 @@ FORMATS: Mapping[str, Format] = {
             lambda state, identity: pickled_form(state, identity.kind).seen,
             _torch_zip,
             suffixes={Kind.EMBEDDING: ".pt", Kind.HYPERNETWORK: ".pt"},
+            layouts={Kind.EMBEDDING: "a1111"},
+        ),
+        Format(
+            "png",
+            ".png",
+            lambda state, identity: len(embedding_image(_embedding(state, identity))),
+            lambda state, _: seen_in_image(state),
+            _image,
+            layouts={Kind.EMBEDDING: "a1111"},
         ),
     )
 }
 """The contract's words for containers to write."""
 
-CONTAINERS = {"safetensors": "safetensors", "diffusers": "diffusers", "ckpt": "torch-zip"}
+CONTAINERS = {
+    "safetensors": "safetensors",
+    "diffusers": "diffusers",
+    "ckpt": "torch-zip",
+    "png": Container.EMBEDDING_IMAGE.value,
+}
 """What `inspect` calls them."""

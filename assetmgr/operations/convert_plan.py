@@ -24,6 +24,7 @@ from converters.identify import Base, Identity, Kind, Prediction, identify
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.pickles.safety import Verdict
 from converters.statedict import StateDict
+from converters.transform.layout import relayout
 from converters.transform.metadata import DERIVATION_KEY, Parent, provenance
 from converters.transform.repair import repair
 from converters.writers.atomic import free_bytes, refuse_existing
@@ -196,6 +197,7 @@ def _plan(
     whole, notes = _in_one_file(model)
     repaired, mended = repair(whole)
     stored, dropped = restructured(repaired, change)
+    stored = _in_usual_layout(stored, form) if change.layout is None else stored
     identity = identify(stored)
     if request.output is None and identity.kind in form.suffixes:
         target = target.with_suffix(form.suffixes[identity.kind])
@@ -226,6 +228,17 @@ def _plan(
     )
     described = plan.described(plan.state, [placeholder_parent(path) for path in plan.parent_paths])
     return replace(plan, nbytes=form.size(described, identity))
+
+
+def _in_usual_layout(state: StateDict, form: Format) -> StateDict:
+    """What a container's readers expect of its kind, where that holds all there is."""
+    identity = identify(state)
+    if identity.kind not in form.layouts:
+        return state
+    try:
+        return relayout(state, identity, form.layouts[identity.kind])
+    except AssetmgrError:
+        return state  # vectors for several encoders stay as they are named
 
 
 def _made_before(source: Path, target: Path, change: Change) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr import __version__
 from converters.bytesource import Fingerprint
 from converters.containers import open_model
 from converters.errors import AssetNotFound
@@ -62,7 +63,7 @@ def _known(workspace: Workspace, path: Path) -> Parent | None:
         return None
     now = Fingerprint.of(path.stat())
     seen = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in asset.files if file.here}
-    if now not in seen:
+    if now not in seen or asset.hashes["sha256"] is None:  # seen, and not read yet
         return None
     return Parent(path.name, *(asset.hashes[name] for name in ("sha256", "blake3", "autov3")))
 
@@ -78,7 +79,7 @@ def register_derived(
 
     asset = scan_file(workspace.library, target, hashes=hashes)
     workspace.library.record_derived(
-        asset.id, derivation.parents, derivation.operation, derivation.parameters
+        asset.id, derivation.parents, derivation.operation, derivation.parameters, __version__
     )
     return asset.id
 

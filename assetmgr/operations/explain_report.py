@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assetmgr import __version__
 from assetmgr.operations.explain import Ingredient, Part, Recovery
 from assetmgr.operations.explain_candidates import Candidate
 from converters.errors import BadValue
@@ -101,7 +102,9 @@ def record_recovery(workspace: Workspace, recovery: Recovery) -> None:
     for candidate, by_part in weights.items():
         parent = ParentFile(candidate.path.name, candidate.sha256)
         parameters: dict[str, Plain] = {**told, "weights": dict(by_part)}
-        workspace.library.record_derived(subject.asset.id, [parent], OPERATION, parameters)
+        workspace.library.record_derived(
+            subject.asset.id, [parent], OPERATION, parameters, __version__
+        )
 
 
 def _weights(recovery: Recovery) -> Mapping[Candidate, Mapping[str, Plain]]:

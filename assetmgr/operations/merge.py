@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +15,21 @@ from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from converters.adapters.peft_config import CONFIG_FILE
+from converters.compute import begin_import
 from converters.containers import open_model
 from converters.errors import AssetmgrError, BadValue, FileUnreadable
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
-from converters.merge.into_checkpoint import AdapterChoice, AdapterReport, plan_merge
+from converters.merge.into_checkpoint import (
+    AdapterChoice,
+    AdapterReport,
+    Measured,
+    plan_merge,
+)
 from converters.merge.into_checkpoint import MergePlan as MergedCheckpoint
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
-from converters.transform.cast import cast
 from converters.transform.metadata import Parent, provenance
 from converters.writers.atomic import refuse_existing
 from converters.writers.safetensors import layout_of, write_safetensors
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 OPERATION = "merge adapters"
+DEVICES = ("cpu", "auto", "cuda", "mps")
+"""What can compute the sums, as `preview` has it."""
 _PEFT_FILE = "adapter_model."
 _MOST_CONFIG = 1 << 21
 
@@ -51,7 +59,10 @@ class WeightedAdapter:
 
 @dataclass(frozen=True, slots=True)
 class MergeRequest:
-    """A checkpoint, the adapters in their order, and where the result goes."""
+    """A checkpoint, the adapters in their order, and where the result goes.
+
+    `device` is a word of DEVICES: what computes the sums.
+    """
 
     checkpoint: str
     adapters: tuple[WeightedAdapter, ...]
@@ -59,6 +70,7 @@ class MergeRequest:
     dtype: str = "keep"
     partial: bool = False
     overwrite: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +79,14 @@ class MergePlan:
 
     request: MergeRequest
     sources: tuple[Path, ...]
-    state: StateDict
     merged: MergedCheckpoint
     nbytes: int
     warnings: tuple[str, ...]
+
+    @property
+    def state(self) -> StateDict:
+        """What will be written, without its metadata."""
+        return self.merged.state_dict
 
     @property
     def reports(self) -> tuple[AdapterReport, ...]:
@@ -121,9 +137,7 @@ def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, o
 def _adapter_json(plan: MergePlan, number: int, done: MergeResult | None) -> dict[str, object]:
     report, choice = plan.reports[number], plan.request.adapters[number]
     measured = plan.merged.measured(number) if done else None
-    largest = None
-    if measured and measured.largest_tensor is not None:
-        largest = {"tensor": measured.largest_tensor, "norm": measured.largest}
+    parts = plan.merged.measured_by_component(number) if done else {}
     return {
         "path": report.name,
         "kind": report.kind.value,
@@ -135,11 +149,26 @@ def _adapter_json(plan: MergePlan, number: int, done: MergeResult | None) -> dic
         "components": dict(report.components),
         "unused": list(report.unused),
         "unused_reasons": dict(report.unused),
+        "by_component": [
+            {
+                "component": component,
+                "applied": count,
+                "change_norm": parts[component].norm if done else None,
+                "largest_change": _largest(parts[component]) if done else None,
+            }
+            for component, count in report.components.items()
+        ],
         "change_norm": measured.norm if measured else None,
-        "largest_change": largest,
+        "largest_change": _largest(measured) if measured else None,
         # A merge with a value that its type cannot hold is refused.
         "overflow": 0 if measured else None,
     }
+
+
+def _largest(measured: Measured) -> dict[str, object] | None:
+    if measured.largest_tensor is None:
+        return None
+    return {"tensor": measured.largest_tensor, "norm": measured.largest}
 
 
 def parse_adapter(text: str) -> WeightedAdapter:
@@ -192,12 +221,9 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
     if request.output.absolute() in {path.absolute() for path in (base, *paths)}:
         raise BadValue("is also a source", path=request.output)
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise BadValue("is given twice; give it once, with the sum of its weights", path=twice[0])
     checkpoint, notes = _open_checkpoint(base)
-    dtype = DTYPES[request.dtype]
-    if dtype is not None:
-        # Widened before the sum, narrowed after it: each value is rounded once.
-        wide = {n for n, t in checkpoint.items() if t.dtype.is_float and t.dtype.bits < dtype.bits}
-        checkpoint = checkpoint.overlay(cast(checkpoint.select(wide.__contains__), dtype))
     choices = [
         AdapterChoice(
             str(path),
@@ -208,16 +234,29 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         )
         for path, adapter in zip(paths, request.adapters, strict=True)
     ]
-    merged = plan_merge(checkpoint, choices, partial=request.partial)
-    state = cast(merged.state_dict, dtype) if dtype else merged.state_dict
+    merged = plan_merge(
+        checkpoint,
+        choices,
+        partial=request.partial,
+        dtype=DTYPES[request.dtype],
+        device=_device(request.device),
+    )
     return MergePlan(
         request,
         (base, *paths),
-        state,
         merged,
-        layout_of(state).nbytes,
+        layout_of(merged.state_dict).nbytes,
         (*notes, *merged.warnings),
     )
+
+
+def _device(name: str) -> str:
+    """The device by torch's name for it. Raises NotAvailable for one that is not there."""
+    if name == "cpu":
+        return name  # without torch, whose import a plan need not wait for
+    from assetmgr.sampler.devices import choose_device
+
+    return choose_device(name).type
 
 
 def _open_checkpoint(path: Path) -> tuple[StateDict, tuple[str, ...]]:
@@ -255,6 +294,7 @@ def run_merge_adapters(
     """Write the merged checkpoint and register it. Raises MergeProblem for values out of range."""
     started = time.perf_counter()
     request = plan.request
+    begin_import()  # while the sources are hashed
     parents = [parent_of(workspace, path, progress) for path in plan.sources]
     derivation = Derivation(OPERATION, _parameters(plan), parents)
     written = write_safetensors(

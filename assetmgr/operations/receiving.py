@@ -14,49 +14,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.names import safe_name
+from assetmgr.operations.file_links import clone, copy, hard_link
+from assetmgr.operations.placing import Destination
+from assetmgr.sources.sink import Arrived
 from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
     CorruptFile,
     FileProblem,
     TargetExists,
+    WriteProblem,
 )
 from converters.hashing import FileHashes, hash_file
 from converters.identify import identify
 from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing
+from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
+from registry.file_lock import is_held
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset, Source
 
-FOLDERS = {
-    "checkpoint": "checkpoints",
-    "lora": "loras",
-    "embedding": "embeddings",
-    "hypernetwork": "hypernetworks",
-    "vae": "vae",
-}
-"""Kind -> folder below the models folder; everything else goes to `other`."""
-
 _PARTS = ".downloads"
-_GENERIC = frozenset(
-    {"adapter_model", "diffusion_pytorch_model", "model", "pytorch_lora_weights", "pytorch_model"}
-)
 
+HOME = Destination()
+"""The folders by kind below the models folder."""
 
-@dataclass(frozen=True, slots=True)
-class HashedOnTheWay:
-    """The hashes of bytes that were made as they came; `header_bytes` as for `hash_file`."""
-
-    hashes: FileHashes
-    header_bytes: int | None
-
-
-Fetch = Callable[[Path, Progress], HashedOnTheWay | None]
-"""Brings the bytes to a path, going on behind those that are there."""
+Fetch = Callable[[Path, Progress], Arrived]
+"""Brings the bytes to a path, going on behind those that are there, and hashes them on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,62 +96,146 @@ def receive(
     file: Announced,
     fetch: Fetch,
     *,
-    known: Asset | None = None,
-    folder: Path | None = None,
+    destination: Destination = HOME,
+    again: bool = False,
     progress: Progress = SILENT,
 ) -> Received:
-    """Fetch, verify, place and register a file; one that is `known` or there is not fetched.
+    """Fetch, verify, place and register a file.
 
-    Raises CorruptFile when the bytes are not those announced, WriteProblem, and what `fetch`
+    What the library has is not fetched, unless wanted `again`: it gets a second name where it was
+    to go. Raises CorruptFile when the bytes are not those announced, WriteProblem, and what `fetch`
     raises.
     """
-    place = present(known) if known is not None else None
-    if place is not None and known is not None:
-        return _registered(workspace, file, known.id, place, "already")
-    target = None if folder is None else folder.joinpath(*map(safe_name, file.name.split("/")))
+    part = part_of(destination.root(workspace), file.content)
+    known = None if again else with_sha256(workspace, file.sha256)
+    place = None if known is None else _sound(file, known, progress)
+    if known is not None and place is not None:
+        discard(part)  # a call that was killed right before its end left it
+        return _reuse(workspace, file, known, place, destination, progress)
+    target = destination.known_place(file.name)
     if target is not None and os.path.lexists(target):
-        return _already_there(workspace, file, target, progress)
-    part = _part_of(folder or workspace.paths.models, file)
-    arrived = fetch(part, progress)
-    hashes, kind = _verified(file, part, arrived, progress)
-    target = target or _place(workspace, kind, file)
+        received = _already_there(workspace, file, target, progress)
+        discard(part)
+        return received
+    hashes, kind, base = _fetched(file, part, fetch, progress)
+    target = destination.place(workspace, file.name, file.family, kind, base)
     if os.path.lexists(target):
-        _discard(part)
-        return _already_there(workspace, file, target, progress)
-    _move(part, target)
-    _discard(part)
-    return _register(workspace, file, target, hashes, "downloaded")
+        received = _already_there(workspace, file, target, progress)
+        discard(part)
+        return received
+    _name(part, target)
+    received = _register(workspace, file, target, hashes, "downloaded")
+    discard(part)  # not before: a call that was killed goes on from it
+    return received
 
 
-def _part_of(folder: Path, file: Announced) -> Path:
+def part_of(root: Path, content: str) -> Path:
     """Where the bytes gather: hidden, on the target's disk, one name for one content."""
-    name = hashlib.sha256(file.content.encode()).hexdigest()[:32]
-    return folder / _PARTS / f"{name}{TEMPORARY_SUFFIX}"
+    name = hashlib.sha256(content.encode()).hexdigest()[:32]
+    return root / _PARTS / f"{name}{TEMPORARY_SUFFIX}"
 
 
-def _discard(part: Path) -> None:
-    """Remove what is left of a download, and the hidden folder after the last one."""
+def discard(part: Path) -> None:
+    """Remove what is left of a download, and the hidden folder after the last one.
+
+    What another program is downloading to is left alone.
+    """
+    if is_held(part):
+        return
     for left in part.parent.glob(f"{part.name.partition('.')[0]}*"):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         part.parent.rmdir()
 
 
+def _sound(file: Announced, known: Asset, progress: Progress) -> Path | None:
+    """Where an asset lies as it was recorded; what was written to since is read again."""
+    place = present(known)
+    if place is None:
+        return None
+    recorded = {each.mtime_ns for each in known.files if Path(each.path) == place}
+    if place.stat().st_mtime_ns in recorded:
+        return place
+    return None if _hashes_if_same(file, place, progress, None) is None else place
+
+
+def _reuse(
+    workspace: Workspace,
+    file: Announced,
+    known: Asset,
+    place: Path,
+    destination: Destination,
+    progress: Progress,
+) -> Received:
+    """A file that the library has; in a folder that was asked for, under a name there, too."""
+    if destination.folder is None:
+        return _registered(workspace, file, known.id, place, "already")
+    target = destination.place(workspace, file.name, file.family, known.kind, known.base)
+    if os.path.lexists(target):
+        return _already_there(workspace, file, target, progress)
+    progress.stage(f"linking {file.name}", place.stat().st_size)
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    _link(place, target, progress)
+    return _register(workspace, file, target, _hashes_of(known), "already")
+
+
+def _link(source: Path, target: Path, progress: Progress) -> None:
+    """Without a second set of bytes where the disk can do that, else as a copy."""
+    for way in (clone, hard_link):
+        try:
+            return way(source, target)
+        except TargetExists:
+            raise
+        except WriteProblem:
+            continue
+    return copy(source, target, progress)
+
+
+def _hashes_of(asset: Asset) -> FileHashes | None:
+    """All hashes of an asset, or None when one is not known."""
+    kept = {name: asset.hashes.get(name) for name in ("blake3", "sha256", "crc32", "autov1")}
+    known = {name: digest for name, digest in kept.items() if digest is not None}
+    if len(known) < len(kept):
+        return None
+    return FileHashes(**known, autov3=asset.hashes.get("autov3"))
+
+
+def _fetched(
+    file: Announced, part: Path, fetch: Fetch, progress: Progress
+) -> tuple[FileHashes, str, str]:
+    """The hashes, kind and base of a file whose bytes have come and are those announced.
+
+    Remains of an earlier call may have been spoiled, as a power cut can do: then once more without.
+    """
+    had_remains = part.exists() and part.stat().st_size > 0
+    try:
+        return _verified(file, part, fetch(part, progress), progress)
+    except CorruptFile:
+        if not had_remains:
+            raise
+    progress.message(f"{file.name}: what an earlier download left was spoiled, beginning anew")
+    return _verified(file, part, fetch(part, progress), progress)
+
+
 def _verified(
-    file: Announced, part: Path, arrived: HashedOnTheWay | None, progress: Progress
-) -> tuple[FileHashes, str]:
-    """All hashes and the kind of a fetched file; one that differs is removed: CorruptFile."""
+    file: Announced, part: Path, arrived: Arrived, progress: Progress
+) -> tuple[FileHashes, str, str]:
+    """All hashes, kind and base of a fetched file; one that differs is removed: CorruptFile."""
     model = _open(part)
     header_bytes = model.header_bytes if model else None
-    if arrived is not None and arrived.header_bytes == header_bytes:
+    if arrived.header_bytes == header_bytes:
         hashes = arrived.hashes if _is_announced(file, part, arrived.hashes, progress) else None
     else:
         hashes = _hashes_if_same(file, part, progress, header_bytes)
     if hashes is None:
-        _discard(part)
+        discard(part)
         cause = f"the downloaded bytes are not those {file.service} announced"
         raise CorruptFile(cause, path=file.label, hint="they were removed; try again")
-    return hashes, identify(model.state_dict).kind if model else "unknown"
+    if model is None:
+        return hashes, "unknown", "unknown"
+    identity = identify(model.state_dict)
+    return hashes, str(identity.kind), str(identity.base)
 
 
 def _hashes_if_same(
@@ -226,15 +296,7 @@ def _git_sha1(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _place(workspace: Workspace, kind: str, file: Announced) -> Path:
-    """The folder of the kind; names that every repository has get those of repo and folders."""
-    *folders, name = file.name.split("/")
-    if name.split(".")[0].split("-")[0] in _GENERIC:
-        name = "-".join([file.family, *folders, name])
-    return workspace.paths.models / FOLDERS.get(kind, "other") / safe_name(name)
-
-
-def _move(part: Path, target: Path) -> None:
+def _name(part: Path, target: Path) -> None:
     """Give fetched bytes their name, unless something else has it by now."""
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -246,10 +308,11 @@ def _move(part: Path, target: Path) -> None:
             # No hard links on this file system: on Windows a rename refuses by itself.
             refuse_existing(target, overwrite=False)
             part.rename(target)
+        sync_folder(target.parent)
 
 
 def _register(
-    workspace: Workspace, file: Announced, target: Path, hashes: FileHashes, state: str
+    workspace: Workspace, file: Announced, target: Path, hashes: FileHashes | None, state: str
 ) -> Received:
     from registry.scanner import scan_file
 

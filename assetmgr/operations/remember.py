@@ -70,4 +70,4 @@ def _write_back(workspace: Workspace, asset_id: int, asset: Asset) -> None:
         library.record_source(asset_id, source)
     for made in asset.derived_from:
         parent = ParentFile(made.name, made.parent_sha256)
-        library.record_derived(asset_id, [parent], made.operation, made.parameters)
+        library.record_derived(asset_id, [parent], made.operation, made.parameters, made.version)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.bytesource import FileBytes
-from converters.errors import AssetNotFound, CorruptFile
+from converters.errors import CorruptFile, FileProblem
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -38,7 +38,7 @@ class Imported:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
-    blake3: str
+    blake3: str | None
     tags: tuple[str, ...]
     note: str | None
     rating: int | None
@@ -48,7 +48,20 @@ def export_userdata(workspace: Workspace) -> dict[str, object]:
     """Everything typed on the assets of a library, by the hashes of their content."""
     assets = workspace.library.assets()
     typed = [asset for asset in assets if asset.tags or asset.note or asset.rating is not None]
-    return {"version": VERSION, "assets": [_entry_json(asset) for asset in typed]}
+    read = (_read_now(workspace, asset) for asset in typed)
+    return {"version": VERSION, "assets": [_entry_json(asset) for asset in read]}
+
+
+def _read_now(workspace: Workspace, asset: Asset) -> Asset:
+    """An asset with its hashes: what a scan has only seen until now is read, if it can be."""
+    from registry.scanner import scan_file
+
+    if asset.hashes["blake3"] is not None or asset.path is None:
+        return asset
+    try:
+        return scan_file(workspace.library, asset.path)
+    except FileProblem:
+        return asset
 
 
 def _entry_json(asset: Asset) -> dict[str, object]:
@@ -72,11 +85,11 @@ def import_userdata(workspace: Workspace, path: Path, *, overwrite: bool = False
     changed = unchanged = 0
     unknown: list[str] = []
     for entry in _read(path):
-        try:
-            asset = library.find(entry.blake3)
-        except AssetNotFound:
+        number = None if entry.blake3 is None else library.find_hash(entry.blake3)
+        if number is None:
             unknown.append(entry.name)
             continue
+        asset = library.get(number)
         if _apply(workspace, asset, entry, overwrite=overwrite):
             changed += 1
         else:
@@ -118,7 +131,9 @@ def _read(path: Path) -> list[_Entry]:
 def _entry(value: dict[str, object]) -> _Entry:
     name, blake3, note, rating = (value[key] for key in ("name", "blake3", "note", "rating"))
     tags = value["tags"]
-    if not isinstance(name, str) or not isinstance(blake3, str) or len(blake3) != 64:
+    if not isinstance(name, str) or not isinstance(blake3, str | None):
+        raise TypeError
+    if blake3 is not None and len(blake3) != 64:
         raise ValueError
     if not isinstance(note, str | None) or not isinstance(tags, list):
         raise TypeError

@@ -150,7 +150,8 @@ def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
     named = next((digest for digest in blobs if digest != now), None)
     if named is not None:
         return Check("integrity", False, f"the cache names SHA-256 {named}, the bytes have {now}")
-    return Check("integrity", True, "the bytes are those that were registered")
+    told = "was not read before" if known is None else "the bytes are those that were registered"
+    return Check("integrity", True, told)
 
 
 def _structure(file: File, progress: Progress) -> Iterator[Check]:

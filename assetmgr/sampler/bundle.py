@@ -49,7 +49,8 @@ class Part:
 class Bundle:
     """A whole checkpoint, ready to render; its text encoders are in the order of the family.
 
-    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux.
+    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `broken`
+    names the tensors of the file that hold NaN or infinities on the device.
     """
 
     state_dict: StateDict
@@ -58,6 +59,7 @@ class Bundle:
     vae: Part
     text_encoders: tuple[Part, ...]
     prose: Part | None = None
+    broken: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -82,22 +84,22 @@ class Bundle:
         return latent_factor(self.vae.network)
 
     @contextmanager
-    def patched(self, changed: StateDict) -> Iterator[None]:
+    def patched(self, changed: StateDict) -> Iterator[Patch]:
         """Render as if the file held `changed`, a state dict derived from this one.
 
         Only tensors whose source differs are computed and loaded; the originals are set aside and
         put back as they were, so nothing of the change remains.
         """
-        originals: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        patch = Patch([])
         try:
             with _threads_kept():
                 for parameter, tensor in self._changed(changed):
-                    originals.append((parameter, parameter.data))
+                    patch.originals.append((parameter, parameter.data))
                     parameter.data = _loaded(tensor, parameter.device, parameter.dtype)
-            yield
+            yield patch
         finally:
-            for parameter, original in originals:
-                parameter.data = original
+            for parameter, original in patch.originals:
+                parameter.data = original.to(parameter.dtype)  # of a VAE that had to be widened
 
     def _changed(self, changed: StateDict) -> Iterator[tuple[torch.nn.Parameter, LazyTensor]]:
         for part in self.parts:
@@ -105,6 +107,26 @@ class Bundle:
             for name, tensor in part.to_network_names(changed).items():
                 if tensor.source != part.mapped[name].source:
                     yield parameters[name], tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Changed parameters, each with its original value."""
+
+    originals: list[tuple[torch.nn.Parameter, torch.Tensor]]
+
+    @contextmanager
+    def halved(self) -> Iterator[None]:
+        """Render half way between the originals and the change."""
+        whole = [(parameter, parameter.data) for parameter, _ in self.originals]
+        try:
+            for parameter, original in self.originals:
+                middle = torch.lerp(original.float(), parameter.data.float(), 0.5)
+                parameter.data = middle.to(parameter.dtype)
+            yield
+        finally:
+            for parameter, changed in whole:
+                parameter.data = changed
 
 
 @contextmanager
@@ -137,10 +159,9 @@ def load_bundle(
     planned = {name: _planned(sd, identity.base, name) for name in names}
     require_complete(list(planned.values()))
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
-    for part in planned.values():
-        fill(part, device, dtype, progress)
+    broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
     encoders = tuple(planned[use.component] for use in family.encoders)
-    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
+    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, broken=tuple(broken))
 
 
 def load_vae(
@@ -160,15 +181,6 @@ def load_vae(
 def outside(sd: StateDict) -> tuple[str, ...]:
     """Tensors of a checkpoint that belong to no network of a render (EMA copies, buffers)."""
     return tuple(name for name in sd if component_of(name) not in (UNET, VAE, TEXT_ENCODER))
-
-
-def non_finite_names(sd: StateDict) -> tuple[str, ...]:
-    """Names of the tensors that hold NaN or infinities; reads everything."""
-    return tuple(
-        name
-        for name, tensor in sd.items()
-        if tensor.dtype.is_float and not torch.isfinite(compute.value(tensor).float()).all()
-    )
 
 
 def _require_components(sd: StateDict, family: Family) -> None:
@@ -220,14 +232,35 @@ def require_complete(parts: list[Part]) -> None:
         raise Incomplete(tuple(missing), tuple(unexpected))
 
 
-def fill(part: Part, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
-    """Give a network its tensors, on a device and in a type."""
+def fill(
+    part: Part, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> tuple[str, ...]:
+    """Give a network its tensors, on a device and in a type.
+
+    Returns the file's names of those that hold NaN or infinities there.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in part.mapped.items():
         tensors[name] = _loaded(tensor, device, dtype)
         progress.advance(tensor.nbytes)
     part.network.load_state_dict(tensors, assign=True, strict=True)
     _make_positions(part.network, device)
+    return _broken(part, tensors)
+
+
+def _broken(part: Part, tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """Names of what is not finite; the extremes of all are fetched from the device at once."""
+    filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    if not filled:
+        return ()
+    extremes = torch.stack([torch.stack(torch.aminmax(each)).float() for each in filled.values()])
+    finite = torch.isfinite(extremes).all(dim=1).tolist()
+    names = (name for name, fine in zip(filled, finite, strict=True) if not fine)
+    return tuple(dict.fromkeys(_name_in_file(part.mapped[name]) for name in names))
+
+
+def _name_in_file(tensor: LazyTensor) -> str:
+    return tensor.origin.rpartition(": ")[2]
 
 
 def _loaded(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

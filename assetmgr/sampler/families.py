@@ -18,23 +18,30 @@ from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER
 END = 49407
 """CLIP's end token, which also pads for CLIP-L; the OpenCLIP encoders pad with token 0."""
 
-VARIANTS = (None, "inpaint", "pix2pix")
+VARIANTS = (
+    *(None, "inpaint", "pix2pix", "playground-v2.5"),
+    *("ssd-1b", "vega", "koala-700m", "koala-1b", "tiny", "sdxs"),
+)
+"""Variants of the families of UNets that are rendered."""
+
 FLOW_VARIANTS = (None, "medium", "3.5-medium", "3.5-large", "dev", "schnell")
-PREDICTIONS = (Prediction.EPSILON, Prediction.V, Prediction.UNKNOWN)
+PREDICTIONS = (Prediction.EPSILON, Prediction.V, Prediction.EDM, Prediction.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How a text encoder's output is used.
 
-    `penultimate`: the hidden states before the last layer, without the final norm; else the last
-    ones behind it (the encoder of SD2 is stored without the layer that is not used). `pooled`: its
-    projection of the end token conditions the UNet too.
+    `least_skip`: the layer that is taken, counted from the end as "clip skip" does: 1 is the last.
+    `cut`: how many layers of the end are not stored, because none takes them. `norm`: whether the
+    final norm follows. `pooled`: its projection of the end token conditions the UNet too.
     """
 
     component: str
     padding: int
-    penultimate: bool = False
+    least_skip: int = 1
+    cut: int = 0
+    norm: bool = True
     pooled: bool = False
 
 
@@ -55,19 +62,19 @@ class Family:
     cfg: float = 7.0
 
 
-_BIG = Encoding(SECOND_ENCODER, 0, penultimate=True, pooled=True)
+_BIG = Encoding(SECOND_ENCODER, 0, least_skip=2, norm=False, pooled=True)
 
 FAMILIES: Mapping[Base, Family] = {
     Base.SD1: Family((Encoding(FIRST_ENCODER, END),), 512),
-    Base.SD2: Family((Encoding(FIRST_ENCODER, 0),), 768),
+    Base.SD2: Family((Encoding(FIRST_ENCODER, 0, least_skip=2, cut=1),), 768),
     Base.SDXL: Family(
-        (Encoding(FIRST_ENCODER, END, penultimate=True), _BIG), 1024, told_sizes=True
+        (Encoding(FIRST_ENCODER, END, least_skip=2, norm=False), _BIG), 1024, told_sizes=True
     ),
     Base.SDXL_REFINER: Family((_BIG,), 1024, told_sizes=True, aesthetic=(6.0, 2.5)),
     Base.SD3: Family(
         (
-            Encoding(CLIP_L, END, penultimate=True, pooled=True),
-            Encoding(CLIP_G, 0, penultimate=True, pooled=True),
+            Encoding(CLIP_L, END, least_skip=2, norm=False, pooled=True),
+            Encoding(CLIP_G, 0, least_skip=2, norm=False, pooled=True),
         ),
         1024,
         flow=True,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,9 +20,10 @@ from torch.nn import functional
 
 from assetmgr.sampler.bundle import Bundle
 from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.memory import awake
 from assetmgr.sampler.prompt import Tokenize, clip_ids, encode_pair, tokenize
-from assetmgr.sampler.render import Sampling, guided, require_finite
+from assetmgr.sampler.render import Sampling, guided
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer
 from converters.bases import Base
 from converters.errors import BadValue
@@ -66,10 +68,11 @@ def flow_latents(
     with awake(device, *_encoders(bundle)):
         network = (_flux if is_flux else _sd3)(bundle, texts, sampling, device)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
-    with awake(device, bundle.unet.network):
+    unet = bundle.unet.network
+    with awake(device, unet):
         for number, (level, following) in enumerate(pairwise(levels), start=1):
-            output = network(latents, level)
-            require_finite(output, f"the transformer at step {number} of {sampling.steps}")
+            stage = f"the transformer at step {number} of {sampling.steps}"
+            output = checked(unet, partial(network, latents, level), stage)
             latents = latents + (following - level) * output
             progress.advance()
     finished: torch.Tensor = latents.float().cpu()

@@ -84,11 +84,13 @@ def load_flow(
     planned = {role: _planned(sd, role, base) for role in roles}
     require_complete(list(planned.values()))
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
+    broken: list[str] = []
     for role, part in planned.items():
         overflows = role == T5 and dtype is torch.float16
-        fill(part, device, torch.bfloat16 if overflows else dtype, progress)
+        broken += fill(part, device, torch.bfloat16 if overflows else dtype, progress)
     encoders = tuple(planned[role] for role in _ENCODERS[base])
-    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, planned.get(T5))
+    unet, vae, prose = planned[UNET], planned[VAE], planned.get(T5)
+    return Bundle(sd, identity, unet, vae, encoders, prose, tuple(broken))
 
 
 def load_flow_vae(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -22,12 +23,31 @@ from converters.statedict import LazyTensor
 NORM_EPSILON = 1e-5
 
 
+@dataclass(slots=True)
+class Listening:
+    """A hypernetwork in effect: its strength, which may be changed, and the layers it reaches."""
+
+    strength: float
+    places: int = 0
+
+    @contextmanager
+    def halved(self) -> Iterator[None]:
+        """Render at half the strength."""
+        whole = self.strength
+        self.strength = whole / 2
+        try:
+            yield
+        finally:
+            self.strength = whole
+
+
 @contextmanager
-def listening(unet: Any, hypernetwork: Hypernetwork, strength: float) -> Iterator[int]:
-    """Put the networks before `to_k` and `to_v`; gives the number of attention layers reached.
+def listening(unet: Any, hypernetwork: Hypernetwork, strength: float) -> Iterator[Listening]:
+    """Put the networks before `to_k` and `to_v` of the attention layers they are for.
 
     Raises UnsupportedFile for an activation that torch does not have.
     """
+    effect = Listening(strength)
     built = {
         width: tuple(build(chain, hypernetwork).to(unet.device, unet.dtype) for chain in pair)
         for width, pair in hypernetwork.networks.items()
@@ -37,9 +57,10 @@ def listening(unet: Any, hypernetwork: Hypernetwork, strength: float) -> Iterato
         for layer in _attention_layers(unet):
             pair = built.get(layer.to_k.in_features)
             if pair is not None:
-                hooks.append(layer.to_k.register_forward_pre_hook(_adding(pair[0], strength)))
-                hooks.append(layer.to_v.register_forward_pre_hook(_adding(pair[1], strength)))
-        yield len(hooks) // 2
+                hooks.append(layer.to_k.register_forward_pre_hook(_adding(pair[0], effect)))
+                hooks.append(layer.to_v.register_forward_pre_hook(_adding(pair[1], effect)))
+        effect.places = len(hooks) // 2
+        yield effect
     finally:
         for hook in hooks:
             hook.remove()
@@ -66,11 +87,11 @@ def _attention_layers(unet: Any) -> Iterator[Any]:
 _Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]
 
 
-def _adding(network: torch.nn.Module, strength: float) -> _Hook:
+def _adding(network: torch.nn.Module, effect: Listening) -> _Hook:
     def add(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         context, *rest = inputs
         here = network.to(context.device)  # the UNet comes to its device for its turn
-        return (context + strength * here(context), *rest)
+        return (context + effect.strength * here(context), *rest)
 
     return add
 

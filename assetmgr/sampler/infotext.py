@@ -48,6 +48,8 @@ def _pairs(job: RenderJob) -> Iterator[tuple[str, str]]:
     if job.checkpoint.sha256:
         yield "Model hash", job.checkpoint.sha256[:10]
     yield "Model", _stem(job.checkpoint)
+    if job.clip_skip > 1:
+        yield "Clip skip", str(job.clip_skip)
     yield from _subject_pairs(job.subject)
     yield "RNG", "CPU"
     yield "Version", f"assetmgr {version('assetmgr')}"

@@ -37,7 +37,8 @@ class RenderJob:
     files to write, None for none. `with_effect` compares with the render without the asset.
     `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
-    tokenizer; the kind of each is the role it plays.
+    tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted
+    from the end, whose output is taken.
     """
 
     subject: ModelFile
@@ -60,6 +61,7 @@ class RenderJob:
     companions: tuple[ModelFile, ...] = ()
     low_vram: bool = False
     with_effect: bool = True
+    clip_skip: int = 1
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -80,6 +82,7 @@ class RenderJob:
             base=None if self.base is None else self.base.path,
             device=device,
             dtype=dtype,
+            clip_skip=self.clip_skip,
         )
 
     def to_json(self) -> str:
@@ -130,6 +133,7 @@ class Parameters:
     base: str | None
     device: str
     dtype: str
+    clip_skip: int = 1
 
 
 _MEMORY = ("memory_measures", "memory_fallbacks")

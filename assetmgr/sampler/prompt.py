@@ -20,6 +20,8 @@ import torch
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.emphasis import parse_emphasis
 from assetmgr.sampler.families import END, Encoding
+from assetmgr.sampler.finiteness import checked
+from converters.errors import BadValue
 
 START = 49406
 CHUNK = 75
@@ -102,13 +104,21 @@ Encoders = Sequence[tuple[Any, Encoding]]
 
 
 def encode_pair(
-    encoders: Encoders, positive: tuple[Chunk, ...], negative: tuple[Chunk, ...]
+    encoders: Encoders,
+    positive: tuple[Chunk, ...],
+    negative: tuple[Chunk, ...],
+    clip_skip: int = 1,
 ) -> tuple[Conditioning, Conditioning]:
-    """Both conditionings; the shorter one is filled up with empty chunks."""
+    """Both conditionings; the shorter one is filled up with empty chunks.
+
+    `clip_skip` counts layers from the end as the AUTOMATIC1111 web UI does: 1 leaves nothing out.
+    Families that take an earlier layer anyway are not brought back to a later one: for SDXL 1 and 2
+    are the same. Raises NotFinite, and BadValue for more layers than there are.
+    """
     longest = max(len(positive), len(negative))
     return (
-        encode(encoders, _filled(positive, longest)),
-        encode(encoders, _filled(negative, longest)),
+        encode(encoders, _filled(positive, longest), "prompt", clip_skip),
+        encode(encoders, _filled(negative, longest), "negative prompt", clip_skip),
     )
 
 
@@ -116,27 +126,65 @@ def _filled(chunks: tuple[Chunk, ...], count: int) -> tuple[Chunk, ...]:
     return chunks + ((),) * (count - len(chunks))
 
 
-def encode(encoders: Encoders, chunks: tuple[Chunk, ...]) -> Conditioning:
-    """The conditioning of a prompt by all encoders of a family."""
-    outputs = [_encode(network, use, chunks) for network, use in encoders]
+def encode(
+    encoders: Encoders, chunks: tuple[Chunk, ...], text: str = "prompt", clip_skip: int = 1
+) -> Conditioning:
+    """The conditioning of a prompt by all encoders of a family; `text` names it in errors.
+
+    Raises NotFinite.
+    """
+    stage = f"the text encoding of the {text}"
+    outputs = [_encode(network, use, chunks, stage, clip_skip) for network, use in encoders]
     hidden = torch.cat([each.hidden for each in outputs], dim=-1)
     pooled = [each.pooled for each in outputs if each.pooled is not None]
     return Conditioning(hidden, torch.cat(pooled, dim=-1) if pooled else None)
 
 
 @torch.inference_mode()
-def _encode(text_encoder: Any, use: Encoding, chunks: tuple[Chunk, ...]) -> Conditioning:
+def _encode(
+    text_encoder: Any, use: Encoding, chunks: tuple[Chunk, ...], stage: str, clip_skip: int
+) -> Conditioning:
     """One encoder's part; what is pooled comes from the first chunk."""
     rows = [_framed(chunk, use.padding) for chunk in chunks]
     device = text_encoder.device
     ids = torch.tensor([[token.id for token in row] for row in rows], device=device)
     weights = torch.tensor([[token.weight for token in row] for row in rows], device=device)
+    all_layers = not use.norm or _layer(use, clip_skip) > 1
+    pooled: list[torch.Tensor] = []
+
+    def call() -> torch.Tensor:
+        output = text_encoder(ids, output_hidden_states=all_layers)
+        pooled[:] = [output.text_embeds[:1]] if use.pooled else []
+        return _hidden(text_encoder, use, output, clip_skip)
+
     with _vectors_in_place(text_encoder, rows):
-        output = text_encoder(ids, output_hidden_states=use.penultimate)
-    hidden: torch.Tensor = output.hidden_states[-2] if use.penultimate else output.last_hidden_state
+        hidden = checked(text_encoder, call, stage)
     weighted = _emphasized(hidden.float(), weights) if (weights != 1).any() else hidden.float()
     joined = weighted.reshape(1, -1, weighted.shape[-1]).to(hidden.dtype)
-    return Conditioning(joined, output.text_embeds[:1] if use.pooled else None)
+    return Conditioning(joined, pooled[0] if pooled else None)
+
+
+def _hidden(text_encoder: Any, use: Encoding, output: Any, clip_skip: int) -> torch.Tensor:
+    """What the family takes of an encoder's layers. Raises BadValue for one before the first."""
+    layer = _layer(use, clip_skip)
+    if use.norm and layer == 1:
+        last: torch.Tensor = output.last_hidden_state
+        return last
+    layers = len(output.hidden_states) - 1
+    if layer > max(layers, use.least_skip):
+        raise BadValue(f"clip skip {clip_skip} leaves nothing of {layers + use.cut} layers")
+    hidden: torch.Tensor = output.hidden_states[-layer]
+    return _inner(text_encoder).final_layer_norm(hidden) if use.norm else hidden
+
+
+def _layer(use: Encoding, clip_skip: int) -> int:
+    """The layer to take of those that are stored, counted from the end; 1 is the last one."""
+    return max(clip_skip, use.least_skip) - use.cut
+
+
+def _inner(text_encoder: Any) -> Any:
+    """CLIPTextModel is the network itself, its sibling with projection holds it."""
+    return getattr(text_encoder, "text_model", text_encoder)
 
 
 def clip_ids(chunk: Chunk, device: torch.device) -> torch.Tensor:
@@ -158,7 +206,7 @@ def _emphasized(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _vectors_in_place(text_encoder: Any, rows: Sequence[Chunk]) -> Iterator[None]:
     """Let the token embedding give the vectors of `rows` where they have one."""
-    embeddings = getattr(text_encoder, "text_model", text_encoder).embeddings
+    embeddings = _inner(text_encoder).embeddings
     width = embeddings.token_embedding.embedding_dim
     places = [
         (row, column, token.vectors[width])

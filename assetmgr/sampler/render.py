@@ -2,42 +2,29 @@
 
 The initial noise (and that of ancestral steps) is drawn in float32 on the CPU, so that a seed means
 the same on every device. Guidance: `u + g·(c − u)` (arXiv 2207.12598); with g = 1 the negative
-prompt is not evaluated.
+prompt is not evaluated. What was guided is brought back to the spread of the prompt's own output
+for networks trained down to pure noise, which would burn out otherwise (arXiv 2305.08891).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.prompt import Conditioning
+from assetmgr.sampler.schedules import Training, scheduler_of
 from assetmgr.sampler.solvers import Solver
 from converters.progress import Progress
 
-TRAINING: Mapping[str, object] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
-"""The noise schedule that all Stable Diffusions to SDXL were trained with."""
+RESCALE = 0.7
+"""How far guided outputs are brought back to their old spread, for zero terminal SNR."""
 
-ZERO_SNR: Mapping[str, object] = {
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-}
-"""What is different for a network that was trained down to pure noise (arXiv 2305.08891)."""
-
-
-class NotFinite(Exception):
-    """A stage of the render gave infinities or NaN."""
-
-    def __init__(self, stage: str) -> None:
-        super().__init__(f"{stage} is not finite")
-        self.stage = stage
+DECODED_AGAIN = "the VAE overflows in fp16 and was computed in fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +41,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A finished render on the CPU: latents `(1, C, h, w)`, pixels `(3, H, W)` in 0..1, float32."""
+    """A finished render on the CPU: latents `(1, C, h, w)`, pixels `(3, H, W)` in 0..1, float32.
+
+    `note` says what was done otherwise than asked.
+    """
 
     latents: torch.Tensor
     pixels: torch.Tensor
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +57,17 @@ class Denoiser:
 
     `factor` is the pixels of a latent along an axis. `beside` `(1, k, h, w)` are channels that the
     network wants joined to the latents. `sizes` `(2, n)`, for the negative prompt and the prompt,
-    are the numbers that SDXL is told.
+    are the numbers that SDXL is told. `guidance_width` is that of the vector by which distilled
+    networks are told the guidance, None for all others.
     """
 
     network: Any
     factor: int
     channels: int = 4
-    prediction: str = "epsilon"
-    zero_snr: bool = False
+    training: Training = field(default_factory=Training)
     beside: torch.Tensor | None = None
     sizes: torch.Tensor | None = None
+    guidance_width: int | None = None
 
 
 @torch.inference_mode()
@@ -87,21 +79,20 @@ def sample(
     progress: Progress,
 ) -> torch.Tensor:
     """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite."""
-    unet, factor = denoiser.network, denoiser.factor
-    require_finite(positive.hidden, "the text encoding of the prompt")
-    require_finite(negative.hidden, "the text encoding of the negative prompt")
-    is_guided = sampling.cfg != 1.0
-    told = _told(denoiser, (negative, positive) if is_guided else (positive,))
+    unet, factor, cfg = denoiser.network, denoiser.factor, sampling.cfg
+    is_guided = cfg != 1.0 and denoiser.guidance_width is None
+    told = told_of(denoiser, (negative, positive) if is_guided else (positive,), cfg)
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = _scheduler(denoiser, sampling)
+    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, unet.device)
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
+    rescale = RESCALE if denoiser.training.zero_snr else 0.0
     for number, time in enumerate(scheduler.timesteps, start=1):
-        scaled = _joined(scheduler.scale_model_input(latents, time), denoiser.beside)
-        inputs = (torch.cat([scaled, scaled]) if is_guided else scaled).to(unet.dtype)
-        output = unet(inputs, time, **told, return_dict=False)[0]
-        noise = guided(output.float(), sampling.cfg) if is_guided else output.float()
-        require_finite(noise, f"the UNet at step {number} of {sampling.steps}")
+        scaled = scheduler.scale_model_input(latents, time)
+        inputs = torch.cat([scaled, scaled]) if is_guided else scaled
+        stage = f"the UNet at step {number} of {sampling.steps}"
+        output = predicted(denoiser, inputs, time, told, stage)
+        noise = guided(output, cfg, rescale) if is_guided else output
         latents = _step(scheduler, noise, time, latents, generator)
         require_finite(latents, f"the latents after step {number} of {sampling.steps}")
         progress.advance()
@@ -109,8 +100,26 @@ def sample(
     return finished
 
 
-def _told(denoiser: Denoiser, conditionings: Sequence[Conditioning]) -> dict[str, Any]:
-    """The arguments of the UNet beside latents and time."""
+def predicted(
+    denoiser: Denoiser, scaled: torch.Tensor, time: torch.Tensor, told: dict[str, Any], stage: str
+) -> torch.Tensor:
+    """The output of the network for latents `(B, C, h, w)`, float32. Raises NotFinite."""
+    unet, beside = denoiser.network, denoiser.beside
+    if beside is not None:
+        scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
+    inputs = scaled.to(unet.dtype)
+
+    def call() -> torch.Tensor:
+        output: torch.Tensor = unet(inputs, time, **told, return_dict=False)[0]
+        return output
+
+    return checked(unet, call, stage).float()
+
+
+def told_of(
+    denoiser: Denoiser, conditionings: Sequence[Conditioning], cfg: float
+) -> dict[str, Any]:
+    """The arguments of the UNet beside latents and time, for a batch of these conditionings."""
     unet = denoiser.network
     told: dict[str, Any] = {
         "encoder_hidden_states": torch.cat([each.hidden for each in conditionings])
@@ -121,54 +130,82 @@ def _told(denoiser: Denoiser, conditionings: Sequence[Conditioning]) -> dict[str
             "text_embeds": torch.cat(pooled),
             "time_ids": denoiser.sizes[-len(conditionings) :].to(unet.device, unet.dtype),
         }
+    if denoiser.guidance_width is not None:
+        vector = guidance_vector(cfg, denoiser.guidance_width)
+        told["timestep_cond"] = vector.to(unet.device, unet.dtype)
     return told
 
 
-def _joined(latents: torch.Tensor, beside: torch.Tensor | None) -> torch.Tensor:
-    return latents if beside is None else torch.cat([latents, beside.to(latents)], dim=1)
+def guidance_vector(cfg: float, width: int) -> torch.Tensor:
+    """The guidance `(1, width)` as latent consistency models are told it (arXiv 2310.04378)."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half) * (-math.log(10000.0) / (half - 1)))
+    angles = 1000 * (cfg - 1) * frequencies
+    return torch.cat([angles.sin(), angles.cos(), torch.zeros(width - 2 * half)])[None]
 
 
 @torch.inference_mode()
-def decode(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """Pixels `(3, H, W)` in 0..1, float32 on the CPU. Raises NotFinite.
+def decode(vae: Any, latents: torch.Tensor) -> Picture:
+    """The picture of latents. Raises NotFinite.
 
-    A decoder that overflows in fp16 is tried once more, and stays, in fp32.
+    A decoder that overflows in fp16 is tried once more, and stays, in fp32; the picture says so.
     """
-    pixels = _decoded(vae, latents)
-    if vae.dtype is torch.float16 and not torch.isfinite(pixels).all():
+    inner = latents_of_vae(vae, latents)
+    stage = "the picture from the VAE decoder"
+    note = ""
+    if vae.dtype is torch.float16 and not torch.isfinite(_decoded(vae, inner)).all():
         vae.to(torch.float32)
-        pixels = _decoded(vae, latents)
-    require_finite(pixels, "the picture from the VAE decoder")
-    return ((pixels + 1) / 2).clamp(0, 1)
+        note = DECODED_AGAIN
+    pixels = checked(getattr(vae, "decoder", vae), lambda: _decoded(vae, inner), stage)
+    return Picture(latents, ((pixels[0].float().cpu() + 1) / 2).clamp(0, 1), note)
 
 
-def require_finite(values: torch.Tensor, stage: str) -> None:
-    """Raises NotFinite naming `stage` unless all values are finite."""
-    if not torch.isfinite(values).all():
-        raise NotFinite(stage)
+@torch.inference_mode()
+def encode_picture(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """The latents `(1, C, h, w)` of a picture `(3, H, W)` in 0..1, as denoisers take them."""
+    inputs = (2 * pixels[None] - 1).to(vae.device, vae.dtype)
+    encoded = vae.encode(inputs, return_dict=False)[0]
+    inner = encoded if torch.is_tensor(encoded) else encoded.mean
+    return latents_of_denoiser(vae, inner.float().cpu())
 
 
-def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    shift = getattr(vae.config, "shift_factor", None) or 0.0  # of the families with 16 channels
-    scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + shift
-    decoded: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
-    return decoded[0].float().cpu()
+def latents_of_vae(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """What the decoder takes for latents as denoisers have them."""
+    mean, deviation = _statistics(vae)
+    inner: torch.Tensor = latents * (deviation / vae.config.scaling_factor) + mean
+    return inner.to(vae.device)
 
 
-def guided(output: torch.Tensor, cfg: float) -> torch.Tensor:
+def latents_of_denoiser(vae: Any, inner: torch.Tensor) -> torch.Tensor:
+    """The inverse of `latents_of_vae`."""
+    mean, deviation = _statistics(vae)
+    latents: torch.Tensor = (inner - mean) * (vae.config.scaling_factor / deviation)
+    return latents
+
+
+def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of the latents, by channel `(1, C, 1, 1)` or for all."""
+    mean, deviation = (getattr(vae.config, f"latents_{name}", None) for name in ("mean", "std"))
+    if mean is None or deviation is None:
+        shift = getattr(vae.config, "shift_factor", None) or 0.0  # of families with 16 channels
+        return torch.tensor(shift), torch.tensor(1.0)
+    return torch.tensor(mean)[None, :, None, None], torch.tensor(deviation)[None, :, None, None]
+
+
+def _decoded(vae: Any, inner: torch.Tensor) -> torch.Tensor:
+    decoded: torch.Tensor = vae.decode(inner.to(vae.dtype), return_dict=False)[0]
+    return decoded
+
+
+def guided(output: torch.Tensor, cfg: float, rescale: float = 0.0) -> torch.Tensor:
     """The guided one of two outputs, for the negative prompt and for the prompt."""
     unconditional, conditional = output.chunk(2)
-    return unconditional + cfg * (conditional - unconditional)
-
-
-def _scheduler(denoiser: Denoiser, sampling: Sampling) -> Any:
-    import diffusers
-
-    scheduler_class = getattr(diffusers, sampling.solver.scheduler)
-    options = {**TRAINING, **sampling.solver.options, "prediction_type": denoiser.prediction}
-    scheduler = scheduler_class(**{**options, **(ZERO_SNR if denoiser.zero_snr else {})})
-    scheduler.set_timesteps(sampling.steps, device=denoiser.network.device)
-    return scheduler
+    mixed = unconditional + cfg * (conditional - unconditional)
+    if not rescale:
+        return mixed
+    axes = tuple(range(1, mixed.ndim))
+    back = conditional.std(axes, keepdim=True) / mixed.std(axes, keepdim=True)
+    return mixed * (rescale * back + (1 - rescale))
 
 
 def _step(

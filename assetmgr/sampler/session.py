@@ -19,15 +19,8 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import (
-    Bundle,
-    Incomplete,
-    latent_factor,
-    load_bundle,
-    non_finite_names,
-    outside,
-)
-from assetmgr.sampler.denoising import denoiser_of
+from assetmgr.sampler.bundle import Bundle, Incomplete, latent_factor, load_bundle, outside
+from assetmgr.sampler.denoising import denoiser_of, training_of
 from assetmgr.sampler.devices import (
     choose_device,
     choose_precision,
@@ -37,6 +30,7 @@ from assetmgr.sampler.devices import (
 )
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import family_of
+from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
@@ -50,8 +44,10 @@ from assetmgr.sampler.memory import (
     tiled,
 )
 from assetmgr.sampler.pictures import write_picture
-from assetmgr.sampler.prompt import Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import NotFinite, Picture, Sampling, decode, sample
+from assetmgr.sampler.probes import difference, noise_left, round_trip
+from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
+from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, sample
+from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
@@ -59,6 +55,7 @@ from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import AssetmgrError, FileMissing, OutOfMemory
+from converters.finite import non_finite
 from converters.identify import identify
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
 from converters.layouts.pipeline import pipeline_parts, to_single_file
@@ -87,6 +84,7 @@ class Conditions:
     prompt: str
     negative: str
     sampling: Sampling
+    clip_skip: int = 1
 
 
 @dataclass(slots=True)
@@ -182,12 +180,13 @@ class _Run:
         sampling = Sampling(
             solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
         )
-        self._conditions = Conditions(job.prompt, job.negative, sampling)
+        self._conditions = Conditions(job.prompt, job.negative, sampling, job.clip_skip)
 
     def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
-        job, started = self._job, time.perf_counter()
-        checks, picture = self._checkpoint() if job.base is None else self._adapter()
+        started = time.perf_counter()
+        checks, picture = self._checkpoint() if self._job.base is None else self._adapter()
+        job = self._job
         if picture is not None:
             write_picture(picture, job)
         outcome = RenderOutcome(
@@ -208,42 +207,96 @@ class _Run:
             warm = self._warm(self._job.subject)
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
-        sd = warm.bundle.state_dict
         loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
-        return self._judged(loads, sd, warm, lambda: self._reference(warm, "sample"))
+        return self._judged(
+            (loads, judge.weights_finite(warm.bundle.broken)),
+            warm,
+            lambda: self._reference(warm, "sample"),
+            lambda picture: self._probed(warm, picture),
+        )
 
     def _adapter(self) -> _Judged:
         subject = open_model(self._job.subject.path).state_dict
         warm, reference = self._base()
+        with _naming(self._job.subject.path):
+            weights = judge.weights_finite(tuple(non_finite(subject)))
         try:
             with ExitStack() as stack:
                 self._progress.stage("apply", None, "tensors")
                 with self._loading(), _naming(self._job.subject.path):
                     change = stack.enter_context(applied(warm.bundle, subject, self._job))
                 loads = judge.loads_completely((), change.unused, note=change.note)
-                checks, picture = self._judged(
-                    loads, subject, warm, lambda: self._changed(warm, change)
+                return self._judged(
+                    (loads, weights),
+                    warm,
+                    lambda: self._changed(warm, change, "sample"),
+                    lambda picture: self._effects(warm, change, picture, reference),
                 )
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         except NotFinite as error:
-            return (judge.finite(error.stage, non_finite_names(subject)),), None
-        if picture is None or reference is None:
-            return checks, picture
-        if self._job.subject.kind == "vae":
-            checks = (*checks, judge.same_picture(picture, reference))
-        return (*checks, judge.effect(picture, reference)), picture
+            return (weights, judge.finite(error)), None
 
     def _judged(
-        self, loads: Check, source: StateDict, warm: Warm, draw: Callable[[], Picture]
+        self,
+        first: tuple[Check, ...],
+        warm: Warm,
+        draw: Callable[[], Picture],
+        look: Callable[[Picture], Iterator[Check]],
     ) -> _Judged:
-        """The picture that `draw` makes with the weights of `source`, and what it shows of them."""
+        """The picture that `draw` makes, and what it and `look` show of the weights."""
+        picture = None
+        checks = list(first)
         try:
             picture = draw()
+            checks.append(judge.finite(None, picture.note))
+            checks += judge.of_picture(picture, warm.bundle.latent_factor)
+            checks += look(picture)
         except NotFinite as error:
-            return (loads, judge.finite(error.stage, non_finite_names(source))), None
-        statistics = judge.of_picture(picture, warm.bundle.latent_factor)
-        return (loads, judge.finite(None), *statistics), picture
+            checks = [check for check in checks if check.name != judge.FINITE]
+            checks.insert(len(first), judge.finite(error))
+        return tuple(checks), picture
+
+    def _probed(self, warm: Warm, picture: Picture) -> Iterator[Check]:
+        """What a checkpoint's networks answer when they are asked one by one."""
+        if not self._job.with_effect:
+            return
+        if not warm.bundle.family.flow:
+            positive, negative = self._conditionings(warm, ())
+            yield self._noise_left(warm, positive, picture)
+            if self._conditions.prompt != self._conditions.negative:
+                yield judge.prompt_matters(difference(positive, negative))
+        yield self._round_trip(warm.bundle.vae.network)
+
+    def _effects(
+        self, warm: Warm, change: Applied, picture: Picture, reference: Picture | None
+    ) -> Iterator[Check]:
+        """What an asset changed, against the render without it."""
+        if reference is None:
+            return
+        effect = judge.effect(picture, reference)
+        if change.decoder is not None:
+            yield judge.same_picture(picture, reference)
+            yield self._round_trip(change.decoder)
+        elif change.halved is not None and not warm.bundle.family.flow:
+            positive, _ = self._conditionings(warm, change.embeddings)
+            yield self._noise_left(warm, positive, picture)
+        yield effect
+        if change.halved is not None and effect.ok:
+            with change.halved():
+                half = self._changed(warm, change, "sample at half the weight")
+            yield judge.half_effect(half, picture, reference)
+
+    def _noise_left(self, warm: Warm, prompt: Conditioning, picture: Picture) -> Check:
+        sampling = self._conditions.sampling
+        with self._denoiser(warm) as denoiser:
+            left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
+        return judge.removes_noise(left)
+
+    def _round_trip(self, vae: Any) -> Check:
+        sampling = self._conditions.sampling
+        with self._ready(vae):
+            return judge.round_trip(round_trip(vae, sampling.width, sampling.height))
 
     def _base(self) -> tuple[Warm, Picture | None]:
         """The base, and its picture if it is wanted. Raises AssetmgrError when it cannot serve."""
@@ -267,13 +320,22 @@ class _Run:
         mark = _fingerprint(checkpoint.path)
         place = Place(checkpoint.path, mark, self._home, self._dtype, companions)
         warm = self._session.warm
-        if warm is not None and warm.place == place:
-            return warm
-        self._session.forget()
-        with self._loading(), _naming(checkpoint.path):
-            warm = self._loaded(place)
-        self._session.warm = warm
+        if warm is None or warm.place != place:
+            self._session.forget()
+            with self._loading(), _naming(checkpoint.path):
+                warm = self._loaded(place)
+            self._session.warm = warm
+        self._choose_solver(warm.bundle)
         return warm
+
+    def _choose_solver(self, bundle: Bundle) -> None:
+        """Take the solver that stands in where the one asked for cannot sample the model."""
+        sampling = self._conditions.sampling
+        if bundle.family.flow:
+            return
+        solver = usable_solver(training_of(bundle), sampling.solver)
+        self._conditions = replace(self._conditions, sampling=replace(sampling, solver=solver))
+        self._job = replace(self._job, sampler=solver.name)
 
     def _loaded(self, place: Place) -> Warm:
         model = open_model(place.path)
@@ -300,12 +362,12 @@ class _Run:
             warm.keep(self._conditions, picture)
         return picture
 
-    def _changed(self, warm: Warm, change: Applied) -> Picture:
+    def _changed(self, warm: Warm, change: Applied, label: str) -> Picture:
         """The picture with the subject in effect."""
         if change.decoder is not None:
-            reference = self._reference(warm, "sample")
+            reference = self._reference(warm, label)
             return self._decoded(change.decoder, reference.latents)
-        latents = self._latents(warm, change.embeddings, "sample")
+        latents = self._latents(warm, change.embeddings, label)
         return self._decoded(warm.bundle.vae.network, latents)
 
     def _latents(
@@ -317,39 +379,61 @@ class _Run:
             texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
             self._progress.stage(label, conditions.sampling.steps, "steps")
             return flow_latents(bundle, texts, conditions.sampling, device, self._progress)
+        encoded = self._conditionings(warm, embeddings)
+        self._progress.stage(label, conditions.sampling.steps, "steps")
+        with self._denoiser(warm) as denoiser:
+            return sample(denoiser, *encoded, conditions.sampling, self._progress)
+
+    @contextmanager
+    def _denoiser(self, warm: Warm) -> Iterator[Denoiser]:
+        """The denoiser of the base on the device, as frugal as memory wants it."""
+        bundle, device = warm.bundle, self._device
+        with awake(device, bundle.vae.network):
+            denoiser = denoiser_of(bundle, self._conditions.sampling)
+        with frugal(bundle.unet.network, self._thrift.taken, device) as unet:
+            yield replace(denoiser, network=unet)
+
+    def _conditionings(
+        self, warm: Warm, embeddings: tuple[NamedVectors, ...]
+    ) -> tuple[Conditioning, Conditioning]:
+        """Those of prompt and negative prompt."""
+        conditions, encoders = self._conditions, warm.bundle.encoders
         positive, negative = (
             tokenize(text, self._session.tokens_of, embeddings)
             for text in (conditions.prompt, conditions.negative)
         )
-        with awake(device, *(network for network, _ in bundle.encoders)):
-            encoded = encode_pair(bundle.encoders, positive, negative)
-        with awake(device, bundle.vae.network):
-            denoiser = denoiser_of(bundle, conditions.sampling)
-        self._progress.stage(label, conditions.sampling.steps, "steps")
-        with frugal(bundle.unet.network, self._thrift.taken, device) as unet:
-            frugally = replace(denoiser, network=unet)
-            return sample(frugally, *encoded, conditions.sampling, self._progress)
+        with awake(self._device, *(network for network, _ in encoders)):
+            return encode_pair(encoders, positive, negative, conditions.clip_skip)
 
     def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
         """The picture of latents; where memory does not suffice, decoded once more in tiles."""
         self._progress.stage("decode", None, "pictures")
         try:
-            return Picture(latents, self._pixels(vae, latents))
+            return self._pixels(vae, latents)
         except (MemoryError, RuntimeError) as error:
             if not is_exhausted(error) or Measure.TILES in self._thrift.taken:
                 raise
         self._thrift.tighten(self._progress)
         release_cache()
-        return Picture(latents, self._pixels(vae, latents))
+        return self._pixels(vae, latents)
 
-    def _pixels(self, vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    def _pixels(self, vae: Any, latents: torch.Tensor) -> Picture:
+        with self._ready(vae):
+            picture = decode(vae, latents)
+        if picture.note:
+            self._progress.message(picture.note)
+        return picture
+
+    @contextmanager
+    def _ready(self, vae: Any) -> Iterator[None]:
+        """An autoencoder on the device, in tiles where memory wants it."""
         with ExitStack() as stack:
             stack.enter_context(awake(self._device, vae))
             if Measure.TILES in self._thrift.taken:
                 sampling = self._conditions.sampling
                 edges = (sampling.width, sampling.height, latent_factor(vae))
                 stack.enter_context(tiled(vae, *edges))
-            return decode(vae, latents)
+            yield
 
     @contextmanager
     def _loading(self) -> Iterator[None]:

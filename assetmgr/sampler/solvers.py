@@ -3,7 +3,7 @@
 The names are those of the AUTOMATIC1111 web UI, so that parameters can be exchanged. A name with
 a schedule at its end ("DPM++ 2M Karras") is how its older versions spelled sampler and schedule.
 Arithmetic: DPM-Solver++ (arXiv 2211.01095), Euler and Karras sigmas (arXiv 2206.00364), DDIM
-(arXiv 2010.02502), as implemented by diffusers' schedulers.
+(arXiv 2010.02502), LCM (arXiv 2310.04378), as implemented by diffusers' schedulers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ from dataclasses import dataclass, field
 from converters.errors import BadValue
 
 DEFAULT_SOLVER = "DPM++ 2M"
+LCM = "LCM"
+
+MOST_STEPS = 1000
+"""Steps of the training schedule."""
+
+LCM_STEPS = 50
+"""Steps that latent consistency models were distilled from; they take no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Solver:
     """A row of the table: `scheduler` is a class of diffusers, `options` its configuration.
 
-    `label` and `schedule` are how the parameters text of a picture names the two.
+    `label` and `schedule` are how the parameters text of a picture names the two. `edm_scheduler`
+    is the class for networks with continuous levels of noise, None where there is none.
     """
 
     name: str
@@ -28,26 +36,38 @@ class Solver:
     schedule: str | None
     scheduler: str
     options: Mapping[str, object] = field(default_factory=dict, hash=False)
+    edm_scheduler: str | None = None
+    most_steps: int = MOST_STEPS
 
 
 _DPM = {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}
+_EDM_DPM = "EDMDPMSolverMultistepScheduler"
 
 SOLVERS = (
-    Solver("DPM++ 2M", "DPM++ 2M", "Uniform", "DPMSolverMultistepScheduler", _DPM),
+    Solver("DPM++ 2M", "DPM++ 2M", "Uniform", "DPMSolverMultistepScheduler", _DPM, _EDM_DPM),
     Solver(
         "DPM++ 2M Karras",
         "DPM++ 2M",
         "Karras",
         "DPMSolverMultistepScheduler",
         {**_DPM, "use_karras_sigmas": True},
+        _EDM_DPM,
     ),
-    Solver("Euler", "Euler", "Uniform", "EulerDiscreteScheduler", {"timestep_spacing": "linspace"}),
+    Solver(
+        "Euler",
+        "Euler",
+        "Uniform",
+        "EulerDiscreteScheduler",
+        {"timestep_spacing": "linspace"},
+        "EDMEulerScheduler",
+    ),
     Solver(
         "Euler Karras",
         "Euler",
         "Karras",
         "EulerDiscreteScheduler",
         {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+        "EDMEulerScheduler",
     ),
     Solver(
         "Euler a",
@@ -67,6 +87,14 @@ SOLVERS = (
             "set_alpha_to_one": False,
             "clip_sample": False,
         },
+    ),
+    Solver(
+        LCM,
+        "LCM",
+        None,
+        "LCMScheduler",
+        {"original_inference_steps": LCM_STEPS},
+        most_steps=LCM_STEPS,
     ),
 )
 

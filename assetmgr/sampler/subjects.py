@@ -13,10 +13,10 @@ from typing import Any
 
 from assetmgr.sampler.bundle import Bundle, latent_factor, load_vae
 from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
-from assetmgr.sampler.render import NotFinite
 from converters import compute
 from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
@@ -31,13 +31,14 @@ class Applied:
     """A subject in effect: what the prompt may name, the decoder to use, the account of its file.
 
     `decoder` is None for the base's own. `unused` names tensors that found no place, `note` says
-    what was used.
+    what was used. `halved` puts the subject in effect at half its weight, where it has one.
     """
 
     note: str
     unused: tuple[str, ...] = ()
     embeddings: tuple[NamedVectors, ...] = ()
     decoder: Any = None
+    halved: Callable[[], AbstractContextManager[None]] | None = None
 
 
 Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
@@ -63,10 +64,11 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
     report = plan.reports[0]
     with ExitStack() as stack:
         try:
-            stack.enter_context(bundle.patched(plan.state_dict))
+            patch = stack.enter_context(bundle.patched(plan.state_dict))
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
-        yield Applied(f"{report.applied} modules applied", unused=tuple(report.unused))
+        note = f"{report.applied} modules applied"
+        yield Applied(note, unused=tuple(report.unused), halved=patch.halved)
 
 
 @contextmanager
@@ -98,10 +100,10 @@ def _widths(widths: Iterable[int]) -> str:
 def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """The small networks between context and keys and values."""
     hypernetwork = read_hypernetwork(subject)
-    with listening(bundle.unet.network, hypernetwork, job.weight) as places:
-        if not places:
+    with listening(bundle.unet.network, hypernetwork, job.weight) as effect:
+        if not effect.places:
             raise WrongFamily("no attention layer has the widths it is for", path=job.subject.path)
-        yield Applied(f"in effect in {places} attention layers")
+        yield Applied(f"in effect in {effect.places} attention layers", halved=effect.halved)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from assetmgr.paths import find_paths
 from assetmgr.sources.answer_cache import Question, ask
+from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.civitai_records import (
     CivitaiModel,
     ModelFile,
@@ -24,8 +25,9 @@ from assetmgr.sources.civitai_records import (
 )
 from assetmgr.sources.origins import home_of
 from assetmgr.sources.patience import Pace
+from assetmgr.sources.sink import Arrived
 from assetmgr.sources.tokens import find_token
-from assetmgr.sources.transfer import Arrived, Transfer
+from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
@@ -254,14 +256,20 @@ def address(web: Web, version_id: str, file_id: str | None) -> str:
 
 
 def fetch(
-    web: Web, version_id: str, file: ModelFile, part: Path, progress: Progress = SILENT
+    web: Web,
+    version_id: str,
+    file: ModelFile,
+    part: Path,
+    progress: Progress = SILENT,
+    limit: Bandwidth | None = None,
 ) -> Arrived:
     """Download a file to `part`, going on behind what an earlier call left there.
 
     Raises NotAvailable, FileMissing, DiskFull, WriteFailed, or Cancelled from `progress`.
     """
     where = address(web, version_id, file.id).removeprefix(web.endpoint)
-    return Transfer(web, where, file.name, part, file.size, refusal).run(progress)
+    transfer = Transfer(web, where, file.name, part, file.size, refusal, limit=limit or Bandwidth())
+    return transfer.run(progress)
 
 
 def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:

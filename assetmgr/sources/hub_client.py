@@ -147,7 +147,8 @@ def _install() -> None:
 
 def _wait(answer: httpx2.Response, attempt: int) -> None:
     subject, progress = _NOW.get(_NOBODY)
-    seconds = delay("the Hub", subject, answer.headers.get("Retry-After"), attempt)
+    told = answer.headers
+    seconds = delay("the Hub", subject, told.get("Retry-After"), attempt, told.get("Date"))
     progress.message(f"the Hub is busy, asking again in {seconds:.0f} s")
     pause(seconds, progress)
 

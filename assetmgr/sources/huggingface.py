@@ -6,22 +6,26 @@ Source of the routes and headers: huggingface_hub `file_download.py` and `hf_api
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from assetmgr.sources.hub_client import asking, endpoint, headers, token
+from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.hub_client import (
+    SETTING,
+    asking,
+    endpoint,
+    headers,
+    refuse_offline,
+    token,
+)
 from assetmgr.sources.hub_errors import no_hub
 from assetmgr.sources.remote import RemoteBytes
-from converters.errors import DiskFull, NotAvailable
-from converters.progress import Progress
-from converters.writers.atomic import naming
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from assetmgr.sources.sink import Arrived
+from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.web import Web
+from converters.errors import AssetmgrError, NotAvailable
+from converters.progress import SILENT, Progress
 
 LARGEST = 50 * 10**9
 """Bytes; the Hub gives larger files only through another protocol, which cannot be resumed."""
@@ -71,36 +75,49 @@ def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
     )
 
 
-def fetch(file: RemoteFile, part: Path, progress: Progress) -> None:
-    """Download a file to `part`, going on behind the bytes that an earlier call left there.
+def connect() -> Web:
+    """The Hub that the environment describes, for the bytes of files.
 
-    Whatever arrived before a failure stays in `part`. Not `hf_hub_download`: that throws away what
-    an interrupted call has fetched. Raises NotAvailable, DiskFull, WriteFailed, or Cancelled from
-    `progress`.
+    Raises NotAvailable when the network is switched off, BadValue for what cannot be a token.
     """
-    from huggingface_hub.file_download import http_get
+    refuse_offline("the Hub")
+    return Web(
+        "the Hub", endpoint(), (secret if isinstance(secret := token(), str) else None), SETTING
+    )
 
+
+def fetch(
+    web: Web, file: RemoteFile, part: Path, limit: Bandwidth, progress: Progress = SILENT
+) -> Arrived:
+    """Download a file to `part`, going on behind what an earlier call left there.
+
+    Not by huggingface_hub: that neither hashes what comes nor keeps to a rate, and throws away what
+    an interrupted call has fetched. Raises NotAvailable, FileMissing, DiskFull, WriteFailed, or
+    Cancelled from `progress`.
+    """
     if file.size is not None and file.size > LARGEST:
         raise NotAvailable("is larger than the Hub serves over HTTP (50 GB)", path=file.label)
-    progress.stage(f"downloading {file.name}", file.size)
-    with naming(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        stream = part.open("ab")
-    with stream, asking(file.label, progress, repo=file.repo):
-        have = _kept(stream.tell(), file.size)
-        stream.truncate(have)
-        _refuse_full(file, have, part.parent)
-        progress.advance(have)
-        http_get(
-            file.url,
-            stream,
-            resume_size=have,
-            headers=headers(),
-            expected_size=file.size,
-            tqdm_class=_bar_of(progress),
-        )
-        stream.flush()
-        os.fsync(stream.fileno())
+    path = address(file.repo, file.name, file.commit).removeprefix(web.endpoint)
+    refusal = functools.partial(_refusal, file)
+    transfer = Transfer(web, path, file.label, part, file.size, refusal, pinned=True, limit=limit)
+    return transfer.run(progress)
+
+
+def address(repo: str, name: str, commit: str) -> str:
+    """Where a file of a commit is."""
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(repo, name, revision=commit, endpoint=endpoint())
+
+
+def _refusal(file: RemoteFile, web: Web, status: int, _: bytes, subject: str) -> AssetmgrError:
+    """Why the Hub refuses a file: the library can tell, if it is asked for the same file."""
+    try:
+        describe(file.repo, file.name, file.commit)
+    except AssetmgrError as error:
+        return error
+    cause = f"{web.name} answers with status {status}"
+    return NotAvailable(cause, path=subject, hint="try again later")
 
 
 def open_remote(file: RemoteFile) -> RemoteBytes:
@@ -132,30 +149,3 @@ def _range(file: RemoteFile, start: int, count: int) -> bytes:
             raise NotAvailable("the server gave another part of the file", path=file.label)
         data: bytes = answer.read()
     return data
-
-
-def _kept(have: int, size: int | None) -> int:
-    """How many bytes of an earlier call are worth keeping; without a size none can be."""
-    return have if size is not None and have <= size else 0
-
-
-def _refuse_full(file: RemoteFile, have: int, folder: Path) -> None:
-    """Raises DiskFull before hours are spent on a file that does not fit."""
-    needed, free = (file.size or 0) - have, shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskFull(f"{needed:,} bytes are to come, {free:,} are free", path=folder)
-
-
-def _bar_of(progress: Progress) -> type[tqdm[object]]:
-    """A bar that draws nothing and tells our progress; a cancellation is raised out of it."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, **{**options, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            progress.advance(int(n or 0))
-            return None
-
-    return Bar

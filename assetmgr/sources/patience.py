@@ -46,12 +46,15 @@ class Pace:
             pause(-self._left / self.per_second, progress)
 
 
-def delay(service: str, subject: str, asked: str | None, attempt: int) -> float:
-    """Seconds to wait after an attempt (0 is the first); `asked` is the Retry-After header.
+def delay(
+    service: str, subject: str, asked: str | None, attempt: int, date: str | None = None
+) -> float:
+    """Seconds to wait after an attempt (0 is the first).
 
-    Raises NotAvailable when the service wants to be left alone for longer than `LONGEST_WAIT`.
+    `asked` and `date` are the headers Retry-After and Date. Raises NotAvailable when the service
+    wants to be left alone for longer than `LONGEST_WAIT`.
     """
-    told = retry_after(asked)
+    told = retry_after(asked, date)
     if told is None:
         return 2.0**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
     if told > LONGEST_WAIT:
@@ -68,16 +71,25 @@ def pause(seconds: float, progress: Progress) -> None:
         time.sleep(min(left, 0.2))
 
 
-def retry_after(text: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense."""
+def retry_after(text: str | None, date: str | None = None) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None for nonsense.
+
+    `date` is when the server says that it answered: our clock may be wrong.
+    """
     if text is None:
         return None
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    moment = _moment(text)
+    if moment is None:
+        return None
+    now = _moment(date or "") or datetime.now(UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(text)
+        found = parsedate_to_datetime(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -6,29 +6,34 @@ Last-Modified) is kept beside the bytes, so that bytes of two states are never p
 
 from __future__ import annotations
 
-import io
-import os
+import random
 import re
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.patience import Unreachable
+from assetmgr.sources.sink import Arrived, Sink
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import AssetmgrError, NotAvailable
-from converters.hashing import FileHashes, StreamHasher
-from converters.lanes import BLOCK_BYTES
 from converters.progress import Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_full
 
 if TYPE_CHECKING:
     import httpx
 
-TRIES = 5
-"""So often in a row a connection may break off without `ENOUGH_BYTES` having come."""
+WAITS = (1.0, 4.0, 15.0, 60.0)
+"""Seconds before a broken connection is made anew, while less than `ENOUGH_BYTES` come each time;
+after the last one it is given up."""
 ENOUGH_BYTES = 1 << 20
+
+DYING_SECONDS = 30.0
+DYING_RATE = 1024
+"""Bytes per second; a connection that gives less for so long is made anew."""
 
 SIZE_TOLERANCE = 1024
 """Bytes; announced sizes are in kilobytes, which someone may have rounded."""
@@ -36,24 +41,26 @@ SIZE_TOLERANCE = 1024
 _PLACE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb'\s*\{\s*"')
-_LONGEST_HEADER = 100_000_000
 _MOST_TAG = 1000
+_EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""How storage hosts refuse an address whose signature is too old."""
+
+
+class Expired(BrokenOff):
+    """A storage host refuses the address that the service has given out; it may give a new one."""
+
 
 Refusal = Callable[[Web, int, bytes, str], AssetmgrError]
 """The error of an answer that is no success: of its status, its body, and the subject."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """The hashes of the whole file; `header_bytes` is where a safetensors file's data begins."""
-
-    hashes: FileHashes
-    header_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Transfer:
-    """The file at a path of a service; `size` is what was announced, in bytes."""
+    """The file at a path of a service; `size` is what was announced, in bytes.
+
+    What is `pinned` can only ever have one content: any beginning of it can be gone on with, of
+    anything else only one with the name that the server gave to the same state of the file.
+    """
 
     web: Web
     path: str
@@ -61,6 +68,8 @@ class Transfer:
     part: Path
     size: int | None
     refusal: Refusal
+    pinned: bool = False
+    limit: Bandwidth = field(default_factory=Bandwidth)
 
     def run(self, progress: Progress) -> Arrived:
         """Fetch what is missing in `part`.
@@ -68,57 +77,79 @@ class Transfer:
         Raises NotAvailable, what `refusal` gives, DiskFull, WriteFailed, Cancelled. Whatever has
         come before stays in `part`.
         """
-        with naming(self.part):
-            self.part.parent.mkdir(parents=True, exist_ok=True)
-            stream = self.part.open("a+b", buffering=0)
-        with stream, _Sink(self.part, stream) as sink:
+        with Sink(self.part, self.size) as sink:
             self._begin(sink, progress)
             self._patiently(sink, progress)
             return sink.finish()
 
-    def _begin(self, sink: _Sink, progress: Progress) -> None:
+    def _begin(self, sink: Sink, progress: Progress) -> None:
         """Take up what an earlier call left, if the server can be asked to go on behind it."""
         progress.stage(f"downloading {self.name}", self.size)
-        if self._tag() is None:
+        too_long = self.pinned and self.size is not None and self._kept() > self.size
+        if too_long or not (self.pinned or self._tag()):
             sink.restart()
         else:
             progress.advance(sink.take_up())
 
-    def _patiently(self, sink: _Sink, progress: Progress) -> None:
-        failures, since = 0, sink.have
+    def _kept(self) -> int:
+        with naming(self.part):
+            return self.part.stat().st_size
+
+    def _patiently(self, sink: Sink, progress: Progress) -> None:
+        patience = _Patience(sink.have)
         while True:
             try:
                 if self._once(sink, progress):
                     return
-            except BrokenOff:
-                failures = 0 if sink.have - since >= ENOUGH_BYTES else failures + 1
-                since = sink.have
-                if failures == TRIES:
+            except (BrokenOff, Unreachable) as error:
+                wait = patience.wait(error, sink.have)
+                if wait is None:
                     raise
-                progress.message(f"{self.name}: the connection broke off, going on")
-                self.web.pause(failures and 0.5 * 2 ** (failures - 1), progress)
+                progress.message(f"{self.name}: {error.cause}, going on")
+                self.web.pause(wait, progress)
 
-    def _once(self, sink: _Sink, progress: Progress) -> bool:
+    def _once(self, sink: Sink, progress: Progress) -> bool:
         """Ask for what is missing; False when it has to be asked for anew."""
-        tag = self._tag() if sink.have else None
-        headers = {"Accept-Encoding": "identity"}
-        if tag is not None:
-            headers |= {"Range": f"bytes={sink.have}-", "If-Range": tag}
-        with self.web.open(self.path, self.name, headers=headers, progress=progress) as answer:
+        if self.pinned and sink.have and sink.have == self.size:
+            return True
+        with self.web.open(
+            self.path, self.name, headers=self._headers(sink), progress=progress
+        ) as answer:
             if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return self._is_whole(answer, sink)
+            if self._is_of_another_state(answer, sink):
+                sink.restart()
+                progress.stage(f"downloading {self.name}", self.size)
+                return False
             total = self._expected(answer, sink, progress)
             self._keep_tag(answer)
-            for piece in answer.iter_raw():
-                if not sink.have:
-                    self._refuse_beginning(piece)
-                sink.write(piece)
-                progress.advance(len(piece))
+            self._receive(answer, sink, progress)
         if total is not None and sink.have != total:
             raise BrokenOff("the connection broke off", path=self.name)
         return True
 
-    def _is_whole(self, answer: httpx.Response, sink: _Sink) -> bool:
+    def _headers(self, sink: Sink) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        tag = None if self.pinned else self._tag()
+        if sink.have and (self.pinned or tag):
+            headers["Range"] = f"bytes={sink.have}-"
+        if sink.have and tag:
+            headers["If-Range"] = tag
+        return headers
+
+    def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
+        for piece in _lively(answer.iter_raw(), self.name):
+            if not sink.have:
+                self._refuse_beginning(piece)
+            sink.write(piece)
+            if self.size is not None and sink.have > self.size + SIZE_TOLERANCE:
+                raise self._other_size(sink.have)
+            progress.advance(len(piece))
+            wait = self.limit.take(len(piece))
+            if wait > 0:
+                self.web.pause(wait, progress)
+
+    def _is_whole(self, answer: httpx.Response, sink: Sink) -> bool:
         """Nothing lies behind the bytes we have: they are all, or none of this file."""
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
         if place is not None and int(place[3]) == sink.have:
@@ -128,14 +159,13 @@ class Transfer:
         sink.restart()
         return False
 
-    def _expected(self, answer: httpx.Response, sink: _Sink, progress: Progress) -> int | None:
+    def _expected(self, answer: httpx.Response, sink: Sink, progress: Progress) -> int | None:
         """How many bytes the whole file has; all that speaks against it is found before one comes.
 
         Raises what the answer means, or DiskFull.
         """
         if answer.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            body = self.web.read(answer, self.name)
-            raise self.refusal(self.web, answer.status_code, body, self.name)
+            raise self._refused(answer)
         self._refuse_other_content(answer)
         total: int | None
         if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
@@ -150,7 +180,20 @@ class Transfer:
         refuse_full(self.part, (total or self.size or 0) - sink.have)
         return total
 
-    def _total_of_part(self, answer: httpx.Response, sink: _Sink) -> int:
+    def _refused(self, answer: httpx.Response) -> AssetmgrError:
+        """What the answer means; the expired address of a storage host is asked for anew."""
+        body = self.web.read(answer, self.name)
+        error = self.refusal(self.web, answer.status_code, body, self.name)
+        if answer.status_code in _EXPIRED and not self.web.is_home(answer.url):
+            return Expired(error.cause, path=error.path, hint=error.hint)
+        return error
+
+    def _is_of_another_state(self, answer: httpx.Response, sink: Sink) -> bool:
+        """Whether a server gives a part of a file that has changed, although it was told not to."""
+        is_part = answer.status_code == HTTPStatus.PARTIAL_CONTENT and not self.pinned
+        return is_part and bool(sink.have) and _tag_of(answer) != self._tag()
+
+    def _total_of_part(self, answer: httpx.Response, sink: Sink) -> int:
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
         if place is None or place[1] is None or int(place[1]) != sink.have:
             raise NotAvailable("the server gave another part of the file", path=self.name)
@@ -162,28 +205,31 @@ class Transfer:
 
     def _refuse_other_size(self, total: int) -> None:
         if self.size is not None and abs(total - self.size) > SIZE_TOLERANCE:
-            cause = f"the server has {total:,} bytes, announced were {self.size:,}"
-            raise NotAvailable(cause, path=self.name, hint="try again later")
+            raise self._other_size(total)
+
+    def _other_size(self, total: int) -> AssetmgrError:
+        cause = f"the server has {total:,} bytes, announced were {self.size:,}"
+        return NotAvailable(cause, path=self.name, hint="try again later")
 
     def _refuse_other_content(self, answer: httpx.Response) -> None:
         """Raises NotAvailable for a page or a message that comes in the place of a file."""
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise NotAvailable("the server gives the file in another form", path=self.name)
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind == "text/html":
+        if kind == "text/html" and not self._may_be(".html", ".htm"):
             raise self._is_other("a web page")
-        if kind == "application/json" and not self._may_be_json():
+        if kind == "application/json" and not self._may_be(".json"):
             body = self.web.read(answer, self.name)
             raise self.refusal(self.web, answer.status_code, body, self.name)
 
     def _refuse_beginning(self, piece: bytes) -> None:
-        if _PAGE.match(piece):
+        if _PAGE.match(piece) and not self._may_be(".html", ".htm", ".md"):
             raise self._is_other("a web page")
-        if _OBJECT.match(piece) and not self._may_be_json():
+        if _OBJECT.match(piece) and not self.pinned and not self._may_be(".json"):
             raise self._is_other("a JSON text")
 
-    def _may_be_json(self) -> bool:
-        return PurePosixPath(self.name).suffix.lower() == ".json"
+    def _may_be(self, *suffixes: str) -> bool:
+        return PurePosixPath(self.name).suffix.lower() in suffixes
 
     def _is_other(self, what: str) -> AssetmgrError:
         hint = "the file may need a login" if self.web.token is None else "try again later"
@@ -206,80 +252,56 @@ class Transfer:
         return text if 0 < len(text) <= _MOST_TAG and text.isprintable() else None
 
     def _keep_tag(self, answer: httpx.Response) -> None:
-        """A weak ETag says that bytes may differ: it is none for us."""
-        tag = answer.headers.get("ETag", "")
-        if not tag or tag.startswith("W/"):
-            tag = answer.headers.get("Last-Modified", "")
-        with naming(self._tag_place):
-            self._tag_place.write_text(tag, "ascii", "replace")
-
-
-class _Sink:
-    """The bytes on the disk, and the hashes of them; use as a context manager."""
-
-    def __init__(self, part: Path, stream: io.FileIO) -> None:
-        self.have = 0
-        self._part, self._stream = part, stream
-        self._head = b""
-        self._hasher: StreamHasher | None = None
-        self._header_bytes: int | None = None
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def restart(self) -> None:
-        """Forget all bytes."""
-        self._open.close()
-        self._hasher, self._head, self.have = None, b"", 0
-        with naming(self._part):
-            self._stream.truncate(0)
-
-    def take_up(self) -> int:
-        """Hash the bytes that are there, and give their number."""
-        with naming(self._part):
-            self._stream.seek(0)
-            while block := self._stream.read(BLOCK_BYTES):
-                self._hash(block)
-            self._stream.seek(0, io.SEEK_END)
-        return self.have
-
-    def write(self, data: bytes) -> None:
-        """Append bytes."""
-        with naming(self._part):
-            left = memoryview(data)
-            while left:
-                left = left[self._stream.write(left) :]
-        self._hash(data)
-
-    def finish(self) -> Arrived:
-        """Let the bytes reach the disk; gives their hashes."""
-        with naming(self._part):
-            os.fsync(self._stream.fileno())
-        hasher = self._hasher or self._started()
-        return Arrived(hasher.finish(), self._header_bytes)
-
-    def _hash(self, data: bytes) -> None:
-        self.have += len(data)
-        if self._hasher is not None:
-            self._hasher.update(data)
+        if self.pinned:
             return
-        self._head += data
-        if len(self._head) > 8:
-            self._started()
-
-    def _started(self) -> StreamHasher:
-        """What is hashed depends on whether the file begins as a safetensors file does."""
-        self._header_bytes = _header_bytes(self._head)
-        self._hasher = self._open.enter_context(StreamHasher(self._header_bytes))
-        self._hasher.update(self._head)
-        return self._hasher
+        with naming(self._tag_place):
+            self._tag_place.write_text(_tag_of(answer), "ascii", "replace")
 
 
-def _header_bytes(head: bytes) -> int | None:
-    """8 and the length that the first 8 bytes tell, where a JSON object follows."""
-    length = int.from_bytes(head[:8], "little")
-    return 8 + length if head[8:9] == b"{" and length <= _LONGEST_HEADER else None
+class _Patience:
+    """How long to wait after a failure, by how much has come before it."""
+
+    def __init__(self, have: int) -> None:
+        self._failures = 0
+        self._at_first = self._since = have
+        self._expired_at = -1
+
+    def wait(self, error: AssetmgrError, have: int) -> float | None:
+        """Seconds, spread by chance lest all come back together; None when there is no use."""
+        if isinstance(error, Unreachable) and have == self._at_first:
+            return None  # nobody is there: that is said at once
+        if isinstance(error, Expired):
+            again, self._expired_at = self._expired_at == have, have
+            return None if again else 0.0
+        self._failures = 0 if have - self._since >= ENOUGH_BYTES else self._failures + 1
+        self._since = have
+        if self._failures > len(WAITS):
+            return None
+        longest = WAITS[self._failures - 1] if self._failures else 0.0
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
+
+
+def _tag_of(answer: httpx.Response) -> str:
+    """What the server calls this state; a weak ETag is none for us: bytes may differ."""
+    tag: str = answer.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
+
+
+def _lively(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """The pieces as they come. Raises BrokenOff when next to nothing has come for a while.
+
+    Only the time that is spent waiting for the network counts, not what we spend ourselves.
+    """
+    waited, came = 0.0, 0
+    while True:
+        started = time.monotonic()
+        piece = next(pieces, None)
+        if piece is None:
+            return
+        waited += time.monotonic() - started
+        came += len(piece)
+        if waited >= DYING_SECONDS:
+            if came < DYING_RATE * waited:
+                raise BrokenOff("the connection is dying", path=name, hint="try again later")
+            waited, came = 0.0, 0
+        yield piece

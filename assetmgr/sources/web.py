@@ -30,7 +30,7 @@ MOST_ANSWER_BYTES = 32 << 20
 
 _KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
 
 
 class BrokenOff(NotAvailable):
@@ -140,6 +140,12 @@ class Web:
             cause = f"{self.name} cannot be reached"
             raise Unreachable(cause, path=subject, hint=hint) from None
 
+    def is_home(self, url: httpx.URL) -> bool:
+        """Whether an address is of the service itself, not of a host that it sends requests to."""
+        import httpx
+
+        return same_origin(httpx.URL(self.endpoint), url)
+
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
         pause(seconds, progress)
@@ -172,7 +178,8 @@ class Web:
             if answer.status_code not in BUSY or attempt == TRIES - 1:
                 return answer
             answer.close()
-            wait = delay(self.name, subject, answer.headers.get("Retry-After"), attempt)
+            told = answer.headers
+            wait = delay(self.name, subject, told.get("Retry-After"), attempt, told.get("Date"))
             progress.message(f"{self.name} is busy, asking again in {wait:.0f} s")
             self.pause(wait, progress)
         raise AssertionError("the last attempt returns")

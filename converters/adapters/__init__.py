@@ -22,6 +22,7 @@ from converters.adapters.lora import LOCON, LORA
 from converters.adapters.module import Factors, Family, Module, Shape
 from converters.adapters.oft import OFT, OFT_DIAG, OFT_PEFT
 from converters.adapters.peft_config import peft_configs
+from converters.embedding_forms import is_bundled
 from converters.errors import MergeProblem
 from converters.identify.adapter_keys import Key, adapter_keys
 from converters.statedict import LazyTensor, StateDict
@@ -53,7 +54,6 @@ _ROLES = (
 """What a key's ending is called here; every other ending is a role of its own."""
 
 
-_BUNDLE = "bundle_emb."
 _NO_ADAPTER = "it belongs to an embedding in the same file"
 _NO_TENSOR = "it is no tensor of an adapter"
 
@@ -113,7 +113,7 @@ def _grouped(sd: StateDict) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         if name not in known:
             module = _module_before(name, grouped)
             if module is None:
-                unused[name] = _NO_ADAPTER if name.startswith(_BUNDLE) else _NO_TENSOR
+                unused[name] = _NO_ADAPTER if is_bundled(name) else _NO_TENSOR
             else:
                 _add(grouped, module, name[len(module) + 1 :], name)
     return grouped, unused
@@ -182,6 +182,7 @@ def _why_not(roles: frozenset[str]) -> str:
 
 
 def _broken(tensors: Mapping[str, LazyTensor]) -> str:
-    if "alpha" in tensors and tensors["alpha"].numel != 1:
-        return "the alpha of its module is not one number"
+    for role in ("alpha", "scale"):
+        if role in tensors and tensors[role].numel != 1:
+            return f"the {role} of its module is not one number"
     return ""

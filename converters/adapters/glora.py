@@ -12,7 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converters.adapters.loha import tucker
-from converters.adapters.module import Family, Module, Shape, kernel_of, numbers, same_layer, scale
+from converters.adapters.module import (
+    SCALED,
+    Family,
+    Module,
+    Shape,
+    kernel_of,
+    numbers,
+    same_layer,
+    scale,
+)
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -67,7 +76,7 @@ def _rank(module: Module) -> int:
 GLORA = Family(
     "glora",
     frozenset(_PARTS),
-    frozenset({"alpha", "bm"}),
+    SCALED | {"bm"},
     _shape,
     _apply,
     covers=same_layer,

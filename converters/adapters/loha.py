@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converters.adapters.module import (
+    SCALED,
     Family,
     Module,
     Shape,
@@ -84,7 +85,7 @@ def tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
 LOHA = Family(
     "loha",
     frozenset(_PARTS),
-    frozenset({"alpha"}),
+    SCALED,
     _shape,
     adding(_delta),
     decomposes=True,
@@ -93,7 +94,7 @@ LOHA = Family(
 LOHA_TUCKER = Family(
     "loha",
     frozenset({*_PARTS, *_CORES}),
-    frozenset({"alpha"}),
+    SCALED,
     _shape,
     adding(_delta),
     decomposes=True,

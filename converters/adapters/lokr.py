@@ -12,7 +12,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converters.adapters.loha import tucker
-from converters.adapters.module import Family, Module, Shape, adding, kernel_of, numbers, scale
+from converters.adapters.module import (
+    SCALED,
+    Family,
+    Module,
+    Shape,
+    adding,
+    kernel_of,
+    numbers,
+    scale,
+)
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -73,6 +82,8 @@ def _scale(module: Module) -> float:
     for role in ("lokr_w2_b", "lokr_w1_b"):
         if role in module.tensors:
             return scale(module, module.shape(role)[0])
+    if "scale" in module.tensors:
+        return scale(module, 1)
     if "alpha" in module.tensors:
         numbers(module, "alpha")  # ignored, but a broken one still tells of a broken training
     return 1.0 if module.stated.scale is None else module.stated.scale
@@ -88,7 +99,7 @@ LOKR = tuple(
     Family(
         "lokr",
         first | second,
-        frozenset({"alpha"}),
+        SCALED,
         _shape,
         adding(_delta),
         decomposes=True,

@@ -12,7 +12,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from converters.adapters.module import Factors, Family, Module, Shape, kernel_of, numbers, scale
+from converters.adapters.module import (
+    SCALED,
+    Factors,
+    Family,
+    Module,
+    Shape,
+    kernel_of,
+    numbers,
+    scale,
+)
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -57,7 +66,7 @@ def _apply(module: Module, weight: Tensor, strength: float) -> None:
 LORA = Family(
     "lora",
     frozenset({"up", "down"}),
-    frozenset({"alpha"}),
+    SCALED,
     lora_shape,
     _apply,
     factors=lora_factors,
@@ -67,7 +76,7 @@ LORA = Family(
 LOCON = Family(
     "locon",
     frozenset({"up", "down", "mid"}),
-    frozenset({"alpha"}),
+    SCALED,
     lora_shape,
     _apply,
     factors=lora_factors,

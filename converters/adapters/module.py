@@ -120,9 +120,9 @@ class Family:
 
 def numbers(module: Module, role: str) -> Tensor:
     """A tensor of the module in float32. Raises MergeProblem when a value of it is not finite."""
-    from converters.compute import value
+    from converters.compute import floats
 
-    tensor = value(module.tensors[role]).float()
+    tensor = floats(module.tensors[role])
     if not all_finite(tensor):
         raise MergeProblem(
             f"{module.tensors[role].origin} holds NaN or infinite values",
@@ -131,10 +131,19 @@ def numbers(module: Module, role: str) -> Tensor:
     return tensor
 
 
+SCALED = frozenset({"alpha", "scale"})
+"""The optional roles of families with a rank."""
+
+
 def scale(module: Module, rank: int) -> float:
-    """The factor alpha / rank, or what the configuration says; a missing alpha means the rank."""
+    """The factor alpha / rank, or what the configuration says; a missing alpha means the rank.
+
+    A tensor `scale` is the factor itself, as in A1111's `network.py`.
+    """
     if module.stated.scale is not None:
         return module.stated.scale
+    if "scale" in module.tensors:
+        return float(numbers(module, "scale").item())
     if "alpha" not in module.tensors:
         return 1.0
     return float(numbers(module, "alpha").item()) / rank

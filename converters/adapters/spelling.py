@@ -29,11 +29,11 @@ from converters.adapters.places import DENOISER, place_of
 from converters.bases import Base
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
+from converters.embedding_forms import is_bundled
 from converters.errors import UnsupportedFile
 from converters.statedict import Extent, LazyTensor, StateDict
 
 DIFFUSERS = "diffusers"
-_BUNDLE = "bundle_emb."
 _PEFT_ONLY = frozenset({"ia3_l", "oft_R", "boft_R"})
 """Roles of algorithms that PEFT computes otherwise than LyCORIS does under the same name."""
 
@@ -69,7 +69,7 @@ def respelled(state: StateDict, base: Base, layout: str) -> StateDict:
         known = ", ".join(family.label for family in FAMILIES)
         raise UnsupportedFile(f"is for {base.label}; adapters of {known} are renamed")
     adapter = load_adapter(state)
-    bundled = state.select(lambda name: name.startswith(_BUNDLE))
+    bundled = state.select(is_bundled)
     _require_complete(adapter, bundled, layout)
     spelling = SPELLINGS[layout]
     layers = layers_of(base, [place_of(module.name) for module in adapter.modules])

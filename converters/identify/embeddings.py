@@ -24,6 +24,7 @@ MOST_VECTORS = 128
 A1111 = re.compile(r"^string_to_param\.")
 _NOT_A_TOKEN = re.compile(r"^(?:tensor|weight|bias|emb_params|(?:clip_[lgh]|t5)(?:_out)?|\d+)$|\.")
 """Names of a lone tensor that are no token: of layers, list entries, a file's only tensor."""
+_TOKEN = re.compile(r"<.+>")
 
 
 def is_vectors(tensor: LazyTensor) -> bool:
@@ -37,13 +38,20 @@ def is_vectors(tensor: LazyTensor) -> bool:
     )
 
 
+def is_token(name: str) -> bool:
+    """Whether the name of a lone tensor can be a token that it stands for."""
+    return _TOKEN.fullmatch(name) is not None or not _NOT_A_TOKEN.search(name)
+
+
 @dataclass(frozen=True, slots=True)
-class _OneToken:
-    """A single tensor named by its token."""
+class _Tokens:
+    """A single tensor named by its token, or several by tokens in brackets."""
 
     def holds(self, tensors: Names) -> bool:
-        return len(tensors) == 1 and all(
-            is_vectors(tensor) and not _NOT_A_TOKEN.search(name) for name, tensor in tensors.items()
+        named = is_token if len(tensors) == 1 else _TOKEN.fullmatch
+        widths = {tensor.shape[-1:] for tensor in tensors.values()}
+        return len(widths) == 1 and all(
+            is_vectors(tensor) and named(name) for name, tensor in tensors.items()
         )
 
 
@@ -66,9 +74,8 @@ def _a1111(sd: StateDict) -> Identity:
 
 
 def _token(sd: StateDict) -> Identity:
-    (token,) = sd
-    certain = token.startswith("<") and token.endswith(">")
-    return _embedding(sd, "diffusers", (token,), CERTAIN if certain else SHARED)
+    certain = all(map(_TOKEN.fullmatch, sd))
+    return _embedding(sd, "diffusers", tuple(sd), CERTAIN if certain else SHARED)
 
 
 def _bare(sd: StateDict) -> Identity:
@@ -139,7 +146,7 @@ def _embedding(
 
 ROWS = (
     Row("embedding-a1111", both(most(_is_a1111), _AllVectors()), _a1111),
-    Row("embedding-token", _OneToken(), _token),
+    Row("embedding-token", _Tokens(), _token),
     Row("embedding-bare", both(has_all("emb_params"), _AllVectors()), _bare),
     Row("embedding-by-encoder", _PerEncoder(), _by_encoder),
 )

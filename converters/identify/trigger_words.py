@@ -33,11 +33,14 @@ def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
 def with_stated_words(identity: Identity, metadata: Mapping[str, str]) -> Identity:
     """The identity with the trigger words that metadata tell: of an adapter before its own.
 
-    The words that stand in an embedding itself are those that call it.
+    The words of an adapter itself are those of embeddings in it. The words that stand in an
+    embedding itself are those that call it.
     """
     own, wanted = identity.trigger_words, identity.kind
     if wanted is Kind.LORA:
-        return replace(identity, trigger_words=trigger_words(metadata) or own)
+        stated = trigger_words(metadata)
+        told = () if stated == (", ".join(own),) else stated
+        return replace(identity, trigger_words=_unique([*told, *own]))
     if wanted is Kind.EMBEDDING:
         return replace(identity, trigger_words=own or trigger_words(metadata))
     return identity

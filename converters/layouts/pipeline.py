@@ -59,6 +59,8 @@ ENCODERS: Mapping[Base, tuple[Encoder, ...]] = {
 
 V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
 """Names of empty tensors that mark an SDXL checkpoint (ComfyUI `comfy/supported_models.py`)."""
+EDM_MEAN, EDM_STD = "edm_mean", "edm_std"
+"""Tensors of Playground v2.5: mean and deviation of the latents, by channel."""
 
 COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 _OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}

@@ -113,7 +113,8 @@ def _unet(base: Base, part: StateDict) -> Json:
         "CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention
     ]
     up: list[Plain] = [
-        "CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention)
+        "CrossAttnUpBlock2D" if attends else "UpBlock2D"
+        for attends in reversed(config.up_attention)
     ]
     made: Json = {
         "_class_name": "UNet2DConditionModel",
@@ -129,9 +130,13 @@ def _unet(base: Base, part: StateDict) -> Json:
         "layers_per_block": config.layers_per_block,
         "norm_num_groups": config.norm_groups,
         "sample_size": _SAMPLE_SIZE[base],
-        "transformer_layers_per_block": _depths(config),
         "use_linear_projection": config.linear_projection,
+        **_depths(config),
     }
+    if not config.middle_depth:
+        made["mid_block_type"] = "UNetMidBlock2D" if config.middle_blocks else None
+    if config.guidance_width is not None:
+        made["time_cond_proj_dim"] = config.guidance_width
     if config.vector_conditioning is not None:
         made |= {
             "addition_embed_type": "text_time",
@@ -148,11 +153,24 @@ def _heads(base: Base, config: UNetConfig) -> Plain:
     return [max(1, channels // _HEAD_WIDTH) for channels in config.block_out_channels]
 
 
-def _depths(config: UNetConfig) -> list[Plain]:
-    """Transformer blocks per level; the last is also that of the middle block."""
+def _depths(config: UNetConfig) -> Json:
+    """Transformer blocks per level; the last is also that of the middle block.
+
+    Distilled networks have their own number at every layer, and others on the way up.
+    """
     depths: list[Plain] = [max(1, depth) for depth in config.depths]
-    depths[-1] = config.middle_depth
-    return depths
+    if _is_regular(config):
+        depths[-1] = config.middle_depth or depths[-1]
+        return {"transformer_layers_per_block": depths}
+    down: list[Plain] = [[max(1, depth) for depth in level] for level in config.down_depths]
+    up: list[Plain] = [[max(1, n) for n in level] for level in reversed(config.up_depths)]
+    return {"transformer_layers_per_block": down, "reverse_transformer_layers_per_block": up}
+
+
+def _is_regular(config: UNetConfig) -> bool:
+    """Whether every layer of a level has as many transformer blocks, down and up."""
+    levels = zip(config.down_depths, config.up_depths, strict=True)
+    return all(len({n for n in (*down, *up) if n}) <= 1 for down, up in levels)
 
 
 def _vae(base: Base, part: StateDict) -> Json:

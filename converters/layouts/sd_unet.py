@@ -49,9 +49,13 @@ class UNetConfig:
     """What is needed to build the network, read from shapes.
 
     Heads and norm groups leave no trace in the tensors; SD1 has 8 heads at every level and 32
-    groups. `attention` and `depths` (transformer blocks per attention module) count from the
-    outermost level. `vector_conditioning` is the width of what SDXL adds to the time embedding,
-    None where there is no such.
+    groups. `attention`, `up_attention` and `depths` (transformer blocks per attention module) count
+    from the outermost level, `down_depths` and `up_depths` are those of each layer of a level on
+    the way down and on the way up, which distilled networks have in different numbers.
+    `middle_blocks` is the number of residual blocks in the middle, and `middle_depth` 0 without a
+    transformer there. `vector_conditioning` is the width of what SDXL adds to the time embedding,
+    `guidance_width` that of the guidance told to latent consistency models; None where there is no
+    such.
     """
 
     in_channels: int
@@ -62,8 +66,13 @@ class UNetConfig:
     depths: tuple[int, ...]
     cross_attention_dim: int
     linear_projection: bool
+    down_depths: tuple[tuple[int, ...], ...] = ()
+    up_depths: tuple[tuple[int, ...], ...] = ()
+    up_attention: tuple[bool, ...] = ()
+    middle_blocks: int = 2
     middle_depth: int = 1
     vector_conditioning: int | None = None
+    guidance_width: int | None = None
     heads: int = 8
     norm_groups: int = 32
 
@@ -75,15 +84,24 @@ class UNetConfig:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """The structure that decides names: layers per level, and which levels have attention."""
+    """The structure that decides names: layers per level, and which levels have attention.
+
+    Levels count from the outermost, on the way up too, where it may be others that have it.
+    """
 
     layers: int
     attention: tuple[bool, ...]
+    up_attention: tuple[bool, ...] | None = None
 
     @property
     def levels(self) -> int:
         """Number of resolutions."""
         return len(self.attention)
+
+    @property
+    def ups(self) -> tuple[bool, ...]:
+        """Which levels have attention on the way up: the same ones unless told otherwise."""
+        return self.attention if self.up_attention is None else self.up_attention
 
     def name_map(self) -> NameMap:
         """LDM -> diffusers module paths."""
@@ -107,7 +125,7 @@ class Skeleton:
         yield from joined("middle_block.2", "mid_block.resnets.1", RESNET)
 
     def _up(self) -> Iterator[tuple[str, str]]:
-        for block, attends in enumerate(reversed(self.attention)):
+        for block, attends in enumerate(reversed(self.ups)):
             first = block * (self.layers + 1)
             for layer in range(self.layers + 1):
                 left, right = f"output_blocks.{first + layer}", f"up_blocks.{block}"
@@ -134,7 +152,12 @@ def ldm_skeleton(sd: Mapping[str, LazyTensor]) -> Skeleton:
     levels = len(downs) + 1
     check_counts("UNet", levels, layers)
     first = [1 + level * (layers + 1) for level in range(levels)]
-    return Skeleton(layers, tuple(f"input_blocks.{k}.1.norm.weight" in sd for k in first))
+    last = [(levels - 1 - level) * (layers + 1) for level in range(levels)]
+    return Skeleton(
+        layers,
+        tuple(f"input_blocks.{k}.1.norm.weight" in sd for k in first),
+        tuple(f"output_blocks.{k}.1.norm.weight" in sd for k in last),
+    )
 
 
 def diffusers_skeleton(sd: Mapping[str, LazyTensor]) -> Skeleton:
@@ -144,8 +167,12 @@ def diffusers_skeleton(sd: Mapping[str, LazyTensor]) -> Skeleton:
     if not levels or not layers:
         raise CorruptFile("the UNet has no residual blocks (down_blocks.0.resnets.0.conv1.weight)")
     check_counts("UNet", levels, layers)
-    present = (f"down_blocks.{level}.attentions.0.norm.weight" in sd for level in range(levels))
-    return Skeleton(layers, tuple(present))
+    norm = "attentions.0.norm.weight"
+    return Skeleton(
+        layers,
+        tuple(f"down_blocks.{level}.{norm}" in sd for level in range(levels)),
+        tuple(f"up_blocks.{levels - 1 - level}.{norm}" in sd for level in range(levels)),
+    )
 
 
 def unet_to_diffusers(sd: StateDict) -> StateDict:
@@ -171,17 +198,24 @@ def unet_config(sd: StateDict) -> UNetConfig:
         for level in range(skeleton.levels)
     ]
     context, linear = _context(unet)
+    levels, layers = range(skeleton.levels), skeleton.layers
+    ups = [skeleton.levels - 1 - level for level in levels]
     return UNetConfig(
         in_channels=_shape(unet, "conv_in.weight")[1],
         out_channels=_shape(unet, "conv_out.weight")[0],
         block_out_channels=tuple(channels),
         layers_per_block=skeleton.layers,
         attention=skeleton.attention,
-        depths=tuple(_depth(unet, f"down_blocks.{n}") for n in range(skeleton.levels)),
+        depths=tuple(_depth(unet, f"down_blocks.{n}") for n in levels),
         cross_attention_dim=context,
         linear_projection=linear,
-        middle_depth=max(1, _depth(unet, "mid_block")),
-        vector_conditioning=_vector_conditioning(unet),
+        down_depths=tuple(_depths(unet, f"down_blocks.{n}", layers) for n in levels),
+        up_depths=tuple(_depths(unet, f"up_blocks.{n}", layers + 1) for n in ups),
+        up_attention=skeleton.ups,
+        middle_blocks=len(_numbers(unet, r"mid_block\.resnets\.(\d{1,6})\.conv1\.weight")),
+        middle_depth=_depth(unet, "mid_block"),
+        vector_conditioning=_inner_width(unet, "add_embedding.linear_1.weight"),
+        guidance_width=_inner_width(unet, "time_embedding.cond_proj.weight"),
     )
 
 
@@ -219,8 +253,7 @@ def _attention_tensors(path: str, depth: int) -> list[str]:
     return names
 
 
-def _vector_conditioning(unet: Mapping[str, LazyTensor]) -> int | None:
-    name = "add_embedding.linear_1.weight"
+def _inner_width(unet: Mapping[str, LazyTensor], name: str) -> int | None:
     return _shape(unet, name)[1] if name in unet else None
 
 
@@ -235,6 +268,15 @@ def _context(unet: Mapping[str, LazyTensor]) -> tuple[int, bool]:
 def _depth(sd: Mapping[str, LazyTensor], path: str) -> int:
     found = re.compile(re.escape(path) + r"\.(?:attentions\.0\.)?transformer_blocks\.(\d{1,6})\.")
     return len({m.group(1) for name in sd if (m := found.match(name))})
+
+
+def _depths(sd: Mapping[str, LazyTensor], path: str, layers: int) -> tuple[int, ...]:
+    """Transformer blocks beside each residual block of a level, under diffusers names."""
+    found = re.compile(
+        re.escape(path) + r"\.attentions\.(\d{1,6})\.transformer_blocks\.(\d{1,6})\."
+    )
+    there = {(int(m[1]), int(m[2])) for name in sd if (m := found.match(name))}
+    return tuple(sum(layer == place for place, _ in there) for layer in range(layers))
 
 
 def _numbers(sd: Mapping[str, LazyTensor], pattern: str) -> list[int]:

@@ -59,8 +59,13 @@ PRESETS: Mapping[str, tuple[float, ...]] = {
     "OUTD": _preset((1, 1), (0, 7), (1, 4), (0, 5)),
     "OUTS": _preset((1, 1), (0, 11), (1, 5)),
     "OUTALL": _preset((1, 1), (0, 7), (1, 9)),
+    "ALL0.5": (0.5,) * 17,
+    "FLUXALL": _preset((1, 61)),
 }
-"""The extension's presets, lists of 17 for SD1 and SD2."""
+"""The extension's presets: lists of 17 for SD1 and SD2, of 61 for Flux.
+
+Those with one number throughout serve every family, by its longest list.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,16 @@ def block_weights(text: str, base: Base) -> BlockWeights:
 
     Raises BadValue for an unknown word, a number that is none, or a list of another length.
     """
-    values = PRESETS.get(text.strip().upper()) or _numbers(text)
     lists = LISTS.get(base, ())
-    for slots in lists:
-        if len(slots) == len(values):
-            return BlockWeights(dict(zip(slots, values, strict=True)))
     if not lists:
         raise BadValue(f"block weights are not defined for {base.label}")
-    lengths = " or ".join(str(len(slots)) for slots in lists)
+    values = PRESETS.get(text.strip().upper()) or _numbers(text)
+    by_length = {len(slots): slots for slots in lists}
+    if text.strip().upper() in PRESETS and len(set(values)) == 1 and len(values) not in by_length:
+        values = values[:1] * max(by_length)
+    if len(values) in by_length:
+        return BlockWeights(dict(zip(by_length[len(values)], values, strict=True)))
+    lengths = " or ".join(map(str, by_length))
     raise BadValue(
         f"{len(values)} block weights in {text!r}; a list for {base.label} has {lengths}"
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.compute import CPU
+from converters.dtypes import DType
 from converters.errors import MergeProblem
+from converters.merge.products import Stack, with_products
 from converters.statedict import LazyTensor
 
 if TYPE_CHECKING:
@@ -73,9 +75,13 @@ class ChangeLog:
 
     by_tensor: dict[str, _Squares] = field(default_factory=dict)
 
-    def measured(self, number: int) -> Measured:
-        """The norms of one adapter's changes."""
-        own = {name: found[number] for name, found in self.by_tensor.items() if number in found}
+    def measured(self, number: int, among: Container[str] | None = None) -> Measured:
+        """The norms of one adapter's changes, to all tensors or only to those `among` some."""
+        own = {
+            name: found[number]
+            for name, found in self.by_tensor.items()
+            if number in found and (among is None or name in among)
+        }
         largest = max(own, key=own.__getitem__, default=None)
         return Measured(
             math.sqrt(math.fsum(own.values())),
@@ -85,42 +91,91 @@ class ChangeLog:
 
 
 def merged_tensor(
-    weight: LazyTensor, name: str, changes: Sequence[Change], log: ChangeLog
+    weight: LazyTensor,
+    name: str,
+    changes: Sequence[Change],
+    log: ChangeLog,
+    dtype: DType | None = None,
+    on: str = CPU,
 ) -> LazyTensor:
     """The weight with all changes, to be computed when it is read; their norms go into `log`.
 
-    Reading raises MergeProblem when a value of the weight, of an adapter or of the result is not
-    finite.
+    The result has the weight's type unless another `dtype` is given; it is computed on the device
+    `on`. Reading raises MergeProblem when a value of the weight, of an adapter or of the result is
+    not finite, OutOfMemory for a device that is too small.
     """
     from converters.compute import lazy
 
+    job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype)
     names = " + ".join(dict.fromkeys([weight.origin, *(change.adapter for change in changes)]))
-    compute = partial(_compute, weight, name, tuple(changes), log)
     read = [weight, *(tensor for change in changes for tensor in change.inputs)]
-    return lazy(weight.dtype, weight.shape, compute, names, inputs=read)
+    if weight.extents is not None and job.only_adds_products:
+        return with_products(weight, job.dtype, job.stacks, job.not_finite, read, names, on)
+    return lazy(job.dtype, weight.shape, job.compute, names, inputs=read, on=on)
 
 
-def _compute(weight: LazyTensor, name: str, changes: tuple[Change, ...], log: ChangeLog) -> Tensor:
-    """The weight with its changes, in float32, rounded once."""
-    squares, like, whole = _Squares(), *_widened(weight)
-    for view, run in groupby(_in_order(changes), key=lambda change: change.view):
-        part = view.of(whole)
-        own = part.contiguous()
-        _apply_run(own, tuple(run), squares)
-        if not part.is_contiguous():
-            part.copy_(own)
-    if not all_finite(whole, like):
-        raise _not_finite(weight, name, changes)
-    log.by_tensor[name] = squares
-    return whole.to(like.dtype)
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A tensor and all that is done to it."""
 
+    weight: LazyTensor
+    name: str
+    changes: tuple[Change, ...]
+    log: ChangeLog
+    dtype: DType
 
-def _widened(weight: LazyTensor) -> tuple[Tensor, Tensor]:
-    """Nothing in the weight's own type, and the weight in float32, alone in memory."""
-    from converters.compute import value
+    @property
+    def only_adds_products(self) -> bool:
+        """Whether rows can be computed without the others."""
+        return len(self.weight.shape) > 1 and all(
+            change.factors is not None
+            and change.view.columns is None
+            and not change.view.transposed
+            for change in self.changes
+        )
 
-    stored = value(weight)
-    return stored.new_empty(0), stored.float()
+    def stacks(self) -> list[Stack]:
+        """All products, those for the same rows as one, and their norms into the log."""
+        squares = _Squares()
+        by_rows: dict[tuple[int, int], list[Change]] = {}
+        for change in self.changes:
+            by_rows.setdefault(change.view.rows or (0, self.weight.shape[0]), []).append(change)
+        found = [Stack(rows, *_stacked(some, squares)) for rows, some in by_rows.items()]
+        self.log.by_tensor[self.name] = squares
+        return found
+
+    def compute(self) -> Tensor:
+        """The weight with its changes, in float32, rounded once."""
+        from converters.compute import empty, floats
+
+        squares, whole = _Squares(), floats(self.weight)
+        for view, run in groupby(_in_order(self.changes), key=lambda change: change.view):
+            part = view.of(whole)
+            own = part.contiguous()
+            _apply_run(own, tuple(run), squares)
+            if not part.is_contiguous():
+                part.copy_(own)
+        result = empty((0,), self.dtype)
+        if not all_finite(whole, result):
+            raise self.not_finite()
+        self.log.by_tensor[self.name] = squares
+        return whole.to(result.dtype)
+
+    def not_finite(self) -> MergeProblem:
+        """The error for a value that is no number, or none that the type can hold."""
+        from converters.compute import value
+
+        if not all_finite(value(self.weight).float()):
+            return MergeProblem(
+                f"{self.name} holds NaN or infinite values before the merge",
+                path=self.weight.origin.partition(": ")[0],
+            )
+        adapters = ", ".join(dict.fromkeys(change.adapter for change in self.changes))
+        return MergeProblem(
+            f"{self.name} leaves the range of its element type, {self.dtype.label}",
+            path=adapters,
+            hint="merge with a smaller weight, or with --dtype fp32",
+        )
 
 
 def _in_order(changes: tuple[Change, ...]) -> Sequence[Change]:
@@ -148,30 +203,40 @@ def _apply_run(part: Tensor, changes: tuple[Change, ...], squares: _Squares) -> 
 
 def _add_products(flat: Tensor, changes: tuple[Change, ...], squares: _Squares) -> None:
     """Add Σ strength · scale · up (out, r) @ down (r, in · kernel) as a single product."""
+    flat.addmm_(*_stacked(changes, squares))
+
+
+def _stacked(changes: Sequence[Change], squares: _Squares) -> tuple[Tensor, Tensor]:
+    """Up (out, Σr), with strengths and scales in it, and down (Σr, in · kernel) of all changes."""
     factors = []
     for change in changes:
         assert change.factors is not None
         with _blaming(change):
             factors.append(change.factors())
     total = sum(factor.down.shape[0] for factor in factors)
-    up, down = flat.new_empty((flat.shape[0], total)), flat.new_empty((total, flat.shape[1]))
+    like = factors[0]
+    up = like.up.new_empty((like.up.shape[0], total))
+    down = like.down.new_empty((total, like.down.shape[1]))
     first = 0
     for change, factor in zip(changes, factors, strict=True):
         rows = slice(first, first + factor.down.shape[0])
-        up[:, rows] = factor.up * (factor.scale * change.strength)
+        scale = factor.scale * change.strength
+        up[:, rows] = factor.up
+        up[:, rows].mul_(scale)
         down[rows] = factor.down
-        _add(squares, change, _square(up[:, rows], down[rows]))
+        _add(squares, change, scale**2 * _square(factor))
         first = rows.stop
-    flat.addmm_(up, down)
+    return up, down
 
 
 def _add(squares: _Squares, change: Change, square: float) -> None:
     squares[change.number] = squares.get(change.number, 0.0) + square
 
 
-def _square(up: Tensor, down: Tensor) -> float:
+def _square(factor: Factors) -> float:
     """‖up · down‖² = Σ (upᵀ·up) ∘ (down·downᵀ): two small products instead of the large one."""
-    return max(0.0, float(((up.t() @ up) * (down @ down.t())).sum()))
+    ours, theirs = factor.up.t() @ factor.up, factor.down @ factor.down.t()
+    return max(0.0, float(ours.mul_(theirs).sum()))
 
 
 @contextmanager
@@ -181,16 +246,3 @@ def _blaming(change: Change) -> Iterator[None]:
         yield
     except MergeProblem as error:
         raise type(error)(error.cause, path=change.adapter, hint=error.hint) from error
-
-
-def _not_finite(weight: LazyTensor, name: str, changes: tuple[Change, ...]) -> MergeProblem:
-    from converters.compute import value
-
-    if not all_finite(value(weight).float()):
-        return MergeProblem(f"{name} holds NaN or infinite values before the merge")
-    adapters = ", ".join(dict.fromkeys(change.adapter for change in changes))
-    return MergeProblem(
-        f"{name} leaves the range of its element type, {weight.dtype.label}",
-        path=adapters,
-        hint="merge with a smaller weight, or convert the checkpoint to fp32 first",
-    )

@@ -92,11 +92,11 @@ def _is_zero(bias: LazyTensor) -> bool:
 
 def _fold(weights: tuple[LazyTensor, ...], weight: Tensor, strength: float) -> None:
     """W + m · W · A, A the product of the layers, the last one leftmost."""
-    from converters.compute import value
+    from converters.compute import floats
 
     mixed = weight
     for layer in reversed(weights):
-        matrix = value(layer).float()
+        matrix = floats(layer)
         if not all_finite(matrix):
             raise MergeProblem(f"{layer.origin} holds NaN or infinite values")
         mixed = mixed @ matrix

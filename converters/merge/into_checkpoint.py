@@ -9,31 +9,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
-from converters.errors import (
-    AssetmgrError,
-    BadValue,
-    UnsupportedFile,
-    UnusedKeys,
-    WrongFamily,
-)
+from converters.compute import CPU
+from converters.dtypes import CODES, DType
+from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily, naming
 from converters.identify import Base, Identity, Kind, identify
+from converters.identify.precision import PACKED, SCALES
 from converters.layouts.components import TEXT_ENCODER, UNET_EMA, component_of
 from converters.merge.blocks import BlockWeights, block_weights
 from converters.merge.changes import Change, ChangeLog, Measured, merged_tensor
 from converters.merge.fitting import Fit, apart, fit_modules
 from converters.merge.hypernetworks import fold_hypernetwork
 from converters.statedict import LazyTensor, StateDict
+from converters.transform.cast import cast
+from converters.transform.scaled_fp8 import unscaled
 
 __all__ = ["AdapterChoice", "AdapterReport", "Measured", "MergePlan", "plan_merge"]
 
 _NAMED_KEYS = 3
+_OTHER_SCALES = frozenset((*SCALES, *PACKED)) - {"scaled_fp8", "scale_weight"}
+"""Last words of names beside weights that are quantised in ways that are not undone here."""
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
 
 
@@ -63,7 +63,8 @@ class AdapterChoice:
 class AdapterReport:
     """What became of an adapter: modules applied, in all and by component, and what was not used.
 
-    `unused` has the keys that found no place, each with the reason.
+    `unused` has the keys that found no place, each with the reason; `component_of` the component of
+    every tensor that the adapter changes.
     """
 
     name: str
@@ -72,6 +73,7 @@ class AdapterReport:
     applied: int
     components: Mapping[str, int]
     unused: Mapping[str, str]
+    component_of: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,27 @@ class MergePlan:
         """The norms of what one adapter changed in the tensors that were read so far."""
         return self.log.measured(number)
 
+    def measured_by_component(self, number: int) -> Mapping[str, Measured]:
+        """The same for each component that the adapter has modules of."""
+        report = self.reports[number]
+        tensors: dict[str, set[str]] = {component: set() for component in report.components}
+        for tensor, component in report.component_of.items():
+            tensors[component].add(tensor)
+        return {part: self.log.measured(number, among) for part, among in tensors.items()}
+
 
 def plan_merge(
-    checkpoint: StateDict, adapters: Sequence[AdapterChoice], *, partial: bool = False
+    checkpoint: StateDict,
+    adapters: Sequence[AdapterChoice],
+    *,
+    partial: bool = False,
+    dtype: DType | None = None,
+    device: str = CPU,
 ) -> MergePlan:
     """Plan the merge of `adapters` into `checkpoint`, a model in any layout.
+
+    With a `dtype` all floating-point tensors of the result have it, rounded once. The sums are made
+    on `device`.
 
     Raises WrongFamily when the checkpoint or an adapter is of another family, or a module does not
     have the shape of its target; UnusedKeys when keys of an adapter find no place, unless
@@ -107,12 +125,13 @@ def plan_merge(
     model = identify(checkpoint)
     if model.kind not in _MODELS:
         raise WrongFamily(f"the base is of kind {model.kind}, not a checkpoint")
+    checkpoint = _true_weights(checkpoint, dtype)
     targets = module_targets(checkpoint)
     changes: defaultdict[str, list[Change]] = defaultdict(list)
     folded: list[tuple[str, Change]] = []
     reports = []
     for number, choice in enumerate(adapters):
-        with _naming(choice):
+        with naming(choice.name):
             report, placed = _place(number, choice, model, targets, partial=partial)
         reports.append(report)
         if report.kind is Kind.HYPERNETWORK:
@@ -126,12 +145,14 @@ def plan_merge(
     _require_floats(checkpoint, changes)
     log = ChangeLog()
     merged = {
-        name: merged_tensor(checkpoint[name], name, active, log)
+        name: merged_tensor(checkpoint[name], name, active, log, dtype, device)
         for name in checkpoint
         if (active := [change for change in changes.get(name, ()) if change.strength])
     }
     warnings = _warnings(checkpoint, merged)
-    return MergePlan(checkpoint.overlay(merged), tuple(reports), tuple(merged), warnings, log)
+    state = checkpoint.overlay(merged)
+    state = state if dtype is None else cast(state, dtype)
+    return MergePlan(state, tuple(reports), tuple(merged), warnings, log)
 
 
 def _place(
@@ -160,6 +181,25 @@ def _place(
         for placed in fit.placed
     ]
     return _report(choice, identity, fit), changes
+
+
+def _true_weights(checkpoint: StateDict, dtype: DType | None) -> StateDict:
+    """The checkpoint without scales beside its weights. Raises UnsupportedFile for other codes."""
+    for name, tensor in checkpoint.items():
+        if name.rpartition(".")[2] in _OTHER_SCALES or tensor.dtype in CODES:
+            raise UnsupportedFile(
+                f"{name}: its weights are quantised; a sum needs the weights themselves",
+                path=tensor.origin.partition(": ")[0],
+            )
+    plain = unscaled(checkpoint)
+    if plain is not checkpoint and dtype is None:
+        scale = next(name for name in checkpoint if name.endswith(".scale_weight"))
+        raise UnsupportedFile(
+            f"{scale}: its weights are fp8 with scales beside them, which a merge takes apart",
+            path=checkpoint[scale].origin.partition(": ")[0],
+            hint="say with --dtype what the result is to be, for example bf16",
+        )
+    return plain
 
 
 def _require_floats(checkpoint: StateDict, changed: Iterable[str]) -> None:
@@ -211,18 +251,8 @@ def _report(choice: AdapterChoice, identity: Identity, fit: Fit) -> AdapterRepor
         fit.modules,
         dict(Counter(components.values())),
         fit.unused,
+        {placed.tensor: placed.target.component for placed in fit.placed},
     )
-
-
-@contextmanager
-def _naming(choice: AdapterChoice) -> Iterator[None]:
-    """Errors about an adapter, with its name."""
-    try:
-        yield
-    except AssetmgrError as error:
-        if error.path is not None:
-            raise
-        raise type(error)(error.cause, path=choice.name, hint=error.hint) from error
 
 
 def _warnings(checkpoint: StateDict, merged: Mapping[str, LazyTensor]) -> tuple[str, ...]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from converters.adapters.spelling import SPELLINGS, respelled
+from converters.embedding_forms import FORMS, in_form, inversions_in
 from converters.errors import UnsupportedFile
+from converters.extras import METADATA_KEY
 from converters.identify import Identity, Kind
+from converters.identify.embeddings import is_vectors
 from converters.layouts.components import PREFIXES, UNET, VAE
 from converters.layouts.openclip import (
     is_openclip,
@@ -46,19 +50,21 @@ _LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
 }
 
 LAYOUTS = tuple(
-    dict.fromkeys([*(word for words in _LAYOUTS.values() for word in words), *SPELLINGS])
+    dict.fromkeys([*(word for words in _LAYOUTS.values() for word in words), *SPELLINGS, *FORMS])
 )
 """Every layout that some kind of file can be given."""
 
 
 def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
-    """A file with one component, or an adapter, under the names of a layout, with the same bytes.
+    """One component, an adapter or an embedding under the names of a layout, with the same bytes.
 
     Raises UnsupportedFile for a kind that does not have it, CorruptFile for broken structures,
     MergeProblem for broken adapters.
     """
     if identity.kind is Kind.LORA and layout in SPELLINGS:
         return respelled(state, identity.base, layout)
+    if layout in FORMS and (identity.kind is Kind.EMBEDDING or _is_bare_embedding(state, identity)):
+        return _embedding(state, layout)
     rename = _LAYOUTS.get(identity.kind, {}).get(layout)
     if rename is None:
         hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None
@@ -66,3 +72,21 @@ def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
             f"is of kind {identity.kind}, which has no layout {layout}", hint=hint
         )
     return rename(state)
+
+
+def _is_bare_embedding(state: StateDict, identity: Identity) -> bool:
+    """Whether a lone tensor without a name can be token vectors, which only its user knows."""
+    return (
+        identity.kind is Kind.UNKNOWN and set(state) == {"tensor"} and is_vectors(state["tensor"])
+    )
+
+
+def _embedding(state: StateDict, layout: str) -> StateDict:
+    file = next(iter(state.values())).origin.partition(": ")[0]
+    found = inversions_in(state, Path(file).stem)
+    if len(found) > 1:
+        raise UnsupportedFile(
+            f"holds {len(found)} embeddings", hint="`assetmgr extract embeddings` takes them out"
+        )
+    kept = {key: text for key, text in state.metadata.items() if key != METADATA_KEY}
+    return in_form(found[0], layout).with_metadata(kept)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from converters.embeddings import read_embedding
-from converters.errors import AssetmgrError
 from converters.extras import file_extras
 from converters.identify import Kind
+from converters.identify.embeddings import A1111
 from converters.identify.hypernetworks import TENSOR
 from converters.statedict import LazyTensor, Plain, StateDict
 from converters.writers.torch_pickle import Tree
@@ -20,6 +20,8 @@ _STAR_TOKEN = 265
 """The vocabulary's number of `*`, the token that A1111 trains an embedding on."""
 
 _PARAM = "string_to_param"
+_UNNAMED = "tensor"
+"""What a tensor is called that is all there is in a pickle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class PickledForm:
 
 def pickled_form(state: StateDict, kind: Kind) -> PickledForm:
     """A model of this kind as a tree: with its plain values where programs look for them."""
+    if set(state) == {_UNNAMED}:
+        return PickledForm(state[_UNNAMED], state)
     if kind is Kind.HYPERNETWORK:
         return PickledForm(_hypernetwork(state), state)
     if kind is Kind.EMBEDDING:
@@ -40,11 +44,10 @@ def pickled_form(state: StateDict, kind: Kind) -> PickledForm:
 
 
 def _embedding(state: StateDict) -> PickledForm:
-    """A1111's form; vectors for several encoders stay as they are named."""
-    try:
-        embedding = read_embedding(state)
-    except AssetmgrError:
+    """A1111's form for its layout; others stay as they are named."""
+    if not all(map(A1111.match, state)):
         return PickledForm(dict(state.tensors), state)
+    embedding = read_embedding(state)
     extras = file_extras(state)
     token = extras.get("string_to_token.*")
     tree: dict[str, Tree] = {

@@ -22,8 +22,12 @@ from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
 TEMPORARY_SUFFIX = ".assetmgr-part"
 """Ends the name of every temporary file; scans skip them."""
 
-_WRITEBACK_BYTES = 32 << 20
+WRITEBACK_BYTES = 32 << 20
+"""After so many bytes the disk is told to begin with them."""
+
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+Buffer = bytes | bytearray | memoryview
 
 
 class AtomicTarget:
@@ -40,7 +44,8 @@ class AtomicTarget:
         name = f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
         self._temporary = path.with_name(name)
         self.descriptor = -1
-        self._written = self._on_its_way = 0
+        self._end = 0
+        self._dirty: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
         refuse_existing(self.path, overwrite=self._overwrite)
@@ -61,28 +66,52 @@ class AtomicTarget:
         with contextlib.suppress(FileNotFoundError):
             self._temporary.unlink()
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append all of `data`."""
+    def write(self, data: Buffer) -> None:
+        """Append all of `data`. Not together with what writes at places."""
+        start = self._end
         view = memoryview(data)
         with naming(self.path):
             while view:
                 count = os.write(self.descriptor, view)
-                self._written += count
+                self._end += count
                 view = view[count:]
-        if self._written - self._on_its_way >= _WRITEBACK_BYTES:
-            self._start_writeback()
+        self._note(start, self._end)
 
-    def _start_writeback(self) -> None:
-        """Let the disk begin with what was written, so that the sync at the end waits less.
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write all of `data` at a place; one thread at a time."""
+        view, at = memoryview(data), offset
+        with naming(self.path):
+            while view:
+                count = _pwrite(self.descriptor, view, at)
+                at += count
+                view = view[count:]
+        self._note(offset, at)
 
-        Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps
-        them cached (mm/fadvise.c); elsewhere the advice does nothing.
-        """
-        start, self._on_its_way = self._on_its_way, self._written
-        if hasattr(os, "posix_fadvise"):
-            length = self._written - start
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(self.descriptor, start, length, os.POSIX_FADV_DONTNEED)
+    def copy_at(self, offset: int, source: int, start: int, nbytes: int) -> int:
+        """Let the kernel copy bytes of an open file to a place; how many, 0 where it cannot."""
+        copy, done = getattr(os, "copy_file_range", None), 0
+        while copy is not None and done < nbytes:
+            try:
+                count = copy(source, self.descriptor, nbytes - done, start + done, offset + done)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise DiskFull("no space left on the disk", path=self.path) from error
+                count = 0  # not between these file systems, or not by this kernel
+            if not count:
+                break
+            done += count
+        self._note(offset, offset + done)
+        return done
+
+    def _note(self, start: int, end: int) -> None:
+        """Remember what was written, and let the disk begin once it is enough."""
+        if self._dirty and self._dirty[-1][1] == start:
+            start = self._dirty.pop()[0]
+        self._dirty.append((start, end))
+        if sum(last - first for first, last in self._dirty) >= WRITEBACK_BYTES:
+            for first, last in self._dirty:
+                start_writeback(self.descriptor, first, last - first)
+            self._dirty.clear()
 
     def commit(self) -> None:
         """Sync the bytes to the disk and let the target appear."""
@@ -110,6 +139,24 @@ class AtomicTarget:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows cannot write at places
+    return os.write(descriptor, data)
+
+
+def start_writeback(descriptor: int, start: int, length: int) -> None:
+    """Let the disk begin with what was written, so that the sync at the end waits less.
+
+    Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps them
+    cached (mm/fadvise.c); elsewhere the advice does nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

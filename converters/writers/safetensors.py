@@ -2,33 +2,31 @@
 
 Format and order of tensors: huggingface/safetensors `safetensors/src/tensor.rs` (type rank
 descending, then name), so that the file equals what that library would write for the same tensors
-and metadata in sorted order. Unchanged bytes are read once, hashed and written from the same buffer
-(copying inside the kernel was no faster: the tensors of two files seldom lie alike on their pages);
-computed tensors are made in worker threads a bounded window ahead.
+and metadata in sorted order. Unchanged bytes are read once, hashed and written from the same
+buffer; computed tensors are made in worker threads a bounded window ahead. Without hashes, for
+which bytes must come in order, the kernel copies unchanged bytes while others are computed: the
+interpreter has nothing to do with them, which matters most while it is busy importing torch.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from converters.bytesource import pread_into
-from converters.errors import AssetmgrError, BadValue
+from converters.bytesource import FileBytes, pread_into
+from converters.errors import BadValue
 from converters.hashing import FileHashes, StreamHasher
 from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 from converters.writers.atomic import AtomicTarget, refuse_full
+from converters.writers.computing import Computer
 
-WINDOW_BYTES = 32 << 20
-"""Bytes of computed tensors held at a time (always at least one tensor)."""
-_WORKERS = 2
+_COPY_BYTES = 16 << 20
+"""Bytes that the kernel copies in one call, after which a cancellation is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +97,107 @@ def write_safetensors(
     layout = layout_of(state)
     refuse_full(target, layout.nbytes)
     progress.stage(f"writing {target.name}", layout.nbytes)
-    hashing: AbstractContextManager[StreamHasher | None] = nullcontext()
-    if with_hashes:
-        hashing = StreamHasher(header_bytes=len(layout.header))
-    with AtomicTarget(target, overwrite=overwrite) as file, hashing as hasher:
-        output = _Output(file, hasher, progress)
-        output.put(layout.header)
+    with AtomicTarget(target, overwrite=overwrite) as file:
         tensors = [state[name] for name in layout.order]
         parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
-        with _Computer(parts) as computer:
-            for piece in _pieces(parts):
-                output.write(computer.compute(piece) if isinstance(piece, LazyTensor) else piece)
-        output.flush()
+        hashes = None
+        if with_hashes:
+            hashes = _write_hashed(file, layout.header, parts, progress)
+        else:
+            _write_scattered(file, layout.header, parts, progress)
+        progress.advance(0)  # so that a cancellation is still seen before the commit
         for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):
             source.check_unchanged()
-        hashes = hasher.finish() if hasher else None
         file.commit()
     return Written(target, layout.nbytes, len(tensors), hashes)
 
 
-def _pieces(tensors: list[LazyTensor]) -> Iterator[Extent | LazyTensor]:
-    """Computed tensors as they are; stored bytes as extents, neighbours joined into one."""
-    joined: Extent | None = None
-    for tensor in tensors:
-        if tensor.extents is None:
-            if joined:
-                yield joined
-            joined = None
-            yield tensor
-            continue
-        for extent in tensor.extents:
-            if joined and joined.source is extent.source and _end(joined) == extent.offset:
-                joined = Extent(joined.source, joined.offset, joined.nbytes + extent.nbytes)
+def _write_hashed(
+    file: AtomicTarget, header: bytes, parts: list[LazyTensor], progress: Progress
+) -> FileHashes:
+    """Everything in its order."""
+    computed = (part for part in parts if part.extents is None)
+    with StreamHasher(header_bytes=len(header)) as hasher, Computer(computed) as computer:
+        output = _Output(file, hasher, progress)
+        output.put(header)
+        for _, piece in _pieces(parts, len(header)):
+            if isinstance(piece, Extent):
+                output.copy(piece)
+            else:
+                output.put(computer.next())
+        return hasher.finish()
+
+
+def _write_scattered(
+    file: AtomicTarget, header: bytes, parts: list[LazyTensor], progress: Progress
+) -> None:
+    """Computed tensors as they are ready, stored bytes in the meantime."""
+    file.write(header)
+    progress.advance(len(header))
+    pieces = list(_pieces(parts, len(header)))
+    places = deque((at, piece) for at, piece in pieces if isinstance(piece, LazyTensor))
+    copies = _blocks((at, piece) for at, piece in pieces if isinstance(piece, Extent))
+    ring = Ring(1)
+    with Computer(piece for _, piece in places) as computer:
+        block = next(copies, None)
+        while places or block:
+            if block is None or computer.is_ready:
+                at, tensor = places.popleft()
+                file.write_at(at, computer.next())
+                progress.advance(tensor.nbytes)
                 continue
-            if joined:
-                yield joined
-            joined = extent
+            _copy(file, *block, ring)
+            progress.advance(block[1].nbytes)
+            block = next(copies, None)
+
+
+def _blocks(extents: Iterable[tuple[int, Extent]]) -> Iterator[tuple[int, Extent]]:
+    """Extents, each with its place in the target, cut into what is copied at a time."""
+    for at, extent in extents:
+        for done in range(0, extent.nbytes, _COPY_BYTES):
+            count = min(_COPY_BYTES, extent.nbytes - done)
+            yield at + done, Extent(extent.source, extent.offset + done, count)
+
+
+def _copy(file: AtomicTarget, at: int, extent: Extent, ring: Ring) -> None:
+    done = 0
+    if isinstance(extent.source, FileBytes):
+        done = file.copy_at(at, extent.source.fileno(), extent.offset, extent.nbytes)
+    while done < extent.nbytes:
+        block = ring.take(min(BLOCK_BYTES, extent.nbytes - done))
+        pread_into(extent.source, extent.offset + done, block.view)
+        file.write_at(at + done, block.view)
+        done += len(block.view)
+        block.release()
+
+
+def _pieces(tensors: list[LazyTensor], start: int) -> Iterator[tuple[int, Extent | LazyTensor]]:
+    """Where each piece belongs: computed tensors, and stored bytes with their neighbours joined."""
+    joined, joined_at, at = None, start, start
+    for tensor in tensors:
+        for piece in (tensor,) if tensor.extents is None else tensor.extents:
+            grown = _joined(joined, piece)
+            if grown is None:
+                if joined:
+                    yield joined_at, joined
+                joined, joined_at = None, at
+                if isinstance(piece, LazyTensor):
+                    yield at, piece
+                else:
+                    grown = piece
+            joined = grown
+            at += piece.nbytes
     if joined:
-        yield joined
+        yield joined_at, joined
+
+
+def _joined(extent: Extent | None, following: Extent | LazyTensor) -> Extent | None:
+    """Two extents that are one run of bytes."""
+    if extent is None or isinstance(following, LazyTensor):
+        return None
+    if extent.source is not following.source or _end(extent) != following.offset:
+        return None
+    return Extent(extent.source, extent.offset, extent.nbytes + following.nbytes)
 
 
 def _end(extent: Extent) -> int:
@@ -144,17 +205,11 @@ def _end(extent: Extent) -> int:
 
 
 class _Output:
-    """Appends pieces to the file, hashing them on the way when asked to."""
+    """Appends pieces to the file, hashing them on the way."""
 
-    def __init__(self, file: AtomicTarget, hasher: StreamHasher | None, progress: Progress) -> None:
+    def __init__(self, file: AtomicTarget, hasher: StreamHasher, progress: Progress) -> None:
         self._file, self._hasher, self._progress = file, hasher, progress
         self._ring = Ring()
-
-    def write(self, piece: Extent | Buffer) -> None:
-        if isinstance(piece, Extent):
-            self._copy(piece)
-        else:
-            self.put(piece)
 
     def put(self, data: Buffer) -> None:
         """Bytes in memory; a computed tensor must not be changed by anybody afterwards."""
@@ -162,63 +217,16 @@ class _Output:
         for start in range(0, len(view), BLOCK_BYTES):
             part = view[start : start + BLOCK_BYTES]
             self._file.write(part)
-            if self._hasher:
-                self._hasher.update(part)
+            self._hasher.update(part)
             self._progress.advance(len(part))
 
-    def flush(self) -> None:
-        """Report the last bytes, so that a cancellation is still seen before the commit."""
-        self._progress.advance(0)
-
-    def _copy(self, piece: Extent) -> None:
+    def copy(self, piece: Extent) -> None:
+        """Bytes of a source."""
         for start in range(0, piece.nbytes, BLOCK_BYTES):
-            lanes = self._hasher.lanes if self._hasher else None
-            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), lanes)
+            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), self._hasher.lanes)
             pread_into(piece.source, piece.offset + start, block.view)
-            if self._hasher:
-                self._hasher.update(block.view, block.release)
+            self._hasher.update(block.view, block.release)
             # Written while it is hashed; both only read the buffer, and it cannot come back to
             # us before this thread takes the next one.
             self._file.write(block.view)
-            if not self._hasher:
-                block.release()
             self._progress.advance(len(block.view))
-
-
-class _Computer:
-    """Makes computed tensors in worker threads, in the order they will be written."""
-
-    def __init__(self, tensors: list[LazyTensor]) -> None:
-        self._waiting = deque(tensor for tensor in tensors if tensor.extents is None)
-        self._running: deque[tuple[LazyTensor, Future[Buffer]]] = deque()
-        self._pool = ThreadPoolExecutor(_WORKERS, "compute") if self._waiting else None
-
-    def __enter__(self) -> Self:
-        self._start_more()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def compute(self, tensor: LazyTensor) -> Buffer:
-        """The bytes of the next computed tensor. Raises what computing it raises."""
-        self._start_more()
-        _, future = self._running.popleft()
-        data = future.result()
-        if memoryview(data).nbytes != tensor.nbytes:
-            raise AssetmgrError(
-                f"computed {memoryview(data).nbytes} bytes where {tensor.nbytes} belong",
-                path=tensor.origin,
-            )
-        return data
-
-    def _start_more(self) -> None:
-        held = sum(tensor.nbytes for tensor, _ in self._running)
-        while self._waiting and self._pool is not None:
-            tensor = self._waiting[0]
-            if self._running and held + tensor.nbytes > WINDOW_BYTES:
-                return
-            held += tensor.nbytes
-            self._running.append((tensor, self._pool.submit(tensor.read)))
-            self._waiting.popleft()

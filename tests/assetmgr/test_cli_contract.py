@@ -186,7 +186,7 @@ def test_a_misspelled_command_is_suggested(program: Program) -> None:
 def test_a_group_without_a_verb_names_its_verbs(program: Program) -> None:
     done = program("merge")
     assert done.errors == [
-        "error: Name what to do: adapters, adapters-into-one, checkpoints, replay."
+        "error: Name what to do: adapters, adapters-into-one, checkpoints, embeddings, replay."
     ]
 
 

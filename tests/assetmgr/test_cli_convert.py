@@ -14,6 +14,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from assetmgr import __version__
 from assetmgr.operations import convert_formats as operation
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def test_what_a_file_was_made_of_is_in_its_metadata_and_in_the_library(
     assert derivation["parents"][0]["sha256"] == parent["hashes"]["sha256"]
     shown = program("show", "--json", f"#{item['asset']}").json
     (line,) = shown["derived_from"]
+    assert line["version"] == __version__
     assert (line["asset"], line["operation"]) == (parent["id"], "convert")
     assert line["parameters"] == {
         "dtype": "bf16",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cli_models
 import numpy as np
 import pytest
+import torch
 from helpers import pipelines, sd1
 from safetensors import safe_open
 
@@ -88,13 +89,18 @@ def test_assets_may_be_named_by_number_hash_and_name(
     program("scan", models.folder)
     assets = program("list", "--json").json["assets"]
     by_file = {Path(asset["files"][0]["path"]).name: asset for asset in assets}
-    base, style = by_file[models.checkpoint.name], by_file[models.lora.name]
+    base, style, unet = (
+        by_file[path.name] for path in (models.checkpoint, models.lora, models.unet_lora)
+    )
     done = program(
         "merge", "adapters", "--json", "--dry-run", f"#{base['id']}",
-        style["hashes"]["sha256"][:10], f"{style['name']}=0.5", "-o", tmp_path / "x.safetensors",
+        style["hashes"]["sha256"][:10], f"{unet['name']}=0.5", "-o", tmp_path / "x.safetensors",
     )  # fmt: skip
     assert done.code == 0
-    assert [Path(a["path"]).name for a in done.json["adapters"]] == [models.lora.name] * 2
+    assert [Path(a["path"]).name for a in done.json["adapters"]] == [
+        models.lora.name,
+        models.unet_lora.name,
+    ]
     assert not (tmp_path / "x.safetensors").exists()
 
 
@@ -171,7 +177,7 @@ def test_a_file_whose_name_holds_an_equals_sign_is_a_file(
 ADAPTER = {
     *("path", "kind", "algorithm", "weight", "text_encoder_weight", "block_weights"),
     *("applied", "components", "unused", "unused_reasons"),
-    *("change_norm", "largest_change", "overflow"),
+    *("change_norm", "largest_change", "overflow", "by_component"),
 }
 
 
@@ -326,3 +332,32 @@ def test_an_adapter_without_tensors_is_refused(
     done = program("merge", "adapters", models.checkpoint, empty, "-o", tmp_path / "x")
     assert done.code == 1
     assert done.errors == [f"error: {empty}: holds no tensors"]
+
+
+def test_an_adapter_is_not_given_twice(program: Program, models: Models, tmp_path: Path) -> None:
+    call = ("merge", "adapters", models.checkpoint, models.lora, f"{models.lora}=0.5")
+    done = program(*call, "-o", tmp_path / "x")
+    assert done.code == 2
+    assert done.errors[0].startswith(f"error: {models.lora}: is given twice")
+
+
+def test_the_report_tells_each_component(program: Program, models: Models, tmp_path: Path) -> None:
+    call = ("merge", "adapters", "--json", models.checkpoint, models.lora)
+    done = program(*call, "-o", tmp_path / "x").json["adapters"][0]
+    parts = {part["component"]: part for part in done["by_component"]}
+    assert {name: part["applied"] for name, part in parts.items()} == done["components"]
+    total = sum(part["change_norm"] ** 2 for part in parts.values()) ** 0.5
+    assert total == pytest.approx(done["change_norm"])
+    assert done["largest_change"] in [part["largest_change"] for part in parts.values()]
+    planned = program(*call, "--dry-run", "-o", tmp_path / "y").json["adapters"][0]
+    assert {part["change_norm"] for part in planned["by_component"]} == {None}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_told(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", models.checkpoint, models.lora, "-o", tmp_path / "x")
+    done = program(*call, "--device", "cuda")
+    assert (done.code, "no cuda device" in done.err) == (3, True)
+    assert program(*call, "--device", "auto").code == 0

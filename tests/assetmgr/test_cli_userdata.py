@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import cli_models
 import pytest
 
+from assetmgr.workspace import Workspace
+from registry.looking import look_into
+
 if TYPE_CHECKING:
     from conftest import Program
 
@@ -72,6 +75,32 @@ def test_notes_and_ratings_that_are_there_stay_unless_told_otherwise(
     assert _typed(program, path) == (["extra", "mine", "ü b"], "newer", 1)
     program("import", exported, "--overwrite")
     assert _typed(program, path) == (["extra", "mine", "ü b"], "best at 0.7\n<b>", 4)
+
+
+def test_what_was_only_seen_until_now_is_read_for_the_export(
+    program: Program, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that was stopped leaves files without hashes; something may be typed on them."""
+    new, lost = folder / "new.safetensors", folder / "lost.safetensors"
+    shutil.copy(folder / "style.safetensors", lost)
+    cli_models.lora(new, text=True)
+    with Workspace.open() as workspace:
+        workspace.library.record_files([look_into(str(path)).scanned() for path in (new, lost)])
+        for name in ("new", "lost"):
+            workspace.library.note(workspace.library.find(name).id, name)
+    lost.unlink()
+    exported = program("export", "--json").json["assets"]
+    assert [(each["name"], each["blake3"] is None) for each in exported] == [
+        ("lost", True),
+        ("new", False),
+        ("style", False),
+    ]
+    monkeypatch.setenv("ASSETMGR_HOME", str(tmp_path / "other home"))
+    program("scan", folder)
+    (tmp_path / "mine.json").write_text(json.dumps({"version": 1, "assets": exported}))
+    done = program("import", tmp_path / "mine.json", "--json").json
+    assert done == {"changed": 2, "unchanged": 0, "unknown": ["lost"]}
+    assert _typed(program, new)[1] == "new"
 
 
 def test_content_that_is_not_here_is_named(program: Program, folder: Path, exported: Path) -> None:

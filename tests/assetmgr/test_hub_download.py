@@ -16,8 +16,9 @@ from helpers.hub_server import COMMIT, HubServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub import DownloadRequest, downloads
+from assetmgr.operations.hub import Download, DownloadRequest, plan_download, run_download
 from assetmgr.operations.names import safe_name
+from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 REPO = "org/gems"
 GEM = "gem.safetensors"
 BIG = "big.bin"
-CHUNK = 10 * 1024 * 1024
-"""Bytes that huggingface_hub asks for at a time."""
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def hub(embedding: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer
     with HubServer(REPO, files) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
         yield server
 
 
@@ -158,6 +159,10 @@ def test_a_target_with_other_content_in_the_folder_of_its_kind_is_kept(
     done = program("hub", "download", REPO, GEM, "--json")
     assert (done.code, done.json[0]["code"]) == (1, "target_exists")
     assert (folder / "embeddings" / GEM).read_bytes() == b"precious"
+    hub.requests.clear()
+    (folder / "embeddings" / GEM).unlink()
+    assert program("hub", "download", REPO, GEM).code == 0
+    assert hub.fetched == [], "what came is kept until it has a place"
     assert remains(folder) == [f"embeddings/{GEM}"]
 
 
@@ -172,45 +177,55 @@ def test_a_target_with_the_same_content_is_registered_and_not_fetched(
 
 
 class StopsAfter(CancellableProgress):
-    """Is cancelled after some advances, and adds up what was advanced."""
+    """Is cancelled when so many bytes have come; adds up what was advanced in the last stage."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
-        self.times, self.amount, self.stages = times, 0, list[str]()
+        self.most, self.amount = most, 0
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
-        self.stages.append(label)
+        self.amount = 0
 
     def advance(self, amount: int = 1) -> None:
-        self.times -= 1
-        if self.times < 0:
+        self.amount += amount
+        if self.amount > self.most:
             self.cancel()
         super().advance(amount)
-        if self.stages[-1].startswith("downloading"):
-            self.amount += amount
+
+
+def interrupted(hub: HubServer, folder: Path, most: int = MIB) -> Path:
+    """A download of the big file that was interrupted after so many bytes; gives what is left."""
+    file = next(plan_download_of(BIG))
+    with Workspace.open() as workspace, pytest.raises(Cancelled):
+        run_download(workspace, file, folder, StopsAfter(most))
+    (part,) = remains(folder)
+    return folder / part
+
+
+def plan_download_of(name: str) -> Iterator[Download]:
+    with Workspace.open() as workspace:
+        for found in plan_download(workspace, DownloadRequest(REPO, files=(name,))):
+            assert isinstance(found, Download)
+            yield found
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_interrupted_download_leaves_no_model_and_is_gone_on_with(
-    hub: HubServer, tmp_path: Path, ranges: bool
+    hub: HubServer, program: Program, tmp_path: Path, ranges: bool
 ) -> None:
-    hub.files[BIG] = os.urandom(2 * CHUNK + 12345)
+    hub.files[BIG] = os.urandom(4 * MIB)
     hub.ranges = ranges
-    request = DownloadRequest(REPO, files=(BIG,), folder=tmp_path)
-    with Workspace.open() as workspace:
-        with pytest.raises(Cancelled):
-            list(downloads(workspace, request, StopsAfter(2)))
-        (part,) = remains(tmp_path)
-        assert (tmp_path / part).read_bytes() == hub.files[BIG][:CHUNK]
-        assert part.startswith(".downloads/")
-        assert part.endswith(".assetmgr-part")
-        hub.requests.clear()
-        progress = StopsAfter(1000)
-        list(downloads(workspace, request, progress))
-    assert hub.fetched[-1] == f"GET /cdn/{BIG} bytes={CHUNK}-"
+    part = interrupted(hub, tmp_path)
+    kept = part.read_bytes()
+    assert hub.files[BIG].startswith(kept)
+    assert MIB < len(kept) < 4 * MIB
+    assert part.parent.name == ".downloads"
+    assert part.name.endswith(".assetmgr-part")
+    hub.requests.clear()
+    assert program("hub", "download", REPO, BIG, "--to", tmp_path).code == 0
+    assert hub.fetched[-1] == f"GET /cdn/{BIG} bytes={len(kept)}-"
     assert remains(tmp_path) == [BIG]
     assert (tmp_path / BIG).read_bytes() == hub.files[BIG]
-    assert progress.amount == len(hub.files[BIG]) + (0 if ranges else CHUNK)
 
 
 def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
@@ -223,17 +238,17 @@ def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
     assert remains(tmp_path) == [GEM]
 
 
-def test_remains_that_are_too_long_are_no_part_of_the_file(
-    hub: HubServer, program: Program, tmp_path: Path
+@pytest.mark.parametrize(
+    "spoiled", [b"", b"x", b"x" * 5 * MIB, b"x" * 4 * MIB, b"x" * MIB], ids=len
+)
+def test_remains_that_are_no_part_of_the_file_are_found_out_and_fetched_anew(
+    hub: HubServer, program: Program, tmp_path: Path, spoiled: bytes
 ) -> None:
-    hub.files[BIG] = os.urandom(2 * CHUNK)
-    request = DownloadRequest(REPO, files=(BIG,), folder=tmp_path)
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        list(downloads(workspace, request, StopsAfter(2)))
-    (part,) = remains(tmp_path)
-    (tmp_path / part).write_bytes(b"x" * (2 * CHUNK + 1))
+    hub.files[BIG] = os.urandom(4 * MIB)
+    interrupted(hub, tmp_path).write_bytes(spoiled)
     assert program("hub", "download", REPO, BIG, "--to", tmp_path).code == 0
     assert (tmp_path / BIG).read_bytes() == hub.files[BIG]
+    assert remains(tmp_path) == [BIG]
 
 
 def test_a_disk_without_room_is_named_before_anything_is_fetched(

@@ -217,6 +217,22 @@ def test_the_middle_of_glora_is_that_of_locon() -> None:
     close(applied(tensors, weight), weight + mixed + added)
 
 
+@pytest.mark.parametrize("name", ["lora", "loha", "lokr", "lokr of whole matrices", "glora"])
+def test_a_stored_scale_stands_for_alpha_by_rank(name: str) -> None:
+    """A1111's `scale` beside a module's tensors."""
+    torch.manual_seed(0)
+    layer = LAYERS["linear"]()
+    kind, options = LYCORIS[name]
+    tensors = dict(_lycoris(kind, layer, 1.0, **options).state_dict())
+    tensors = {key: torch.randn_like(tensor.float()) for key, tensor in tensors.items()}
+    rank = 4.0 if name in ("lora", "loha", "glora") else 1.0
+    with_alpha = {**tensors, "alpha": torch.tensor(rank)}
+    weight = layer.weight.detach()
+    whole = applied(with_alpha, weight) - weight
+    scaled = applied({**with_alpha, "scale": torch.tensor(0.25)}, weight)
+    close(scaled - weight, 0.25 * whole, 1e-4)
+
+
 def test_the_older_layout_of_glora_is_told_by_its_shapes() -> None:
     torch.manual_seed(0)
     weight = torch.randn(16, 12)

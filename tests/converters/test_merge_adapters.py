@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from helpers.adapters import adapter as adapter_file
-from helpers.adapters import applied
+from helpers.adapters import applied, lazy
 from helpers.sd1 import (
     SMALL,
     UNET,
@@ -28,7 +29,8 @@ from helpers.sd1 import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.compute import value
+from converters.adapters import Factors
+from converters.compute import buffer, value
 from converters.dtypes import DType
 from converters.errors import (
     AssetmgrError,
@@ -39,6 +41,7 @@ from converters.errors import (
     WrongFamily,
 )
 from converters.merge import AdapterChoice, plan_merge
+from converters.merge.changes import Change, ChangeLog, View, merged_tensor
 from converters.statedict import StateDict
 
 MODULES = kohya_modules(SMALL, convolutions=True) | kohya_text_modules(SMALL)
@@ -465,3 +468,95 @@ def test_weights_that_are_no_floating_point_numbers_are_not_merged_into() -> Non
         choose(lora({QUERY: (32, 32)})),
     )
     assert said.startswith(f"base: to_q: {QUERY_TARGET} is stored in I8")
+
+
+FP8, SCALE = DType.F8_E4M3, 0.05
+SCALE_NAME = QUERY_TARGET.replace("weight", "scale_weight")
+
+
+def scaled_checkpoint() -> StateDict:
+    """One layer in fp8 with its scale beside it, as ComfyUI keeps them."""
+    values = value(checkpoint()[QUERY_TARGET])
+    narrow = (values / SCALE).to(torch.float8_e4m3fn)
+    return checkpoint().overlay(
+        {
+            QUERY_TARGET: stored(FP8, tuple(values.shape), bytes(buffer(narrow)), "base.st: q"),
+            SCALE_NAME: stored(DType.F32, (), bytes(buffer(torch.tensor(SCALE))), "base.st: s"),
+            "model.diffusion_model.scaled_fp8": state_dict({"a": (0,)}, FP8)["a"],
+        }
+    )
+
+
+def test_weights_with_scales_are_merged_as_what_they_stand_for() -> None:
+    base, adapter = scaled_checkpoint(), lora()
+    plan = plan_merge(base, [choose(adapter, 0.5)], dtype=DType.F32)
+    assert not [name for name in plan.state_dict if "scale" in name]
+    expected = value(base[QUERY_TARGET]).float() * SCALE + 0.5 * expected_delta(adapter, QUERY)
+    torch.testing.assert_close(value(plan.state_dict[QUERY_TARGET]), expected)
+
+
+def test_weights_with_scales_need_the_type_of_the_result() -> None:
+    with pytest.raises(UnsupportedFile, match="scale_weight: its weights are fp8") as caught:
+        plan_merge(scaled_checkpoint(), [choose(lora())])
+    assert caught.value.path == "base.st"
+    assert "--dtype" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("word", ["weight_scale", "comfy_quant", "absmax", "quant_map"])
+def test_weights_that_are_quantised_otherwise_are_refused(word: str) -> None:
+    name = QUERY_TARGET.replace("weight", word)
+    base = checkpoint().overlay({name: state_dict({name: (1,)}, DType.F32)[name]})
+    with pytest.raises(UnsupportedFile, match=f"{word}: its weights are quantised"):
+        plan_merge(base, [choose(lora())], dtype=DType.F16)
+
+
+def test_what_was_changed_is_told_for_each_component() -> None:
+    plan = plan_merge(checkpoint(), [choose(lora(seed=1), 0.5), choose(lora(seed=2))])
+    for name in plan.changed:
+        plan.state_dict[name].read()
+    for number in (0, 1):
+        parts, whole = plan.measured_by_component(number), plan.measured(number)
+        assert parts.keys() == {"unet", "text_encoder"}
+        assert sum(part.norm**2 for part in parts.values()) == pytest.approx(whole.norm**2)
+        assert max(part.largest for part in parts.values()) == whole.largest
+        assert str(parts["unet"].largest_tensor).startswith(UNET)
+        assert str(parts["text_encoder"].largest_tensor).startswith("cond_stage_model.")
+
+
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F16])
+def test_another_device_computes_the_same(dtype: DType) -> None:
+    """Any name but `cpu` is another device to the merge; this one is the CPU still."""
+    base = checkpoint(dtype=dtype)
+    turned = adapter_file({f"{QUERY}.oft_blocks": torch.randn(8, 4, 4)})
+    choices = [choose(lora(seed=1), 0.5), choose(turned), choose(lora(seed=2))]
+    here = plan_merge(base, choices)
+    there = plan_merge(base, choices, device="cpu:0")
+    for name in here.changed:
+        torch.testing.assert_close(value(there.state_dict[name]), value(here.state_dict[name]))
+
+
+def _norm(change: torch.Tensor) -> object:
+    return pytest.approx(float(change.double().norm()), rel=1e-4)
+
+
+def test_a_large_weight_is_merged_in_pieces() -> None:
+    """Those of more rows than are computed at a time; each is the whole's, whatever is read."""
+    up, down = torch.randn(2100, 4), torch.randn(4, 1024)
+    weight = torch.randn(2100, 1024)
+    factors = [partial(Factors, up, down, 0.5), partial(Factors, up[:700], down, 2.0)]
+    views = [View(), View(rows=(1000, 1700))]
+    changes = [
+        Change(n, "a", 0.5, view, (), lambda *_: None, made)
+        for n, (view, made) in enumerate(zip(views, factors, strict=True))
+    ]
+    log = ChangeLog()
+    merged = merged_tensor(lazy(weight), "w", changes, log)
+    expected = weight + 0.25 * up @ down
+    expected[1000:1700] += up[:700] @ down
+    assert len(merged.pieces) == 3
+    torch.testing.assert_close(value(merged), expected, rtol=1e-5, atol=1e-5)
+    for _ in range(2):
+        pieces = [value(piece) for piece in reversed(merged.pieces)]
+        assert torch.equal(torch.cat(pieces[::-1]), value(merged))
+    assert log.measured(0).norm == _norm(0.25 * up @ down)
+    assert log.measured(1).norm == _norm(up[:700] @ down)

@@ -54,11 +54,22 @@ def test_the_first_number_is_for_all_text_encoders() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_lists_of_17(name: str) -> None:
-    assert len(PRESETS[name]) == 17
-    assert block_weights(name.lower(), Base.SD1) == block_weights(
-        ",".join(map(str, PRESETS[name])), Base.SD1
+def test_presets_are_lists_of_17_or_flux_s_of_61(name: str) -> None:
+    base = Base.FLUX if name == "FLUXALL" else Base.SD1
+    assert len(PRESETS[name]) == len(LISTS[base][-1])
+    assert block_weights(name.lower(), base) == block_weights(
+        ",".join(map(str, PRESETS[name])), base
     )
+
+
+@pytest.mark.parametrize("base", LISTS)
+@pytest.mark.parametrize(("name", "number"), [("ALL", 1), ("none", 0), ("ALL0.5", 0.5)])
+def test_presets_of_one_number_serve_every_family(name: str, number: float, base: Base) -> None:
+    found = block_weights(name, base).by_slot
+    assert set(found.values()) == {number}
+    assert tuple(found) in LISTS[base]
+    if base not in (Base.SD1, Base.SD2):
+        assert tuple(found) == max(LISTS[base], key=len)
 
 
 def test_presets_say_what_their_names_promise() -> None:

@@ -31,8 +31,7 @@ from converters.errors import (
 )
 from converters.progress import Progress
 from converters.statedict import Extent, LazyTensor, StateDict
-from converters.writers import atomic
-from converters.writers import safetensors as writer
+from converters.writers import atomic, computing
 from converters.writers.atomic import AtomicTarget, write_whole
 from converters.writers.safetensors import layout_of, write_safetensors
 
@@ -149,7 +148,7 @@ def test_large_copies_are_the_same_however_the_disk_is_advised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_hashes: bool, advice: str
 ) -> None:
     state = stored_file(tmp_path / "source")
-    monkeypatch.setattr(atomic, "_WRITEBACK_BYTES", 1 << 20)
+    monkeypatch.setattr(atomic, "WRITEBACK_BYTES", 1 << 20)
 
     def refuse(*_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -165,10 +164,48 @@ def test_large_copies_are_the_same_however_the_disk_is_advised(
     assert data[_start(data) :] == (tmp_path / "source").read_bytes()
 
 
-def test_computed_tensors_are_bounded_in_memory_and_written_in_order(
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EXDEV, None, 0, 1000])
+def test_copies_are_the_same_whatever_the_kernel_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """It refuses, cannot, copies nothing, or less than asked for each time."""
+
+    def copy(source: int, target: int, count: int, start: int, at: int) -> int:
+        if code in (errno.ENOSYS, errno.EXDEV):
+            raise OSError(code, os.strerror(code))
+        data = os.pread(source, min(count, code or 0), start)
+        return os.pwrite(target, data, at)
+
+    if code is None:
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    else:
+        monkeypatch.setattr(os, "copy_file_range", copy, raising=False)
+    state = stored_file(tmp_path / "source")
+    computed = LazyTensor(DType.U8, (5,), lambda: b"12345", "computed")
+    mixed = state.overlay({"t1a": computed, "t99": computed})
+    target = tmp_path / "out.safetensors"
+    write_safetensors(mixed, target, with_hashes=False)
+    other = tmp_path / "other.safetensors"
+    write_safetensors(mixed, other)
+    assert target.read_bytes() == other.read_bytes()
+
+
+def test_places_are_written_to_where_the_system_has_no_positions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "WINDOW_BYTES", 3000)
+    monkeypatch.delattr(os, "copy_file_range", raising=False)
+    monkeypatch.delattr(os, "pwrite", raising=False)
+    target = tmp_path / "out.safetensors"
+    write_safetensors(stored_file(tmp_path / "source"), target, with_hashes=False)
+    data = target.read_bytes()
+    assert data[_start(data) :] == (tmp_path / "source").read_bytes()
+
+
+@pytest.mark.parametrize("with_hashes", [True, False])
+def test_computed_tensors_are_bounded_in_memory_and_written_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_hashes: bool
+) -> None:
+    monkeypatch.setattr(computing, "WINDOW_BYTES", 3000)
     alive, most = 0, 0
 
     def computed(number: int) -> LazyTensor:
@@ -187,7 +224,7 @@ def test_computed_tensors_are_bounded_in_memory_and_written_in_order(
 
     state = StateDict({f"t{i:02}": computed(i) for i in range(20)})
     target = tmp_path / "out.safetensors"
-    write_safetensors(state, target, progress=Counter())
+    write_safetensors(state, target, with_hashes=with_hashes, progress=Counter())
     data = target.read_bytes()
     assert data[_start(data) :] == b"".join(bytes([i]) * 1000 for i in range(20))
     assert most <= 4, "three in the window and the one being written"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -18,6 +20,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PIECE_BYTES = 1 << 16
 LARGE = frozenset({".safetensors", ".ckpt", ".pt", ".bin"})
 
 
@@ -57,6 +60,12 @@ class HubServer:
     instead: list[Instead] = field(default_factory=list)
     queries: list[dict[str, list[str]]] = field(default_factory=list)
     """The parameters of every search."""
+    together: threading.Barrier | None = None
+    """Where requests for files of the other host wait until enough of them are there."""
+    slow: float = 0.0
+    """Seconds between the pieces of a file of the other host."""
+    latency: float = 0.0
+    """Seconds before any answer."""
     requests: list[str] = field(default_factory=list)
     """Method, path and range of every request; files of the other host are below `/cdn/`."""
     tokens: dict[str, set[str | None]] = field(default_factory=lambda: {"hub": set(), "cdn": set()})
@@ -64,7 +73,7 @@ class HubServer:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+        self._servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
         self._threads = [
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
             for server in self._servers
@@ -108,6 +117,16 @@ def _blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed, as some tests want, are no news; all else is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: ClassVar[HubServer]
     protocol_version = "HTTP/1.1"
@@ -123,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        time.sleep(self.hub.latency)
         self.hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
         host = "cdn" if path.startswith("/cdn/") else "hub"
         self.hub.tokens[host].add(self.headers.get("Authorization"))
@@ -133,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/models":
             self._search(parse_qs(urlsplit(self.path).query))
         elif host == "cdn":
+            if self.hub.together is not None:
+                self.hub.together.wait(60)
             self._body(self.hub.files[path.removeprefix("/cdn/")], {})
         elif path.startswith("/api/models/"):
             self._model(path.removeprefix("/api/models/"))
@@ -190,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _sibling(self, name: str) -> dict[str, Any]:
         data = self.hub.files[name]
-        told: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob(data)}
+        told: dict[str, Any] = {"rfilename": name, "size": len(data)}
+        told["blobId"] = self.hub.announced.get(name) or _blob(data)
         if PurePosixPath(name).suffix in LARGE:
             told["lfs"] = {"sha256": self.hub.sha256(name), "size": len(data), "pointerSize": 134}
         return told
@@ -237,12 +260,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD" or not body:
             return
-        limit, self.hub.break_after = self.hub.break_after, None
+        limit = None
+        if "/api/" not in self.path:
+            limit, self.hub.break_after = self.hub.break_after, None
         self.close_connection = limit is not None
         self._write(body if limit is None else body[:limit])
 
     def _write(self, body: bytes) -> None:
+        slow = self.hub.slow if self.path.startswith("/cdn/") else 0.0
+        piece = PIECE_BYTES if slow else max(len(body), 1)
         try:
-            self.wfile.write(body)
+            for start in range(0, len(body), piece):
+                time.sleep(slow)
+                self.wfile.write(body[start : start + piece])
         except ConnectionError:  # the client was interrupted, as some tests want
             self.close_connection = True

@@ -217,6 +217,13 @@ class TestLineage:
         assert len(library.get(1).derived_from) == 2
         assert library.get(1).sources == (Source("huggingface", "o/r", "abc", "a.pt"),)
 
+    def test_the_version_that_made_it_is_told_and_another_one_says_nothing_new(self, library):
+        library.record_file(scanned(1))
+        for version in ("1.0", "2.0"):
+            library.record_derived(1, [ParentFile("a", "f" * 64)], "convert", {}, version)
+        (made,) = library.get(1).derived_from
+        assert made.version == "1.0"
+
     def test_nothing_is_its_own_parent(self, library):
         asset = library.record_file(scanned(1))
         library.record_derived(1, [ParentFile("1", asset.hashes["sha256"])], "convert", {})

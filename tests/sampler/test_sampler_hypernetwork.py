@@ -168,7 +168,7 @@ def test_hooks_are_removed_when_the_render_ends(session: Session, job: RenderJob
     assert session.warm is not None
     unet = session.warm.bundle.unet.network
     hypernetwork = read_hypernetwork(state_dict(linear_arrays(768, 8, 1.0), {}))
-    with listening(unet, hypernetwork, 1.0) as count:
-        assert count == 7
+    with listening(unet, hypernetwork, 1.0) as effect:
+        assert effect.places == 7
         assert any(module._forward_pre_hooks for module in unet.modules())
     assert not any(module._forward_pre_hooks for module in unet.modules())

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetmgr.sampler import judge
+from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.jobs import Check
 from assetmgr.sampler.render import Picture
 
@@ -60,8 +61,9 @@ def test_noise_enlarged_like_latents_that_were_never_denoised_is_noise(
     assert "not noise" in failed((smooth * 0.25 + 0.5).clamp(0, 1))
 
 
-def test_black_and_flat_pictures_are_named_so() -> None:
+def test_black_white_and_flat_pictures_are_named_so() -> None:
     assert {"not black", "not flat"} <= failed(torch.zeros(3, 64, 64))
+    assert {"not white", "not flat"} <= failed(torch.ones(3, 64, 64))
     assert "not flat" in failed(torch.full((3, 64, 64), 0.5))
 
 
@@ -96,10 +98,26 @@ def test_loading_names_what_is_missing_and_what_is_left_over() -> None:
     assert check.detail == "9 missing: t0, t1, t2, t3, t4 and 4 more; 1 not used: x"
 
 
-def test_the_finite_check_names_stage_and_weights() -> None:
+def test_the_finite_check_names_stage_and_layer() -> None:
     assert judge.finite(None).ok
-    check = judge.finite("the UNet at step 2 of 4", ("out.2.weight",))
+    assert judge.finite(None, "the VAE overflows").detail == "the VAE overflows"
+    check = judge.finite(NotFinite("the UNet at step 2 of 4", "mid_block.resnets.0.conv1"))
     assert not check.ok
     assert check.detail == (
-        "the UNet at step 2 of 4 is not finite; 1 non-finite weights: out.2.weight"
+        "the UNet at step 2 of 4 is not finite, first in mid_block.resnets.0.conv1"
     )
+
+
+def test_weights_that_are_not_finite_are_counted_and_named() -> None:
+    assert judge.weights_finite(()).ok
+    check = judge.weights_finite(("out.2.weight",))
+    assert (check.ok, check.value, check.threshold) == (False, 1, 0)
+    assert check.detail == "1 with NaN or infinities: out.2.weight"
+
+
+def test_half_the_weight_has_an_effect_of_the_same_order() -> None:
+    plain, whole = picture(circle()), picture(circle(radius=0.2))
+    assert judge.half_effect(picture(circle(radius=0.25)), whole, plain).ok
+    assert not judge.half_effect(plain, whole, plain).ok, "nothing happens"
+    inverted = picture(1 - circle())
+    assert not judge.half_effect(inverted, whole, plain).ok, "more than the whole weight does"

@@ -45,11 +45,16 @@ def test_a_checkpoint_gives_a_picture_a_thumbnail_and_all_checks(
         assert image.info["parameters"].startswith("a glow circle\nSteps: 2, Sampler: Euler")
     assert [check.name for check in outcome.checks] == [
         "loads completely",
+        "weights finite",
         "finite",
         "denoised",
         "not black",
+        "not white",
         "not flat",
         "not noise",
+        "removes noise",
+        "prompt matters",
+        "round trip",
     ]
     assert check(outcome, "loads completely")[0]
     assert check(outcome, "finite")[0]
@@ -68,6 +73,7 @@ def test_a_random_network_does_not_pass(session: Session, job: RenderJob) -> Non
     outcome = session.render(job, SILENT)
     assert outcome.verdict == "failed"
     assert not check(outcome, "denoised")[0]
+    assert not check(outcome, "removes noise")[0]
 
 
 def test_progress_names_the_stages_and_counts_the_steps(job: RenderJob) -> None:
@@ -228,10 +234,19 @@ def test_non_finite_weights_fail_naming_the_stage_and_the_tensor(
     outcome = session.render(replace(job, subject=replace(job.subject, path=str(broken))), SILENT)
     assert outcome.verdict == "failed"
     assert outcome.image is None
-    assert check(outcome, "finite") == (
-        False,
-        f"{stage} is not finite; 1 non-finite weights: {name}",
+    ok, detail = check(outcome, "finite")
+    assert not ok
+    assert detail.startswith(f"{stage} is not finite, first in ")
+    first = detail.rpartition(" ")[2]
+    assert (
+        first
+        in {
+            "the text encoding of the prompt": ("final_layer_norm",),
+            "the UNet at step 1 of 2": ("conv_out",),
+            "the picture from the VAE decoder": ("conv_out",),
+        }[stage]
     )
+    assert check(outcome, "weights finite") == (False, f"1 with NaN or infinities: {name}")
 
 
 def test_a_lora_with_non_finite_weights_fails_naming_them(
@@ -243,9 +258,8 @@ def test_a_lora_with_non_finite_weights_fails_naming_them(
     name = next(key for key in arrays if key.endswith("lora_up.weight"))
     arrays[name] = np.full_like(arrays[name], np.nan)
     outcome = session.render(on_base(models.write("nan", arrays), "lora"), SILENT)
-    ok, detail = check(outcome, "finite")
-    assert not ok
-    assert detail == f"the merge of the weights is not finite; 1 non-finite weights: {name}"
+    assert check(outcome, "finite") == (False, "the merge of the weights is not finite")
+    assert check(outcome, "weights finite") == (False, f"1 with NaN or infinities: {name}")
 
 
 def test_half_trained_extras_of_a_checkpoint_are_mentioned_and_harmless(

@@ -69,6 +69,7 @@ FACES = {
     "preview": "p",
     "hub": "H",
     "civitai": "H",
+    "downloads": "J",
     "config": "comma",
     "login": "comma",
     "logout": "comma",

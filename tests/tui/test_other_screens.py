@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from textual.widgets import Input
 from assetmgr.operations.installed import ModelFolder
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
+from registry.download_records import DownloadState, QueuedDownload, Trouble, Wanted
 from tui.app import AssetManagerApp
 from tui.screens.compare import CompareScreen
 from tui.screens.duplicates import DuplicatesScreen
@@ -133,11 +135,53 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_progr
         assert "Already here" in tui.text()
         await tui.press("D")
         assert tui.toasts() == ["already here: #4"]
+        tui.script.gate.set()
+        tui.script.outcome = "1 downloaded"
         await tui.press("j", "D")
-        await tui.until(lambda: len(tui.toasts()) > 1)
-        assert "downloaded: /models/new.safetensors" in tui.toasts()[1]
+        await tui.until(lambda: tui.script.asked[1:] == ["downloads"] and not tui.app.queue.active)
+        assert [job.outcome for job in tui.app.queue.jobs][1:] == ["queued as 1", "1 downloaded"]
         await tui.press("k", "enter")
         assert tui.names() == ["ink wash"]
+
+
+async def test_the_queue_of_downloads_is_seen_and_steered(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        tui.script.downloads = (
+            queued(1, "queued"),
+            queued(2, "failed", Trouble("went [away]", "not_available", None, None, 3, True)),
+        )
+        await tui.press("J")
+        await tui.until(lambda: "ORG/[1].safetensors" in tui.text())
+        await tui.press("z", "t", "j")
+        assert "went [away]" in tui.text()
+        assert tui.script.asked == ["pause 1", "first 1"]
+        await tui.press("x")
+        assert tui.script.asked[2:] == ["cancel 2"]
+        await tui.press("a")
+        await tui.until(tui.script.halfway.is_set)
+        assert tui.script.asked[3:] == ["resume 2", "downloads"]
+        tui.script.gate.set()
+        await tui.until(lambda: not tui.app.queue.active)
+        await tui.press("C")
+        assert tui.script.asked[-1] == "clear"
+        assert "Nothing was done yet." in tui.text()
+
+
+async def test_what_was_left_in_the_queue_is_told_at_the_start(
+    open_program: Open, script: Script
+) -> None:
+    script.downloads = (queued(1, "queued"), queued(2, "paused"))
+    async with open_program() as tui:
+        await tui.until(tui.toasts)
+        assert tui.toasts() == ["1 download left in the queue: J, then r, runs it"]
+
+
+def queued(number: int, state: str, trouble: Trouble | None = None) -> QueuedDownload:
+    wanted = Wanted("huggingface", "example.org", "{}", f"ORG/[{number}].safetensors", "c", 4000)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return QueuedDownload(
+        number, wanted, 0, DownloadState(state), 1000, None, trouble, None, moment, None
+    )
 
 
 async def test_a_repository_opens_into_its_files_and_esc_leads_back(open_program: Open) -> None:

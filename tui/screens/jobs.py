@@ -241,7 +241,7 @@ def _download_row(download: QueuedDownload, flow: FlowReading | None) -> TableRo
 def _download_sections(download: QueuedDownload) -> Iterator[Section]:
     wanted, trouble, arrival = download.wanted, download.trouble, download.arrival
     facts = [
-        ("state", text(f"{download.state}, {download.wish} wished" if download.wish else download.state)),
+        ("state", text(", ".join(filter(None, (download.state, download.wish))))),
         ("from", text(f"{wanted.service}, {wanted.host}")),
         ("size", text(size(wanted.bytes))),
         ("sha256", text(wanted.sha256 or "not told")),

@@ -81,7 +81,7 @@ class LibraryScreen(ActingScreen):
         """What was left in the queue of downloads does not run by itself."""
         waiting = await asyncio.to_thread(self._commands.downloads.waiting)
         if waiting:
-            self._say(f"{count(waiting, 'download')} wait in the queue (J, then r, runs it)")
+            self._say(f"{count(waiting, 'download')} left in the queue: J, then r, runs it")
 
     async def _welcome(self) -> None:
         """Offer the folders of other programs, once."""

@@ -1,0 +1,324 @@
+"""Running the queue of downloads: side by side within limits, until nothing is left to do.
+
+One thread, the caller's, decides and keeps the books; each download has a thread of its own that
+only fetches. Whoever watches is called by the caller's thread, several times a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assetmgr.operations.download_flow import Flow, FlowReading
+from assetmgr.operations.download_services import Connections
+from assetmgr.operations.downloads import (
+    destination_of,
+    discard_part,
+    limits_of,
+    open_queue,
+    still_to_come,
+)
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.receiving import Received
+from assetmgr.rates import parse_rate
+from assetmgr.sources.bandwidth import Bandwidth
+from converters.errors import AssetmgrError, Cancelled, DiskFull, NotAvailable, WriteFailed
+from converters.progress import SILENT, Progress
+from converters.writers.atomic import free_bytes, naming
+from registry.download_records import Arrival, DownloadState, QueuedDownload, Trouble
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+    from registry.download_queue import DownloadQueue
+    from registry.download_runner import Runner
+
+TICK_SECONDS = 0.1
+_WISH_SECONDS, _NOTE_SECONDS = 0.3, 1.0
+_END_SECONDS = 3.0
+"""So long a thread that is told to stop is waited for; then it ends by itself, behind our back."""
+
+_PASSING = (NotAvailable, DiskFull, WriteFailed)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where a run is: what is on its way, bytes and files of the run, bytes per second, seconds."""
+
+    running: tuple[FlowReading, ...]
+    files: int
+    files_done: int
+    done: int
+    total: int
+    rate: float
+    left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A download that a run is through with.
+
+    `received` where it is in the library now, `error` where it failed; without both it was paused
+    or cancelled: `stopped` says which.
+    """
+
+    download: QueuedDownload
+    received: Received | None = None
+    error: AssetmgrError | None = None
+    stopped: str | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """What failed, as an item of a batch."""
+        return None if self.error is None else Failure.of(self.error, self.download.wanted.label)
+
+
+Watch = Callable[[Reading], None]
+"""Shows where a run is."""
+
+
+def unwatched(_: Reading) -> None:
+    """Nobody looks."""
+
+
+def run_downloads(
+    workspace: Workspace,
+    only: Sequence[int] | None = None,
+    *,
+    rate: str | None = None,
+    watch: Watch = unwatched,
+    progress: Progress = SILENT,
+) -> Generator[Ended]:
+    """Run what is queued, or `only` some of it, until all has ended; each is given as it does.
+
+    Whatever failed for a reason that may have passed is tried again, unless `only` some are to run.
+    `rate` as in `5MB` goes before the setting. Several programs may do this at once: they share the
+    downloads and the limits. Raises BadValue for a wrong rate or setting, LibraryUnusable, and
+    Cancelled out of `progress`; what ran then stays queued, with all that has come.
+    """
+    wanted = rate or workspace.settings.download_rate
+    limit = None if wanted is None else parse_rate(wanted)
+    with open_queue(workspace) as kept:
+        if only is None:
+            kept.retry()
+        with kept.runner() as runner, Connections() as connections:
+            run = _Run(workspace, kept, runner, connections, only, limit, progress)
+            with contextlib.closing(run.ended(watch)) as ended:
+                yield from ended
+
+
+def error_of(ended: Ended | None, label: str) -> AssetmgrError:
+    """Why a download is not there: None and what was stopped was stopped by somebody else."""
+    if ended is not None and ended.error is not None:
+        return ended.error
+    hint = "`assetmgr downloads list` shows what is queued"
+    return AssetmgrError("was paused or cancelled in the queue", path=label, hint=hint)
+
+
+class _Run:
+    def __init__(
+        self,
+        workspace: Workspace,
+        kept: DownloadQueue,
+        runner: Runner,
+        connections: Connections,
+        only: Sequence[int] | None,
+        rate: float | None,
+        progress: Progress,
+    ) -> None:
+        self._workspace = workspace
+        self._queue, self._runner, self._connections = kept, runner, connections
+        self._only = only
+        self._limits = limits_of(workspace)
+        self._rate, self._limit = rate, Bandwidth(rate)
+        self._flows: dict[int, Flow] = {}
+        self._threads: dict[int, threading.Thread] = {}
+        self._results: queue.SimpleQueue[tuple[int, Received | BaseException]]
+        self._results = queue.SimpleQueue()
+        self._told = _Told(progress)
+        self._wished = self._noted = 0.0
+
+    def ended(self, watch: Watch) -> Generator[Ended]:
+        """Until nothing is left; however it is left, nothing goes on in the queue's name."""
+        try:
+            while self._start() or self._is_something_left():
+                watch(self._told.reading(self._flows.values()))
+                yield from self._finished()
+                self._look_around()
+        finally:
+            self._stop_all()
+
+    def _start(self) -> bool:
+        """Begin whatever may run now; whether something is on its way."""
+        while (download := self._runner.claim(self._limits, self._only)) is not None:
+            self._told.begin(download)
+            self._begin(download)
+        return bool(self._flows)
+
+    def _is_something_left(self) -> bool:
+        """Whether downloads of ours wait for what others run, or are run by them."""
+        states = {
+            state for number, state in self._runner.unfinished().items() if self._is_ours(number)
+        }
+        if self._only is None:
+            return DownloadState.QUEUED in states
+        return bool(states)
+
+    def _is_ours(self, number: int) -> bool:
+        return self._only is None or number in self._only
+
+    def _begin(self, download: QueuedDownload) -> None:
+        flow = self._flows[download.id] = Flow(download)
+        problem = self._no_room(download)
+        if problem is not None:
+            self._results.put((download.id, problem))
+            return
+        thread = threading.Thread(target=self._bring, args=(flow,), daemon=True)
+        self._threads[download.id] = thread
+        thread.start()
+
+    def _no_room(self, download: QueuedDownload) -> AssetmgrError | None:
+        """DiskFull when it does not fit beside what is on its way to the same disk already."""
+        root = destination_of(download.wanted).root(self._workspace)
+        try:
+            with naming(root):
+                disk, free = free_bytes(root)
+                coming = sum(
+                    still_to_come(self._workspace, each.wanted)
+                    for each in (flow.download for flow in self._flows.values())
+                    if free_bytes(destination_of(each.wanted).root(self._workspace))[0] == disk
+                )
+        except WriteFailed as error:
+            return error
+        if coming <= free:
+            return None
+        cause = f"{coming:,} bytes are to come, {free:,} are free"
+        return DiskFull(cause, path=root, hint="make room; what has come already is kept")
+
+    def _bring(self, flow: Flow) -> None:
+        """The thread of one download."""
+        number, wanted = flow.download.id, flow.download.wanted
+        try:
+            received = self._connections.bring(self._workspace, wanted, self._limit, flow)
+        except BaseException as error:  # noqa: BLE001 - judged by the thread that keeps the books
+            self._results.put((number, error))
+        else:
+            self._results.put((number, received))
+
+    def _finished(self) -> Iterator[Ended]:
+        """What has come to an end by now; waits a moment for it."""
+        with contextlib.suppress(queue.Empty):
+            number, result = self._results.get(timeout=TICK_SECONDS)
+            while True:
+                yield self._end(number, result)
+                number, result = self._results.get_nowait()
+
+    def _end(self, number: int, result: Received | BaseException) -> Ended:
+        flow = self._flows.pop(number)
+        self._threads.pop(number, None)
+        self._told.end(flow)
+        download = flow.download
+        if isinstance(result, Received):
+            self._runner.done(
+                number, Arrival(str(result.path), result.asset.id, result.state), flow.received
+            )
+            return Ended(download, received=result)
+        if isinstance(result, Cancelled):
+            return Ended(download, stopped=self._stopped(download))
+        if not isinstance(result, AssetmgrError):
+            raise result  # a fault of the program is no failure of a download
+        failure = Failure.of(result, download.wanted.label)
+        self._runner.failed(number, _trouble(failure, result))
+        return Ended(download, error=result)
+
+    def _stopped(self, download: QueuedDownload) -> str:
+        wish = self._runner.stopped(download.id)
+        if wish == "cancel":
+            discard_part(self._workspace, download.wanted)
+            return "cancelled"
+        return "paused" if wish == "pause" else "queued"
+
+    def _look_around(self) -> None:
+        """Do what others wish, tell them how far it is, and share the rate with them."""
+        self._told.tell()
+        now = time.monotonic()
+        if now - self._wished >= _WISH_SECONDS:
+            self._wished = now
+            for number in self._runner.wishes():
+                if number in self._flows:
+                    self._flows[number].cancel()
+        if now - self._noted >= _NOTE_SECONDS:
+            self._noted = now
+            self._runner.note([(number, flow.received) for number, flow in self._flows.items()])
+            if self._rate is not None:
+                self._limit.change(self._rate / (1 + self._runner.others()))
+
+    def _stop_all(self) -> None:
+        for flow in self._flows.values():
+            flow.cancel()
+        until = time.monotonic() + _END_SECONDS
+        for thread in self._threads.values():
+            thread.join(max(0.0, until - time.monotonic()))
+        while not self._results.empty():  # what was just done in time is done
+            number, result = self._results.get_nowait()
+            if isinstance(result, Received | Cancelled):
+                self._end(number, result)
+
+
+class _Told:
+    """What a run has told: sums over all its downloads, for those who watch."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._running: dict[int, Flow] = {}
+        self._begun: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
+        self._shown = (0, 0)
+        self._last = Reading((), 0, 0, 0, 0, 0.0, None)
+
+    def begin(self, download: QueuedDownload) -> None:
+        self._begun[download.id] = download.wanted.bytes or 0
+
+    def end(self, flow: Flow) -> None:
+        size = self._begun[flow.download.id] or flow.received
+        self._begun[flow.download.id] = self._ended[flow.download.id] = size
+
+    def reading(self, flows: Collection[Flow]) -> Reading:
+        running = tuple(flow.read() for flow in flows)
+        done = sum(self._ended.values()) + sum(flow.received for flow in flows)
+        total = max(sum(self._begun.values()), done)
+        rate = sum(each.rate for each in running if each.stage.startswith("downloading"))
+        self._last = Reading(
+            running=running,
+            files=len(self._begun),
+            files_done=len(self._ended),
+            done=done,
+            total=total,
+            rate=rate,
+            left=(total - done) / rate if rate > 1 else None,
+        )
+        return self._last
+
+    def tell(self) -> None:
+        """The sums, as the progress of one operation. Raises Cancelled."""
+        reading, (total, done) = self._last, self._shown
+        if reading.total != total:
+            self._progress.stage(f"downloading {reading.files} files", reading.total)
+            done = 0
+        self._shown = reading.total, reading.done
+        self._progress.advance(max(reading.done - done, 0))
+
+
+def _trouble(failure: Failure, error: AssetmgrError) -> Trouble:
+    return Trouble(
+        error=failure.error,
+        code=failure.code,
+        hint=failure.hint,
+        path=failure.path,
+        exit_code=failure.exit_code,
+        passing=isinstance(error, _PASSING),
+    )

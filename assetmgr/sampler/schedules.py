@@ -1,0 +1,96 @@
+"""The levels of noise that a network was trained on, as the schedulers of diffusers take them.
+
+Sources: CompVis/stable-diffusion (the schedule of all Stable Diffusions to SDXL), arXiv 2305.08891
+(zero terminal SNR), arXiv 2206.00364 (EDM); ComfyUI `comfy/model_sampling.py` and
+`comfy/supported_models.py` (the levels of Playground v2.5 and CosXL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from assetmgr.sampler.solvers import DEFAULT_SOLVER, Solver, solver_named
+
+TRAINING: Mapping[str, object] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+"""The noise schedule that all Stable Diffusions to SDXL were trained with."""
+
+ZERO_SNR: Mapping[str, object] = {
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+"""What is different for a network that was trained down to pure noise (arXiv 2305.08891)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edm:
+    """Continuous levels of noise, of a network that was trained in the terms of EDM.
+
+    `data` is the standard deviation of the latents it takes for granted, `spread` how the levels of
+    a render are spread: `karras` or `exponential`.
+    """
+
+    lowest: float
+    highest: float
+    data: float
+    spread: str
+
+
+PLAYGROUND = Edm(lowest=0.002, highest=80.0, data=0.5, spread="karras")
+COSXL = Edm(lowest=0.002, highest=120.0, data=1.0, spread="exponential")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a network predicts (a word of diffusers), and from which noise."""
+
+    prediction: str = "epsilon"
+    zero_snr: bool = False
+    edm: Edm | None = None
+
+
+def scheduler_of(training: Training, solver: Solver, steps: int, device: torch.device) -> Any:
+    """The scheduler of diffusers for a render in so many steps."""
+    import diffusers
+
+    name = solver.scheduler if training.edm is None else solver.edm_scheduler
+    if name is None:
+        raise ValueError(f"{solver.name} has no form for EDM")
+    scheduler = getattr(diffusers, name)(**_options(training, solver))
+    scheduler.set_timesteps(steps, device=device)
+    return scheduler
+
+
+def usable_solver(training: Training, solver: Solver) -> Solver:
+    """The solver itself; with levels of EDM the one that takes their steps, spread as they are."""
+    if training.edm is None:
+        return solver
+    label = DEFAULT_SOLVER if solver.edm_scheduler is None else solver.label
+    return solver_named(f"{label} Karras" if training.edm.spread == "karras" else label)
+
+
+def plain_levels(training: Training, device: torch.device) -> Any:
+    """A scheduler with many levels, to look at single ones."""
+    return scheduler_of(training, solver_named("Euler"), 100, device)
+
+
+def _options(training: Training, solver: Solver) -> dict[str, object]:
+    edm, prediction = training.edm, training.prediction
+    if edm is None:
+        own = {**TRAINING, **solver.options, **(ZERO_SNR if training.zero_snr else {})}
+        return {**own, "prediction_type": prediction}
+    return {
+        "sigma_min": edm.lowest,
+        "sigma_max": edm.highest,
+        "sigma_data": edm.data,
+        "sigma_schedule": edm.spread,
+        "prediction_type": prediction,
+    }

@@ -1,0 +1,259 @@
+"""Bytes on their way to the disk: gathered, written and hashed beside the network.
+
+Three kinds of threads share the work, each waiting for something else: the one that receives only
+copies into blocks of a ring; one writes them and feeds the quick hashes; and SHA-256, the slowest,
+has its own. The file is always a beginning of what was received, so that whatever happens it can be
+gone on with. Not preallocated: its size says how much of it is there.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from converters.errors import AssetmgrError, WriteFailed
+from converters.hashing import FileHashes, StreamHasher, hash_bytes
+from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block
+from converters.writers.atomic import WRITEBACK_BYTES, naming, start_writeback
+from registry.file_lock import try_lock
+
+HELD_SECONDS = 0.5
+"""Bytes are not held in memory for longer: what is killed then has not lost them."""
+
+_ENOUGH_FOR_HEADER = 9
+_LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The hashes of the whole file; `header_bytes` is where a safetensors file's data begins."""
+
+    hashes: FileHashes
+    header_bytes: int | None
+
+
+class Sink:
+    """A file that grows at its end; use as a context manager.
+
+    `have` is how many bytes were received, of this and earlier calls; `size` how many are expected.
+    Raises DiskFull or WriteFailed; what another program is downloading to is refused.
+    """
+
+    def __init__(self, path: Path, size: int | None) -> None:
+        self._path = path
+        self.have = 0
+        self._hasher: StreamHasher | None = None
+        self._header_bytes: int | None = None
+        self._block_bytes = BLOCK_BYTES if size is None else min(BLOCK_BYTES, size + 1)
+        self._blocks = _Blocks(self._block_bytes)
+        self._block: Block | None = None
+        self._filled = 0
+        self._passed_on = 0.0
+        self._writer: _Writer | None = None
+
+    def __enter__(self) -> Self:
+        with naming(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._path.open("a+b", buffering=0)
+        if not try_lock(self._stream.fileno()):
+            self._stream.close()
+            cause = "is being downloaded by another program"
+            raise WriteFailed(cause, path=self._path, hint="wait until that is done")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._settle()
+        except AssetmgrError:  # an error that is on its way says more
+            pass
+        finally:
+            self._stop_hashing()
+            self._stream.close()
+
+    def restart(self) -> None:
+        """Forget all bytes."""
+        self._settle()
+        self._stop_hashing()
+        self._blocks = _Blocks(self._block_bytes)  # hashes that were stopped give none back
+        self.have = 0
+        with naming(self._path):
+            self._stream.truncate(0)
+
+    def take_up(self) -> int:
+        """Hash the bytes that an earlier call left, and give their number."""
+        with naming(self._path):
+            self._stream.seek(0)
+            while self._read_block():
+                pass
+            self._stream.seek(0, io.SEEK_END)
+        return self.have
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; they may be written later, and their failure raised by a later call."""
+        left = memoryview(data)
+        self.have += len(left)
+        while left:
+            block = self._current()
+            count = min(len(left), len(block.view) - self._filled)
+            block.view[self._filled : self._filled + count] = left[:count]
+            self._filled += count
+            left = left[count:]
+            if self._filled == len(block.view) or self._is_late():
+                self._pass_on()
+
+    def finish(self) -> Arrived:
+        """Let the bytes reach the disk; gives their hashes."""
+        hashes = None if self._hasher else self._finish_small()
+        self._settle()
+        with naming(self._path):
+            os.fsync(self._stream.fileno())
+        if hashes is None:
+            assert self._hasher is not None  # bytes were passed on, or read
+            hashes = self._hasher.finish()
+        return Arrived(hashes, self._header_bytes)
+
+    def _finish_small(self) -> FileHashes:
+        """Write and hash what fits in one block, without threads: starting them takes longer."""
+        block, self._block = self._block, None
+        view = block.view[: self._filled] if block else memoryview(b"")
+        with naming(self._path):
+            _write_all(self._stream, view)
+        self._header_bytes = _header_bytes(bytes(view[:_ENOUGH_FOR_HEADER]))
+        return hash_bytes(view, self._header_bytes)
+
+    def _read_block(self) -> bool:
+        block = self._blocks.take()
+        count = self._stream.readinto(block.view) or 0
+        if count:
+            self._hashing(block.view).update(block.view[:count], block.release)
+            self.have += count
+        else:
+            block.release()
+        return count > 0
+
+    def _current(self) -> Block:
+        if self._block is None:
+            self._block, self._filled = self._blocks.take(), 0
+            self._passed_on = time.monotonic()
+        return self._block
+
+    def _is_late(self) -> bool:
+        return (
+            self._filled >= _ENOUGH_FOR_HEADER
+            and time.monotonic() - self._passed_on >= HELD_SECONDS
+        )
+
+    def _pass_on(self) -> None:
+        """Give the block that is being filled to the writer."""
+        block, self._block = self._block, None
+        if block is None:
+            return
+        filled = Block(block.view[: self._filled], block.release)
+        if self._writer is None:
+            self._writer = _Writer(self._path, self._stream, self._hashing(filled.view))
+        self._writer.feed(filled)
+
+    def _settle(self) -> None:
+        """Nothing is on its way any more."""
+        self._pass_on()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _hashing(self, head: memoryview) -> StreamHasher:
+        """What is hashed depends on whether the file begins as a safetensors file does."""
+        return self._hasher or self._begin_hashing(bytes(head[:_ENOUGH_FOR_HEADER]))
+
+    def _begin_hashing(self, head: bytes) -> StreamHasher:
+        self._header_bytes = _header_bytes(head)
+        self._hasher = StreamHasher(self._header_bytes)
+        return self._hasher
+
+    def _stop_hashing(self) -> None:
+        hasher, self._hasher = self._hasher, None
+        if hasher is not None:
+            hasher.__exit__(None, None, None)
+
+
+class _Writer:
+    """A thread that writes blocks and hands them to the hashes.
+
+    After a failure it goes on giving blocks back, or the one that receives would wait for ever.
+    """
+
+    def __init__(self, path: Path, stream: io.FileIO, hasher: StreamHasher) -> None:
+        self._path, self._stream, self._hasher = path, stream, hasher
+        self._written = self._on_its_way = os.fstat(stream.fileno()).st_size
+        self._failure: BaseException | None = None
+        self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def feed(self, block: Block) -> None:
+        self._blocks.put(block)
+        self._reraise()
+
+    def close(self) -> None:
+        self._blocks.put(None)
+        self._thread.join()
+        self._reraise()
+
+    def _reraise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        for block in iter(self._blocks.get, None):
+            try:
+                if self._failure is None:
+                    self._write(block.view)
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that receives
+                self._failure = error
+            if self._failure is None:
+                self._hasher.update(block.view, block.release)
+            else:
+                block.release()
+
+    def _write(self, view: memoryview) -> None:
+        with naming(self._path):
+            _write_all(self._stream, view)
+        self._written += len(view)
+        if self._written - self._on_its_way >= WRITEBACK_BYTES:
+            start, length = self._on_its_way, self._written - self._on_its_way
+            start_writeback(self._stream.fileno(), start, length)
+            self._on_its_way = self._written
+
+
+class _Blocks:
+    """The ring; its memory is made as it is needed, because small files are many."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._left = RING_BLOCKS
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+
+    def take(self) -> Block:
+        if self._left and self._free.empty():
+            self._left -= 1
+            memory = bytearray(self._size)
+        else:
+            memory = self._free.get()
+        return Block(memoryview(memory), lambda: self._free.put(memory))
+
+
+def _write_all(stream: io.FileIO, data: memoryview) -> None:
+    left = data
+    while left:
+        left = left[stream.write(left) :]
+
+
+def _header_bytes(head: bytes) -> int | None:
+    """8 and the length that the first 8 bytes tell, where a JSON object follows."""
+    length = int.from_bytes(head[:8], "little")
+    return 8 + length if head[8:9] == b"{" and length <= _LONGEST_HEADER else None

@@ -1,0 +1,106 @@
+"""Faults planted in the trained family: each gets the verdict that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.session import Session
+from converters.errors import TruncatedFile
+from converters.progress import SILENT
+
+# diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+Arrays = dict[str, NDArray[np.generic]]
+OnFamily = Callable[[str], RenderJob]
+
+UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
+
+
+def zeroed(arrays: Arrays, prefix: str) -> None:
+    for name in [name for name in arrays if name.startswith(prefix)]:
+        arrays[name] = np.zeros_like(arrays[name])
+
+
+def shuffled(arrays: Arrays, prefix: str) -> None:
+    """Exchange the tensors of equal shape among each other, as mixed-up names would."""
+    numbers = np.random.default_rng(1)
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name in sorted(arrays):
+        if name.startswith(prefix):
+            part = name.rpartition(".")[2]
+            alike.setdefault((part, arrays[name].shape), []).append(name)
+    for names in alike.values():
+        values = [arrays[names[place]] for place in numbers.permutation(len(names))]
+        arrays.update(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fault", "component", "found"),
+    [
+        (zeroed, VAE, {"not flat", "round trip"}),
+        (zeroed, UNET, {"denoised", "removes noise"}),
+        (zeroed, TEXT, {"prompt matters"}),
+        (shuffled, UNET, {"removes noise"}),
+        (shuffled, VAE, {"round trip"}),
+    ],
+    ids=["zeroed VAE", "zeroed UNet", "zeroed text encoder", "shuffled UNet", "shuffled VAE"],
+)
+def test_a_broken_component_fails_the_checks_that_ask_it(
+    fault: Callable[[Arrays, str], None],
+    component: str,
+    found: set[str],
+    on_family: OnFamily,
+    tmp_path: Path,
+) -> None:
+    job = replace(on_family("checkpoint"), steps=6)
+    arrays = load_file(job.subject.path)
+    fault(arrays, component)
+    save_file(arrays, tmp_path / "broken.safetensors")
+    broken = replace(job.subject, path=str(tmp_path / "broken.safetensors"))
+    outcome = Session().render(replace(job, subject=broken), SILENT)
+    failed = {check.name for check in outcome.checks if not check.ok}
+    assert found <= failed
+    healthy = {"loads completely", "weights finite", "finite"}
+    assert not failed & healthy
+
+
+def test_a_file_that_was_cut_off_is_refused_before_anything_is_loaded(
+    session: Session, on_family: OnFamily, tmp_path: Path
+) -> None:
+    job = on_family("checkpoint")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(Path(job.subject.path).read_bytes()[:-1000])
+    with pytest.raises(TruncatedFile):
+        session.render(replace(job, subject=replace(job.subject, path=str(cut))), SILENT)
+
+
+def test_a_lora_of_zeros_has_no_effect(
+    session: Session, on_family: OnFamily, tmp_path: Path
+) -> None:
+    job = replace(on_family("lora"), steps=4)
+    arrays = load_file(job.subject.path)
+    for name in [name for name in arrays if not name.endswith("alpha")]:
+        arrays[name] = np.zeros_like(arrays[name])
+    save_file(arrays, tmp_path / "zeros.safetensors")
+    zeros = replace(job.subject, path=str(tmp_path / "zeros.safetensors"))
+    outcome = session.render(replace(job, subject=zeros), SILENT)
+    assert [check.name for check in outcome.checks if not check.ok] == ["effect"]
+
+
+@pytest.mark.parametrize("seed", range(11, 15))
+def test_the_trained_family_passes_whatever_the_seed(
+    session: Session, on_family: OnFamily, seed: int
+) -> None:
+    prompts = ("a red circle on a white background", "a small blue square", "neon ring", "an apple")
+    job = replace(on_family("checkpoint"), seed=seed, prompt=prompts[seed % 4])
+    outcome = session.render(job, SILENT)
+    assert outcome.verdict == "ok", [check for check in outcome.checks if not check.ok]

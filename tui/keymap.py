@@ -172,7 +172,13 @@ READ = Group(
 JOBS = Group(
     "Jobs",
     (
-        Key("x,delete", "stop", "x", "stop", "stop the job, forget that it failed; cancel the download"),
+        Key(
+            "x,delete",
+            "stop",
+            "x",
+            "stop",
+            "stop the job, let its failure go; cancel the download",
+        ),
         Key("z", "pause", "z", "pause", "pause the job or download, or let it go on"),
         Key("a", "again", "a", "again", "do it once more, after a failure or a stop"),
         Key("r", "run", "r", "", "run the queue of downloads"),

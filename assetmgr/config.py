@@ -31,6 +31,7 @@ class Settings:
     preview_base: str | None = None
     images: str = "auto"
     preview_bases: Mapping[str, str] = field(default_factory=dict)
+    ray: str | None = None
     models: str | None = None
     models_layout: str | None = None
     download_rate: str | None = None
@@ -106,6 +107,11 @@ SETTINGS = (
         "preview_bases",
         "such checkpoints by family, as preview_bases.sdxl",
         entries=tuple(str(base) for base in Base),
+    ),
+    Setting(
+        "ray",
+        "the Ray cluster that preview --all and convert spread their work over: HOST:PORT, auto "
+        "for one that runs on this machine, or local to start one",
     ),
     Setting("images", "how the terminal UI draws pictures", default="auto", choices=IMAGES),
     Setting("models", "the folder where downloads go; without one `models` beside the settings"),

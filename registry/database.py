@@ -42,7 +42,7 @@ _READS: dict[str, dict[str, Any]] = {
 _WAITING = ("postgresql", "postgresql+psycopg")
 _LOCK = 0x4173_7365_746D_6772  # "Assetmgr"
 _NUL = "cannot contain NUL"
-_DAMAGED = "keep a copy of it, then move it away and scan again"
+_DAMAGED = "move it away, with its -wal and -shm, and scan again"
 _DRIVER_CAUSES = (
     ("locked", "is locked by another program", "close it or try again later"),
     ("readonly", "is read-only", "check the permissions of the file and its folder"),
@@ -182,7 +182,10 @@ def advice(file: Path) -> str:
     kept = backups(file)
     if not kept:
         return _DAMAGED
-    return f"keep a copy of it; then put a backup in its place, {kept[0].name}, and scan again"
+    return (
+        f"move it away, with its -wal and -shm; put a backup in its place, {kept[0].name};"
+        " and scan again"
+    )
 
 
 def name_of(url: URL) -> str:

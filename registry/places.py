@@ -6,8 +6,10 @@ its name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
@@ -18,12 +20,32 @@ from registry.text import storable
 _SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
 _MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
 """Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
+_LONGEST_PATH = 1024  # MAXPATHLEN of macOS
 
 
 def canonical(path: str | os.PathLike[str]) -> str:
     """The name of a file's place; the file itself may be a link and keeps its name."""
     place = Path(path)
-    return str(Path(os.path.realpath(place.parent), place.name))
+    return str(Path(real_folder(place.parent), place.name))
+
+
+def real_folder(path: str | os.PathLike[str]) -> str:
+    """The one name of a folder, whichever way of links leads there and however it was typed.
+
+    On macOS the case of a name is mostly that which was typed: the system knows the true one.
+    """
+    real = os.path.realpath(path)
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # not there, or closed to us
+            descriptor = os.open(real, os.O_RDONLY)
+            try:
+                stored = fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(_LONGEST_PATH))
+            finally:
+                os.close(descriptor)
+            return os.fsdecode(stored.rstrip(b"\0"))
+    return real
 
 
 def within(path: str, folder: str) -> bool:
@@ -60,7 +82,7 @@ def find_root(path: str | os.PathLike[str]) -> str:
         raise FileMissing("no such folder", path=folder)
     if not os.path.isdir(folder):  # noqa: PTH112
         raise FileUnreadable("is not a folder", path=folder)
-    real = os.path.realpath(folder)
+    real = real_folder(folder)
     if not storable(real):
         raise FileUnreadable("its name is not valid UTF-8", path=repr(real))
     return real

@@ -95,13 +95,27 @@ def origins(connection: Connection, service: str) -> tuple[tuple[int, Origin], .
 
 
 def record(connection: Connection, found: Sequence[Found], machine: str) -> None:
-    """Put what was read on a machine, at least one, in the place of what was known."""
+    """Put what was read on a machine, at least one, in the place of what was known.
+
+    Assets may be gone since their folder was listed: another program forgot or joined them.
+    """
     forget(connection, [sidecar.key for sidecar in found], machine)
+    there = _known(connection, {sidecar.key.asset_id for sidecar in found})
     rows = [
         {**key._asdict(), **stamp._asdict(), "told": None if told is None else told.to_json()}
         for key, stamp, told in found
+        if key.asset_id in there
     ]
-    connection.execute(insert(schema.sidecar).values(machine=machine), rows)
+    if rows:
+        connection.execute(insert(schema.sidecar).values(machine=machine), rows)
+
+
+def _known(connection: Connection, ids: Collection[int]) -> frozenset[int]:
+    found: set[int] = set()
+    for some in batches(list(ids)):
+        statement = select(schema.asset.c.id).where(schema.asset.c.id.in_(some))
+        found.update(connection.execute(statement).scalars())
+    return frozenset(found)
 
 
 def forget(connection: Connection, keys: Sequence[Key], machine: str) -> None:

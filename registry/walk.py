@@ -16,7 +16,7 @@ from converters.containers import MODEL_SUFFIXES, is_pipeline
 from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
-from registry.places import within
+from registry.places import real_folder, within
 from registry.text import storable
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
@@ -42,7 +42,7 @@ class Walk:
     covered: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     problems: list[AssetmgrError] = field(default_factory=list)
-    _seen: set[tuple[int, int]] = field(default_factory=set)
+    _seen: set[tuple[int, int | str]] = field(default_factory=set)
 
     def add(self, root: str) -> None:
         """Look through a folder, given by its real path."""
@@ -62,7 +62,7 @@ class Walk:
         )
 
     def _follow(self, link: str) -> str:
-        folder = os.path.realpath(link)
+        folder = real_folder(link)
         self.covered.append(folder)
         return folder
 
@@ -72,7 +72,8 @@ class Walk:
         except OSError as error:
             self._cannot_read(folder, error)
             return False
-        identity = (status.st_dev, status.st_ino)
+        # Some network and FAT file systems have no inodes: there a folder is its path.
+        identity = (status.st_dev, status.st_ino or os.path.normcase(folder))
         if identity in self._seen:
             return False
         self._seen.add(identity)

@@ -106,7 +106,10 @@ def updates_(session: Session, assets: tuple[str, ...]) -> int:
         if one.state != CURRENT:
             _print_update(session, one)
     states = Counter(one.state for one in compared)
-    session.output.line(", ".join(f"{n} {state}" for state, n in states.items()) or "nothing known")
+    if compared:
+        session.output.line(", ".join(f"{n} {state}" for state, n in states.items()))
+    elif not found:
+        session.output.line("nothing here is known to come from there")
     return session.status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -62,6 +63,7 @@ _FIELDS: dict[str, object] = {
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Names in an adapter or a component.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="Where the file says nothing.")
 @click.option("--verify", is_flag=True, help="Read the target again and compare every tensor.")
+@click.option("--ray", metavar="ADDRESS", help="Spread over a Ray cluster; local starts one here.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of a folder too.")
 @click.option("--overwrite", is_flag=True, help="Replace targets that exist.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
@@ -82,6 +84,7 @@ def convert(
     layout: str | None,
     prediction: str | None,
     verify: bool,
+    ray: str | None,
     recursive: bool,
     overwrite: bool,
     dry_run: bool,
@@ -104,20 +107,53 @@ def convert(
         layout=layout,
     )
     request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
-    documents = []
     with Workspace.open() as workspace, session.progress() as progress:
-        for plan in plan_convert(request):
-            result = (
-                plan
-                if dry_run or _is_done(plan)
-                else run_planned(workspace, plan, progress, verify=verify)
-            )
-            documents.append(report(session, result))
+        address = None if dry_run else ray or workspace.settings.ray
+        results = (
+            _run_here(workspace, request, progress, dry_run=dry_run, verify=verify)
+            if address is None
+            else _run_on_ray(workspace, request, address, progress, verify=verify)
+        )
+        documents = [report(session, result) for result in results]
     if not documents:
         session.warn("nothing to convert: no model files, or all are safetensors already")
     if session.as_json:
         session.output.document(documents)
     return session.status
+
+
+def _run_here(
+    workspace: Workspace,
+    request: ConvertRequest,
+    progress: Progress,
+    *,
+    dry_run: bool,
+    verify: bool,
+) -> Iterator[ConvertPlan | ConvertResult | Failure]:
+    for plan in plan_convert(request):
+        if dry_run or _is_done(plan):
+            yield plan
+        else:
+            yield run_planned(workspace, plan, progress, verify=verify)
+
+
+def _run_on_ray(
+    workspace: Workspace,
+    request: ConvertRequest,
+    address: str,
+    progress: Progress,
+    *,
+    verify: bool,
+) -> Iterator[ConvertPlan | ConvertResult | Failure]:
+    from assetmgr.operations.convert_ray import run_converts_on_ray
+
+    planned = list(plan_convert(request))
+    waiting = [plan for plan in planned if isinstance(plan, ConvertPlan) and not plan.done_before]
+    yield from (plan for plan in planned if isinstance(plan, Failure) or plan.done_before)
+    if waiting:
+        yield from run_converts_on_ray(
+            workspace, waiting, request, address, progress, verify=verify
+        )
 
 
 def _is_done(plan: ConvertPlan | Failure) -> bool:

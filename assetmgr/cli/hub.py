@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ from assetmgr.operations.hub import (
     plan_download,
     queue_download,
 )
+from assetmgr.operations.hub_cache import cache_downloads
 from assetmgr.operations.peek import peek
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -53,6 +55,10 @@ for command in (search, info, updates):
 @hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
 @click.argument("repo", metavar="REPO[@REVISION]")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like 'unet/*'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like '*.bin'.")
+@click.option("--variant", help="Where a file has this variant, such as fp16, only that.")
+@click.option("--cache", is_flag=True, help="Into the cache that diffusers and others share.")
 @download_options
 @common_options
 @click.pass_obj
@@ -60,6 +66,10 @@ def download(
     session: Session,
     repo: str,
     files: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    variant: str | None,
+    cache: bool,
     folder: Path | None,
     layout: str | None,
     again: bool,
@@ -70,22 +80,38 @@ def download(
 ) -> int:
     """Download model files into the library, verified against the Hub's hashes.
 
-    Without FILE all model files of the repository. Files go to the folder of their kind below the
-    models folder unless --to names another; what the library has already is not fetched. Everything
-    goes through the queue: what breaks off goes on with the same command, or `downloads run`.
+    FILE is a name, a folder or a pattern; without it and --include all model files. Files go to the
+    folder of their kind below the models folder unless --to names another; what the library has is
+    not fetched. Everything goes through the queue: what breaks off goes on with the same command,
+    or `downloads run`.
     """
+    if cache and (folder or layout or later or rate):
+        cause = "--cache goes with none of --to, --layout, --queue and --rate."
+        raise click.UsageError(cause, click.get_current_context())
     name, revision = parse_repo(repo)
     request = DownloadRequest(
-        name, revision, files, folder, layout, again, PRIORITIES[priority], rate
+        name,
+        revision,
+        files,
+        folder,
+        layout,
+        again,
+        PRIORITIES[priority],
+        rate,
+        include,
+        exclude,
+        variant,
     )
     with Workspace.open() as workspace, bars(session) as progress:
-        results = (
-            plan_download(workspace, request, progress)
-            if dry_run
-            else queue_download(workspace, request, progress)
-            if later
-            else downloads(workspace, request, progress, watch=progress.watch)
-        )
+        results: Iterable[Download | Downloaded | Failure]
+        if dry_run:
+            results = plan_download(workspace, request, progress)
+        elif later:
+            results = queue_download(workspace, request, progress)
+        elif cache:
+            results = cache_downloads(workspace, request, progress)
+        else:
+            results = downloads(workspace, request, progress, watch=progress.watch)
         documents = [_report(session, result) for result in results]
         if later:
             warn_of_shortages(session, workspace)

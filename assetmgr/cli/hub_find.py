@@ -147,7 +147,10 @@ def updates(session: Session, assets: tuple[str, ...]) -> int:
         if one.state != CURRENT:
             session.output.line(_change(one))
     states = Counter(one.state for one in compared)
-    session.output.line(", ".join(f"{n} {state}" for state, n in states.items()) or "nothing known")
+    if compared:
+        session.output.line(", ".join(f"{n} {state}" for state, n in states.items()))
+    elif not found:
+        session.output.line("nothing here is known to come from there")
     return session.status
 
 

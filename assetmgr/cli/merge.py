@@ -12,6 +12,7 @@ from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
+from assetmgr.operations.failures import Failure
 from assetmgr.operations.merge import (
     DEVICES,
     MergePlan,
@@ -20,6 +21,12 @@ from assetmgr.operations.merge import (
     plan_merge_adapters,
     run_merge_adapters,
     weigh_blocks,
+)
+from assetmgr.operations.merge_check import (
+    MergeCheck,
+    check_merge,
+    differs,
+    require_checkable,
 )
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -60,6 +67,7 @@ merge.add_command(merge_embeddings)
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", help="What computes.")
 @click.option("--partial", is_flag=True, help="Allow adapter keys that find no place.")
+@click.option("--check", is_flag=True, help="Render the result, and compare: see below.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @common_options
@@ -73,6 +81,7 @@ def adapters(
     dtype: str,
     device: str,
     partial: bool,
+    check: bool,
     overwrite: bool,
     dry_run: bool,
 ) -> int:
@@ -86,19 +95,41 @@ def adapters(
     OUT), 20 or 12 for SDXL, 26 for its refiner, 61 for Flux; or ALL, NONE or ALL0.5; for SD1
     and SD2 also INS, IND, INALL, MIDD, OUTD, OUTS or OUTALL. BASE is the text encoders; blocks
     that a shorter list does not name count 0.
+
+    --check renders the checkpoint with the adapters in effect, and the merged file, with one seed,
+    and fails where they differ by more than rounding explains.
     """
     chosen = weigh_blocks([parse_adapter(text) for text in adapters], block_weights)
     request = MergeRequest(checkpoint, chosen, output, dtype, partial, overwrite, device)
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_merge_adapters(workspace, request)
+        if check:
+            require_checkable(workspace, plan)
         result = plan if dry_run else run_merge_adapters(workspace, plan, progress)
+        seen = check_merge(workspace, plan, progress) if check and not dry_run else None
     for warning in plan.warnings:
         session.warn(warning)
-    if session.as_json:
-        session.output.document(result.to_json())
-    else:
+    if not session.as_json:
         _print(session, plan, result.nbytes)
+        _print_check(session, seen)
+    if seen is not None and not seen.ok:
+        session.fail(Failure.of(differs(seen, output)))
+    if session.as_json:
+        told = {"check": seen.to_json() if seen else None, "errors": session.errors()}
+        session.output.document({**result.to_json(), **told})
     return session.status
+
+
+def _print_check(session: Session, seen: MergeCheck | None) -> None:
+    if seen is None:
+        return
+    verdict = "ok" if seen.ok else "failed"
+    figures = f"latents differ by {seen.value:.2g}, rounding explains {seen.threshold:.2g}"
+    pixels = (
+        f"pixels by {seen.difference.pixel_mean:.2g} of 1, at most {seen.difference.pixel_max:.2g}"
+    )
+    session.output.line(f"check {verdict}: {figures}; {pixels}")
+    session.output.line(f"  {plain(seen.image)}")
 
 
 def _print(session: Session, plan: MergePlan, nbytes: int) -> None:

@@ -22,6 +22,7 @@ from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, Cancelled
+from converters.progress import Progress
 
 _DEFAULTS = PreviewRequest()
 _FIELDS: dict[str, object] = {
@@ -82,6 +83,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where."
 )
 @click.option("--low-vram", is_flag=True, help="Slower, with a fraction of the graphics memory.")
+@click.option("--ray", metavar="ADDRESS", help="Spread over a Ray cluster; local starts one here.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Picture of one asset, or sheet."
 )
@@ -108,6 +110,7 @@ def preview(
     weight: float,
     device: str,
     low_vram: bool,
+    ray: str | None,
     output: Path | None,
     overwrite: bool,
 ) -> int:
@@ -148,7 +151,9 @@ def preview(
     if grid:
         return preview_sheets.grid(session, request, weights, prompts)
     with Workspace.open() as workspace, session.progress() as progress:
-        documents = list(_reported(session, run_previews(workspace, request, progress)))
+        address = ray or (None if assets else workspace.settings.ray)
+        results = _results(workspace, request, address, progress)
+        documents = list(_reported(session, results))
     if session.as_json:
         session.output.document(documents)
     return session.status
@@ -161,6 +166,16 @@ def _check_shape(*, compare: bool, grid: bool, weights: str, prompts: tuple[str,
         raise BadValue("--weights are for --grid; without it there is --weight")
     if len(prompts) > 1 and not grid:
         raise BadValue("several prompts are for --grid")
+
+
+def _results(
+    workspace: Workspace, request: PreviewRequest, address: str | None, progress: Progress
+) -> Iterator[PreviewResult | Failure]:
+    if address is None:
+        return run_previews(workspace, request, progress)
+    from assetmgr.operations.preview_ray import run_previews_on_ray
+
+    return run_previews_on_ray(workspace, request, address, progress)
 
 
 def _reported(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from assetmgr.sources.civitai_records import CivitaiModel, Version
 from assetmgr.sources.web import Web
+from registry.sidecars.civitai import allowed
 from registry.sidecars.document import BadSidecar, Fields
 from registry.sidecars.writers import parsed
 
@@ -41,6 +43,11 @@ def _of_model(model: CivitaiModel) -> dict[str, object]:
         "allowDifferentLicense": licence.other_licence,
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def licence_words(model: CivitaiModel | None) -> str | None:
+    """What the author allows, in words; None where the site does not say."""
+    return None if model is None else "; ".join(allowed(**asdict(model.licence))) or None
 
 
 def added_to(old: bytes, new: bytes) -> bytes:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from assetmgr.operations.beside import path_beside, record_beside
 from assetmgr.operations.civitai import Reference, base_of, parse_reference
+from assetmgr.operations.civitai_document import INFO, licence_words, site_document
 from assetmgr.operations.download_run import Watch, error_of, run_downloads, unwatched
 from assetmgr.operations.downloads import destination_of, enqueue
 from assetmgr.operations.names import safe_name
@@ -17,10 +19,10 @@ from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
 from assetmgr.sources import civitai
 from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.civitai_records import ModelFile, Version
+from assetmgr.sources.civitai_records import CivitaiModel, ModelFile, Version
 from assetmgr.sources.web import Web
 from converters.containers import MODEL_SUFFIXES
-from converters.errors import AssetmgrError, BadValue, FileMissing
+from converters.errors import AssetmgrError, BadValue, Cancelled, FileMissing
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import write_whole
 from registry.download_records import Wanted
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from registry.records import Asset
 
 SERVICE = "civitai"
-
-_INFO = ".civitai.info"
-"""The file beside a model in which Civitai Helper and others keep the site's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +198,10 @@ def bring(
     """
     told = json.loads(wanted.subject)
     version = civitai.version(web, str(told["version"]), progress, fresh=True)
-    plan = _planned(workspace, web, version, told["file"])
+    plan, model = _planned(workspace, web, version, told["file"]), _model(web, version, progress)
     received = receive(
         workspace,
-        _announced(plan, _licence(web, version, progress)),
+        _announced(plan, licence_words(model)),
         lambda part, telling: civitai.fetch(web, version.id, plan.file, part, telling, limit),
         destination=destination_of(wanted),
         again=wanted.again,
@@ -210,30 +209,20 @@ def bring(
     )
     if received.state != "downloaded":
         return received
-    asset = _describe(workspace, web, version, received.asset, received.path)
-    return replace(received, asset=asset)
+    document = site_document(web, version, model)
+    return replace(received, asset=_describe(workspace, document, received))
 
 
-def _licence(web: Web, version: Version, progress: Progress) -> str | None:
-    """What the author allows, in words; None where the site does not say."""
+def _model(web: Web, version: Version, progress: Progress) -> CivitaiModel | None:
+    """The model of a version; None where the site does not show it, which is no reason to stop."""
     if version.model_id is None:
         return None
     try:
-        licence = civitai.model(web, version.model_id, progress).licence
+        return civitai.model(web, version.model_id, progress)
+    except Cancelled:
+        raise
     except AssetmgrError:
         return None
-    words = [
-        yes if value else no
-        for value, yes, no in (
-            (licence.no_credit, "no credit needed", "credit needed"),
-            (licence.derivatives, "derivatives allowed", "no derivatives"),
-            (licence.other_licence, "other licences allowed", "same licence only"),
-        )
-        if value is not None
-    ]
-    if licence.commercial is not None:
-        words.append(f"commercial use: {', '.join(licence.commercial) or 'None'}")
-    return "; ".join(words) or None
 
 
 def _number(reference: Reference, text: str) -> str:
@@ -292,22 +281,13 @@ def _announced(plan: CivitaiDownload, licence: str | None) -> Announced:
     )
 
 
-def _describe(workspace: Workspace, web: Web, version: Version, asset: Asset, model: Path) -> Asset:
+def _describe(workspace: Workspace, document: bytes, received: Received) -> Asset:
     """Keep the site's answer beside a model, as other programs do, unless one lies there."""
     from registry.places import canonical
-    from registry.sidecar_rows import Found, Key, Stamp
-    from registry.sidecars import beside, read_sidecar
 
-    place = Path(canonical(model)).with_suffix(_INFO)
-    if model.suffix.lower() not in MODEL_SUFFIXES or os.path.lexists(place):
-        return asset
-    text = json.dumps(version.document, ensure_ascii=False, indent=2)
-    if web.token is not None:  # the answer does not hold it; should it ever, it stays out of files
-        text = text.replace(web.token, "…")
-    write_whole(place, text.encode("utf-8", "replace"))
-    status = place.stat()
-    for row, name in beside(model.name, frozenset({place.name})):
-        key = Key(asset.id, str(place.with_name(name)))
-        stamp = Stamp(status.st_size, status.st_mtime_ns)
-        workspace.library.record_sidecars([Found(key, stamp, read_sidecar(row, key.path))])
-    return workspace.library.get(asset.id)
+    place = canonical(received.path)
+    info = path_beside(place, INFO)
+    if received.path.suffix.lower() in MODEL_SUFFIXES and not os.path.lexists(info):
+        write_whole(info, document)
+        record_beside(workspace, received.asset.id, place, info)
+    return workspace.library.get(received.asset.id)

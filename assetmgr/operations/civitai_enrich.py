@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.beside import files_of, path_beside, record_beside
-from assetmgr.operations.civitai_document import INFO, added_to, picture_of, site_document
+from assetmgr.operations.civitai_document import (
+    INFO,
+    added_to,
+    licence_words,
+    picture_of,
+    site_document,
+)
 from assetmgr.operations.civitai_lookup import Asker, Lookup, Match, Subject, find, of_asset
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.sidecar import PICTURE_ENDING
@@ -144,7 +150,7 @@ class _One:
         if self.request.pictures:
             files += self._pictures(asset, match.version, problems)
         if match.ancestor is None and not self.request.dry_run:
-            self._record_source(asset, match)
+            self._record_source(asset, match, licence_words(model))
         fresh = self.workspace.library.get(asset.id)
         return Enriched(fresh, match, model, tuple(files), tuple(problems))
 
@@ -189,14 +195,14 @@ class _One:
         record_beside(self.workspace, asset.id, file.path, path)
         return Beside(path, WRITTEN)
 
-    def _record_source(self, asset: Asset, match: Match) -> None:
+    def _record_source(self, asset: Asset, match: Match, licence: str | None) -> None:
         from registry.records import Source
 
         version, sha256 = match.version, asset.hashes["sha256"]
         file = next((one for one in version.files if one.hashes.get("sha256") == sha256), None)
         name, number = (file.name, file.id) if file else (None, None)
         url = civitai.address(self.web, version.id, number)
-        source = Source("civitai", version.model_id, version.id, name, url)
+        source = Source("civitai", version.model_id, version.id, name, url, licence)
         self.workspace.library.record_source(asset.id, source)
 
 

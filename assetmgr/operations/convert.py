@@ -53,6 +53,17 @@ class ConvertResult:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A target that was written and that the library does not know yet."""
+
+    parents: tuple[Parent, ...]
+    written: Written
+    losses: tuple[CastLoss, ...]
+    warnings: tuple[str, ...]
+    verified: bool
+
+
 def _hashes_json(written: Written) -> dict[str, str | None] | None:
     if written.hashes is None:
         return None
@@ -73,18 +84,35 @@ def run_convert(
     """
     started = time.perf_counter()
     parents = [parent_of(workspace, path, progress) for path in plan.parent_paths]
+    made = write_converted(plan, parents, progress, verify=verify)
+    return registered(workspace, plan, made, started)
+
+
+def write_converted(
+    plan: ConvertPlan, parents: Sequence[Parent], progress: Progress = SILENT, *, verify: bool
+) -> Converted:
+    """Write the target, and compare it with what was meant. Raises as `run_convert`."""
     log = CastLog()
     state, written, kept = _write(plan, parents, log, progress)
     if verify:
         _verify(plan.format.seen(state, plan.identity), plan.target, progress)
-    derivation = Derivation(plan.change.operation, plan.change.parameters(), parents)
-    asset = None
-    if written.hashes is not None:
-        asset = register_derived(workspace, plan.target, written.hashes, derivation)
     losses = tuple(loss for _, loss in sorted(log.losses.items()))
     warnings = (*plan.warnings, *_data_warnings(plan.change, losses, kept))
+    return Converted(tuple(parents), written, losses, warnings, verify)
+
+
+def registered(
+    workspace: Workspace, plan: ConvertPlan, made: Converted, started: float
+) -> ConvertResult:
+    """A target that was written, in the library; `started` is a time of `perf_counter`."""
+    derivation = Derivation(plan.change.operation, plan.change.parameters(), made.parents)
+    asset = None
+    if made.written.hashes is not None:
+        asset = register_derived(workspace, plan.target, made.written.hashes, derivation)
     seconds = time.perf_counter() - started
-    return ConvertResult(plan, written, losses, warnings, verify, seconds, asset)
+    return ConvertResult(
+        plan, made.written, made.losses, made.warnings, made.verified, seconds, asset
+    )
 
 
 def _write(

@@ -36,9 +36,16 @@ def parent_of(workspace: Workspace, path: Path, progress: Progress = SILENT) -> 
     """
     if path.is_dir():  # a pipeline: many files, of which no single hash tells
         return Parent(path.name)
-    known = _known(workspace, path)
+    known = known_parent(workspace, path)
     if known is not None:
         return known
+    return hashed_parent(path, progress)
+
+
+def hashed_parent(path: Path, progress: Progress = SILENT) -> Parent:
+    """A source file by its name and its hashes; the file is read. Raises FileProblem."""
+    if path.is_dir():
+        return Parent(path.name)
     progress.stage(f"hashing {path.name}", path.stat().st_size)
     hashes = hash_file(path, progress, header_bytes=_header_bytes(path)).hashes
     return Parent(path.name, hashes.sha256, hashes.blake3, hashes.autov3)
@@ -56,7 +63,8 @@ def _header_bytes(path: Path) -> int | None:
     return open_model(path).header_bytes
 
 
-def _known(workspace: Workspace, path: Path) -> Parent | None:
+def known_parent(workspace: Workspace, path: Path) -> Parent | None:
+    """A source file as the library knows it; None if it does not, or not as it is now."""
     try:
         asset = workspace.library.find(str(path.resolve()))
     except AssetNotFound:

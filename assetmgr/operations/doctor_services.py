@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.sources import civitai, hub_client, tokens
+from assetmgr.sources.hub_cache import cache_folder, hub_home
 from converters.errors import BadValue, FileProblem, NotAvailable
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -19,8 +20,7 @@ _YES = frozenset({"1", "on", "yes", "true"})
 
 def hub_cache(environment: Mapping[str, str]) -> Check:
     """The folder that huggingface_hub downloads to, and how many models are in it."""
-    stated = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
-    folder = Path(stated).expanduser() if stated else _hub_home(environment) / "hub"
+    folder = cache_folder(environment)
     if not is_folder(folder):
         return Check("hub cache", ok=True, detail=f"{folder} is not there: nothing downloaded")
     try:
@@ -36,7 +36,7 @@ def hub_token(environment: Mapping[str, str]) -> Check:
     """Whether there is a token for the Hub; the token itself is not read."""
     check = _token("hub token", _HUB_TOKENS, hub_client.endpoint, environment)
     stated = environment.get("HF_TOKEN_PATH")
-    file = Path(stated).expanduser() if stated else _hub_home(environment) / "token"
+    file = Path(stated).expanduser() if stated else hub_home(environment) / "token"
     if check is not None:
         return check
     told = f"from {file}" if is_file(file) else "none: public repositories only"
@@ -103,14 +103,6 @@ def _shown(address: str) -> str | None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         return None
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
-
-
-def _hub_home(environment: Mapping[str, str]) -> Path:
-    stated = environment.get("HF_HOME")
-    if stated:
-        return Path(stated).expanduser()
-    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "huggingface"
 
 
 def _first_set(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:

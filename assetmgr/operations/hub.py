@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from assetmgr.operations.download_run import Ended, Watch, error_of, run_downloads, unwatched
 from assetmgr.operations.downloads import destination_of, enqueue
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub_select import Selection, meant
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, present, receive, with_sha256
 from assetmgr.sources import hub_models, huggingface
@@ -21,8 +22,7 @@ from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.hub_models import HubFile, HubModel
 from assetmgr.sources.huggingface import RemoteFile
 from assetmgr.sources.web import Web
-from converters.containers import MODEL_SUFFIXES
-from converters.errors import AssetmgrError, BadValue, FileMissing
+from converters.errors import AssetmgrError, BadValue
 from converters.progress import SILENT, Progress
 from registry.download_records import Wanted
 from registry.text import storable
@@ -41,8 +41,9 @@ _AT_ONCE = 8
 class DownloadRequest:
     """`files` empty means all model files; `folder` None places each by its kind.
 
-    `layout` is the program whose folders lie in `folder`; `again` fetches what the library has.
-    `rate` limits all transfers together, as in `5MB` a second.
+    `files`, `include`, `exclude` and `variant` are those of `Selection`. `layout` is the program
+    whose folders lie in `folder`; `again` fetches what the library has. `rate` limits all transfers
+    together, as in `5MB` a second.
     """
 
     repo: str
@@ -53,6 +54,14 @@ class DownloadRequest:
     again: bool = False
     priority: int = 0
     rate: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    variant: str | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """Which files are meant."""
+        return Selection(self.files, self.include, self.exclude, self.variant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +137,13 @@ def plan_download(
 ) -> Iterator[Download | Failure]:
     """What the Hub has of the request, from one listing where that tells enough.
 
-    Raises FileMissing or NotAvailable when all files are wanted and there is no listing.
+    Raises FileMissing for what a listing does not have, NotAvailable where it is needed and cannot
+    be had.
     """
     listing = _listing(request, progress)
     licence = None if listing is None else listing.licence
     listed = {file.name: file for file in (listing.files if listing else None) or ()}
-    names = request.files or tuple(
-        name for name in listed if PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
-    )
-    if not names:
-        raise FileMissing("the repository has no model files", path=request.repo)
+    names = meant(tuple(listed), request.selection, request.repo)
 
     def find(name: str) -> RemoteFile | Failure:
         return _from_listing(listing, listed.get(name)) or _described(request, name)
@@ -156,7 +162,7 @@ def _listing(request: DownloadRequest, progress: Progress) -> HubModel | None:
     try:
         return hub_models.repository(request.repo, request.revision, progress)
     except AssetmgrError:
-        if not request.files:
+        if request.selection.needs_listing:
             raise
         return None
 
@@ -223,7 +229,7 @@ def wanted_of(download: Download, destination: Destination, *, again: bool = Fal
         host=urlsplit(file.url).netloc,
         subject=json.dumps(subject),
         label=file.label,
-        content=file.sha256 or f"{file.label}@{file.commit}",
+        content=_content(file),
         bytes=file.size,
         sha256=file.sha256,
         folder=None if folder is None else str(folder.absolute()),
@@ -237,10 +243,22 @@ def bring(
     workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
     """Fetch a file of the queue into the library; a row of `download_services`."""
+    file = _file_of(wanted)
+    return receive(
+        workspace,
+        announced(file, wanted.licence),
+        lambda part, telling: huggingface.fetch(web, file, part, limit, telling),
+        destination=destination_of(wanted),
+        again=wanted.again,
+        progress=progress,
+    )
+
+
+def announced(file: RemoteFile, licence: str | None) -> Announced:
+    """A file as the Hub announces it."""
     from registry.records import Source
 
-    file = _file_of(wanted)
-    announced = Announced(
+    return Announced(
         service="the Hub",
         label=file.label,
         name=file.name,
@@ -248,17 +266,14 @@ def bring(
         size=file.size,
         sha256=file.sha256,
         git_sha1=file.git_sha1,
-        content=wanted.content,
-        source=Source(SERVICE, file.repo, file.commit, file.name, file.url, wanted.licence),
+        content=_content(file),
+        source=Source(SERVICE, file.repo, file.commit, file.name, file.url, licence),
     )
-    return receive(
-        workspace,
-        announced,
-        lambda part, telling: huggingface.fetch(web, file, part, limit, telling),
-        destination=destination_of(wanted),
-        again=wanted.again,
-        progress=progress,
-    )
+
+
+def _content(file: RemoteFile) -> str:
+    """The same for the same bytes and for no others."""
+    return file.sha256 or f"{file.label}@{file.commit}"
 
 
 def _file_of(wanted: Wanted) -> RemoteFile:

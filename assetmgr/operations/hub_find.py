@@ -104,9 +104,11 @@ class HubInfo:
     files: tuple[HubInfoFile, ...]
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all files together."""
-        return sum(one.file.size or 0 for one in self.files)
+    def nbytes(self) -> int | None:
+        """Bytes of all files together; None where a mirror does not tell of each."""
+        sizes = [one.file.size for one in self.files]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
 
     def to_json(self) -> dict[str, object]:
         """The document, without its errors."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
-from converters.adapters.peft_config import CONFIG_FILE
+from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
-from converters.errors import AssetmgrError, BadValue, FileUnreadable
+from converters.errors import AssetmgrError, BadValue
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 OPERATION = "merge adapters"
 DEVICES = ("cpu", "auto", "cuda", "mps")
 """What can compute the sums, as `preview` has it."""
-_PEFT_FILE = "adapter_model."
-_MOST_CONFIG = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     choices = [
         AdapterChoice(
             str(path),
-            _open_adapter(path),
+            open_adapter(path),
             adapter.weight,
             adapter.text_encoder,
             adapter.block_weights,
@@ -266,19 +264,6 @@ def _open_checkpoint(path: Path) -> tuple[StateDict, tuple[str, ...]]:
         return state, ()
     single = to_single_file(pipeline_parts(state))
     return single.state, single.notes
-
-
-def _open_adapter(path: Path) -> StateDict:
-    """An adapter with the configuration that PEFT puts beside it, if there is one."""
-    state, config = _open(path), path.with_name(CONFIG_FILE)
-    if not path.name.startswith(_PEFT_FILE) or not config.is_file():
-        return state
-    try:
-        with config.open("rb") as file:
-            text = file.read(_MOST_CONFIG).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileUnreadable(str(error), path=config) from error
-    return state.with_metadata({**state.metadata, CONFIG_FILE: text})
 
 
 def _open(path: Path) -> StateDict:

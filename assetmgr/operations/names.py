@@ -9,22 +9,30 @@ from registry.text import fold
 
 _LONGEST_ENDING = 20
 _DEVICES = frozenset(
-    {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³"}
 )
+_UNFIT = re.compile(
+    r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f'
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+"""What some system refuses; and what ends a line, or turns the direction of text."""
 
 
 def safe_name(name: str) -> str:
     """A name of a network as one that every system takes, with at most 200 bytes, ending kept.
 
-    Source of the rules: Microsoft, "Naming Files, Paths, and Namespaces".
+    It is one part of a path, and reads as it is. Source of the rules: Microsoft, "Naming Files,
+    Paths, and Namespaces".
     """
-    clean = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]', "_", name).rstrip(". ")
+    clean = _UNFIT.sub("_", name).rstrip(". ")
     stem, dot, suffix = clean.rpartition(".")
     if not dot or len(suffix.encode()) > _LONGEST_ENDING:
         stem, dot, suffix = clean, "", ""
-    if stem.split(".")[0].upper() in _DEVICES or not clean:
+    if stem.split(".")[0].rstrip(" ").upper() in _DEVICES or not clean:
         stem = f"_{stem}"
     kept = stem.encode()[: 200 - len(suffix.encode())].decode(errors="ignore")
+    kept = kept if dot else kept.rstrip(". ")
     return f"{kept}{dot}{suffix}"
 
 

@@ -189,7 +189,7 @@ def _render(
     except AssetmgrError as error:
         return Failure.of(error, path=subject.file.path)
     if subject.asset is not None:
-        _record(workspace, subject.asset, outcome)
+        record_preview(workspace, subject.asset, outcome)
     return PreviewResult(subject.asset, subject.file.path, outcome)
 
 
@@ -202,7 +202,8 @@ def companions_of(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile,
     return find_companions(workspace, checkpoint.file, checkpoint.base)
 
 
-def _record(workspace: Workspace, asset: int, outcome: RenderOutcome) -> None:
+def record_preview(workspace: Workspace, asset: int, outcome: RenderOutcome) -> None:
+    """Keep an outcome as the newest preview of an asset."""
     from registry.records import Preview, PreviewCheck
 
     parameters = outcome.parameters

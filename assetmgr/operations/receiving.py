@@ -114,13 +114,13 @@ def receive(
         return _reuse(workspace, file, known, place, destination, progress)
     target = destination.known_place(file.name)
     if target is not None and os.path.lexists(target):
-        received = _already_there(workspace, file, target, progress)
+        received = already_there(workspace, file, target, progress)
         discard(part)
         return received
     hashes, kind, base = _fetched(file, part, fetch, progress)
     target = destination.place(workspace, file.name, file.family, kind, base)
     if os.path.lexists(target):
-        received = _already_there(workspace, file, target, progress)
+        received = already_there(workspace, file, target, progress)
         discard(part)
         return received
     _name(part, target)
@@ -172,7 +172,7 @@ def _reuse(
         return _registered(workspace, file, known.id, place, "already")
     target = destination.place(workspace, file.name, file.family, known.kind, known.base)
     if os.path.lexists(target):
-        return _already_there(workspace, file, target, progress)
+        return already_there(workspace, file, target, progress)
     progress.stage(f"linking {file.name}", place.stat().st_size)
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ def _is_announced(file: Announced, path: Path, hashes: FileHashes, progress: Pro
     return True
 
 
-def _already_there(
+def already_there(
     workspace: Workspace, file: Announced, target: Path, progress: Progress
 ) -> Received:
     """A target that has the content already is registered; any other is kept: TargetExists."""

@@ -28,6 +28,16 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeAdapter:
+    """An adapter that is in effect while a checkpoint renders, with the weights of a merge."""
+
+    path: str
+    weight: float = 1.0
+    text_encoder: float | None = None
+    block_weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """One preview: a subject, the checkpoint it is tried on, and how to sample.
 
@@ -38,7 +48,8 @@ class RenderJob:
     `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted
-    from the end, whose output is taken.
+    from the end, whose output is taken. `adapters` are in effect on a checkpoint, and with
+    `rounded` (an element type, or `keep`) the changed weights are rounded to it.
     """
 
     subject: ModelFile
@@ -62,6 +73,8 @@ class RenderJob:
     low_vram: bool = False
     with_effect: bool = True
     clip_skip: int = 1
+    adapters: tuple[RuntimeAdapter, ...] = ()
+    rounded: str | None = None
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -96,10 +109,12 @@ class RenderJob:
         subject = ModelFile(**document.pop("subject"))
         base = document.pop("base")
         companions = tuple(ModelFile(**each) for each in document.pop("companions"))
+        adapters = tuple(RuntimeAdapter(**each) for each in document.pop("adapters", ()))
         return cls(
             subject=subject,
             base=None if base is None else ModelFile(**base),
             companions=companions,
+            adapters=adapters,
             **document,
         )
 

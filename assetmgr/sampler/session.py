@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from assetmgr.sampler.families import family_of
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow import Texts, flow_latents
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
-from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome, RuntimeAdapter
 from assetmgr.sampler.memory import (
     Measure,
     Thrift,
@@ -47,11 +47,13 @@ from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.probes import difference, noise_left, round_trip
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, sample
+from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import Applied, applied
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
+from converters.adapters.opening import open_adapter
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import AssetmgrError, FileMissing, OutOfMemory
@@ -85,6 +87,8 @@ class Conditions:
     negative: str
     sampling: Sampling
     clip_skip: int = 1
+    adapters: tuple[RuntimeAdapter, ...] = ()
+    rounded: str | None = None
 
 
 @dataclass(slots=True)
@@ -180,7 +184,9 @@ class _Run:
         sampling = Sampling(
             solver_named(job.sampler), job.steps, job.cfg, job.width, job.height, job.seed
         )
-        self._conditions = Conditions(job.prompt, job.negative, sampling, job.clip_skip)
+        self._conditions = Conditions(
+            job.prompt, job.negative, sampling, job.clip_skip, job.adapters, job.rounded
+        )
 
     def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
@@ -208,15 +214,23 @@ class _Run:
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
-        return self._judged(
-            (loads, judge.weights_finite(warm.bundle.broken)),
-            warm,
-            lambda: self._reference(warm, "sample"),
-            lambda picture: self._probed(warm, picture),
-        )
+        with self._with_adapters(warm):
+            return self._judged(
+                (loads, judge.weights_finite(warm.bundle.broken)),
+                warm,
+                lambda: self._reference(warm, "sample"),
+                lambda picture: self._probed(warm, picture),
+            )
+
+    def _with_adapters(self, warm: Warm) -> AbstractContextManager[None]:
+        """The adapters of the job in effect, if it has some."""
+        job = self._job
+        if not job.adapters:
+            return nullcontext()
+        return at_runtime(warm.bundle, job.adapters, job.rounded)
 
     def _adapter(self) -> _Judged:
-        subject = open_model(self._job.subject.path).state_dict
+        subject = open_adapter(Path(self._job.subject.path))
         warm, reference = self._base()
         with _naming(self._job.subject.path):
             weights = judge.weights_finite(tuple(non_finite(subject)))

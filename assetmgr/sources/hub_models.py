@@ -153,8 +153,9 @@ def repository(repo: str, revision: str | None = None, progress: Progress = SILE
 
     with asking(repo, progress, repo=repo):
         validate_repo_id(repo)
-        chosen = "" if revision is None else f"/revision/{quote(revision, safe='')}"
-        address = f"{endpoint()}/api/models/{repo}{chosen}?blobs=true"
+        # The branch by its name: mirrors need not know which one is meant without.
+        chosen = quote(revision or "main", safe="")
+        address = f"{endpoint()}/api/models/{repo}/revision/{chosen}?blobs=true"
         body, _ = _ask(address, repo, MOST_ANSWER_BYTES)
     found = _model_of(_parsed(repo, body))
     if found is None or found.commit is None:

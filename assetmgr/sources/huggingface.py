@@ -9,6 +9,7 @@ import functools
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.hub_client import (
@@ -27,8 +28,15 @@ from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
+if TYPE_CHECKING:
+    from httpx2 import Response
+
 LARGEST = 50 * 10**9
 """Bytes; the Hub gives larger files only through another protocol, which cannot be resumed."""
+
+
+MOST_OF_BEGINNING = 1 << 20
+"""Bytes that are read of a file when only its beginning can be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +151,21 @@ def _range(file: RemoteFile, start: int, count: int) -> bytes:
     ):
         hf_raise_for_status(answer)
         place = f"bytes {start}-{last}/{file.size}"
-        if answer.status_code != HTTPStatus.PARTIAL_CONTENT:  # the body would be the whole file
-            raise NotAvailable("the server gives no parts of files", path=file.label)
+        if answer.status_code != HTTPStatus.PARTIAL_CONTENT:
+            return _beginning(answer, file, last + 1)[start:]
         if answer.headers.get("Content-Range") != place:
             raise NotAvailable("the server gave another part of the file", path=file.label)
         data: bytes = answer.read()
     return data
+
+
+def _beginning(answer: Response, file: RemoteFile, count: int) -> bytes:
+    """The first bytes of a whole file, as mirrors give that know no ranges; then it is let go."""
+    if count > MOST_OF_BEGINNING:
+        raise NotAvailable("the server gives no parts of files", path=file.label)
+    data = bytearray()
+    for piece in answer.iter_bytes():
+        data += piece
+        if len(data) >= count:
+            return bytes(data[:count])
+    raise NotAvailable("the server gave less than the file", path=file.label)

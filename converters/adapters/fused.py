@@ -112,3 +112,25 @@ def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for inner, path in _OUTER.items():
         if f"{path}.weight" in names:
             yield inner, (path,)
+
+
+_MOST_BLOCKS = 64
+_OWN_LAYERS = ("final_layer.adaLN_modulation.1",)
+"""Layers of a single file whose rows diffusers keeps in another order."""
+
+
+def layers_of_blocks(*, flux: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Layers of a single file, and the layers of diffusers that they are; none for some.
+
+    `flux` tells the blocks of Flux from those of SD3.
+    """
+    for word in ("double_blocks", "single_blocks") if flux else ("joint_blocks",):
+        name, table = _BLOCKS[word]
+        for number in range(_MOST_BLOCKS):
+            for inner, layers in table.items():
+                same = () if not flux and layers == _LAST_NORM else layers
+                paths = tuple(f"{name}.{number}.{layer}" for layer in same)
+                yield f"{word}.{number}.{inner}", paths
+    for path, layer in _OUTER.items():
+        yield path, (layer,)
+    yield from ((path, ()) for path in _OWN_LAYERS)

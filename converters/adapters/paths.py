@@ -86,7 +86,7 @@ def _other_skeletons() -> Iterator[Skeleton]:
 def _layers(skeleton: Skeleton) -> Layers:
     return {
         (layer.component, _flat(_short(path))): layer
-        for layer in (*_unet(skeleton), *_encoders())
+        for layer in (*_unet(skeleton), *encoder_layers())
         for path in (layer.ldm, layer.diffusers)
     }
 
@@ -106,14 +106,15 @@ def _attention() -> Iterator[str]:
         yield from (f"transformer_blocks.{depth}.{inner}" for inner in _BLOCK)
 
 
-def _encoders() -> Iterator[Layer]:
+def encoder_layers() -> Iterator[Layer]:
+    """The layers of the CLIP text encoders, `te1` and `te2`."""
     for encoder in _ENCODERS:
-        for path in (*_ENCODER_ENDS, *_encoder_layers()):
+        for path in (*_ENCODER_ENDS, *_layers_of_encoder()):
             yield Layer(encoder, f"text_model.{path}", f"text_model.{path}")
         yield Layer(encoder, TEXT_PROJECTION, TEXT_PROJECTION)
 
 
-def _encoder_layers() -> Iterator[str]:
+def _layers_of_encoder() -> Iterator[str]:
     for number in range(_ENCODER_LAYERS):
         yield from (f"encoder.layers.{number}.{inner}" for inner in _ENCODER_LAYER)
 

@@ -7,6 +7,8 @@
 | `comfy` | `diffusion_model.`, LDM's path | as kohya | `alpha` |
 | `diffusers` | `unet.`, path of diffusers | `lora_B`, `lora_A` | in the metadata |
 
+Flux and SD3, where one matrix can be several layers, are named by `flow_spelling`.
+
 Sources: kohya-ss/sd-scripts `networks/lora.py`, KohakuBlueleaf/LyCORIS `lycoris/wrapper.py`,
 ComfyUI `comfy/lora.py`, huggingface/diffusers `loaders/lora_base.py` (`lora_adapter_metadata`) and
 huggingface/peft `tuners/lora/config.py`.
@@ -17,11 +19,12 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.adapters import Adapter, Module, load_adapter
 from converters.adapters.dora import SCALE, VECTOR
+from converters.adapters.flow_spelling import FLOW_FAMILIES, renamed
 from converters.adapters.module import numbers
 from converters.adapters.paths import FAMILIES, TEXT_PROJECTION, Layer, Layers, layers_of
 from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG, Json
@@ -30,7 +33,7 @@ from converters.bases import Base
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
 from converters.embedding_forms import is_bundled
-from converters.errors import UnsupportedFile
+from converters.errors import MergeProblem, UnsupportedFile
 from converters.statedict import Extent, LazyTensor, StateDict
 
 DIFFUSERS = "diffusers"
@@ -65,15 +68,15 @@ def respelled(state: StateDict, base: Base, layout: str) -> StateDict:
     Raises UnsupportedFile naming the first key or module that cannot be named so, MergeProblem and
     WrongFamily for a broken adapter. Reads only its alphas.
     """
-    if base not in FAMILIES:
-        known = ", ".join(family.label for family in FAMILIES)
+    if base not in (*FAMILIES, *FLOW_FAMILIES):
+        known = ", ".join(family.label for family in (*FAMILIES, *FLOW_FAMILIES))
         raise UnsupportedFile(f"is for {base.label}; adapters of {known} are renamed")
     adapter = load_adapter(state)
     bundled = state.select(is_bundled)
     _require_complete(adapter, bundled, layout)
     spelling = SPELLINGS[layout]
-    layers = layers_of(base, [place_of(module.name) for module in adapter.modules])
-    named = [(_name(module, base, layers, layout), module) for module in adapter.modules]
+    named = _named(adapter.modules, base, layout)
+    _require_different(named)
     if layout == DIFFUSERS:
         return _in_diffusers(named, state)
     tensors: dict[str, LazyTensor] = dict(bundled)
@@ -81,6 +84,27 @@ def respelled(state: StateDict, base: Base, layout: str) -> StateDict:
         for role, tensor in _with_alpha(module).items():
             tensors[f"{name}.{spelling.endings.get(role, role)}"] = tensor
     return StateDict(tensors, _without_configs(state.metadata))
+
+
+def _named(modules: Sequence[Module], base: Base, layout: str) -> list[tuple[str, Module]]:
+    """The modules with their names in a layout, in its form. Raises UnsupportedFile."""
+    for module in modules:
+        _require_form(module, layout)
+    if base in FLOW_FAMILIES:
+        return renamed(modules, base, layout)
+    layers = layers_of(base, [place_of(module.name) for module in modules])
+    return [(_name(module, base, layers, layout), module) for module in modules]
+
+
+def _require_different(named: Sequence[tuple[str, Module]]) -> None:
+    seen: dict[str, Module] = {}
+    for name, module in named:
+        other = seen.setdefault(f"{name} {module.part}", module)
+        if other is not module:
+            raise MergeProblem(
+                f"modules {other.name} and {module.name} would both be {name}",
+                hint="the file holds two adapters, or one adapter in two spellings",
+            )
 
 
 def _require_complete(adapter: Adapter, bundled: StateDict, layout: str) -> None:
@@ -96,6 +120,10 @@ def _name(module: Module, base: Base, layers: Layers, layout: str) -> str:
     name = None if layer is None else SPELLINGS[layout].module(base, layer)
     if layer is None or name is None:
         raise UnsupportedFile(f"module {module.name} has no name in {layout} for {base.label}")
+    return name
+
+
+def _require_form(module: Module, layout: str) -> None:
     roles = module.tensors.keys()
     if layout == DIFFUSERS and not roles <= {"up", "down", "alpha", SCALE, VECTOR}:
         raise UnsupportedFile(
@@ -105,7 +133,6 @@ def _name(module: Module, base: Base, layers: Layers, layout: str) -> str:
         )
     if layout != DIFFUSERS and roles & _PEFT_ONLY:
         raise UnsupportedFile(f"module {module.name} is {module.family} as only PEFT computes it")
-    return name
 
 
 def _with_alpha(module: Module) -> dict[str, LazyTensor]:

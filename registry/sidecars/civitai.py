@@ -38,7 +38,7 @@ def version(owner: str, fields: Fields) -> Sidecar:
             urls=(fields.text("downloadUrl"),),
         ),
         claimed_hashes=told.inside("hashes").hashes() if told else {},
-        licence=", ".join(allowed(**licence(model))) or None,
+        licence="; ".join(allowed(**licence(model))) or None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
+from huggingface_hub import try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -316,13 +317,23 @@ def test_names_that_every_repository_has_are_told_apart_in_the_folder_of_their_k
 def test_a_safe_name_is_one_name_on_every_system(name: str) -> None:
     safe = safe_name(name)
     assert safe not in {"", ".", ".."}
-    assert not set('<>:"/\\|?*\0\n\x1b') & set(safe)
+    assert not set('<>:"/\\|?*\0\n\x1b\u202e\u2066') & set(safe)
     assert len(safe.encode()) <= 255
     assert not safe.endswith((".", " "))
     assert safe_name(safe) == safe
 
 
-@pytest.mark.parametrize(("name", "safe"), [("con.ckpt", "_con.ckpt"), ("NUL", "_NUL"), (GEM, GEM)])
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("con.ckpt", "_con.ckpt"),
+        ("NUL", "_NUL"),
+        ("com¹ .pt", "_com¹ .pt"),
+        (GEM, GEM),
+        ("C:\\x.pt", "C__x.pt"),
+        ("a\u202egpj.exe", "a_gpj.exe"),
+    ],
+)
 def test_names_of_devices_are_no_names_of_files(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
@@ -423,3 +434,73 @@ def test_a_whole_process_says_one_line_for_one_file(
     assert done.out.count("\n") == 1
     assert done.out.startswith("style.safetensors  ")
     assert done.out.endswith(f"  downloaded -> {tmp_path / 'style.safetensors'}\n")
+
+
+def test_files_are_chosen_by_folder_pattern_and_variant(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    hub.files |= {"unet/config.json": b"{}", "unet/x.fp16.bin": b"half", "unet/x.bin": b"whole"}
+    call = ("hub", "download", REPO, "--to", tmp_path)
+    done = program(*call, "unet", "--variant", "fp16", "--json")
+    assert [item["file"] for item in done.json] == ["unet/config.json", "unet/x.fp16.bin"]
+    assert remains(tmp_path) == ["unet/config.json", "unet/x.fp16.bin"]
+    done = program(*call, "--include", "*.md", "--exclude", "unet/*", "--json")
+    assert [item["file"] for item in done.json] == ["README.md"]
+    done = program(*call, "absent/*")
+    assert done.code == 1
+    assert f"{REPO}/absent/*: the repository has no such file" in done.err
+
+
+# ---- the cache of huggingface_hub
+
+
+def cached(hub: HubServer) -> Path:
+    """Where huggingface_hub has the file."""
+    folder = Path(os.environ["HF_HOME"]) / "hub" / "models--org--gems" / "snapshots" / COMMIT
+    return folder / GEM
+
+
+def test_a_file_lies_in_the_cache_as_huggingface_hub_wants_it_and_is_registered_there(
+    hub: HubServer, program: Program
+) -> None:
+    done = program("hub", "download", REPO, GEM, "--cache", "--json")
+    assert (done.code, done.err) == (0, "")
+    path = cached(hub)
+    assert path.read_bytes() == hub.files[GEM]
+    assert path.resolve().name == hub.sha256(GEM)
+    found = try_to_load_from_cache(REPO, GEM, cache_dir=path.parents[3], revision=COMMIT)
+    assert found == str(path)
+    (item,) = done.json
+    assert (item["path"], item["kind"]) == (str(path), "embedding")
+    asset = program("show", GEM.partition(".")[0], "--json").json
+    (source,) = asset["sources"]
+    assert (source["repo"], source["revision"]) == (REPO, COMMIT)
+    hub.requests.clear()
+    assert program("hub", "download", REPO, GEM, "--cache").code == 0
+    assert hub.fetched == []
+    scanned = program("scan", path.parents[3], "--json").json
+    assert (scanned["added"], scanned["unchanged"]) == (0, 1)
+
+
+def test_what_is_damaged_in_the_cache_is_fetched_once_more(
+    hub: HubServer, program: Program
+) -> None:
+    program("hub", "download", REPO, GEM, "--cache")
+    blob = cached(hub).resolve()
+    blob.write_bytes(bytes(len(hub.files[GEM])))
+    assert program("hub", "download", REPO, GEM, "--cache", "--json").code == 0
+    assert cached(hub).read_bytes() == hub.files[GEM]
+
+
+def test_bytes_that_were_not_announced_are_not_registered_from_the_cache(
+    hub: HubServer, program: Program
+) -> None:
+    hub.announced[GEM] = "0" * 64
+    done = program("hub", "download", REPO, GEM, "--cache", "--json")
+    assert (done.code, done.json[0]["code"]) == (1, "corrupt")
+    assert program("list", "--json").json["total"] == 0
+
+
+def test_the_cache_goes_with_no_folder(program: Program) -> None:
+    for options in (("--to", "x"), ("--queue",), ("--rate", "1MB")):
+        assert program("hub", "download", REPO, "--cache", *options).code == 2

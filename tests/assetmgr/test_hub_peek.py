@@ -78,11 +78,14 @@ def test_the_token_stays_with_its_host(
     assert hub.tokens["cdn"] == {None}
 
 
-def test_a_server_without_ranges_is_named_and_not_read_to_its_end(
-    hub: HubServer, program: Program
+def test_of_a_server_without_ranges_only_the_beginning_is_read(
+    hub: HubServer, program: Program, models: Models
 ) -> None:
     hub.ranges = False
-    done = program("hub", "peek", REPO, "page.bin")
+    done = program("hub", "peek", REPO, "model.safetensors", "--json")
+    assert (done.code, done.json["kind"]) == (0, "checkpoint")
+    hub.files["bad.ckpt"] += bytes(3 << 20)  # its directory is at the end
+    done = program("hub", "peek", REPO, "bad.ckpt")
     assert done.code == 3
     assert "gives no parts of files" in done.err
 

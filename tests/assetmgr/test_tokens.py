@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import keyring
 import pytest
 from helpers.civitai_server import Busy, CivitaiServer
 from helpers.hub_server import HubServer, Instead
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
 from assetmgr.operations.doctor_services import civitai_token
 from assetmgr.sources import hub_client
-from assetmgr.sources.tokens import Token, find_token, store_token
+from assetmgr.sources.tokens import Token, find_token, forget_token, store_token
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -202,6 +205,27 @@ def test_what_hf_stored_is_for_the_hub_itself_and_not_for_mirrors(
     monkeypatch.setattr("huggingface_hub.get_token", lambda: SECRET)
     assert hub_client.token() is False
     assert hub_client.token({"ASSETMGR_HOME": str(home())}) == SECRET
+
+
+ORIGINS = st.builds(
+    "{}://{}{}".format,
+    st.sampled_from(["https", "http"]),
+    st.sampled_from(["civitai.com", "civitai.com.evil.example", "localhost", "127.0.0.1"]),
+    st.sampled_from(["", ":8443", "/api", "/?x=https://civitai.com"]),
+)
+
+
+@given(home=ORIGINS, other=ORIGINS)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_token_is_found_for_its_origin_and_for_no_other(home: str, other: str) -> None:
+    store_token(SECRET, home)
+    found = find_token((), other)
+    forget_token(home)
+    one, two = httpx.URL(home), httpx.URL(other)
+    assert (found is not None) is (
+        (one.scheme, one.host, one.port) == (two.scheme, two.host, two.port)
+    )
+    assert find_token((), home) is None
 
 
 # ---- the keyring

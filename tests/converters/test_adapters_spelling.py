@@ -243,7 +243,7 @@ def test_a_module_that_the_family_does_not_have_is_named() -> None:
 
 def test_another_family_is_refused() -> None:
     with pytest.raises(UnsupportedFile, match="are renamed"):
-        respelled(of(PARTS["lokr"]), Base.FLUX, "comfy")
+        respelled(of(PARTS["lokr"]), Base.WAN, "comfy")
 
 
 def test_a_written_file_holds_what_it_says(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class HubServer:
     page: int = 2
     users: dict[str, str] = field(default_factory=dict)
     """Token -> the name of its user."""
+    sizes: bool = True
+    """Whether the list of files tells sizes and hashes; that of some mirrors does not."""
     instead: list[Instead] = field(default_factory=list)
     queries: list[dict[str, list[str]]] = field(default_factory=list)
     """The parameters of every search."""
@@ -212,6 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _sibling(self, name: str) -> dict[str, Any]:
         data = self.hub.files[name]
+        if not self.hub.sizes:
+            return {"rfilename": name}
         told: dict[str, Any] = {"rfilename": name, "size": len(data)}
         told["blobId"] = self.hub.announced.get(name) or _blob(data)
         if PurePosixPath(name).suffix in LARGE:

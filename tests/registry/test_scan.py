@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import socket
+import stat
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from small_models import lora_bytes, write_lora
@@ -243,14 +246,52 @@ def test_a_hostile_pickle_is_registered_as_dangerous_and_never_run(library, mode
     assert library.search("is:unsafe").total == 1
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
-)
-def test_a_file_that_may_not_be_read_is_named_and_the_others_are_registered(library, models):
-    write_lora(models / "a.safetensors").chmod(0)
+def test_a_file_that_may_not_be_read_is_named_and_the_others_are_registered(
+    library, models, monkeypatch
+):
+    """Not by its mode: root may read everything, and Windows locks files instead."""
+    closed, opened = write_lora(models / "a.safetensors"), os.open
+
+    def refuse(path, *rest, **more):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
     write_lora(models / "b.safetensors")
     report = scan(library, [models])
     assert counts(report) == {"added": 1, "failed": 1}
+    (error,) = report.errors
+    assert (error.path, error.code) == (str(closed), "unreadable")
+    monkeypatch.undo()
+    assert counts(scan(library)) == {"added": 1, "unchanged": 1}
+
+
+def test_folders_without_inodes_are_told_apart(library, models, monkeypatch):
+    """As on some network shares and FAT disks."""
+    for number, folder in enumerate(("a", "b", "b/c")):
+        write_lora(models / folder / f"{number}.safetensors", number)
+    real = os.stat
+
+    def without_inode(path, *rest, **more):
+        found = real(path, *rest, **more)
+        if not stat.S_ISDIR(found.st_mode):
+            return found
+        told = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return SimpleNamespace(**told | {"st_ino": 0})
+
+    monkeypatch.setattr(os, "stat", without_inode)
+    assert counts(scan(library, [models])) == {"added": 3}
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="names differ by case, or are told in theirs")
+def test_a_folder_typed_in_another_case_is_the_same(library, models):
+    write_lora(models / "fox.safetensors")
+    scan(library, [models])
+    typed = models.with_name(models.name.upper())
+    if typed.exists():
+        assert counts(scan(library, [typed])) == {"unchanged": 1}
+        assert library.roots() == (str(models),)
 
 
 def test_a_file_that_vanishes_during_the_scan_is_named(library, models, monkeypatch):

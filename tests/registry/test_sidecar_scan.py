@@ -120,6 +120,21 @@ def test_a_model_that_is_missing_with_its_sidecars_keeps_what_they_said(library,
     assert words(library, "fox") == ["vulpix"]
 
 
+def test_an_asset_that_is_forgotten_meanwhile_stays_forgotten(library, models, fox, monkeypatch):
+    """By another program, between the listing of the folder and the reading of the file."""
+    read = knowledge.read_sidecar
+
+    def forget_first(row, path):
+        library.forget([asset.id for asset in library.assets()])
+        return read(row, path)
+
+    scan(library, [models])
+    write(models / "fox.civitai.info", trainedWords=["renard"], id=8)
+    monkeypatch.setattr(knowledge, "read_sidecar", forget_first)
+    scan(library)
+    assert library.assets() == ()
+
+
 def test_a_folder_that_is_not_there_loses_nothing(library, models, fox, tmp_path):
     scan(library, [models])
     models.rename(tmp_path / "unplugged")

@@ -26,7 +26,16 @@ from tui.screens.form import Options
 from tui.text import plain
 from tui.theme import NAMES
 
-_LABELS = {"images": "pictures", "preview_base": "preview base", "database_url": "database"}
+_LABELS = {
+    "images": "pictures",
+    "preview_base": "preview base",
+    "database_url": "database",
+    "models": "downloads go to",
+    "models_layout": "laid out as for",
+    "download_rate": "at most, a second",
+    "downloads_at_once": "at once",
+    "downloads_per_host": "from one host",
+}
 _SERVICES = (("hub", "Hub token"), ("civitai", "Civitai token"))
 _LATER = "pictures and the database change at the next start"
 

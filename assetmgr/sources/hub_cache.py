@@ -1,0 +1,73 @@
+"""The cache that huggingface_hub shares with other programs: files are put into it by that library.
+
+Only it knows how the folders, links and locks there belong together, and it brings large files by
+hf-xet where that is installed. Source of the places: its `constants.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assetmgr.sources.hub_client import asking, endpoint, token
+from assetmgr.sources.huggingface import RemoteFile
+from converters.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where huggingface_hub keeps repositories."""
+    stated = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    return Path(stated).expanduser() if stated else hub_home(environment) / "hub"
+
+
+def hub_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where huggingface_hub keeps everything."""
+    stated = environment.get("HF_HOME")
+    if stated:
+        return Path(stated).expanduser()
+    caches = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "huggingface"
+
+
+def fetch_to_cache(file: RemoteFile, progress: Progress = SILENT, *, again: bool = False) -> Path:
+    """Where a file lies in the cache, fetched unless it is there; `again` in any case.
+
+    Raises FileMissing, NotAvailable, DiskFull, WriteFailed, Cancelled.
+    """
+    from huggingface_hub import hf_hub_download
+
+    progress.stage(f"downloading {file.name}", file.size)
+    with asking(file.label, progress, repo=file.repo):
+        return Path(
+            hf_hub_download(
+                file.repo,
+                file.name,
+                revision=file.commit,
+                cache_dir=cache_folder(),
+                endpoint=endpoint(),
+                token=token(),
+                force_download=again,
+                tqdm_class=_bar_of(progress),
+            )
+        )
+
+
+def _bar_of(progress: Progress) -> type[tqdm[object]]:
+    """A bar that draws nothing and tells our progress; a cancellation is raised out of it."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: object, **options: object) -> None:
+            options.pop("name", None)
+            super().__init__(*arguments, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.advance(int(n or 0))
+            return None
+
+    return Bar

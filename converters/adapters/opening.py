@@ -1,0 +1,31 @@
+"""Adapter files with what PEFT keeps of them in a file beside: scales are alpha / r by that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converters.adapters.peft_config import CONFIG_FILE
+from converters.containers import open_model
+from converters.errors import AssetmgrError, FileUnreadable
+from converters.statedict import StateDict
+
+_PEFT_FILE = "adapter_model."
+_MOST_CONFIG = 1 << 21
+
+
+def open_adapter(path: Path) -> StateDict:
+    """An adapter with the configuration that PEFT puts beside it, if there is one.
+
+    Raises FileProblem, AssetmgrError for a file without tensors.
+    """
+    state, config = open_model(path).state_dict, path.with_name(CONFIG_FILE)
+    if not state:
+        raise AssetmgrError("holds no tensors", path=path)
+    if not path.name.startswith(_PEFT_FILE) or not config.is_file():
+        return state
+    try:
+        with config.open("rb") as file:
+            text = file.read(_MOST_CONFIG).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileUnreadable(str(error), path=config) from error
+    return state.with_metadata({**state.metadata, CONFIG_FILE: text})

@@ -1,0 +1,105 @@
+"""Which files of a repository are meant."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assetmgr.operations.hub_select import Selection, select
+from converters.errors import BadValue, FileMissing
+
+PIPELINE = (
+    "README.md",
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "text_encoder/model.fp16-00001-of-00002.safetensors",
+    "text_encoder/model.fp16-00002-of-00002.safetensors",
+    "text_encoder/model-00001-of-00003.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "v1-5-pruned.safetensors",
+)
+
+
+def chosen(*names: str, **options: object) -> tuple[str, ...]:
+    return select(PIPELINE, Selection(names, **options), "org/repo")  # type: ignore[arg-type]
+
+
+def test_nothing_means_all_model_files() -> None:
+    assert set(PIPELINE) - set(chosen()) == {"README.md", "model_index.json", "unet/config.json"}
+
+
+def test_a_folder_means_all_in_it() -> None:
+    assert chosen("unet") == chosen("unet/") == PIPELINE[2:7]
+
+
+def test_a_name_may_be_a_pattern() -> None:
+    assert chosen("*.json") == ("model_index.json", "unet/config.json")
+    assert chosen("README.md", "vae/*") == ("README.md", "vae/diffusion_pytorch_model.safetensors")
+
+
+def test_include_means_any_file_and_exclude_takes_away() -> None:
+    assert chosen(include=("unet/", "*.md"), exclude=("*.bin", "*.safetensors")) == (
+        "README.md",
+        "unet/config.json",
+    )
+    assert chosen("unet", include=("*.json",)) == ("unet/config.json",)
+
+
+def test_a_variant_goes_before_the_same_file_without_it() -> None:
+    assert chosen(variant="fp16") == (
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/model.fp16-00001-of-00002.safetensors",
+        "text_encoder/model.fp16-00002-of-00002.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "v1-5-pruned.safetensors",
+    )
+
+
+@pytest.mark.parametrize("names", [("absent.bin",), ("README.md", "absent/"), ("*.ckpt",), ("un",)])
+def test_what_is_not_there_is_named(names: tuple[str, ...]) -> None:
+    with pytest.raises(FileMissing, match="org/repo/"):
+        chosen(*names)
+
+
+def test_a_selection_of_nothing_is_an_error() -> None:
+    with pytest.raises(FileMissing, match="no such files"):
+        chosen(exclude=("*",))
+    with pytest.raises(FileMissing, match="variant bf16"):
+        chosen(variant="bf16")
+    with pytest.raises(BadValue):
+        chosen(variant="../x")
+
+
+@given(
+    include=st.lists(st.text("un/*?[]em.", max_size=6).filter(bool), min_size=1, max_size=3),
+    exclude=st.lists(st.text("un/*?[]em.", max_size=6), max_size=3),
+)
+def test_patterns_mean_what_they_mean_to_huggingface_hub(
+    include: list[str], exclude: list[str]
+) -> None:
+    theirs = tuple(filter_repo_objects(PIPELINE, allow_patterns=include, ignore_patterns=exclude))
+    try:
+        ours = chosen(include=tuple(include), exclude=tuple(exclude))
+    except FileMissing:
+        ours = ()
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("selection", "needs"),
+    [
+        (Selection(), True),
+        (Selection(("a.ckpt",)), False),
+        (Selection(("a*",)), True),
+        (Selection(("unet/",)), True),
+        (Selection(("a.ckpt",), variant="fp16"), True),
+    ],
+)
+def test_only_plain_names_need_no_listing(selection: Selection, needs: bool) -> None:
+    assert selection.needs_listing is needs

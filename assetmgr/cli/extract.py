@@ -10,6 +10,7 @@ from assetmgr.assetref import find_file
 from assetmgr.cli import completion
 from assetmgr.cli.convert import report, run_planned
 from assetmgr.cli.embeddings import extract_embeddings
+from assetmgr.cli.extract_full import full
 from assetmgr.cli.extract_lora import lora
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES, Change
@@ -71,4 +72,5 @@ def _component_command(name: str, component: str, text: str) -> click.Command:
 for _name, (_component, _text) in _COMPONENTS.items():
     extract.add_command(_component_command(_name, _component, _text))
 extract.add_command(lora)
+extract.add_command(full)
 extract.add_command(extract_embeddings)

@@ -32,6 +32,7 @@ PRECISIONS = [word for word in DTYPES if word.startswith(("fp16", "fp32", "bf16"
 @click.argument("base", shell_complete=completion.asset)
 @click.option("--rank", type=int, help="Rank of every module.")
 @click.option("--energy", type=float, help="Share of each difference's squared norm to keep.")
+@click.option("--norm", type=float, help="Share of each difference's Frobenius norm to keep.")
 @click.option("--conv", is_flag=True, help="Every weight of the UNet, convolutions too.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option("--dtype", type=click.Choice(PRECISIONS), default="fp16", help="Precision.")
@@ -45,6 +46,7 @@ def lora(
     base: str,
     rank: int | None,
     energy: float | None,
+    norm: float | None,
     conv: bool,
     output: Path,
     dtype: str,
@@ -54,9 +56,11 @@ def lora(
     """Extract a LoRA: what makes TUNED of BASE.
 
     The differences of attention and text encoder (with --conv, of the whole UNet) are truncated to
-    a rank, or to as many ranks as an energy needs. What the LoRA misses is stated.
+    a rank, or to as many ranks as an energy or a norm needs. What the LoRA misses is stated.
     """
-    request = ExtractLoraRequest(tuned, base, output, Size(rank, energy), conv, dtype, overwrite)
+    request = ExtractLoraRequest(
+        tuned, base, output, Size.of(rank, energy, norm), conv, dtype, overwrite
+    )
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_extract_lora(workspace, request)
         result = plan if dry_run else run_extract_lora(workspace, plan, progress)

@@ -27,6 +27,7 @@ from converters.merge.low_rank import Size
 @click.argument("adapter", shell_complete=completion.asset)
 @click.option("--rank", type=int, help="Rank of every module; of a LoRA at most its own.")
 @click.option("--energy", type=float, help="Share of each change's squared norm to keep.")
+@click.option("--norm", type=float, help="Share of each change's Frobenius norm to keep.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option(
     "--dtype", type=click.Choice(["keep", *PRECISIONS]), default="keep", help="Precision."
@@ -40,6 +41,7 @@ def resize(
     adapter: str,
     rank: int | None,
     energy: float | None,
+    norm: float | None,
     output: Path,
     dtype: str,
     overwrite: bool,
@@ -50,7 +52,7 @@ def resize(
     A LoCon, LoHa, LoKr or full difference becomes the LoRA nearest to it. What the truncation costs
     is stated for each module. Ranks of LoRAs never grow. Names become those of kohya's tools.
     """
-    request = ResizeRequest(adapter, output, Size(rank, energy), dtype, overwrite)
+    request = ResizeRequest(adapter, output, Size.of(rank, energy, norm), dtype, overwrite)
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_resize(workspace, request)
         result = plan if dry_run else run_resize(workspace, plan, progress)

@@ -126,11 +126,12 @@ def plan_extract_lora(workspace: Workspace, request: ExtractLoraRequest) -> Extr
     require_target(request.output, (tuned, base), overwrite=request.overwrite)
     if tuned.samefile(base):
         raise BadValue("is given twice, as TUNED and as BASE", path=tuned)
-    extraction = plan_extraction(_model(tuned), _model(base), convolutions=request.convolutions)
+    extraction = plan_extraction(model_of(tuned), model_of(base), convolutions=request.convolutions)
     return ExtractLoraPlan(request, (tuned, base), extraction)
 
 
-def _model(path: Path) -> Model:
+def model_of(path: Path) -> Model:
+    """The checkpoint in a file. Raises UnsupportedFile for a pipeline's folder, FileProblem."""
     if path.is_dir():
         raise UnsupportedFile("is a pipeline; convert it to a single file first", path=path)
     return Model.of(str(path), open_model(path).state_dict)
@@ -149,6 +150,7 @@ def run_extract_lora(
     progress.stage("comparing", plan.extraction.nbytes)
     dtype = DTYPES[request.dtype] or DType.F16
     extraction = extract_lora(plan.extraction, request.size, dtype, progress)
+    _require_modules(extraction, plan.sources[0])
     written = write_lora(
         workspace,
         extraction.state,
@@ -159,6 +161,20 @@ def run_extract_lora(
         progress=progress,
     )
     return ExtractLoraResult(plan, extraction, written, time.perf_counter() - started)
+
+
+def _require_modules(found: Extraction, tuned: Path) -> None:
+    """Raises UnsupportedFile where there is no difference, or none that this LoRA can hold."""
+    if found.state:
+        return
+    if not found.left_out:
+        raise UnsupportedFile("is the same as the base; there is nothing to extract", path=tuned)
+    raise UnsupportedFile(
+        "there is nothing to extract: no module of this LoRA differs,"
+        f" but {len(found.left_out)} other tensors do",
+        path=tuned,
+        hint="--conv also takes convolutions, `extract full` takes what every layer differs in",
+    )
 
 
 def _parameters(request: ExtractLoraRequest) -> dict[str, Plain]:

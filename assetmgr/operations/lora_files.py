@@ -74,7 +74,7 @@ def write_lora(
     Raises UnsupportedFile when it would hold no module.
     """
     if not state:
-        raise UnsupportedFile("the models are the same; there is nothing to extract", path=target)
+        raise UnsupportedFile("there is nothing to extract: no module differs", path=target)
     kept = {key: text for key, text in state.metadata.items() if key not in _OF_THE_SOURCE}
     described = state.with_metadata(kept | _kohya_texts(modules))
     texts = provenance(

@@ -59,6 +59,39 @@ def lora_modules(state: StateDict, base: Base, *, convolutions: bool) -> LoraMod
     return LoraModules(weights, others)
 
 
+def full_keys(state: StateDict, base: Base) -> dict[str, LazyTensor]:
+    """Every tensor of a checkpoint's UNet and text encoders by the key of its full difference.
+
+    `diff` for weights, `diff_b` for biases, `w_norm` and `b_norm` for those of norms, as LyCORIS
+    has them. Raises as `lora_modules`.
+    """
+    if base not in _TEXT_PREFIXES:
+        raise UnsupportedFile(
+            f"is {base.label}; differences are extracted from SD1, SD2, SDXL and its refiner"
+        )
+    found: dict[str, LazyTensor] = {}
+    for prefix, part in _prefixed_parts(state, base):
+        for name, tensor in part.items():
+            path, _, role = name.rpartition(".")
+            weight = part.get(f"{path}.weight")
+            if role in _FULL and weight is not None and tensor.dtype.is_float:
+                norm = len(weight.shape) == 1
+                found[f"{prefix}{path.replace('.', '_')}.{_FULL[role][norm]}"] = tensor
+    return found
+
+
+_FULL = {"weight": ("diff", "w_norm"), "bias": ("diff_b", "b_norm")}
+"""What a tensor is called in a full difference: of a layer, of a norm."""
+
+
+def _prefixed_parts(state: StateDict, base: Base) -> Iterator[tuple[str, StateDict]]:
+    yield _UNET_PREFIX, _unet(state, base)
+    for encoder in ENCODERS[base]:
+        if any(name.startswith(encoder.prefix) for name in state):
+            part = text_encoder_of(state, base, encoder.component)
+            yield _TEXT_PREFIXES[base][encoder.component], part
+
+
 def _tensors(
     state: StateDict, base: Base, *, convolutions: bool
 ) -> Iterator[tuple[str | None, str, LazyTensor]]:

@@ -35,6 +35,22 @@ class Size:
     rank: int | None = None
     energy: float | None = None
 
+    @classmethod
+    def of(cls, rank: int | None, energy: float | None, norm: float | None) -> Size:
+        """The size by a rank, an energy, or a share of the Frobenius norm, the energy's root.
+
+        Raises BadValue unless exactly one is given and makes sense.
+        """
+        if sum(each is not None for each in (rank, energy, norm)) != 1:
+            raise BadValue("give one of --rank, --energy and --norm")
+        if norm is None:
+            size = cls(rank, energy)
+            size.check()
+            return size
+        if not 0 < norm <= 1:
+            raise BadValue(f"a share of a norm is above 0 and at most 1, not {norm}")
+        return cls(energy=norm * norm)
+
     def check(self) -> None:
         """Raises BadValue unless exactly one is given and makes sense."""
         if (self.rank is None) == (self.energy is None):

@@ -192,6 +192,50 @@ def test_convolutions_are_extracted_on_request(
     ]
 
 
+@pytest.mark.parametrize("family", ["sd-1", "sd-2", "sdxl"])
+def test_a_full_difference_brings_the_tuned_model_back(
+    family: str, program: Program, tmp_path: Path
+) -> None:
+    state = pipelines.checkpoint(family, DType.F32)
+    kept = state.select(lambda name: "resblocks.2." not in name)  # SD2's, which nothing uses
+    norm, bias = (sd1.UNET + f"out.{n}" for n in ("0.weight", "2.bias"))
+    tuned = _trained(state)
+    for name in (norm, bias):
+        values = np.frombuffer(bytes(tuned[name].read()), np.float32) + np.float32(0.5)
+        changed = sd1.stored(DType.F32, tuned[name].shape, values.tobytes(), name)
+        tuned = tuned.overlay({name: changed})
+    base, other, diff, again = (tmp_path / f"{n}.safetensors" for n in ("a", "b", "diff", "c"))
+    write_safetensors(state, base)
+    write_safetensors(tuned, other)
+    told = program("extract", "full", "--json", other, base, "--dtype", "fp32", "-o", diff).json
+    assert told["tensors"] < 60
+    (seen,) = program("inspect", "--json", diff).json
+    assert (seen["kind"], seen["base"], seen["algorithm"]) == ("lora", family, ["full", "norm"])
+    assert program("merge", "adapters", base, diff, "-o", again).code == 0
+    for name in kept:
+        assert np.allclose(_floats(other, name), _floats(again, name), atol=1e-6), name
+    same = tmp_path / "same.safetensors"
+    write_safetensors(state, same)
+    for call in (("full",), ("lora", "--rank", "4")):
+        done = program("extract", *call, "--json", same, base, "-o", tmp_path / "none")
+        assert done.code == 1
+        assert "is the same as the base" in done.json["errors"][0]["error"]
+
+
+def test_a_share_of_the_norm_is_the_root_of_that_of_the_energy(
+    program: Program, models: Models, tuned: Path, tmp_path: Path
+) -> None:
+    call = ("extract", "lora", "--json", tuned, models.checkpoint, "-o")
+    by_norm = program(*call, tmp_path / "a.safetensors", "--norm", "0.9").json
+    by_energy = program(*call, tmp_path / "b.safetensors", "--energy", "0.81").json
+    assert by_norm["modules"] == by_energy["modules"]
+    assert by_norm["error"] ** 2 <= 1 - 0.81 + 1e-6
+    both = program(*call, tmp_path / "c.safetensors", "--norm", "0.9", "--rank", "4")
+    assert (both.code, both.json["errors"][0]["code"]) == (2, "bad_value")
+    none = program("resize", models.lora, "--norm", "0", "-o", tmp_path / "d.safetensors")
+    assert none.code == 2
+
+
 def test_a_lora_is_resized_and_told(program: Program, models: Models, tmp_path: Path) -> None:
     target = tmp_path / "small.safetensors"
     done = program("resize", "--json", models.lora, "--rank", "2", "-o", target)

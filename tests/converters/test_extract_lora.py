@@ -30,6 +30,7 @@ from converters.dtypes import DType
 from converters.errors import BadValue, MergeProblem, Overflow, UnsupportedFile, WrongFamily
 from converters.identify import Base
 from converters.merge.checkpoints.fitting import Model
+from converters.merge.extract_full import plan_full, without_equal
 from converters.merge.extract_lora import Extraction, extract_lora, plan_extraction
 from converters.merge.lora_modules import lora_modules
 from converters.merge.lora_tensors import total_error
@@ -302,3 +303,29 @@ def test_factors_that_do_not_fit_their_type_are_refused() -> None:
 def test_a_size_is_a_rank_or_an_energy(size: Size) -> None:
     with pytest.raises(BadValue):
         size.check()
+
+
+def test_a_full_difference_refuses_what_is_not_finite_naming_file_and_key() -> None:
+    base = base_of()
+    name, shape = QUERY, base[QUERY].shape
+    broken = stored(DType.F32, shape, np.full(shape, np.inf, np.float32).tobytes(), name)
+    huge = stored(DType.F32, shape, np.full(shape, 1e6, np.float32).tobytes(), name)
+    for tensor, said in ((broken, "holds NaN or infinite values"), (huge, "more than F16 holds")):
+        tuned = Model.of("tuned.safetensors", base.overlay({name: tensor}))
+        plan = plan_full(tuned, Model.of("base.safetensors", base), DType.F16)
+        state = without_equal(plan)
+        (key,) = state
+        with pytest.raises(MergeProblem, match=said) as refused:
+            state[key].read()
+        assert refused.value.path == "tuned.safetensors"
+        assert key in refused.value.cause
+
+
+def test_a_full_difference_names_what_only_one_model_has() -> None:
+    base = base_of()
+    plan = plan_full(
+        Model.of("tuned.safetensors", base.drop({NORM})),
+        Model.of("base.safetensors", base),
+        DType.F16,
+    )
+    assert plan.left_out == ("lora_unet_conv_norm_out.b_norm", "lora_unet_conv_norm_out.w_norm")

@@ -69,15 +69,15 @@ class Rendering:
         from assetmgr.operations.preview_plan import PreviewRequest
         from assetmgr.sampler.solvers import SOLVERS
 
-        usual = PreviewRequest()
+        usual, solvers = PreviewRequest(), [each.name for each in SOLVERS]
         fields = (
             Field("prompt", "prompt", "", empty="its trigger words"),
             Field("negative", "not", ""),
             Field("base", "on", "", self._bases(assets)),
             Field("seed", "seed", str(usual.seed)),
-            Field("steps", "steps", str(usual.steps)),
+            Field("steps", "steps", "", empty="those that suit the model"),
             Field("cfg", "cfg", "", empty="7; for SD3 4.5, for Flux 3.5"),
-            Field("sampler", "sampler", usual.sampler, same(*(each.name for each in SOLVERS))),
+            Field("sampler", "sampler", "", (("", "the model's own"), *same(*solvers))),
             Field("size", "size", "", empty="512x768; that of the model"),
             Field("weight", "weight", "1", empty="of an adapter"),
             Field("device", "device", "auto", same(*_DEVICES)),
@@ -104,9 +104,9 @@ class Rendering:
             base=answers["base"] or None,
             prompt=answers["prompt"].strip() or None,
             negative=answers["negative"],
-            steps=whole(answers["steps"], "steps"),
+            steps=whole(answers["steps"], "steps") if answers["steps"].strip() else None,
             cfg=number(answers["cfg"], "cfg") if answers["cfg"].strip() else None,
-            sampler=answers["sampler"],
+            sampler=answers["sampler"] or None,
             size=size,
             seed=whole(answers["seed"], "a seed", 2**63 - 1, 0),
             weight=number(answers["weight"], "a weight"),

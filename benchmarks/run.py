@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, library, merge, remote, startup, tui
+from benchmarks import convert, explain, hashes, large, library, merge, remote, startup, tui
 from benchmarks.files import checkpoint_of
 from benchmarks.measure import Result
 
@@ -46,6 +46,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "startup": _startup,
     "large": large.large,
     "merge": merge.merges,
+    "explain": explain.explain,
     "tui": tui.tui,
     "library": library.library,
     "remote": remote.peek,

@@ -218,7 +218,7 @@ class _Search:
         """The answers for components; adapters are opened when something is left over for them."""
         answers = {name: ask(self.readings, name, without) for name in names}
         wanting = [name for name, answer in answers.items() if answer.wants_adapters]
-        if wanting and self.waiting and not self.readings.changes:
+        if wanting and (self.waiting or self.opened.adapters) and not self.readings.changes:
             self._open_adapters()
             answers |= {name: ask(self.readings, name, without) for name in wanting}
         return answers
@@ -238,9 +238,11 @@ class _Search:
         return found
 
     def _open_adapters(self) -> None:
+        """Those of the library, and those among the files that were named."""
         opened = open_candidates(self.waiting, self.subject.identity.base, self.progress)
-        self.adapters, self.more_left_out = opened.adapters, opened.left_out
-        self.readings.look_at(opened.states)
+        self.adapters = (*self.opened.adapters, *opened.adapters)
+        self.more_left_out = opened.left_out
+        self.readings.look_at((*self.opened.states, *opened.states))
 
     def _part(self, name: str, answer: Answer) -> Part:
         sources = answer.sources

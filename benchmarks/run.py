@@ -18,7 +18,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, explain, hashes, large, library, merge, remote, startup, tui
+from benchmarks import (
+    convert,
+    download,
+    explain,
+    hashes,
+    large,
+    library,
+    merge,
+    remote,
+    startup,
+    tui,
+)
 from benchmarks.files import checkpoint_of
 from benchmarks.measure import Result
 
@@ -49,6 +60,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "explain": explain.explain,
     "tui": tui.tui,
     "library": library.library,
+    "download": download.download,
     "remote": remote.peek,
 }
 """Everything that can be measured, one row each."""

@@ -9,7 +9,7 @@ beside them. Source: lllyasviel/stable-diffusion-webui-forge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converters.errors import CorruptFile
 from converters.extras import file_extras
@@ -27,10 +27,14 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class HyperLayer:
-    """A linear layer, and the layer norm behind it (after the activation) if there is one."""
+    """A linear layer, and the layer norm behind it (after the activation) if there is one.
+
+    `slope` (1,) or (n,) is the weight of a PReLU between the two.
+    """
 
     linear: Affine
     norm: Affine | None
+    slope: LazyTensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,10 @@ def _chain(modules: _Modules, width: int, side: int) -> tuple[HyperLayer, ...]:
     current = width
     for index, parts in sorted(modules.get((width, side), {}).items()):
         affine = _affine(parts, f"{width}.{side}.linear.{index}")
-        if len(affine.weight.shape) == 1 and layers and layers[-1].norm is None:
-            layers[-1] = HyperLayer(layers[-1].linear, affine)
+        if _is_slope(affine, layers):
+            layers[-1] = replace(layers[-1], slope=affine.weight)
+        elif len(affine.weight.shape) == 1 and layers and layers[-1].norm is None:
+            layers[-1] = replace(layers[-1], norm=affine)
         elif len(affine.weight.shape) == 2 and affine.weight.shape[1] == current:
             layers.append(HyperLayer(affine, None))
             current = affine.weight.shape[0]
@@ -103,6 +109,12 @@ def _chain(modules: _Modules, width: int, side: int) -> tuple[HyperLayer, ...]:
     if not layers or current != width:
         raise CorruptFile(f"the networks of width {width} do not lead back to that width")
     return tuple(layers)
+
+
+def _is_slope(affine: Affine, layers: list[HyperLayer]) -> bool:
+    """Whether a weight is what a PReLU behind the last linear layer learned: it has no bias."""
+    alone = affine.bias is None and len(affine.weight.shape) == 1
+    return alone and bool(layers) and layers[-1].slope is None and layers[-1].norm is None
 
 
 def _affine(parts: _Parts, where: str) -> Affine:

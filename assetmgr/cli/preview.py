@@ -18,6 +18,7 @@ from assetmgr.operations.preview import (
     failed_check,
     run_previews,
 )
+from assetmgr.operations.preview_plan import DEFAULT_STEPS
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
@@ -68,13 +69,20 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--prompt", "prompts", multiple=True, help="What to render; by default the trigger words."
 )
 @click.option("--negative", default="", help="What not to render.")
-@click.option("--steps", type=int, default=_DEFAULTS.steps, show_default=True)
+@click.option(
+    "--steps", type=int, help=f"By default {DEFAULT_STEPS}; fewer for LCM and Turbo, by the name."
+)
 @click.option("--cfg", type=float, help="Guidance; by default 7, for SD3 4.5, for Flux 3.5.")
 @click.option(
     "--sampler",
-    default=DEFAULT_SOLVER,
+    help=f"{', '.join(solver.name for solver in SOLVERS)}; by default {DEFAULT_SOLVER}.",
+)
+@click.option(
+    "--clip-skip",
+    type=int,
+    default=1,
     show_default=True,
-    help=", ".join(solver.name for solver in SOLVERS),
+    help="Layer of CLIP to take, from the end; SDXL takes the 2nd or an earlier one.",
 )
 @click.option("--size", type=_Size(), help="Width and height in pixels.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True)
@@ -102,9 +110,10 @@ def preview(
     weights: str,
     prompts: tuple[str, ...],
     negative: str,
-    steps: int,
+    steps: int | None,
     cfg: float | None,
-    sampler: str,
+    sampler: str | None,
+    clip_skip: int,
     size: tuple[int, int] | None,
     seed: int,
     weight: float,
@@ -138,6 +147,7 @@ def preview(
         steps=steps,
         cfg=cfg,
         sampler=sampler,
+        clip_skip=clip_skip,
         size=size,
         seed=seed,
         weight=weight,

@@ -17,7 +17,8 @@ from assetmgr.operations.derive import Derivation, parent_of, register_derived
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
-from converters.errors import AssetmgrError, BadValue
+from converters.dtypes import DType
+from converters.errors import AssetmgrError, BadValue, UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 OPERATION = "merge adapters"
+_TRANSFORMER = "transformer"
+"""The component of a pipeline in place of a UNet."""
 DEVICES = ("cpu", "auto", "cuda", "mps")
 """What can compute the sums, as `preview` has it."""
 
@@ -221,7 +224,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         raise BadValue("is also a source", path=request.output)
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise BadValue("is given twice; give it once, with the sum of its weights", path=twice[0])
-    checkpoint, notes = _open_checkpoint(base)
+    checkpoint, notes = _open_checkpoint(base, request.dtype)
     choices = [
         AdapterChoice(
             str(path),
@@ -257,13 +260,31 @@ def _device(name: str) -> str:
     return choose_device(name).type
 
 
-def _open_checkpoint(path: Path) -> tuple[StateDict, tuple[str, ...]]:
-    """The checkpoint in one file, and notes about what that leaves out or makes up."""
+def _open_checkpoint(path: Path, dtype: str) -> tuple[StateDict, tuple[str, ...]]:
+    """The checkpoint in one file, and notes about what that leaves out, makes up or widens.
+
+    Raises UnsupportedFile for a pipeline that has no single file here.
+    """
     state = _open(path)
     if not is_pipeline_state(state):
-        return state, ()
-    single = to_single_file(pipeline_parts(state))
+        return state, _widened(state, dtype)
+    parts = pipeline_parts(state)
+    if _TRANSFORMER in parts:
+        raise UnsupportedFile(
+            "is a pipeline with a transformer, which has no single file here",
+            path=path,
+            hint=f"merge into the weights in its folder {_TRANSFORMER}",
+        )
+    single = to_single_file(parts)
     return single.state, single.notes
+
+
+def _widened(state: StateDict, dtype: str) -> tuple[str, ...]:
+    """That the values of quantised blocks are written as the numbers they stand for."""
+    count = sum(t.extents is None and t.dtype is DType.F32 for t in state.values())
+    if not count or DTYPES[dtype] is not None:
+        return ()
+    return (f"{count} quantised tensors are written in fp32; --dtype fp16 halves the file",)
 
 
 def _open(path: Path) -> StateDict:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.sampler.emphasis import escape
 from assetmgr.sampler.families import FAMILIES
+from assetmgr.sampler.few_steps import few_steps
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
 from converters.bases import Base
@@ -37,9 +38,18 @@ SUPPORTED_BASES = (*(str(base) for base in FAMILIES), "unknown")
 """Families that can be rendered; what has no certain one is tried on SD1."""
 
 FLOW_BASES = tuple(str(base) for base, family in FAMILIES.items() if family.flow)
+VAE_NAMES = (
+    (r"xl|playground", Base.SDXL),
+    (r"sd[-_]?3", Base.SD3),
+    (r"flux|taef1|^ae$", Base.FLUX),
+)
+"""What is in the names of autoencoders, whose tensors are the same in several families."""
+
 FLOW_SOLVER = "Euler"
 DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
 DEFAULT_STEPS = 20
+MOST_CLIP_SKIP = 12
+"""Layers of CLIP-L."""
 SIZE_STEP = 8
 SIZE_LIMITS = (64, 2048)
 
@@ -64,14 +74,15 @@ class PreviewRequest:
     base: str | None = None
     prompt: str | None = None
     negative: str = ""
-    steps: int = DEFAULT_STEPS
+    steps: int | None = None
     cfg: float | None = None
-    sampler: str = DEFAULT_SOLVER
+    sampler: str | None = None
     size: tuple[int, int] | None = None
     seed: int = 1
     weight: float = 1.0
     device: str = "auto"
     dtype: str = "auto"
+    clip_skip: int = 1
     low_vram: bool = False
     output: Path | None = None
     overwrite: bool = False
@@ -107,8 +118,10 @@ class Subject:
 
 def check_request(request: PreviewRequest) -> None:
     """Raises BadValue for values that no render can have, TargetExists for an output in the way."""
-    solver_named(request.sampler)
-    _require("steps", request.steps, 1, 1000)
+    solver = solver_named(request.sampler or DEFAULT_SOLVER)
+    if request.steps is not None:
+        _require(f"steps of {solver.name}", request.steps, 1, solver.most_steps)
+    _require("clip skip", request.clip_skip, 1, MOST_CLIP_SKIP)
     if request.cfg is not None:
         _require("cfg", request.cfg, 0, 100)
     _require("seed", request.seed, 0, 2**63 - 1)
@@ -261,7 +274,12 @@ def no_base(subject: Subject) -> NotAvailable:
 
 
 def _family(subject: Subject) -> str:
-    return str(Base.SD1) if subject.base == Base.UNKNOWN else subject.base
+    """The family to try a subject on; an autoencoder fits several, and often its name tells."""
+    if subject.base != Base.UNKNOWN:
+        return subject.base
+    named = VAE_NAMES if subject.file.kind == "vae" else ()
+    found = (base for words, base in named if re.search(words, subject.file.name, re.IGNORECASE))
+    return str(next(found, Base.SD1))
 
 
 def base_of(subject: Subject, bases: Mapping[str, Subject]) -> Subject | None:
@@ -291,6 +309,9 @@ def plan_job(
     sampled by Euler's steps, and still want the files that they borrow components of.
     """
     family = FAMILIES[Base(_family(checkpoint))]
+    few = None if family.flow else few_steps(subject.file.name, checkpoint.file.name)
+    solver = request.sampler or (DEFAULT_SOLVER if few is None else few.solver)
+    usual = (DEFAULT_STEPS, family.cfg) if few is None else (few.steps, few.cfg)
     width, height = request.size or checkpoint.size or (family.size, family.size)
     own = str(folder / content_name(subject.file))
     return RenderJob(
@@ -298,9 +319,9 @@ def plan_job(
         base=None if subject.is_checkpoint else checkpoint.file,
         prompt=_prompt(subject, checkpoint) if request.prompt is None else request.prompt,
         negative=request.negative,
-        steps=request.steps,
-        cfg=family.cfg if request.cfg is None else request.cfg,
-        sampler=FLOW_SOLVER if family.flow else solver_named(request.sampler).name,
+        steps=usual[0] if request.steps is None else request.steps,
+        cfg=usual[1] if request.cfg is None else request.cfg,
+        sampler=FLOW_SOLVER if family.flow else solver_named(solver).name,
         width=width,
         height=height,
         seed=request.seed,
@@ -308,6 +329,7 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
+        clip_skip=request.clip_skip,
         low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),
         thumbnail=f"{own}.webp",

@@ -15,15 +15,17 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
+from assetmgr.sampler.schedules import PLAYGROUND
 from converters import compute
 from converters.bases import Base
 from converters.identify import Identity, identify
 from converters.layouts import component, component_of, vae_to_diffusers
 from converters.layouts.components import TEXT_ENCODER, UNET, VAE
-from converters.layouts.pipeline import FIRST_ENCODER, to_components
+from converters.layouts.pipeline import EDM_MEAN, EDM_STD, FIRST_ENCODER, to_components
 from converters.layouts.pipeline_configs import component_config
 from converters.progress import Progress
 from converters.statedict import LazyTensor, StateDict
+from converters.transform.scaled_fp8 import unscaled
 
 
 class Incomplete(Exception):
@@ -152,7 +154,7 @@ def load_bundle(
     Raises UnsupportedFile for a family or variant that is not rendered yet, Incomplete with every
     missing and unexpected name before anything is read.
     """
-    identity = identify(sd)
+    identity, sd = identify(sd), unscaled(sd)
     family = family_of(identity)
     names = (UNET, VAE, *(use.component for use in family.encoders))
     _require_components(sd, family)
@@ -161,7 +163,18 @@ def load_bundle(
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
     encoders = tuple(planned[use.component] for use in family.encoders)
+    planned[VAE].network.register_to_config(**_statistics(sd))
     return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, broken=tuple(broken))
+
+
+def _statistics(sd: StateDict) -> dict[str, object]:
+    """What Playground v2.5 tells of its latents: they are brought to a deviation of one half."""
+    if EDM_MEAN not in sd or EDM_STD not in sd:
+        return {}
+    mean, deviation = (
+        compute.value(sd[name]).float().reshape(-1).tolist() for name in (EDM_MEAN, EDM_STD)
+    )
+    return {"latents_mean": mean, "latents_std": deviation, "scaling_factor": PLAYGROUND.data}
 
 
 def load_vae(
@@ -275,7 +288,8 @@ def _make_positions(network: Any, device: torch.device) -> None:
         embeddings.position_ids = torch.arange(count, device=device)[None]
 
 
-def _build_unet(config: Mapping[str, Any]) -> Any:
+def build_unet(config: Mapping[str, Any]) -> Any:
+    """The UNet of a configuration as it stands in a pipeline's folder."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(**_arguments(config))
@@ -300,5 +314,5 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: v for name, v in config.items() if name not in told and name[0] != "_"}
 
 
-_BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {UNET: _build_unet, VAE: _build_vae}
+_BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {UNET: build_unet, VAE: _build_vae}
 """Component -> how its network is built; all others are text encoders."""

@@ -72,10 +72,10 @@ def build(chain: tuple[HyperLayer, ...], hypernetwork: Hypernetwork) -> torch.nn
     for number, layer in enumerate(chain, start=1):
         modules.append(_linear(layer.linear))
         if number < len(chain) or hypernetwork.activate_output:
-            modules += _activation(hypernetwork.activation)
+            modules += _activation(hypernetwork.activation, layer.slope)
         if layer.norm is not None:
             modules.append(_norm(layer.norm))
-    return torch.nn.Sequential(*modules).requires_grad_(requires_grad=False)
+    return torch.nn.Sequential(*modules).requires_grad_(requires_grad=False).eval()
 
 
 def _attention_layers(unet: Any) -> Iterator[Any]:
@@ -121,13 +121,28 @@ def _parameter(tensor: LazyTensor) -> torch.nn.Parameter:
     return torch.nn.Parameter(compute.value(tensor).float())
 
 
-def _activation(name: str | None) -> list[torch.nn.Module]:
-    """The module of an activation by its lower-case name; `swish` has always meant Hardswish."""
+def _activation(name: str | None, slope: LazyTensor | None) -> list[torch.nn.Module]:
+    """The module of an activation by its lower-case name; `swish` has always meant Hardswish.
+
+    `slope` is what PReLU learned. Raises UnsupportedFile for what works on no single value, or
+    wants arguments that the file does not hold.
+    """
     if name is None:
         return []
     known = {word.lower(): word for word in activations.__all__}
     known["swish"] = "Hardswish"
     if name not in known:
         raise UnsupportedFile(f"not supported yet: activation {name}")
-    module: torch.nn.Module = getattr(torch.nn, known[name])()
+    if slope is not None:
+        learned = torch.nn.PReLU(slope.numel, device="meta")
+        learned.weight = _parameter(slope)
+        return [learned]
+    try:
+        module: torch.nn.Module = getattr(torch.nn, known[name])()
+    except TypeError as error:
+        raise UnsupportedFile(f"activation {name} needs settings that the file lacks") from error
+    if hasattr(module, "dim") and name != "glu":
+        vars(module)["dim"] = 0  # what torch takes of three axes where none is told, as in softmax
+    if name == "glu":
+        raise UnsupportedFile("activation glu changes the width, which no layer is made for")
     return [module]

@@ -46,7 +46,7 @@ from assetmgr.sampler.memory import (
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.probes import difference, noise_left, round_trip
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, sample
+from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, encode_picture, sample
 from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
@@ -289,9 +289,10 @@ class _Run:
         if reference is None:
             return
         effect = judge.effect(picture, reference)
-        if change.decoder is not None:
+        if change.decoder is not None or change.encoder is not None:
             yield judge.same_picture(picture, reference)
-            yield self._round_trip(change.decoder)
+            if getattr(change.decoder, "encoder", None) is not None:
+                yield self._round_trip(change.decoder)
         elif change.halved is not None and not warm.bundle.family.flow:
             positive, _ = self._conditionings(warm, change.embeddings)
             yield self._noise_left(warm, positive, picture)
@@ -381,6 +382,9 @@ class _Run:
         if change.decoder is not None:
             reference = self._reference(warm, label)
             return self._decoded(change.decoder, reference.latents)
+        if change.encoder is not None:
+            latents = encode_picture(change.encoder, self._reference(warm, label).pixels)
+            return self._decoded(warm.bundle.vae.network, latents)
         latents = self._latents(warm, change.embeddings, label)
         return self._decoded(warm.bundle.vae.network, latents)
 

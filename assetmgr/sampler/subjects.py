@@ -17,10 +17,12 @@ from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
 from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
+from converters.identify import identify
 from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT
 from converters.statedict import StateDict
@@ -30,14 +32,16 @@ from converters.statedict import StateDict
 class Applied:
     """A subject in effect: what the prompt may name, the decoder to use, the account of its file.
 
-    `decoder` is None for the base's own. `unused` names tensors that found no place, `note` says
-    what was used. `halved` puts the subject in effect at half its weight, where it has one.
+    `decoder` is None for the base's own, `encoder` is one that has no decoder. `unused` names
+    tensors that found no place, `note` says what was used. `halved` puts the subject in effect at
+    half its weight, where it has one.
     """
 
     note: str
     unused: tuple[str, ...] = ()
     embeddings: tuple[NamedVectors, ...] = ()
     decoder: Any = None
+    encoder: Any = None
     halved: Callable[[], AbstractContextManager[None]] | None = None
 
 
@@ -110,8 +114,7 @@ def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterato
 def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """Another decoder for the same latents."""
     own = bundle.vae.network
-    load = load_flow_vae if bundle.family.flow else load_vae
-    vae = load(subject, bundle.identity.base, own.device, own.dtype, SILENT)
+    vae = _autoencoder(bundle, subject)
     theirs, ours = _latent_space(vae), _latent_space(own)
     if theirs != ours:
         raise WrongFamily(
@@ -119,7 +122,23 @@ def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied
             f"{ours[0]} and {ours[1]}",
             path=job.subject.path,
         )
-    yield Applied(f"all {len(vae.state_dict())} tensors of the autoencoder", decoder=vae)
+    note = f"all {len(vae.state_dict())} tensors of the autoencoder"
+    if vae.decoder is None:
+        yield Applied(f"{note}, an encoder alone", encoder=vae)
+    else:
+        yield Applied(note if vae.encoder is not None else f"{note}, a decoder alone", decoder=vae)
+
+
+def _autoencoder(bundle: Bundle, subject: StateDict) -> Any:
+    """The autoencoder of a file, for the latents of the base."""
+    own, base = bundle.vae.network, bundle.identity.base
+    if identify(subject).variant == TAESD:
+        return load_tiny(subject, own.device, own.dtype, SILENT)
+    load = load_flow_vae if bundle.family.flow else load_vae
+    vae = load(subject, base, own.device, own.dtype, SILENT)
+    told = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+    vae.register_to_config(**{name: getattr(own.config, name, None) for name in told})
+    return vae
 
 
 def _latent_space(vae: Any) -> tuple[int, int]:

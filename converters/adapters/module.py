@@ -124,9 +124,9 @@ def numbers(module: Module, role: str) -> Tensor:
 
     tensor = floats(module.tensors[role])
     if not all_finite(tensor):
+        file, _, key = module.tensors[role].origin.rpartition(": ")
         raise MergeProblem(
-            f"{module.tensors[role].origin} holds NaN or infinite values",
-            hint=_TRAINING_WENT_WRONG,
+            f"{key} holds NaN or infinite values", path=file or None, hint=_TRAINING_WENT_WRONG
         )
     return tensor
 

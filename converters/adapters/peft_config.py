@@ -25,6 +25,8 @@ DIFFUSERS_CONFIG = "lora_adapter_metadata"
 _HEAD = re.compile(r"^base_model\.model\.")
 _PLAIN_PATH = re.compile(r"[\w.-]+")
 _MOST_TEXT = 1 << 20
+_MOVED = ("pissa", "olora", "corda", "loftq")
+"""Ways to begin a LoRA that subtract its first state from the base, which no file here has."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -96,6 +98,12 @@ def _object(metadata: Mapping[str, str], key: str) -> dict[str, Json]:
 
 
 def _config(fields: Mapping[str, Json], where: str) -> PeftConfig:
+    start = fields.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_MOVED):
+        raise UnsupportedFile(
+            f"its training moved the weights it belongs to (init_lora_weights {start} in {where})",
+            hint="save it with PEFT's path_initial_model_for_weight_conversion",
+        )
     return PeftConfig(
         rank=_number(fields, "r", where),
         alpha=_number(fields, "lora_alpha", where, _number(fields, "alpha", where)),

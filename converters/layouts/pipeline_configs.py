@@ -23,6 +23,9 @@ Json = dict[str, Plain]
 _VERSION = "0.32.0"
 """The version of diffusers whose fields these are; newer ones read them."""
 
+_SMALL = (Base.SD1, Base.SD2)
+_DISTILLED = ("ssd-1b", "vega", "koala-700m", "koala-1b")
+
 _PIPELINES: Mapping[tuple[Base, str | None], str] = {
     (Base.SD1, None): "StableDiffusionPipeline",
     (Base.SD1, "inpaint"): "StableDiffusionInpaintPipeline",
@@ -33,6 +36,8 @@ _PIPELINES: Mapping[tuple[Base, str | None], str] = {
     (Base.SDXL, "inpaint"): "StableDiffusionXLInpaintPipeline",
     (Base.SDXL, "pix2pix"): "StableDiffusionXLInstructPix2PixPipeline",
     (Base.SDXL_REFINER, None): "StableDiffusionXLImg2ImgPipeline",
+    **{(base, name): "StableDiffusionPipeline" for base in _SMALL for name in ("tiny", "sdxs")},
+    **{(Base.SDXL, name): "StableDiffusionXLPipeline" for name in _DISTILLED},
 }
 _SAMPLE_SIZE = {Base.SD1: 64, Base.SD2: 96, Base.SDXL: 128, Base.SDXL_REFINER: 128}
 """Latents along an edge that the family was trained on."""

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import pipelines, sd1
+from helpers.gguf import gguf
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from converters.writers.safetensors import write_safetensors
 
@@ -361,3 +363,60 @@ def test_a_device_that_is_not_there_is_told(
     done = program(*call, "--device", "cuda")
     assert (done.code, "no cuda device" in done.err) == (3, True)
     assert program(*call, "--device", "auto").code == 0
+
+
+def _as_gguf(source: Path, target: Path) -> Path:
+    """A checkpoint with one tensor in blocks of 32 bytes that share a scale (Q8_0)."""
+    held = {}
+    for name, tensor in load_file(source).items():
+        if not tensor.is_floating_point():
+            continue
+        kind, data = "F16", tensor.half().contiguous().numpy().tobytes()
+        if name == UNET_TENSOR:
+            kind = "Q8_0"
+            steps = torch.arange(tensor.numel(), dtype=torch.int8).reshape(-1, 32)
+            scale = torch.tensor([0.01]).half().numpy().tobytes()
+            data = b"".join(scale + row.numpy().tobytes() for row in steps)
+        held[name] = (tuple(reversed(tensor.shape)), kind, data)
+    target.write_bytes(gguf(held))
+    return target
+
+
+def test_quantised_blocks_are_merged_as_the_numbers_they_stand_for(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    base = _as_gguf(models.checkpoint, tmp_path / "base.gguf")
+    before, target = tmp_path / "before.safetensors", tmp_path / "x.safetensors"
+    assert program("convert", base, "-o", before).code == 0
+    done = program("merge", "adapters", "--json", base, models.unet_lora, "-o", target)
+    assert (done.code, done.json["warnings"]) == (
+        0,
+        ["1 quantised tensors are written in fp32; --dtype fp16 halves the file"],
+    )
+    again = tmp_path / "y.safetensors"
+    program("merge", "adapters", before, models.unet_lora, "-o", again)
+    (one,), (other,) = _tensors(target, UNET_TENSOR), _tensors(again, UNET_TENSOR)
+    assert (one == other).all()
+    narrow = program(
+        "merge", "adapters", "--json", base, models.unet_lora, "--dtype", "fp16",
+        "-o", tmp_path / "z.safetensors",
+    )  # fmt: skip
+    assert narrow.json["warnings"] == []
+
+
+def test_a_pipeline_with_a_transformer_is_refused_with_the_way_out(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "flux"
+    for component, name in (("transformer", "x_embedder"), ("vae", "decoder.conv_in")):
+        (folder / component).mkdir(parents=True)
+        save_file(
+            {f"{name}.weight": torch.zeros(2, 2)},
+            folder / component / "diffusion_pytorch_model.safetensors",
+        )
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]}
+    (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "Y"]}))
+    done = program("merge", "adapters", folder, models.lora, "-o", tmp_path / "x")
+    assert done.code == 1
+    assert "is a pipeline with a transformer" in done.errors[0]
+    assert "hint: merge into the weights in its folder transformer" in done.err

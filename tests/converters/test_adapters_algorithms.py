@@ -18,6 +18,7 @@ from converters.adapters import FAMILIES, family_of, load_adapter
 from converters.adapters.dora import decompose
 from converters.adapters.peft_config import CONFIG_FILE
 from converters.errors import CorruptFile, MergeProblem, UnsupportedFile, WrongFamily
+from converters.statedict import StateDict
 
 Layer = torch.nn.Linear | torch.nn.Conv2d
 Tensors = dict[str, torch.Tensor]
@@ -362,6 +363,19 @@ def test_diffusers_keeps_ranks_and_alphas_in_the_metadata() -> None:
 def test_a_configuration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(CorruptFile):
         load_adapter(adapter({"a.lora_A.weight": torch.ones(2, 2)}, {CONFIG_FILE: text}))
+
+
+def _begun(start: str) -> StateDict:
+    tensors = {"a.lora_A.weight": torch.ones(2, 2), "a.lora_B.weight": torch.ones(2, 2)}
+    told = {"r": 2, "init_lora_weights": start}
+    return adapter(tensors, {CONFIG_FILE: json.dumps(told)})
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora", "corda", "loftq"])
+def test_what_belongs_to_weights_that_its_training_moved_is_refused(start: str) -> None:
+    with pytest.raises(UnsupportedFile, match="training moved the weights"):
+        load_adapter(_begun(start))
+    assert load_adapter(_begun("gaussian")).modules
 
 
 def test_patterns_of_module_names_are_refused_rather_than_misread() -> None:

@@ -204,6 +204,14 @@ def test_a_model_made_of_the_target_is_no_ingredient_for_its_rounding() -> None:
     assert explanation.certainty is Certainty.EXACT
 
 
+def test_models_that_share_rounding_errors_are_not_taken_for_more_exact() -> None:
+    target = stored(TUNED[0] + 0.5 * DELTAS[0])
+    other = stored(target + DELTAS[1])
+    other[: COUNT // 2] = target[: COUNT // 2]
+    explanation = found(target, [*TUNED, other])
+    assert recipe(explanation) == {0: 1.0, FIRST_DELTA + 1: 0.5}  # behind one model more
+
+
 def test_an_adapter_of_small_weight_is_found_below_rounding() -> None:
     explanation = found(stored(TUNED[2] + 0.02 * DELTAS[1]))
     assert set(recipe(explanation)) == {2, FIRST_DELTA + 1}

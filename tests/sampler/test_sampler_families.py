@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import pipelines, sd1
+from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
+from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.prompt import encode, tokenize
 from assetmgr.sampler.session import Session
+from assetmgr.sampler.solvers import SOLVERS
 from assetmgr.sampler.tokenizer import tokenizer_files
 from converters.containers import open_model
 from converters.errors import WrongFamily
@@ -88,39 +92,169 @@ def _rendered(session: Session, job: RenderJob, path: Path, **changed: Any) -> A
     loads = next(check for check in outcome.checks if check.name == "loads completely")
     assert loads.ok, loads.detail
     assert session.warm is not None
-    (picture,) = session.warm.references.values()
-    return picture
+    return list(session.warm.references.values())[-1]
+
+
+def _theirs(pipeline: Any, job: RenderJob, **call: Any) -> torch.Tensor:
+    """The latents of diffusers' pipeline for the same noise."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(job.seed)
+    noise = torch.randn((1, 4, 8, 8), generator=generator)
+    settings = {"negative_prompt": "blurry", "guidance_scale": 5.0, **CALL, **call}
+    images: torch.Tensor = pipeline(
+        job.prompt, latents=noise, generator=generator, **settings
+    ).images
+    return images
+
+
+def _assert_equal(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """To 1e-4, where the latents of random networks are larger than those of trained ones to as
+    large a part of them."""
+    assert (ours - theirs).abs().max() <= 1e-4 * max(1.0, theirs.std().item())
 
 
 @pytest.mark.parametrize("family", ["sd-1", "sd-2", "sdxl"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_a_render_ends_at_the_latents_of_the_diffusers_pipeline(
+def test_every_solver_ends_at_the_latents_of_the_diffusers_pipeline(
     family: str,
     prediction: str,
     checkpoint: Callable[..., Path],
     job: RenderJob,
     tmp_path: Path,
 ) -> None:
+    import diffusers
+
+    told = {"modelspec.prediction_type": prediction} if prediction == "v" else None
+    path = checkpoint(family, 4, told)
+    pipeline, session = _pipeline(path, tmp_path / "pipeline"), Session()
+    config = {"timestep_spacing": "leading", **pipeline.scheduler.config}
+    for solver in SOLVERS:
+        kind = getattr(diffusers, solver.scheduler)
+        pipeline.scheduler = kind.from_config(config, **solver.options)
+        ours = _rendered(session, job, path, sampler=solver.name)
+        _assert_equal(ours.latents, _theirs(pipeline, job))
+
+
+def _ddim(pipeline: Any) -> Any:
     from diffusers import DDIMScheduler
 
-    path = checkpoint(
-        family, 4, {"modelspec.prediction_type": prediction} if prediction == "v" else None
-    )
-    ours = _rendered(Session(), job, path)
+    options = next(solver.options for solver in SOLVERS if solver.name == "DDIM")
+    return DDIMScheduler.from_config(pipeline.scheduler.config, **options)
+
+
+def _marked(path: Path, target: Path, marks: dict[str, NDArray[np.generic]]) -> Path:
+    """A copy of a checkpoint with further tensors."""
+    save_file({**load_file(path), **marks}, target)
+    return target
+
+
+MEAN, DEVIATION = [-1.6574, 1.886, -1.383, 2.5155], [8.4927, 5.9022, 6.5498, 5.2299]
+PLAYGROUND = {"edm_mean": np.array(MEAN, np.float32), "edm_std": np.array(DEVIATION, np.float32)}
+COSXL = {"edm_vpred.sigma_max": np.array(120.0, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"), [("DPM++ 2M", "DPMSolverMultistep"), ("Euler", "Euler")]
+)
+@pytest.mark.parametrize(
+    ("marks", "told", "spread"),
+    [
+        (PLAYGROUND, {"sigma_max": 80.0, "sigma_data": 0.5, "sigma_schedule": "karras"}, " Karras"),
+        (
+            COSXL,
+            {
+                "sigma_max": 120.0,
+                "sigma_data": 1.0,
+                "sigma_schedule": "exponential",
+                "prediction_type": "v_prediction",
+            },
+            "",
+        ),
+    ],
+    ids=["playground", "cosxl"],
+)
+def test_models_with_levels_of_edm_end_where_diffusers_schedulers_do(
+    marks: dict[str, NDArray[np.generic]],
+    told: dict[str, Any],
+    spread: str,
+    asked: str,
+    kind: str,
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+) -> None:
+    import diffusers
+
+    path = _marked(checkpoint("sdxl"), tmp_path / "marked.safetensors", marks)
+    pipeline, session = _pipeline(checkpoint("sdxl"), tmp_path / "pipeline"), Session()
+    pipeline.scheduler = getattr(diffusers, f"EDM{kind}Scheduler")(sigma_min=0.002, **told)
+    ours = _rendered(session, job, path, sampler=asked)
+    _assert_equal(ours.latents, _theirs(pipeline, job))
+    assert session.warm is not None
+    (conditions,) = session.warm.references
+    assert conditions.sampling.solver.name == asked + spread
+    vae = session.warm.bundle.vae.network
+    if marks is PLAYGROUND:
+        inner = ours.latents * torch.tensor(DEVIATION)[None, :, None, None] / 0.5
+        inner = inner + torch.tensor(MEAN)[None, :, None, None]
+        expected = (vae.decode(inner, return_dict=False)[0][0] + 1) / 2
+        assert torch.allclose(ours.pixels, expected.clamp(0, 1), atol=1e-4)
+
+
+def test_a_latent_consistency_model_is_told_its_guidance(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    from diffusers import LCMScheduler
+
+    numbers = np.random.default_rng(0)
+    proj = numbers.normal(0, 0.1, (32, 256)).astype(np.float16)
+    marks = {"model.diffusion_model.time_embedding.cond_proj.weight": proj}
+    path = _marked(checkpoint("sd-1"), tmp_path / "lcm.safetensors", marks)
     pipeline = _pipeline(path, tmp_path / "pipeline")
-    pipeline.scheduler = DDIMScheduler.from_config(
-        pipeline.scheduler.config,
-        timestep_spacing="leading",
-        steps_offset=1,
-        set_alpha_to_one=False,
-        clip_sample=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(job.seed))
-    theirs = pipeline(
-        job.prompt, negative_prompt="blurry", guidance_scale=5.0, latents=noise, **CALL
-    ).images
-    assert torch.allclose(ours.latents, theirs, atol=2e-3, rtol=2e-3)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    ours = _rendered(Session(), job, path, sampler="LCM")
+    _assert_equal(ours.latents, _theirs(pipeline, job))
+
+
+def test_a_lora_gives_the_latents_that_diffusers_gives_with_it(
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+    random_arrays: Callable[[Any], Any],
+) -> None:
+    pytest.importorskip("peft")
+    exact = {n: v.astype(np.float32) for n, v in load_file(checkpoint("sd-1")).items()}
+    save_file(exact, tmp_path / "exact.safetensors")
+    modules = sd1.kohya_modules(sd1.SMALL)  # diffusers loses those of CLIP with this transformers
+    lora = random_arrays(sd1.lora_shapes(modules))
+    save_file(lora, tmp_path / "lora.safetensors")
+    subject = open_model(tmp_path / "lora.safetensors").state_dict
+    base = open_model(tmp_path / "exact.safetensors").state_dict
+    merged = plan_merge(base, [AdapterChoice("lora", subject, 0.5, None)])
+    write_safetensors(merged.state_dict, tmp_path / "merged.safetensors", with_hashes=False)
+    ours = _rendered(Session(), job, tmp_path / "merged.safetensors")
+    pipeline = _pipeline(tmp_path / "exact.safetensors", tmp_path / "pipeline")
+    pipeline.scheduler = _ddim(pipeline)
+    pipeline.load_lora_weights({n: torch.from_numpy(v) for n, v in lora.items()})
+    pipeline.fuse_lora(lora_scale=0.5)
+    _assert_equal(ours.latents, _theirs(pipeline, job))
+
+
+def test_an_embedding_gives_the_encoding_that_diffusers_gives_with_it(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    path = checkpoint("sd-1")
+    pipeline = _pipeline(path, tmp_path / "pipeline")
+    vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(1))
+    pipeline.load_textual_inversion({"<glow>": vectors}, token="<glow>")
+    theirs, _ = pipeline.encode_prompt("a <glow> circle", "cpu", 1, False)
+    session = Session()
+    _rendered(session, job, path)
+    assert session.warm is not None
+    named = NamedVectors("glow", {768: vectors})
+    chunks = tokenize("a glow circle", session.tokens_of, (named,))
+    ours = encode(session.warm.bundle.encoders, chunks)
+    assert (ours.hidden - theirs).abs().max() <= 1e-4
 
 
 def test_the_refiner_paints_from_noise_when_it_is_tried_alone(

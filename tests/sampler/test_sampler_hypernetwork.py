@@ -113,6 +113,9 @@ def state_dict(arrays: Arrays, extras: dict[str, object]) -> StateDict:
         ("leakyrelu", torch.nn.functional.leaky_relu),
         ("tanh", torch.tanh),
         ("mish", torch.nn.functional.mish),
+        ("rrelu", lambda x: torch.nn.functional.leaky_relu(x, (1 / 8 + 1 / 3) / 2)),
+        ("softmax", lambda x: torch.softmax(x, dim=0)),
+        ("linear", lambda x: x),
     ],
 )
 def test_layers_are_linear_then_activation_then_norm(
@@ -139,6 +142,35 @@ def test_layers_are_linear_then_activation_then_norm(
         out = function(out) if activate_output else out
         expected = norm(out, (8,), w[f"{at}.5.weight"], w[f"{at}.5.bias"])
         assert torch.allclose(build(chain, hypernetwork)(x), expected, atol=1e-5)
+
+
+def test_what_a_prelu_learned_is_taken_from_the_file() -> None:
+    numbers = np.random.default_rng(2)
+    arrays = {
+        f"8.{side}.linear.{index}.{part}": numbers.normal(0, 1, size).astype(np.float32)
+        for side in (0, 1)
+        for index, shape in ((0, (16, 8)), (2, (8, 16)))
+        for part, size in (("weight", shape), ("bias", shape[:1]))
+    }
+    slopes = {f"8.{side}.linear.1.weight": np.array([0.7], np.float32) for side in (0, 1)}
+    extras = {"activation_func": "prelu", "activate_output": False}
+    hypernetwork = read_hypernetwork(state_dict({**arrays, **slopes}, extras))
+    x = torch.randn(3, 8)
+    w = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    hidden = x @ w["8.0.linear.0.weight"].T + w["8.0.linear.0.bias"]
+    hidden = torch.where(hidden > 0, hidden, 0.7 * hidden)
+    expected = hidden @ w["8.0.linear.2.weight"].T + w["8.0.linear.2.bias"]
+    chain, _ = hypernetwork.networks[8]
+    assert torch.allclose(build(chain, hypernetwork)(x), expected, atol=1e-5)
+    assert not hypernetwork.layer_norm
+
+
+@pytest.mark.parametrize("name", ["glu", "multiheadattention", "threshold"])
+def test_activations_that_no_layer_can_have_are_refused_by_name(name: str) -> None:
+    extras = {"activation_func": name}
+    hypernetwork = read_hypernetwork(state_dict(linear_arrays(8, 4, 1.0), extras))
+    with pytest.raises(UnsupportedFile, match=f"activation {name}"):
+        build(hypernetwork.networks[8][0], hypernetwork)
 
 
 def test_self_attention_listens_where_a_network_has_its_width(

@@ -1,12 +1,16 @@
 """Prompts become chunks of tokens, and chunks become conditioning."""
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.families import END, Encoding
-from assetmgr.sampler.prompt import CHUNK, Chunk, encode, encode_pair, tokenize
+from assetmgr.sampler.prompt import CHUNK, START, Chunk, encode, encode_pair, tokenize
+from converters.errors import BadValue
 
 
 def letters(text: str) -> list[int]:
@@ -117,3 +121,40 @@ def test_emphasis_scales_a_token_against_the_others_and_keeps_the_mean(weight: f
     assert torch.allclose(plain.mean(), strong.mean(), atol=1e-4)
     ratio = (strong[0, 1] / plain[0, 1]) / (strong[0, 2] / plain[0, 2])
     assert torch.allclose(ratio, torch.full_like(ratio, weight), rtol=1e-3)
+
+
+def clip(layers: int = 4) -> Any:
+    """A small CLIP text encoder."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    return CLIPTextModel(CLIPTextConfig(num_hidden_layers=layers, **sizes)).eval()
+
+
+@pytest.mark.parametrize(
+    ("use", "taken"),
+    [
+        (Encoding("sd1", END), {1: -1, 2: -2, 3: -3, 4: -4}),
+        (Encoding("sd2", 0, least_skip=2, cut=1), {1: -1, 2: -1, 3: -2, 4: -3}),
+        (Encoding("sdxl", END, least_skip=2, norm=False), {1: -2, 2: -2, 3: -3, 4: -4}),
+    ],
+    ids=lambda value: value.component if isinstance(value, Encoding) else "",
+)
+def test_clip_skip_counts_layers_from_the_end_and_never_comes_behind_the_usual_one(
+    use: Encoding, taken: dict[int, int]
+) -> None:
+    network = clip()
+    chunks = tokenize("a b", letters)
+    for skip, layer in taken.items():
+        ids = torch.tensor([[START, 97, 98, END, *[use.padding] * 73]])
+        with torch.inference_mode():
+            states = network(ids, output_hidden_states=True).hidden_states
+            expected = network.final_layer_norm(states[layer]) if use.norm else states[layer]
+        ours = encode([(network, use)], chunks, clip_skip=skip).hidden
+        assert torch.allclose(ours, expected, atol=1e-6), skip
+
+
+def test_clip_skip_beyond_the_first_layer_is_refused() -> None:
+    with pytest.raises(BadValue, match="clip skip 9 leaves nothing of 4 layers"):
+        encode([(clip(), Encoding("sd1", END))], ((),), clip_skip=9)

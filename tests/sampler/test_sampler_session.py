@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
@@ -130,6 +131,60 @@ def test_nothing_of_an_adapter_remains_after_its_render(
     assert session.warm is not None
     session.warm.references.clear()
     assert pixels(session.render(replace(job, seed=5), SILENT)) == before
+
+
+def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
+    session: Session, job: RenderJob, models: Models
+) -> None:
+    from converters.containers import open_model
+    from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+
+    session.render(job, SILENT)
+    assert session.warm is not None
+    bundle = session.warm.bundle
+
+    def parameters() -> list[torch.Tensor]:
+        return [p.data for part in bundle.parts for p in part.network.parameters()]
+
+    places, before = parameters(), [each.clone() for each in parameters()]
+    for name, arrays in adapters().items():
+        path = models.write(name, arrays)
+        choice = AdapterChoice(name, open_model(path).state_dict, 0.8)
+        plan = plan_merge(bundle.state_dict, [choice])
+        with bundle.patched(plan.state_dict) as patch:
+            whole = [each.clone() for each in parameters()]
+            changed = [n for n, each in enumerate(whole) if not torch.equal(each, before[n])]
+            assert changed, name
+            with patch.halved():
+                for n in changed:
+                    middle = torch.lerp(before[n], whole[n], 0.5)
+                    assert torch.equal(parameters()[n], middle)
+            assert all(map(torch.equal, parameters(), whole))
+        assert all(map(torch.equal, parameters(), before)), name
+        assert [each.data_ptr() for each in parameters()] == [p.data_ptr() for p in places], name
+
+
+def adapters() -> dict[str, Arrays]:
+    """One module of one weight by each way to tell a change."""
+    numbers = np.random.default_rng(3)
+    at = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+
+    def part(**shapes: tuple[int, ...]) -> Arrays:
+        return {
+            f"{at}.{name.replace('__', '.')}": numbers.normal(0, 0.1, shape).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+
+    lora = part(lora_up__weight=(32, 4), lora_down__weight=(4, 768))
+    return {
+        "lora": lora,
+        "loha": part(hada_w1_a=(32, 4), hada_w1_b=(4, 768), hada_w2_a=(32, 4), hada_w2_b=(4, 768)),
+        "lokr": part(lokr_w1=(4, 4), lokr_w2=(8, 192)),
+        "full": part(diff=(32, 768)),
+        "ia3": {**part(weight=(32, 1)), f"{at}.on_input": np.array(False)},
+        "oft": part(oft_blocks=(4, 8, 8)),
+        "dora": {**lora, **part(dora_scale=(1, 768))},
+    }
 
 
 def test_keys_of_a_lora_that_fit_nowhere_fail_it_by_name(

@@ -18,7 +18,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, library, merge, remote, startup, tui
+from benchmarks import (
+    convert,
+    download,
+    hashes,
+    large,
+    library,
+    merge,
+    remote,
+    startup,
+    tui,
+)
 from benchmarks.files import checkpoint_of
 from benchmarks.measure import Result
 
@@ -48,6 +58,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "merge": merge.merges,
     "tui": tui.tui,
     "library": library.library,
+    "download": download.download,
     "remote": remote.peek,
 }
 """Everything that can be measured, one row each."""

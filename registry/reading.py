@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    bindparam,
     func,
     literal_column,
     select,
@@ -256,12 +258,18 @@ def _grouped(
 ) -> defaultdict[int, tuple[_T, ...]]:
     """What a table holds for some assets, in its own order."""
     found: defaultdict[int, list[_T]] = defaultdict(list)
-    column = table.c[owner]
+    column, statement = table.c[owner], _rows_of(table, owner)
     for some in batches(ids):
-        statement = select(table).where(column.in_(some)).order_by(*table.primary_key)
-        for row in connection.execute(statement):
+        for row in connection.execute(statement, {"ids": list(some)}):
             found[row._mapping[column]].append(make(row))  # noqa: SLF001 - SQLAlchemy's public name
     return defaultdict(tuple, {asset_id: tuple(rows) for asset_id, rows in found.items()})
+
+
+@functools.cache
+def _rows_of(table: Table, owner: str) -> Select[Any]:
+    """Made once: putting a statement together takes longer than SQLite needs for it."""
+    wanted = table.c[owner].in_(bindparam("ids", expanding=True))
+    return select(table).where(wanted).order_by(*table.primary_key)
 
 
 def _metadata(row: AnyRow) -> dict[str, str]:

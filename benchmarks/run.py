@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmarks import (
     convert,
     download,
+    explain,
     hashes,
     large,
     library,
@@ -56,6 +57,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "startup": _startup,
     "large": large.large,
     "merge": merge.merges,
+    "explain": explain.explain,
     "tui": tui.tui,
     "library": library.library,
     "download": download.download,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.prompt import encode, tokenize
 from assetmgr.sampler.session import Session
-from assetmgr.sampler.solvers import SOLVERS
+from assetmgr.sampler.solvers import SOLVERS, solver_named
 from assetmgr.sampler.tokenizer import tokenizer_files
 from converters.containers import open_model
 from converters.errors import WrongFamily
@@ -86,8 +87,10 @@ def _pipeline(path: Path, folder: Path) -> Any:
 
 def _rendered(session: Session, job: RenderJob, path: Path, **changed: Any) -> Any:
     subject = ModelFile(str(path), path.stem, "checkpoint")
-    settings = {"width": SIZE, "height": SIZE, "steps": 3, "cfg": 5.0, "sampler": "DDIM"}
-    job = replace(job, subject=subject, base=None, negative="blurry", **{**settings, **changed})
+    settings: dict[str, Any] = {"width": SIZE, "height": SIZE, "steps": 3, "cfg": 5.0}
+    settings |= {"sampler": "DDIM"}
+    settings |= {"negative": "blurry", "with_effect": False, **changed}
+    job = replace(job, subject=subject, base=None, **settings)
     outcome = session.render(job, SILENT)
     loads = next(check for check in outcome.checks if check.name == "loads completely")
     assert loads.ok, loads.detail
@@ -113,11 +116,24 @@ def _assert_equal(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert (ours - theirs).abs().max() <= 1e-4 * max(1.0, theirs.std().item())
 
 
-@pytest.mark.parametrize("family", ["sd-1", "sd-2", "sdxl"])
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+EVERY = tuple(solver.name for solver in SOLVERS)
+
+
+@pytest.mark.parametrize(
+    ("family", "prediction", "solvers"),
+    [
+        ("sd-1", "epsilon", EVERY),
+        ("sd-2", "epsilon", EVERY),
+        ("sdxl", "epsilon", EVERY),
+        ("sd-1", "v", ("Euler",)),
+        ("sd-2", "v", ("DPM++ 2M",)),
+        ("sdxl", "v", ("DDIM",)),
+    ],
+)
 def test_every_solver_ends_at_the_latents_of_the_diffusers_pipeline(
     family: str,
     prediction: str,
+    solvers: tuple[str, ...],
     checkpoint: Callable[..., Path],
     job: RenderJob,
     tmp_path: Path,
@@ -128,7 +144,7 @@ def test_every_solver_ends_at_the_latents_of_the_diffusers_pipeline(
     path = checkpoint(family, 4, told)
     pipeline, session = _pipeline(path, tmp_path / "pipeline"), Session()
     config = {"timestep_spacing": "leading", **pipeline.scheduler.config}
-    for solver in SOLVERS:
+    for solver in map(solver_named, solvers):
         kind = getattr(diffusers, solver.scheduler)
         pipeline.scheduler = kind.from_config(config, **solver.options)
         ours = _rendered(session, job, path, sampler=solver.name)
@@ -365,3 +381,49 @@ def test_a_lora_renders_as_the_checkpoint_that_it_is_merged_into(
     with Image.open(tried.image) as image:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert (pixels - alone.pixels).abs().max() < 0.01
+
+
+def test_scaled_fp8_is_rendered_with_its_scales(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    plain = load_torch(checkpoint("sd-1"))
+    scaled = dict(plain)
+    for name in [name for name in plain if name.endswith("attn2.to_k.weight")]:
+        scale = plain[name].abs().max().float() / 448
+        small = (plain[name].float() / scale).to(torch.float8_e4m3fn)
+        scaled[name], plain[name] = small, small.float() * scale
+        scaled[name.replace(".weight", ".scale_weight")] = scale
+    save_torch(scaled, tmp_path / "scaled.safetensors")
+    save_torch(plain, tmp_path / "plain.safetensors")
+    pictures = [
+        _rendered(Session(), job, tmp_path / f"{name}.safetensors") for name in ("scaled", "plain")
+    ]
+    assert torch.equal(pictures[0].latents, pictures[1].latents)
+
+
+@pytest.mark.parametrize(
+    ("marks", "scheduler"),
+    [
+        (PLAYGROUND, {"sigma_data": 0.5, "sigma_max": 80.0, "prediction_type": "epsilon"}),
+        (COSXL, {"sigma_data": 1.0, "sigma_max": 120.0, "prediction_type": "v_prediction"}),
+    ],
+    ids=["playground", "cosxl"],
+)
+def test_a_folder_whose_scheduler_is_of_edm_renders_as_its_single_file(
+    marks: dict[str, NDArray[np.generic]],
+    scheduler: dict[str, Any],
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+) -> None:
+    path = checkpoint("sdxl")
+    single = _rendered(Session(), job, _marked(path, tmp_path / "one.safetensors", marks))
+    _pipeline(path, tmp_path / "pipeline")
+    config = {"_class_name": "EDMEulerScheduler", "sigma_min": 0.002, **scheduler}
+    (tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    folder = _rendered(Session(), job, tmp_path / "pipeline")
+    assert torch.equal(single.latents, folder.latents)
+    assert torch.equal(single.pixels, folder.pixels)

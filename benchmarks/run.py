@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, library, merge, remote, startup, tui
+from benchmarks import convert, hashes, large, library, merge, preview, remote, startup, tui
 from benchmarks.files import checkpoint_of
 from benchmarks.measure import Result
 
@@ -49,6 +49,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "tui": tui.tui,
     "library": library.library,
     "remote": remote.peek,
+    "preview": preview.previews,
 }
 """Everything that can be measured, one row each."""
 

@@ -10,7 +10,7 @@ DEMO   := demo-library
 # On few cores OpenMP's spinning makes tiny networks 20-50 times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check fuzz bench bench-try gpu tui clean family
+.PHONY: demo test check docs pictures fuzz bench bench-try gpu tui clean family
 
 demo: $(READY)
 	$(BIN)/assetmgr demo $(DEMO)
@@ -26,6 +26,15 @@ check: $(READY)
 
 tui: $(READY)
 	ASSETMGR_HOME=$(DEMO)/home $(BIN)/assetmgr tui
+
+# The site goes to build/docs; a warning is an error.
+docs: $(READY)
+	$(BIN)/python -m docs.scripts.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .ci/mkdocs.yml
+
+# The pictures of README and site, of the real screens on the demo's library.
+pictures: demo
+	$(BIN)/python -m docs.scripts.pictures $(DEMO)/home
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz_readers

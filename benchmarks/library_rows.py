@@ -63,6 +63,8 @@ def _asset(
     for tag in own:
         yield schema.tag, {"asset_id": number, "name": tag}
     yield from _places(number, chance, f"/models/{kind}/{base}/{name}.safetensors")
+    if number % 3 == 0:
+        yield schema.candidate, _claim(number)
     if chance.random() < 0.5:
         yield schema.preview, _preview(number, chance)
 
@@ -110,6 +112,18 @@ def _columns(
         "safety_findings": [],
         "trigger_words": triggers,
         "note": note,
+    }
+
+
+def _claim(number: int) -> Row:
+    """What a sidecar says of a hash; now and then it is that of another file."""
+    is_true = number % 50 != 0
+    return {
+        "asset_id": number,
+        "hash": "sha256",
+        "digest": digest(number if is_true else -number, "a"),
+        "origin": "civitai-info",
+        "agrees": is_true,
     }
 
 

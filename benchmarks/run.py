@@ -18,7 +18,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import convert, hashes, large, library, merge, preview, remote, startup, tui
+from benchmarks import (
+    convert,
+    download,
+    explain,
+    hashes,
+    large,
+    library,
+    merge,
+    preview,
+    remote,
+    startup,
+    tui,
+)
 from benchmarks.files import checkpoint_of
 from benchmarks.measure import Result
 
@@ -46,8 +58,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "startup": _startup,
     "large": large.large,
     "merge": merge.merges,
+    "explain": explain.explain,
     "tui": tui.tui,
     "library": library.library,
+    "download": download.download,
     "remote": remote.peek,
     "preview": preview.previews,
 }

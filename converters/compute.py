@@ -160,11 +160,16 @@ _thread = threading.local()
 
 def _owned(tensor: LazyTensor) -> bytearray:
     """The tensor's bytes in memory that may be changed, read there without another copy."""
-    if tensor.extents is None:
+    if tensor.extents is None and not tensor.pieces:
         data = tensor.read()
         return data if isinstance(data, bytearray) else bytearray(data)
     owned = bytearray(tensor.nbytes)
-    _read_into(memoryview(owned), tensor.extents)
+    view = memoryview(owned)
+    if tensor.extents is not None:
+        _read_into(view, tensor.extents)
+    for piece in tensor.pieces:
+        view[: piece.nbytes] = piece.read()
+        view = view[piece.nbytes :]
     return owned
 
 

@@ -75,6 +75,8 @@ def contradictions(connection: Connection, ids: Collection[int]) -> tuple[Contra
         .order_by(_asset.id, _claim.origin, _claim.hash)
     )
     wanted = frozenset(ids)
+    if not wanted:
+        return ()
     return tuple(
         Contradiction(number, path or name, hash_name, claimed, found, origin)
         for number, name, path, hash_name, claimed, found, origin in connection.execute(statement)

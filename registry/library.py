@@ -201,13 +201,18 @@ class Library:
             writing.require(connection, [asset_id])
             writing.touch(connection, asset_id, rating=rating)
 
-    def record_file(self, scanned: ScannedFile) -> Asset:
-        """Record a file at its place; content that is known already keeps its user data."""
+    def record_file(self, scanned: ScannedFile, source: Source | None = None) -> Asset:
+        """Record a file at its place; content that is known already keeps its user data.
+
+        `source` is where it came from, where that is known.
+        """
         with self._database.writing() as connection:
             (recorded,) = recording.record(connection, [scanned], self._machine)
             assert recorded is not None  # its content is given
             if recorded.outcome is Outcome.ADDED:
                 moves.settle(connection, [recorded.file_id], [])
+            if source is not None:
+                writing.record_source(connection, recorded.asset_id, source)
             return self._get(connection, recorded.asset_id)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:

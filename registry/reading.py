@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
-    Integer,
     Row,
     Select,
     Table,
+    bindparam,
     func,
     literal_column,
     select,
@@ -24,7 +26,7 @@ from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 from converters.bytesource import Fingerprint
 from registry import facets, schema
 from registry.query import All, Order
-from registry.query.contains import number_at, number_with
+from registry.query.contains import Found, number_at, number_with
 from registry.query.terms import Not, PathPart, Words
 from registry.records import (
     Asset,
@@ -49,10 +51,16 @@ BATCH = 500
 _MANY = 2_000
 """From so many on, some are soon met in the order of names."""
 
+_FEW = 2_500
+"""The texts of so many assets are looked through before an index has told all that have a word."""
+
 AnyRow = Row[Any]
 _T = TypeVar("_T")
 _asset = schema.asset.c
-_UNINDEXED = literal_column("+asset.id", Integer)
+_UNINDEXED = {
+    _asset[name]: literal_column(f"+asset.{name}", _asset[name].type)
+    for name in ("id", "kind", "base")
+}
 
 
 def count(connection: Connection, query: All) -> int:
@@ -84,16 +92,29 @@ def asset_ids(
     clause = query.clause()
     if expected > _MANY and order.word == "name" and connection.dialect.name == "sqlite":
         clause = replacement_traverse(clause, {}, _in_order_of_names)
+        if _met_soon(connection, expected, limit, offset):
+            clause = replacement_traverse(clause, {}, _one_by_one)
     statement = select(_asset.id).where(clause).order_by(*order.columns())
     return connection.execute(_part(statement, limit, offset)).scalars().all()
 
 
-def _in_order_of_names(element: ExternallyTraversible, **_: object) -> ColumnElement[int] | None:
+def _in_order_of_names(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:
     """Keep SQLite from looking up all of many assets and sorting them: it goes through the index.
 
-    A number with a plus is looked for in no index (https://sqlite.org/optoverview.html).
+    A column with a plus is looked for in no index (https://sqlite.org/optoverview.html).
     """
-    return _UNINDEXED if element is _asset.id else None
+    return _UNINDEXED.get(element) if isinstance(element, Column) else None
+
+
+def _met_soon(connection: Connection, expected: int, limit: int | None, offset: int) -> bool:
+    """Whether the page is found among few assets, as they follow each other by name."""
+    whole = count(connection, All(()))
+    return limit is not None and (offset + limit) * whole <= _FEW * expected
+
+
+def _one_by_one(element: ExternallyTraversible, **_: object) -> ColumnElement[bool] | None:
+    """What full-text indexes would find in all assets is looked for in those that are met."""
+    return element.one_by_one if isinstance(element, Found) else None
 
 
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
@@ -237,12 +258,18 @@ def _grouped(
 ) -> defaultdict[int, tuple[_T, ...]]:
     """What a table holds for some assets, in its own order."""
     found: defaultdict[int, list[_T]] = defaultdict(list)
-    column = table.c[owner]
+    column, statement = table.c[owner], _rows_of(table, owner)
     for some in batches(ids):
-        statement = select(table).where(column.in_(some)).order_by(*table.primary_key)
-        for row in connection.execute(statement):
+        for row in connection.execute(statement, {"ids": list(some)}):
             found[row._mapping[column]].append(make(row))  # noqa: SLF001 - SQLAlchemy's public name
     return defaultdict(tuple, {asset_id: tuple(rows) for asset_id, rows in found.items()})
+
+
+@functools.cache
+def _rows_of(table: Table, owner: str) -> Select[Any]:
+    """Made once: putting a statement together takes longer than SQLite needs for it."""
+    wanted = table.c[owner].in_(bindparam("ids", expanding=True))
+    return select(table).where(wanted).order_by(*table.primary_key)
 
 
 def _metadata(row: AnyRow) -> dict[str, str]:

@@ -38,6 +38,7 @@ from registry.records import (
     ScanError,
     ScannedFile,
     ScanReport,
+    Source,
 )
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.text import storable
@@ -65,17 +66,18 @@ def scan_file(
     path: str | os.PathLike[str],
     progress: Progress = SILENT,
     hashes: FileHashes | None = None,
+    source: Source | None = None,
 ) -> Asset:
     """Record one file now; with `hashes` that are known already it is not read again.
 
-    A file whose content is not understood is recorded as unknown. Raises FileProblem when it cannot
-    be read at all.
+    `source` is where it came from. A file whose content is not understood is recorded as unknown.
+    Raises FileProblem when it cannot be read at all.
     """
     place = canonical(path)
     if not storable(place):
         raise FileUnreadable("its name is not valid UTF-8", path=repr(place))
     scanned, _ = read(Waiting(place, fingerprint_of(place)), progress, hashes)
-    return library.record_file(scanned)
+    return library.record_file(scanned, source)
 
 
 @dataclass(slots=True)

@@ -95,6 +95,7 @@ class AssetManagerApp(App[None]):
             query=view.text,
             sort=view.order,
             facets=library.shows_facets,
+            tiles=library.shows_tiles,
         )
 
     def on_failed(self, message: Failed) -> None:
@@ -121,6 +122,11 @@ class AssetManagerApp(App[None]):
         if job.lane is not Lane.LOOK and self._library_screen.is_attached:
             self._library_screen.query_one(Browser).reload()
 
+    def on_library_changed(self) -> None:
+        """A job that goes on has put something into the library."""
+        if self._library_screen.is_attached:
+            self._library_screen.query_one(Browser).reload()
+
     # ---- screens
 
     def action_help(self) -> None:
@@ -134,7 +140,7 @@ class AssetManagerApp(App[None]):
         """The jobs."""
         from tui.screens.jobs import JobsScreen
 
-        self.push_screen(JobsScreen(self.queue))
+        self.push_screen(JobsScreen(self._commands, self.queue))
 
     def action_hub(self) -> None:
         """Civitai and the Hub."""

@@ -118,6 +118,7 @@ class Lane(StrEnum):
     RENDER = "render"
     DISK = "disk"
     NETWORK = "network"
+    DOWNLOADS = "downloads"
     LOOK = "look"
 
 
@@ -130,13 +131,17 @@ class Work(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One operation in the background; `then` follows its success, in the screen's thread."""
+    """One operation in the background; `then` follows its success, in the screen's thread.
+
+    One that only oversees the work of others is not `pausable`.
+    """
 
     title: str
     lane: Lane
     work: Work
     then: Callable[[], None] | None = None
     progress: JobProgress = field(default_factory=JobProgress)
+    pausable: bool = True
     outcome: str = "stopped"
     seconds: float = 0.0
     _reached: JobState = JobState.QUEUED

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from tui.answers import summed, tell, title_of
 from tui.forms import Answers, Field, Form, Planned
 from tui.sections import Section, named, text
 from tui.text import count, size
+from tui.undo import Undos
 
 if TYPE_CHECKING:
     from assetmgr.operations.failures import Failure
@@ -26,8 +29,8 @@ _WAYS = (("hardlink", "hard links"), ("reflink", "files that share their blocks"
 class Clearing:
     """Forms that free room of a workspace's files."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Workspace, undos: Undos) -> None:
+        self._workspace, self._undos = workspace, undos
 
     def trash_form(self, assets: Sequence[Asset]) -> Form:
         """The files of assets and what lies beside them, to the trash of the system."""
@@ -54,7 +57,38 @@ class Clearing:
     def _trash(self, going: Sequence[Discarded], progress: Progress) -> str:
         from assetmgr.operations.trash import discard
 
-        return _done(discard(self._workspace, going), len(going), "in the trash", progress)
+        progress.stage("to the trash", len(going), "files")
+        references = tuple(dict.fromkeys(f"#{each.asset}" for each in going))
+        self._undos.later("the trash", partial(self._restore, references))
+        done, failed = tell(discard(self._workspace, going), progress, 1)
+        return summed(len(done), "in the trash (u brings them back)", failed)
+
+    def restore_form(self, assets: Sequence[Asset]) -> Form:
+        """Missing files that lie in the trash."""
+        references = tuple(f"#{asset.id}" for asset in assets)
+        plan = partial(self._plan_restore, references)
+        return Form(title_of("Bring back", assets), (), plan, "Bring back")
+
+    def _plan_restore(self, references: Sequence[str], answers: Answers) -> Planned:
+        from assetmgr.operations.restore import Restored, plan_restore
+
+        found = plan_restore(self._workspace, references)
+        back = [each for each in found if isinstance(each, Restored)]
+        failures = [each for each in found if not isinstance(each, Restored)]
+        paths = [path for each in back for path in (each.path, *each.sidecars)]
+        work = partial(self._restore, references) if back else None
+        return Planned("From the trash", (*named("Come back", paths), *_failed(failures)), work)
+
+    def _restore(self, references: Sequence[str], progress: Progress) -> str:
+        from assetmgr.operations.restore import Restored, plan_restore, run_restore
+
+        found = plan_restore(self._workspace, references)
+        planned = [each for each in found if isinstance(each, Restored)]
+        missed = [each for each in found if not isinstance(each, Restored)]
+        progress.stage("out of the trash", len(planned), "files")
+        back = chain(missed, run_restore(self._workspace, planned, progress))
+        done, failed = tell(back, progress, 1)
+        return summed(len(done), "back", failed)
 
     def link_form(self) -> Form:
         """Every copy becomes a link to the file that is kept; its bytes are compared first."""
@@ -82,7 +116,9 @@ class Clearing:
         from assetmgr.operations.duplicate_links import Way, link_duplicates
 
         found = link_duplicates(self._workspace, Way(way), progress)
-        return _done(found, total, "linked", progress)
+        progress.stage("linking", total, "files")
+        done, failed = tell(found, progress, 1)
+        return summed(len(done), "linked", failed)
 
     def unlink_form(self) -> Form:
         """Every file that was replaced by a link gets bytes of its own again."""
@@ -105,23 +141,9 @@ class Clearing:
     def _unlink(self, total: int, progress: Progress) -> str:
         from assetmgr.operations.duplicate_links import undo_links
 
-        return _done(undo_links(self._workspace, progress), total, "given back", progress)
-
-
-def _done(found: Iterator[object], total: int, what: str, progress: Progress) -> str:
-    """Go through a batch; failures go to the log."""
-    from assetmgr.operations.failures import Failure
-
-    progress.stage(what, total, "files")
-    done = failed = 0
-    for each in found:
-        progress.advance(1)
-        if isinstance(each, Failure):
-            failed += 1
-            progress.message(f"{each.path}: {each.error}")
-        else:
-            done += 1
-    return f"{done:,} {what}" + (f", {failed:,} failed" if failed else "")
+        progress.stage("giving back", total, "files")
+        done, failed = tell(undo_links(self._workspace, progress), progress, 1)
+        return summed(len(done), "given back", failed)
 
 
 def _failed(failures: Sequence[Failure]) -> Iterator[Section]:

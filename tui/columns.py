@@ -34,11 +34,13 @@ def verdict_mark(row: AssetRow) -> str:
     return {"ok": "✓", "failed": "✗"}.get(row.verdict or "", " ")
 
 
-def _verdict_style(row: AssetRow) -> str:
+def verdict_style(row: AssetRow) -> str:
+    """The style of that mark."""
     return {"!": "bad", "✗": "bad", "✓": "good"}.get(verdict_mark(row), "dim")
 
 
-def _name_style(row: AssetRow) -> str:
+def name_style(row: AssetRow) -> str:
+    """The style of a name: what is missing is struck through."""
     return "missing" if row.state == "missing" else "name"
 
 
@@ -55,12 +57,12 @@ def _tags(row: AssetRow) -> str:
 
 
 COLUMNS = (
-    Column(" ", 1, verdict_mark, _verdict_style, sort="verdict"),
-    Column("Name", 0, lambda row: plain(row.name), _name_style, sort="name"),
+    Column(" ", 1, verdict_mark, verdict_style, sort="verdict"),
+    Column("Name", 0, lambda row: plain(row.name), name_style, sort="name"),
     Column("Kind", 12, lambda row: str(row.kind), _kind_style, from_width=50),
     Column("Base", 7, lambda row: str(row.base), _dim, from_width=58),
     Column("Size", 8, lambda row: size(row.bytes), _dim, sort="size", right=True),
-    Column("Tags", 16, _tags, lambda _row: "tags", from_width=70),
+    Column("Tags", 16, _tags, lambda _row: "tags", from_width=84),
     Column("Added", 10, lambda row: day(row.added), _dim, sort="added", from_width=100),
 )
 GAP = 2

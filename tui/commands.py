@@ -1,4 +1,4 @@
-"""Everything the TUI asks of the program, with its neighbours `making`, `inside` and `remote`.
+"""Everything the TUI asks of the program, with its neighbours: one for each group of operations.
 
 All methods block and are called in threads. Operations are imported when first used, so that the
 first frame waits for none of them.
@@ -6,37 +6,39 @@ first frame waits for none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from converters.errors import AssetmgrError
+from tui.answers import summed, summed_verdicts, tell, told
 from tui.query import View
 from tui.text import count
+from tui.undo import Undos
 
 if TYPE_CHECKING:
-    from assetmgr.config import Settings
+    from assetmgr.config import Given, Settings
+    from assetmgr.operations.doctor_check import Check
     from assetmgr.operations.duplicates import Group
     from assetmgr.operations.facets import Facet
-    from assetmgr.operations.failures import Failure
     from assetmgr.operations.installed import ModelFolder
     from assetmgr.operations.preferences import Preferences
-    from assetmgr.sampler.client import SamplerClient
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
-    from registry.records import Asset, Page
+    from registry.lineage import Lineage
+    from registry.records import Asset, AssetRow, Page
     from tui.clearing import Clearing
-    from tui.describe import Ancestor
+    from tui.downloads import Downloads
     from tui.forms import Form
     from tui.inside import Inside
-    from tui.making import Making
+    from tui.placing import Placing
     from tui.remote import Remote
+    from tui.rendering import Rendering
 
 Result = TypeVar("Result")
-Undo = Callable[[], object]
 
-DEEPEST = 8
-"""Generations of a lineage that are shown."""
+
+LOGOUT = "-"
+"""Typed in the place of a token: forget it."""
 
 
 class Commands:
@@ -44,22 +46,28 @@ class Commands:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._sampler: SamplerClient | None = None
-        self._undo: list[tuple[str, Undo]] = []
+        self.undos = Undos()
 
     @cached_property
-    def making(self) -> Making:
-        """New files out of assets."""
-        from tui.making import Making
+    def rendering(self) -> Rendering:
+        """Previews."""
+        from tui.rendering import Rendering
 
-        return Making(self._workspace)
+        return Rendering(self._workspace)
 
     @cached_property
     def clearing(self) -> Clearing:
         """Room on the disk."""
         from tui.clearing import Clearing
 
-        return Clearing(self._workspace)
+        return Clearing(self._workspace, self.undos)
+
+    @cached_property
+    def placing(self) -> Placing:
+        """Where files lie, and who else sees them."""
+        from tui.placing import Placing
+
+        return Placing(self._workspace, self.undos)
 
     @cached_property
     def inside(self) -> Inside:
@@ -75,10 +83,17 @@ class Commands:
 
         return Remote(self._workspace)
 
+    @cached_property
+    def downloads(self) -> Downloads:
+        """The queue of downloads."""
+        from tui.downloads import Downloads
+
+        return Downloads(self._workspace)
+
     def close(self) -> None:
         """End the sampler's process."""
-        if self._sampler is not None:
-            self._sampler.close()
+        if "rendering" in self.__dict__:  # which is made when it is first used
+            self.rendering.close()
 
     # ---- looking
 
@@ -105,18 +120,15 @@ class Commands:
         """Everything known of some assets. Raises AssetNotFound."""
         return tuple(map(self.asset, ids))
 
-    def lineage(self, asset: Asset) -> tuple[Ancestor, ...]:
-        """What an asset was made from, and what that was made from."""
-        return tuple(self._ancestors(asset, 0, {asset.id}))
+    def picture(self, row: AssetRow) -> str | None:
+        """The file of an asset's picture: that of its preview, else one beside the model."""
+        from tui.describe import picture_path
 
-    def _ancestors(self, asset: Asset, depth: int, seen: set[int]) -> Iterator[Ancestor]:
-        from tui.describe import Ancestor
+        return row.thumbnail or picture_path(self.asset(row.id))
 
-        for made in asset.derived_from:
-            yield Ancestor(depth, made)
-            if made.asset is not None and made.asset not in seen and depth < DEEPEST:
-                seen.add(made.asset)
-                yield from self._ancestors(self.asset(made.asset), depth + 1, seen)
+    def lineage(self, asset: Asset) -> Lineage:
+        """What an asset was made from, and what was made from it."""
+        return self._workspace.library.lineage(asset.id)
 
     def facets(self, view: View, progress: Progress) -> tuple[Facet, ...]:
         """How many of a view's assets have which base, tag and so on. Raises BadValue."""
@@ -141,13 +153,12 @@ class Commands:
         before = {asset.id: asset.tags for asset in self.assets(ids)}
         references = tuple(f"#{asset_id}" for asset_id in ids)
         change_tags(self._workspace, TagChange(references, tuple(add), tuple(remove)))
-        self._undo.append(("the tags", partial(self._set_tags, before)))
+        self.undos.now("the tags", partial(self._set_tags, before))
 
     def retag(self, asset_id: int, tags: tuple[str, ...]) -> None:
         """Let an asset have exactly these tags."""
-        self._undo.append(
-            ("the tags", partial(self._set_tags, {asset_id: self.asset(asset_id).tags}))
-        )
+        before = {asset_id: self.asset(asset_id).tags}
+        self.undos.now("the tags", partial(self._set_tags, before))
         self._set_tags({asset_id: tags})
 
     def _set_tags(self, tags: Mapping[int, Sequence[str]]) -> None:
@@ -164,7 +175,7 @@ class Commands:
         before = {asset.id: asset.rating for asset in self.assets(ids)}
         for asset_id in ids:
             set_rating(self._workspace, f"#{asset_id}", rating)
-        self._undo.append(("the rating", partial(self._set_ratings, before)))
+        self.undos.now("the rating", partial(self._set_ratings, before))
 
     def _set_ratings(self, ratings: Mapping[int, int | None]) -> None:
         for asset_id, rating in ratings.items():
@@ -177,7 +188,7 @@ class Commands:
         before = {asset.id: asset.note for asset in self.assets(ids)}
         for asset_id in ids:
             set_note(self._workspace, f"#{asset_id}", text)
-        self._undo.append(("the note", partial(self._set_notes, before)))
+        self.undos.now("the note", partial(self._set_notes, before))
 
     def _set_notes(self, notes: Mapping[int, str | None]) -> None:
         for asset_id, note in notes.items():
@@ -188,21 +199,16 @@ class Commands:
         from assetmgr.operations.annotate import forget_assets
 
         gone = forget_assets(self._workspace, [f"#{asset_id}" for asset_id in ids])
-        self._undo.append((count(len(gone), "forgotten asset"), partial(self._remember, gone)))
+        self.undos.later(count(len(gone), "forgotten asset"), partial(self._remember, gone))
 
-    def _remember(self, assets: Sequence[Asset]) -> None:
+    def _remember(self, assets: Sequence[Asset], progress: Progress) -> str:
         from assetmgr.operations.remember import remember_asset
 
+        progress.stage("reading", len(assets), "assets")
         for asset in assets:
             remember_asset(self._workspace, asset)
-
-    def undo(self) -> str | None:
-        """Take the last change back; what it was about, None when there is none."""
-        if not self._undo:
-            return None
-        what, back = self._undo.pop()
-        back()
-        return what
+            progress.advance()
+        return f"{count(len(assets), 'asset')} remembered"
 
     # ---- jobs
 
@@ -223,25 +229,7 @@ class Commands:
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """Render and judge; the sampler stays warm for the next one."""
-        from assetmgr.operations.failures import Failure
-        from assetmgr.operations.preview import PreviewRequest, run_previews
-        from assetmgr.sampler.client import SamplerClient
-
-        if self._sampler is None:
-            self._sampler = SamplerClient()
-        request = PreviewRequest(assets=tuple(f"#{asset_id}" for asset_id in ids))
-        verdicts: list[str] = []
-        for result in run_previews(self._workspace, request, progress, sampler=self._sampler):
-            if isinstance(result, Failure):
-                _told(result, progress, alone=len(ids) == 1)
-                verdicts.append("failed")
-                continue
-            outcome = result.outcome
-            failed = [check.name for check in outcome.checks if not check.ok]
-            line = ", ".join([f"{outcome.verdict} in {outcome.seconds:.1f} s", *failed])
-            progress.message(f"{result.path}: {line}")
-            verdicts.append(outcome.verdict if len(ids) > 1 else line)
-        return _summed(verdicts)
+        return self.rendering.preview(ids, progress)
 
     def verify(self, ids: Sequence[int], progress: Progress) -> str:
         """Read files again: bit rot, missing tensors, broken numbers."""
@@ -252,7 +240,7 @@ class Commands:
         references = tuple(f"#{asset_id}" for asset_id in ids)
         for result in verify(self._workspace, references, progress):
             if isinstance(result, Failure):
-                _told(result, progress, alone=len(ids) == 1)
+                told(result, progress, alone=len(ids) == 1)
                 verdicts.append("failed")
                 continue
             found = [f"{each.name}: {each.detail}" for each in result.checks if not each.ok]
@@ -260,7 +248,7 @@ class Commands:
             verdicts.append(
                 "ok" if result.is_ok else "; ".join(found) if len(ids) == 1 else "failed"
             )
-        return _summed(verdicts)
+        return summed_verdicts(verdicts)
 
     def duplicates(self, by: str, progress: Progress) -> tuple[Group, ...]:
         """The groups of equal files. What cannot be read is told to `progress`."""
@@ -271,20 +259,66 @@ class Commands:
             progress.message(f"{failure.path}: {failure.error}")
         return groups
 
+    def lookup(self, ids: Sequence[int], progress: Progress) -> str:
+        """What Civitai calls files, by their hashes."""
+        from assetmgr.operations.civitai_lookup import Lookup, lookup
+
+        known = []
+        references = [f"#{asset_id}" for asset_id in ids]
+        found, failed = tell(lookup(self._workspace, references, progress), progress)
+        for each in found:
+            assert isinstance(each, Lookup)
+            names = [f"{m.version.model_name} · {m.version.name}" for m in each.matches]
+            known += names[:1]
+            progress.message(f"{each.subject.name}: {', '.join(names) or 'unknown there'}")
+        if len(found) == 1:
+            return known[0] if known else "unknown there"
+        return summed(len(known), f"of {len(ids):,} known there", failed)
+
+    def diagnose(self, progress: Progress) -> tuple[Check, ...]:
+        """Whether all that the program needs is in order."""
+        from assetmgr.operations.doctor import diagnose
+
+        return diagnose(progress=progress)
+
     # ---- forms
 
     def form(self, verb: str, ids: Sequence[int]) -> Form:
-        """What has to be answered before assets are converted, merged, taken apart or discarded.
+        """What has to be answered before something is done to assets.
 
-        `verb` is convert, extract, merge or trash. Raises AssetmgrError when it cannot be done.
+        `verb` is a word of `_makers`. Raises AssetmgrError when it cannot be done.
         """
-        makers = {
-            "convert": self.making.convert_form,
-            "extract": self.making.extract_form,
-            "merge": self.making.merge_form,
+        return self._makers[verb](self.assets(ids))
+
+    @cached_property
+    def _makers(self) -> Mapping[str, Callable[[Sequence[Asset]], Form]]:
+        from tui.making import Making
+        from tui.merging import Merging
+
+        making = Making(self._workspace)
+        return {
+            "convert": making.convert_form,
+            "extract": making.extract_form,
+            "resize": making.resize_form,
+            "merge": Merging(self._workspace).form,
+            "preview": self.rendering.form,
             "trash": self.clearing.trash_form,
+            "restore": self.clearing.restore_form,
+            "move": self.placing.move_form,
+            "sidecar": self.placing.sidecar_form,
         }
-        return makers[verb](self.assets(ids))
+
+    def library_form(self, verb: str, query: str) -> Form:
+        """What has to be answered before something is done with the library: link, export, import.
+
+        `query` is what the list shows.
+        """
+        from tui.exchange import Exchange
+
+        if verb == "link":
+            return self.placing.view_form(query)
+        exchange = Exchange(self._workspace)
+        return exchange.export_form() if verb == "export" else exchange.import_form()
 
     # ---- what is remembered
 
@@ -311,26 +345,26 @@ class Commands:
 
         change_setting(self._workspace, name, value)
 
+    @property
+    def given_settings(self) -> tuple[Given, ...]:
+        """Every setting with its value and where that is from. Raises BadValue."""
+        from assetmgr.config import given_settings
+
+        return given_settings(self._workspace.paths)
+
+    def login(self, service: str, secret: str) -> str:
+        """Keep a token of a service; where it lies then. Raises BadValue, NotAvailable."""
+        from assetmgr.operations.login import login, logout
+
+        if secret == LOGOUT:
+            address, was = logout(service)
+            return f"token for {address} forgotten" if was else f"no token for {address} was kept"
+        kept = login(service, secret)
+        who = f" of {kept.user}" if kept.user else "" if kept.checked else ", not checked: offline"
+        return f"token{who} kept in {kept.place}"
+
     def installed(self) -> tuple[ModelFolder, ...]:
         """Folders of models that other programs have on this machine."""
         from assetmgr.operations.installed import find_model_folders
 
         return find_model_folders()
-
-
-def _told(failure: Failure, progress: Progress, *, alone: bool) -> None:
-    """The failure of a batch goes to the log; that of a batch of one is the job's own."""
-    if alone:
-        raise AssetmgrError(failure.error, path=failure.path, hint=failure.hint)
-    progress.message(f"{failure.path}: {failure.error}")
-
-
-def _summed(verdicts: Sequence[str]) -> str:
-    """What became of a batch: its only verdict, or how many were of each.
-
-    >>> _summed(["ok in 2.0 s"]), _summed(["ok", "failed", "ok"])
-    ('ok in 2.0 s', '1 failed, 2 ok')
-    """
-    if len(verdicts) == 1:
-        return verdicts[0]
-    return ", ".join(f"{verdicts.count(word)} {word}" for word in sorted(set(verdicts)))

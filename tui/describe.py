@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from registry.records import Asset, Derivation, Preview
-from tui.sections import Section, text
+from registry.records import Asset, Preview
+from tui.sections import MOST_NAMED, Section, text
 from tui.text import count, day, million, plain, size
 
 if TYPE_CHECKING:
+    from assetmgr.operations.doctor_check import Check
+    from registry.lineage import Ancestor, Descendant, Lineage
     from registry.sidecars.record import Sidecar
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}
@@ -20,17 +21,11 @@ CHECK_STYLES = {True: "$success", False: "$error"}
 HASHES_SHOWN = ("autov2", "blake3", "crc32", "autov1", "autov3", "weights")
 HASH_DIGITS = 12
 LONGEST = 600
+DEEPEST = 8
+"""Generations of a lineage that are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ancestor:
-    """Something an asset was made from, or (`depth` above 0) what that was made from."""
-
-    depth: int
-    derivation: Derivation
-
-
-def describe(asset: Asset, lineage: Sequence[Ancestor] = ()) -> tuple[Section, ...]:
+def describe(asset: Asset, lineage: Lineage | None = None) -> tuple[Section, ...]:
     """All that is known, most wanted first; sections without facts are left out.
 
     Of long texts the beginnings are shown: a file may say ten thousand characters about itself.
@@ -44,13 +39,26 @@ def describe(asset: Asset, lineage: Sequence[Ancestor] = ()) -> tuple[Section, .
         Section("Verification", tuple(_verification(asset))),
         Section("Components", tuple(_components(asset))),
         Section("Training", tuple(_training(asset))),
-        Section("Made from", tuple(_lineage(lineage))),
+        Section("Made from", tuple(_parents(lineage.parents if lineage else ()))),
+        Section("Made into", tuple(_children(lineage.children if lineage else ()))),
         Section("Sources", tuple(_sources(asset))),
         *map(_sidecar, asset.sidecars),
         Section("Files", tuple(_files(asset))),
         Section("Hashes", tuple(_hashes(asset.hashes))),
     )
     return tuple(section for section in sections if section.rows)
+
+
+def diagnosis(checks: Sequence[Check]) -> tuple[Section, ...]:
+    """What a check of the program found, what is wrong first."""
+    rows = [(check.name, _check(check)) for check in sorted(checks, key=lambda each: each.ok)]
+    return (Section("", tuple(rows)),)
+
+
+def _check(check: Check) -> Content:
+    mark = text("✓ " if check.ok else "✗ ", CHECK_STYLES[check.ok])
+    hint = text(f"\n{check.hint}", "$dim") if check.hint else Content("")
+    return mark + text(check.detail) + hint
 
 
 Rows = Iterator[tuple[str, Content]]
@@ -137,12 +145,24 @@ def _training(asset: Asset) -> Rows:
             yield name.replace("_", " "), _short(value)
 
 
-def _lineage(lineage: Sequence[Ancestor]) -> Rows:
-    for ancestor in lineage:
-        made = ancestor.derivation
-        branch = "   " * (ancestor.depth - 1) + "└─ " if ancestor.depth else ""
-        known = "" if made.asset is None else f"  #{made.asset}"
-        yield made.operation, text(branch) + _short(made.name) + text(known, "$primary")
+def _parents(ancestors: Sequence[Ancestor], depth: int = 0) -> Rows:
+    """The tree of what an asset was made from, each generation further in."""
+    for made in ancestors:
+        branch = "   " * (depth - 1) + "└─ " if depth else ""
+        yield made.operation, text(branch) + _short(made.name) + _number(made.asset)
+        if depth < DEEPEST:
+            yield from _parents(made.parents, depth + 1)
+
+
+def _children(made: Sequence[Descendant]) -> Rows:
+    for child in made[:MOST_NAMED]:
+        yield child.operation, _short(child.name) + _number(child.asset)
+    if len(made) > MOST_NAMED:
+        yield "", text(f"and {len(made) - MOST_NAMED:,} more", "$dim")
+
+
+def _number(asset: int | None) -> Content:
+    return text("" if asset is None else f"  #{asset}", "$primary")
 
 
 def _sources(asset: Asset) -> Rows:
@@ -183,3 +203,11 @@ def _hashes(hashes: Mapping[str, str | None]) -> Rows:
         digest = hashes.get(name)
         if digest:
             yield name, text(digest[:HASH_DIGITS] + ("…" if len(digest) > HASH_DIGITS else ""))
+
+
+def picture_path(asset: Asset) -> str | None:
+    """The picture that suits a terminal: thumbnail, else preview, else one beside the model."""
+    preview = asset.preview
+    if preview is not None:
+        return preview.thumbnail or preview.path
+    return next((sidecar.preview for sidecar in asset.sidecars if sidecar.preview), None)

@@ -11,12 +11,16 @@ from tui.sections import Section
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One answer: free text, or with `options` (value, what is shown) one of them."""
+    """One answer: free text, or with `options` (value, what is shown) one of them.
+
+    `empty` is what an empty line says.
+    """
 
     name: str
     label: str
     value: str
     options: tuple[tuple[str, str], ...] = ()
+    empty: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Everything here blocks and is called in threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assetmgr.operations.diff import Comparison
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
+    from converters.statistics import Statistics
 
 SEPARATOR = "."
 LONGEST_DEPTH = 32
@@ -72,6 +73,14 @@ class Inside:
         )
         facts = f"{model.container.value}, {len(tensors):,} tensors, {size(model.nbytes)}"
         return Contents(path.name, facts, tensors, model.state_dict.metadata)
+
+    def statistics(
+        self, reference: str, names: Collection[str], progress: Progress
+    ) -> Mapping[str, Statistics | None]:
+        """What the numbers of some tensors are like; reads them. Raises FileProblem, Cancelled."""
+        from assetmgr.operations.statistics import statistics_of_file
+
+        return statistics_of_file(self._workspace, reference, names, progress)
 
     def compare(self, first: str, second: str, progress: Progress) -> Comparison:
         """Two files tensor by tensor; reads both. Raises AssetNotFound, FileProblem, Cancelled."""
@@ -136,6 +145,32 @@ def shape(tensor: Tensor) -> str:
     ('320×4×3×3', 'scalar')
     """
     return "×".join(map(str, tensor.shape)) or "scalar"
+
+
+def names_below(branch: Branch) -> Iterator[str]:
+    """The names of the tensors of a branch."""
+    if branch.tensor is not None:
+        yield branch.tensor.name
+    for below in branch.below.values():
+        yield from names_below(below)
+
+
+def numbers(found: Statistics | None) -> str:
+    """What is said of a tensor's numbers, in one line."""
+    if found is None:
+        return "numbers of this type are not looked into"
+    if found.mean is None:
+        return "no number is finite" if found.numbers else "empty"
+    said = [
+        f"{found.minimum:.4g} … {found.maximum:.4g}",
+        f"mean {found.mean:.4g}",
+        f"± {found.deviation:.4g}",
+    ]
+    if found.zeros:
+        said.append(f"{found.zeros / found.numbers:.0%} zeros")
+    if found.non_finite:
+        said.append(f"{found.non_finite:,} NOT FINITE")
+    return "  ".join(said)
 
 
 def label(branch: Branch, *, opened: bool) -> str:

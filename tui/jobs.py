@@ -29,6 +29,10 @@ class JobsChanged(Message):
     """A job came, began, ended or was dismissed."""
 
 
+class LibraryChanged(Message):
+    """A job that goes on has put something into the library."""
+
+
 @runtime_checkable
 class ShowsJobs(Protocol):
     """A screen that wants to know when jobs have changed."""
@@ -83,11 +87,21 @@ class JobQueue:
             self._dismissed.add(job)
         self._changed()
 
+    def again(self, job: Job) -> None:
+        """Do a job once more that has ended; a failure of it is not shown any longer."""
+        if not job.active:
+            self._dismissed.add(job)
+            self.submit(Job(job.title, job.lane, job.work, job.then, pausable=job.pausable))
+
     def clear(self) -> None:
         """Forget the jobs that have ended."""
         self._jobs = [job for job in self._jobs if job.active]
         self._dismissed.clear()
         self._changed()
+
+    def tell_library(self) -> None:
+        """From any thread: there is something new in the library."""
+        self._app.post_message(LibraryChanged())
 
     def stop_all(self) -> None:
         """Ask every job to end; those that run need a moment for it."""

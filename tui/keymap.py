@@ -55,6 +55,7 @@ FIND = Group(
         Key("escape", "clear", "Esc", "", "close what is open, unmark, clear the filter"),
         Key("left_square_bracket", "turn_tab(-1)", "[", "", "previous kind"),
         Key("right_square_bracket", "turn_tab(1)", "]", "", "next kind"),
+        Key("T", "tiles", "T", "grid", "a grid of thumbnails, or the list"),
         Key("f", "facets", "f", "facets", "facets: base, algorithm, tags, folder, verdict, safety"),
         Key("S", "searches", "S", "", "saved searches: open, keep this one, remove"),
     ),
@@ -73,10 +74,18 @@ ACT = Group(
     "Act on the asset, or on all that are marked",
     (
         Key("p", "preview", "p", "preview", "render a preview and judge it"),
+        Key(
+            "P",
+            "form('preview')",
+            "P",
+            "",
+            "render with prompt, seed, base and size of your choice",
+        ),
         Key("V", "verify", "V", "", "verify: read again, look for damage"),
         Key("c", "form('convert')", "c", "convert", "convert (the plan is shown first)"),
         Key("m", "form('merge')", "m", "merge", "merge adapters, or checkpoints with each other"),
         Key("e", "form('extract')", "e", "", "take out a VAE, UNet, text encoder or LoRA"),
+        Key("z", "form('resize')", "z", "", "give a LoRA another rank"),
         Key("t", "tags", "t", "tags", "edit the tags"),
         Key("N", "note", "N", "", "write a note"),
         Key("0,1,2,3,4,5", "rate({key})", "0…5", "", "rate"),
@@ -85,8 +94,12 @@ ACT = Group(
         Key("i", "inside", "i", "inside", "look inside: the tensors"),
         Key("equals_sign", "compare", "=", "", "compare two marked files tensor by tensor"),
         Key("O", "open_folder", "O", "", "open the folder it lies in"),
+        Key("A", "lookup", "A", "", "look it up on Civitai, by its hashes"),
+        Key("W", "form('sidecar')", "W", "", "write what is known beside it, for other programs"),
+        Key("M", "form('move')", "M", "", "move it to another folder, or rename it"),
         Key("delete", "forget", "Del", "", "forget: out of the library, the file stays"),
         Key("X", "form('trash')", "X", "", "to the trash: the file and what lies beside it"),
+        Key("B", "form('restore')", "B", "", "bring missing files back from the trash"),
         Key("u", "undo", "u", "", "take the last change back"),
     ),
 )
@@ -96,10 +109,22 @@ PROGRAM = Group(
         Key("r", "rescan", "r", "", "scan the library's folders again"),
         Key("R", "add_folder", "R", "", "scan another folder into the library"),
         Key("d", "duplicates", "d", "", "duplicates, and the bytes they take"),
+        Key(
+            "L", "library_form('link')", "L", "", "show what is found to another program, as links"
+        ),
+        Key("E", "library_form('export')", "E", "", "export tags, notes and ratings to a file"),
+        Key("I", "library_form('import')", "I", "", "import them from a file"),
         Key("H", "app.hub", "H", "hub", "Civitai and the Hugging Face Hub"),
         Key("J", "app.jobs", "J", "", "jobs: progress, pause, log"),
         Key("x", "stop_job", "x", "", "stop the running job, dismiss a failed one"),
-        Key("comma", "app.settings", ",", "", "settings: colours, pictures, base for previews"),
+        Key("D", "doctor", "D", "", "check what the program needs"),
+        Key(
+            "comma",
+            "app.settings",
+            ",",
+            "",
+            "settings: colours, pictures, preview base, tokens",
+        ),
         Key("colon,ctrl+p", "app.command_palette", ":", "", "every command by name"),
         Key("question_mark", "app.help", "?", "help", "this page"),
         Key("q", "app.quit", "q", "quit", "leave the program (also Ctrl-C, Ctrl-Q)"),
@@ -110,6 +135,13 @@ MARK = Group(
     (
         Key("space", "mark", "Space", "mark", "mark or unmark, and go on"),
         Key("asterisk", "mark_all", "*", "", "mark all that are found, or none"),
+    ),
+)
+SIDE = Group(
+    "In the grid",
+    (
+        Key("h,left", "move_side(-1)", "h ←", "", "the tile at the left"),
+        Key("l,right", "move_side(1)", "l →", "", "the tile at the right"),
     ),
 )
 MOVE = Group(
@@ -140,9 +172,18 @@ READ = Group(
 JOBS = Group(
     "Jobs",
     (
-        Key("x,delete", "stop", "x", "stop", "stop the job, or forget that it failed"),
-        Key("z", "pause", "z", "pause", "pause the job, or let it go on"),
-        Key("C", "clear", "C", "clear", "forget the jobs that have ended"),
+        Key(
+            "x,delete",
+            "stop",
+            "x",
+            "stop",
+            "stop the job, let its failure go; cancel the download",
+        ),
+        Key("z", "pause", "z", "pause", "pause the job or download, or let it go on"),
+        Key("a", "again", "a", "again", "do it once more, after a failure or a stop"),
+        Key("r", "run", "r", "", "run the queue of downloads"),
+        Key("t", "first", "t", "", "a download before all others"),
+        Key("C", "clear", "C", "clear", "forget the jobs that have ended, and what is downloaded"),
         Key("y", "copy", "y", "copy", "copy the log"),
         Key("escape,q,J", "close", "Esc", "back", "back"),
     ),
@@ -164,6 +205,8 @@ INSIDE = Group(
         Key("slash", "search", "/", "search", "search in names, types and shapes"),
         Key("right,l", "unfold", "→", "unfold", "unfold a branch"),
         Key("left,h", "fold", "←", "fold", "fold it, or go to the one above"),
+        Key("v", "statistics", "v", "values", "what the numbers are like (reads the tensors)"),
+        Key("x", "stop", "x", "", "stop reading"),
         Key("M", "metadata", "M", "metadata", "the texts of the header"),
         Key("y", "copy", "y", "copy name", "copy the name"),
         Key("escape,q,i", "close", "Esc", "back", "back"),
@@ -176,12 +219,25 @@ HUB = Group(
         Key("D", "download", "D", "download", "fetch, verify and register"),
         Key("p", "peek", "p", "peek", "look into the file without fetching it (Hub)"),
         Key("s", "service", "s", "service", "Civitai, or the Hugging Face Hub"),
-        Key("K", "kind", "K", "kind", "only one kind (Civitai)"),
+        Key("K", "narrow('kind')", "K", "kind", "only one kind"),
+        Key("B", "narrow('base')", "B", "", "only one base"),
+        Key("o", "narrow('sort')", "o", "", "another order"),
+        Key("m", "more", "m", "", "more answers"),
+        Key("u", "updates", "u", "", "is there something newer of what came from there?"),
         Key("y", "copy", "y", "copy", "copy the address"),
         Key("J", "app.jobs", "J", "jobs", "jobs"),
         Key("escape,q,H", "close", "Esc", "back", "back"),
     ),
 )
-GROUPS = (MOVE, MARK, FIND, SORT, ACT, PROGRAM)
+GROUPS = (MOVE, SIDE, MARK, FIND, SORT, ACT, PROGRAM)
 SCREEN = (FIND, SORT, ACT, PROGRAM)
 """The groups that work wherever the focus is (but not while text is typed)."""
+
+_IN_EIGHTY_CELLS = ("slash", "f", "p", "c", "m", "question_mark", "q")
+
+
+def screen_bindings() -> list[BindingType]:
+    """The bindings of the library screen; a narrow footer shows the first, which matter most."""
+    keys = [key for group in SCREEN for key in group.keys]
+    keys.sort(key=lambda key: key.keys not in _IN_EIGHTY_CELLS)  # which keeps the order else
+    return [binding for key in keys for binding in key.bindings()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +15,15 @@ from assetmgr.workspace import Workspace
 from converters.diff import Difference
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
+from converters.statistics import Statistics
+from registry.download_records import QueuedDownload
 from registry.records import Asset, Page
 from tui.commands import Commands
+from tui.downloads import Downloads
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.inside import Contents, Inside, Tensor
 from tui.query import View
-from tui.remote import Card, Remote
+from tui.remote import Ask, Card, Remote
 from tui.sections import Section, text
 
 STEPS = 4
@@ -39,6 +42,7 @@ class Script:
     installed: tuple[ModelFolder, ...] = ()
     groups: tuple[Group, ...] = ()
     cards: tuple[Card, ...] = ()
+    downloads: tuple[QueuedDownload, ...] = ()
     asked: list[str] = field(default_factory=list)
     halfway: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -68,6 +72,7 @@ class ScriptedCommands(Commands):
         self._script = script
         self.inside = ScriptedInside(workspace)
         self.remote = ScriptedRemote(workspace, script)
+        self.downloads = ScriptedDownloads(workspace, script)
 
     @property
     def library_name(self) -> str:
@@ -130,12 +135,60 @@ class ScriptedInside(Inside):
         tensors.append(Tensor("logit_scale", "F32", (), 4))
         return Contents(reference, "safetensors, 5 tensors", tuple(tensors), {"title": "[ink]"})
 
+    def statistics(
+        self, reference: str, names: Collection[str], progress: Progress
+    ) -> dict[str, Statistics | None]:
+        """Numbers between -1 and 1; one tensor has some that are not finite."""
+        broken = "unet.block_1.bias"
+        return {
+            name: Statistics(1280, -1.0, 1.0, 0.0, 0.5, 128, 3 if name == broken else 0)
+            for name in names
+        }
+
     def compare(self, first: str, second: str, progress: Progress) -> Comparison:
         """One difference."""
         differs = (Difference("unet.block_0.weight", "has other values"),)
         return Comparison(
             f"/m/{first}", f"/m/{second}", (Part("unet", 3, 1),), differs, from_index=False
         )
+
+
+class ScriptedDownloads(Downloads):
+    """A queue that lists what the script has, and that runs as the script says."""
+
+    def __init__(self, workspace: Workspace, script: Script) -> None:
+        super().__init__(workspace)
+        self._script = script
+
+    def list(self) -> tuple[QueuedDownload, ...]:
+        """The downloads of the script."""
+        return self._script.downloads
+
+    def pause(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"pause {number}")
+
+    def resume(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"resume {number}")
+
+    def cancel(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"cancel {number}")
+
+    def first(self, number: int) -> None:
+        """Noted."""
+        self._script.asked.append(f"first {number}")
+
+    def clear(self) -> None:
+        """Noted."""
+        self._script.asked.append("clear")
+
+    def run(self, progress: Progress) -> str:
+        """A run by the script, after which nothing waits."""
+        outcome = self._script.run("downloads", progress)
+        self._script.downloads = ()
+        return outcome
 
 
 class ScriptedRemote(Remote):
@@ -145,9 +198,10 @@ class ScriptedRemote(Remote):
         super().__init__(workspace)
         self._script = script
 
-    def search(self, service: str, wanted: str, kind: str, progress: Progress) -> tuple[Card, ...]:
+    def search(self, ask: Ask, progress: Progress) -> tuple[Card, ...]:
         """The cards, or the failure of the script."""
-        self._script.asked.append(f"{service}: {wanted} {kind}".strip())
+        narrowed = f"{ask.text} {ask.kind} {ask.base} {ask.sort}".strip()
+        self._script.asked.append(f"{ask.service}: {narrowed}")
         if self._script.failure is not None:
             raise self._script.failure
         return self._script.cards

@@ -23,7 +23,8 @@ from assetmgr.operations.civitai_download import (
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
 from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
-from assetmgr.sources.civitai import BASES, PERIODS, SORTS, TYPES, Search
+from assetmgr.sources.civitai import Search
+from assetmgr.sources.civitai_words import BASES, PERIODS, SORTS, TYPES
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from registry.sidecars.civitai import allowed

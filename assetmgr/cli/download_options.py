@@ -8,8 +8,8 @@ import click
 
 from assetmgr.cli.download_bars import DownloadBars
 from assetmgr.cli.options import Command, Session
+from assetmgr.config import LAYOUTS
 from assetmgr.operations.downloads import PRIORITIES, shortages
-from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 

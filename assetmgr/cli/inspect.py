@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 
 import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.inspect import Inspection, inspect_paths
+from assetmgr.operations.statistics import tensor_statistics
 from assetmgr.text import plain, size
 from converters.identify.about import About, about
 from converters.identify.compatibility import Compatibility
+from converters.progress import Progress
+from converters.statistics import Statistics
+
+Known = Mapping[str, Statistics | None]
+"""Name of a tensor -> what its numbers are like."""
 
 _SHOWN = 3
 _LONGEST = 300
@@ -21,6 +28,9 @@ _LONGEST = 300
 @click.command(epilog="Example: assetmgr inspect --json ~/models/*.safetensors")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completion.file)
 @click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.option(
+    "--statistics", is_flag=True, help="List every tensor with what its numbers are like (reads)."
+)
 @click.option("--hash", "with_hashes", is_flag=True, help="Hash the files too (reads them).")
 @click.option(
     "--with",
@@ -34,6 +44,7 @@ def inspect(
     session: Session,
     paths: tuple[str, ...],
     tensors: bool,
+    statistics: bool,
     with_hashes: bool,
     checkpoint: str | None,
 ) -> int:
@@ -48,9 +59,10 @@ def inspect(
         ):
             if inspection.failure:
                 session.fail(inspection.failure)
-            found.append(inspection.to_json(tensors=tensors))
+            known = _statistics(inspection, progress) if statistics else None
+            found.append(_document(inspection, known, tensors=tensors))
             if not session.as_json:
-                print_inspection(session, inspection, tensors=tensors)
+                print_inspection(session, inspection, tensors=tensors, statistics=known)
     if not found:
         session.warn("no model files there")
     if session.as_json:
@@ -58,15 +70,43 @@ def inspect(
     return session.status
 
 
-def print_inspection(session: Session, inspection: Inspection, *, tensors: bool) -> None:
+def _statistics(inspection: Inspection, progress: Progress) -> Known:
+    if inspection.model is None:
+        return {}
+    return dict(tensor_statistics(inspection.model.state_dict, progress=progress))
+
+
+def _document(inspection: Inspection, known: Known | None, *, tensors: bool) -> dict[str, object]:
+    document = inspection.to_json(tensors=tensors or known is not None)
+    listed = document.get("tensor_list")
+    for entry in listed if known is not None and isinstance(listed, list) else ():
+        numbers = known.get(entry["name"]) if known else None
+        entry["statistics"] = None if numbers is None else numbers.to_json()
+    return document
+
+
+def print_inspection(
+    session: Session, inspection: Inspection, *, tensors: bool, statistics: Known | None = None
+) -> None:
     """What is inside of a file, for people."""
     out = session.output
     out.line(plain(str(inspection.path)))
     out.fields(_fields(inspection), indent="  ")
-    if tensors and inspection.model:
+    if inspection.model and (tensors or statistics is not None):
         for name, tensor in inspection.model.state_dict.items():
             out.line(f"  {tensor.dtype.label:<6} {list(tensor.shape)!s:<24} {plain(name)}")
+            numbers = statistics.get(name) if statistics else None
+            if numbers is not None and numbers.mean is not None:
+                out.line(f"  {'':6} {_numbers(numbers)}")
     out.line()
+
+
+def _numbers(found: Statistics) -> str:
+    said = (
+        f"{found.minimum:.4g} .. {found.maximum:.4g}  "
+        f"mean {found.mean:.4g}  deviation {found.deviation:.4g}  zeros {found.zeros:,}"
+    )
+    return said + (f"  NOT FINITE {found.non_finite:,}" if found.non_finite else "")
 
 
 def _fields(inspection: Inspection) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from converters.errors import BadValue
 
 if TYPE_CHECKING:
     from registry.lineage import Ancestor, Descendant, Lineage
-    from registry.records import Asset, AssetRow, Claim, ScanReport
+    from registry.records import Asset, AssetRow, Claim, Contradiction, ScanReport
     from registry.sidecars.record import Sidecar
     from registry.tensor_rows import Sharer
 
@@ -89,13 +89,19 @@ def _tell(session: Session, report: ScanReport) -> None:
     for error in report.errors:
         session.fail(Failure(error.path, error.error, error.code, error.hint))
     for said in report.contradicted[:_CONTRADICTIONS]:
-        words = f"{said.origin} claims {said.hash} {said.claimed}, it has {said.found}"
-        session.warn(f"{said.path}: {words}")
+        session.warn(f"{said.path}: {_contradiction(said)}")
     if len(report.contradicted) > _CONTRADICTIONS:
         more = len(report.contradicted) - _CONTRADICTIONS
         session.warn(f"{more} more claims are not true: assetmgr list is:contradicted")
     if not session.as_json:
         _print_report(session, report)
+
+
+def _contradiction(said: Contradiction) -> str:
+    from registry.records import CACHE
+
+    words = f"{said.origin} claims {said.hash} {said.claimed}, it has {said.found}"
+    return f"{words}: the download is damaged" if said.origin == CACHE else words
 
 
 def _print_report(session: Session, report: ScanReport) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from assetmgr.sources import civitai
 from assetmgr.sources.civitai import Search
 from assetmgr.sources.civitai_records import CivitaiModel, Licence, ModelFile, Version
+from assetmgr.sources.civitai_words import BASES, TYPES
 from assetmgr.sources.web import Web
 from converters.errors import BadValue, FileMissing
 from converters.progress import SILENT, Progress
@@ -23,8 +24,8 @@ _PAIR = re.compile(r"(?:urn:air:[^@]*:civitai:)?(\d{1,18})?@(\d{1,18})(?:\+\d+)?
 _PAGE = re.compile(r"(?:https?://)?[\w.:-]+/models/(\d{1,18})(?:/[^?#]*)?(?:[?#](.*))?")
 _OF_PAGE = re.compile(r"\bmodelVersionId=(\d{1,18})")
 _ROUTE = re.compile(r"(?:https?://)?[\w.:-]+/api/download/models/(\d{1,18})(?:[?#].*)?")
-_KIND_OF_TYPE = {word: kind for kind, words in civitai.TYPES.items() for word in words}
-_BASE_OF_TEXT = {text: base for base, texts in civitai.BASES.items() for text in texts}
+_KIND_OF_TYPE = {word: kind for kind, words in TYPES.items() for word in words}
+_BASE_OF_TEXT = {text: base for base, texts in BASES.items() for text in texts}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,16 @@ _MILD = 2
 """The site's levels are bits; 1 and 2 are fit for nearly everybody."""
 
 
-def site_document(web: Web, version: Version, model: CivitaiModel | None) -> bytes:
-    """The answer itself, with what only its model tells: description, tags and licence."""
+def site_document(
+    web: Web, version: Version, model: CivitaiModel | None, *, is_own: bool = True
+) -> bytes:
+    """The answer itself, with what only its model tells: description, tags and licence.
+
+    Beside a file that `is_own` not, but was made of that, it claims no hashes for it.
+    """
     document = dict(version.document)
+    if not is_own:
+        document["files"] = []
     if model is not None:
         inner = document.get("model")
         told = inner if isinstance(inner, dict) else {}

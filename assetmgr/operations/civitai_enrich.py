@@ -144,12 +144,13 @@ class _One:
             told = ("is made of what the site knows, and is not that itself",)
             return Enriched(asset, None, None, (), told if found.matches else ())
         model = self._model(match.version)
-        document = site_document(self.web, match.version, model)
+        is_own = match.ancestor is None
+        document = site_document(self.web, match.version, model, is_own=is_own)
         files = [self._info(asset, file, document) for file in files_of(asset)]
         problems: list[str] = []
         if self.request.pictures:
             files += self._pictures(asset, match.version, problems)
-        if match.ancestor is None and not self.request.dry_run:
+        if is_own and not self.request.dry_run:
             self._record_source(asset, match, licence_words(model))
         fresh = self.workspace.library.get(asset.id)
         return Enriched(fresh, match, model, tuple(files), tuple(problems))

@@ -12,7 +12,7 @@ from assetmgr.assetref import find_file
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.diff import Difference, differences, digest_differences
-from converters.errors import AssetNotFound
+from converters.errors import AssetNotFound, FileMissing
 from converters.layouts.components import component_of
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import SILENT, Progress
@@ -21,6 +21,9 @@ from converters.statedict import StateDict
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.weights import TensorDigest
+    from registry.records import Asset
+
+    _Tensors = Mapping[str, TensorDigest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +60,47 @@ def compare(
 ) -> Comparison:
     """Compare two models by names, types, shapes and values; pipelines as their single files.
 
-    Files that are as the library saw them, with the digests of their tensors, are not opened.
-    Raises AssetNotFound, AmbiguousAsset, and FileProblem for what cannot be read.
+    Files that are as the library saw them, with the digests of their tensors, are not opened, and
+    need not be there. Raises AssetNotFound, AmbiguousAsset, and FileProblem for what is not
+    readable.
     """
-    paths = [find_file(workspace, reference) for reference in (first, second)]
-    known = [_known(workspace, path) for path in paths]
-    if known[0] is not None and known[1] is not None:
-        names = {*known[0], *known[1]}
-        return _comparison(paths, names, digest_differences(*filter(None, known)), from_index=True)
-    left, right = (_single(open_model(path)) for path in paths)
+    sides = [_side(workspace, reference) for reference in (first, second)]
+    places = [place for place, _ in sides]
+    known = [tensors for _, tensors in sides if tensors is not None]
+    if len(known) == len(sides):
+        found = digest_differences(*known)
+        return _comparison(places, {*known[0], *known[1]}, found, from_index=True)
+    left, right = (_single(open_model(place)) for place in places)
     progress.stage("comparing", min(left.nbytes, right.nbytes))
     found = differences(left, right, progress)
-    return _comparison(paths, {*left, *right}, found, from_index=False)
+    return _comparison(places, {*left, *right}, found, from_index=False)
+
+
+def _side(workspace: Workspace, reference: str) -> tuple[str, _Tensors | None]:
+    """Where a model is, or was, and its tensors as far as the library knows them."""
+    try:
+        path = find_file(workspace, reference)
+    except FileMissing as missing:
+        asset = _lost(workspace, reference)
+        tensors = None if asset is None else workspace.library.tensors(asset.id)
+        if asset is None or tensors is None:
+            raise missing from None
+        return asset.files[0].path if asset.files else asset.name, tensors
+    return str(path), _known(workspace, path)
+
+
+def _lost(workspace: Workspace, reference: str) -> Asset | None:
+    """An asset of which no file is there."""
+    from registry.errors import LibraryUnusable
+
+    try:
+        return workspace.library.find(reference)
+    except (AssetNotFound, LibraryUnusable):
+        return None
 
 
 def _comparison(
-    paths: Sequence[Path],
+    places: Sequence[str],
     names: Collection[str],
     differing: Iterable[Difference],
     *,
@@ -85,10 +113,10 @@ def _comparison(
         Part(name, everything[name] - different[name], different[name])
         for name in sorted(everything)
     )
-    return Comparison(str(paths[0]), str(paths[1]), parts, found, from_index)
+    return Comparison(places[0], places[1], parts, found, from_index)
 
 
-def _known(workspace: Workspace, path: Path) -> Mapping[str, TensorDigest] | None:
+def _known(workspace: Workspace, path: Path) -> _Tensors | None:
     """The tensors of a file as the library knows them; None when it does not, or it changed.
 
     Pipelines are left out: their tensors have other names than those that they are compared by.

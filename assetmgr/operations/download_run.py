@@ -187,10 +187,12 @@ class _Run:
         try:
             with naming(root):
                 disk, free = free_bytes(root)
+                if sum(flow.download.wanted.bytes or 0 for flow in self._flows.values()) <= free:
+                    return None  # in whatever way it is counted
                 coming = sum(
-                    still_to_come(self._workspace, each.wanted)
-                    for each in (flow.download for flow in self._flows.values())
-                    if free_bytes(destination_of(each.wanted).root(self._workspace))[0] == disk
+                    still_to_come(self._workspace, flow.download.wanted)
+                    for flow in self._flows.values()
+                    if self._disk_of(flow) == disk
                 )
         except WriteFailed as error:
             return error
@@ -198,6 +200,9 @@ class _Run:
             return None
         cause = f"{coming:,} bytes are to come, {free:,} are free"
         return DiskFull(cause, path=root, hint="make room; what has come already is kept")
+
+    def _disk_of(self, flow: Flow) -> int:
+        return free_bytes(destination_of(flow.download.wanted).root(self._workspace))[0]
 
     def _bring(self, flow: Flow) -> None:
         """The thread of one download."""

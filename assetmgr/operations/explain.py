@@ -205,20 +205,20 @@ class _Search:
         known = self._known()
         names = [name for name in explained_parts(self.subject.parts) if name not in known]
         answers = self._asked(names, frozenset())
-        copies = _copies(answers) if not known else frozenset()
+        copies = _copies(answers) if not known else ()
         if copies:
-            others = self._asked(names, copies)
+            others = self._asked(names, frozenset(copies))
             if all(answer.explanation.certainty in _WHOLE for answer in others.values()):
                 answers = others
         found = {**known, **{name: self._part(name, answers[name]) for name in names}}
         parts = [found[name] for name in explained_parts(self.subject.parts)]
-        return _agreeing(parts), tuple(self.opened.models[number] for number in sorted(copies))
+        return _agreeing(parts), tuple(self.opened.models[number] for number in copies)
 
     def _asked(self, names: Sequence[str], without: frozenset[int]) -> dict[str, Answer]:
         """The answers for components; adapters are opened when something is left over for them."""
         answers = {name: ask(self.readings, name, without) for name in names}
         wanting = [name for name, answer in answers.items() if answer.wants_adapters]
-        if wanting and self.waiting and not self.readings.changes:
+        if wanting and (self.waiting or self.opened.adapters) and not self.readings.changes:
             self._open_adapters()
             answers |= {name: ask(self.readings, name, without) for name in wanting}
         return answers
@@ -238,9 +238,11 @@ class _Search:
         return found
 
     def _open_adapters(self) -> None:
+        """Those of the library, and those among the files that were named."""
         opened = open_candidates(self.waiting, self.subject.identity.base, self.progress)
-        self.adapters, self.more_left_out = opened.adapters, opened.left_out
-        self.readings.look_at(opened.states)
+        self.adapters = (*self.opened.adapters, *opened.adapters)
+        self.more_left_out = opened.left_out
+        self.readings.look_at((*self.opened.states, *opened.states))
 
     def _part(self, name: str, answer: Answer) -> Part:
         sources = answer.sources
@@ -277,8 +279,8 @@ class _Search:
 
 def _agreeing(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The components with the same names for the same models, as far as that can be."""
-    used = [i.candidate for part in parts for i in part.ingredients if len(part.ingredients) > 1]
-    used += [i.candidate for part in parts for i in part.ingredients if not i.same]
+    used = [i.candidate for part in parts for i in part.ingredients if not i.same]
+    used += [i.candidate for part in parts for i in part.ingredients if len(part.ingredients) > 1]
     return tuple(
         replace(part, ingredients=tuple(_named(each, used) for each in part.ingredients))
         for part in parts
@@ -297,10 +299,10 @@ _IDENTICAL = Explanation(Certainty.EXACT, (), None, 0.0, 0.0, 0.0, 0.0, 1.0, 0, 
 """Of a component whose digest tells; nothing was read of it."""
 
 
-def _copies(answers: Mapping[str, Answer]) -> frozenset[int]:
-    """The models that differ from the checkpoint by no more than rounding, in all components."""
+def _copies(answers: Mapping[str, Answer]) -> tuple[int, ...]:
+    """The models that differ from the checkpoint by no more than rounding, the nearest first."""
     alike = [
-        frozenset(answer.sources[each].number for each in answer.explanation.alike)
+        dict.fromkeys(answer.sources[each].number for each in answer.explanation.alike)
         for answer in answers.values()
     ]
-    return frozenset.intersection(*alike) if alike else frozenset()
+    return tuple(each for each in alike[0] if all(each in own for own in alike)) if alike else ()

@@ -59,6 +59,8 @@ def mixture_of(recovery: Recovery) -> Mixture:
     choice = builder.choice(recovery)
     if len(builder.models) < 2:
         raise UnsupportedFile("all of it is of one model; there is nothing to merge")
+    if len({model.kind for model in builder.models}) > 1:
+        raise UnsupportedFile("some models are a UNet alone; these are not merged with checkpoints")
     return Mixture(tuple(builder.models), choice)
 
 

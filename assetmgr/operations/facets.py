@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,6 @@ from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import AssetRow
-
-BATCH = 1000
-"""Rows read at once: between two batches a count that nobody waits for any more ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +29,23 @@ class Facet:
     values: tuple[FacetValue, ...]
 
 
-_OF_ROW: dict[str, Callable[[AssetRow], Iterable[str]]] = {
-    "base": lambda row: (row.base,),
-    "algorithm": lambda row: row.algorithm,
-    "tag": lambda row: row.tags,
-    "verdict": lambda row: (row.verdict or "none",),
-    "safety": lambda row: (row.safety,),
-}
-"""The filter of the query language -> what a row answers."""
+_ASKED = ("base", "algorithm", "tag", "folder", "verdict", "safety")
+"""The facets in their order; all but the folder are filters of the query language."""
 
 
 def facets(workspace: Workspace, query: str = "", progress: Progress = SILENT) -> tuple[Facet, ...]:
     """The facets of the assets that a query finds. Raises BadValue, and Cancelled."""
-    counters: dict[str, Counter[str]] = {name: Counter() for name in _OF_ROW}
-    for row in _rows(workspace, query, progress):
-        for name, answers in _OF_ROW.items():
-            counters[name].update(answers(row))
-    found = [Facet(name, _values(name, counter)) for name, counter in counters.items()]
-    found.insert(3, Facet("folder", tuple(_folders(workspace, query))))
-    return tuple(found)
+    counted = workspace.library.facets(query)
+    progress.advance()
+    folders = tuple(_folders(workspace, query))
+    return tuple(
+        Facet(name, folders if name == "folder" else _values(name, counted[name]))
+        for name in _ASKED
+    )
 
 
-def _rows(workspace: Workspace, query: str, progress: Progress) -> Iterator[AssetRow]:
-    offset = 0
-    while True:
-        page = workspace.library.search(query, sort="id", limit=BATCH, offset=offset)
-        yield from page.rows
-        progress.advance(len(page.rows))
-        offset += BATCH
-        if offset >= page.total:
-            return
-
-
-def _values(name: str, counter: Counter[str]) -> tuple[FacetValue, ...]:
-    ordered = sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple(FacetValue(value, count, term_of(name, value)) for value, count in ordered)
+def _values(name: str, counted: Mapping[str, int]) -> tuple[FacetValue, ...]:
+    return tuple(FacetValue(value, count, term_of(name, value)) for value, count in counted.items())
 
 
 def _folders(workspace: Workspace, query: str) -> Iterator[FacetValue]:

@@ -35,6 +35,7 @@ class Preferences:
     query: str = ""
     sort: str = "name"
     facets: bool = False
+    tiles: bool = False
     welcomed: bool = False
     searches: tuple[SavedSearch, ...] = ()
 

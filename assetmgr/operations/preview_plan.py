@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.sampler.emphasis import escape
-from assetmgr.sampler.families import FAMILIES
+from assetmgr.sampler.families import FAMILIES, not_rendered
 from assetmgr.sampler.few_steps import few_steps
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
@@ -21,6 +21,7 @@ from converters.errors import (
     FileMissing,
     NotAvailable,
     UnsupportedFile,
+    naming,
 )
 from converters.writers.atomic import refuse_existing
 
@@ -158,10 +159,16 @@ def find_subject(workspace: Workspace, reference: str) -> Subject:
         if not Path(reference).exists():
             raise
         subject = _from_file(Path(reference))
-    if not is_previewable(subject.file.kind, subject.base):
-        raise UnsupportedFile(f"not supported yet: kind {subject.file.kind}", path=reference)
-    if subject.base not in SUPPORTED_BASES:
-        raise UnsupportedFile(f"not supported yet: base {subject.base}", path=reference)
+    with naming(reference):
+        if subject.base not in SUPPORTED_BASES:
+            raise not_rendered(Base(subject.base))
+        if subject.file.kind == DENOISER and subject.base not in FLOW_BASES:
+            raise UnsupportedFile(
+                "is a UNet alone: VAE and text encoders are missing",
+                hint="a whole checkpoint can be rendered",
+            )
+        if not is_previewable(subject.file.kind, subject.base):
+            raise UnsupportedFile(f"files of kind {subject.file.kind} cannot be rendered")
     return subject
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.file_links import clone, copy, hard_link
 from assetmgr.operations.placing import Destination
 from assetmgr.sources.sink import Arrived
+from assetmgr.sources.transfer import tag_of
 from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
@@ -142,7 +143,7 @@ def discard(part: Path) -> None:
     """
     if is_held(part):
         return
-    for left in part.parent.glob(f"{part.name.partition('.')[0]}*"):
+    for left in (part, tag_of(part)):
         left.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         part.parent.rmdir()
@@ -169,7 +170,8 @@ def _reuse(
 ) -> Received:
     """A file that the library has; in a folder that was asked for, under a name there, too."""
     if destination.folder is None:
-        return _registered(workspace, file, known.id, place, "already")
+        workspace.library.record_source(known.id, file.source)
+        return Received(place, workspace.library.get(known.id), "already")
     target = destination.place(workspace, file.name, file.family, known.kind, known.base)
     if os.path.lexists(target):
         return already_there(workspace, file, target, progress)
@@ -316,12 +318,5 @@ def _register(
 ) -> Received:
     from registry.scanner import scan_file
 
-    asset = scan_file(workspace.library, target, hashes=hashes)
-    return _registered(workspace, file, asset.id, target, state)
-
-
-def _registered(
-    workspace: Workspace, file: Announced, asset_id: int, place: Path, state: str
-) -> Received:
-    workspace.library.record_source(asset_id, file.source)
-    return Received(place, workspace.library.get(asset_id), state)
+    asset = scan_file(workspace.library, target, hashes=hashes, source=file.source)
+    return Received(target, asset, state)

@@ -84,11 +84,18 @@ FAMILIES: Mapping[Base, Family] = {
 }
 
 
+def not_rendered(base: Base) -> UnsupportedFile:
+    """Says of a family that its models cannot be rendered, and whose can."""
+    known = ", ".join(each.label for each in FAMILIES)
+    cause = f"models of {base.label} cannot be rendered yet"
+    return UnsupportedFile(cause, hint=f"those of {known} can")
+
+
 def family_of(identity: Identity) -> Family:
     """The family of a checkpoint. Raises UnsupportedFile for what is not rendered yet."""
     family = FAMILIES.get(identity.base)
     if family is None:
-        raise UnsupportedFile(f"not supported yet: base {identity.base}")
+        raise not_rendered(identity.base)
     if identity.variant not in (FLOW_VARIANTS if family.flow else VARIANTS):
         raise UnsupportedFile(f"not supported yet: variant {identity.variant}")
     if not family.flow and identity.prediction not in PREDICTIONS:

@@ -41,8 +41,9 @@ Photographs reach at least 0.34 and 0.70, thin outlines 0.32; random weights 0.3
 """
 OTHER_PICTURE = 0.5
 """Correlation of two decodings of the same latents below which they show different things."""
+WEIGHTS = "weights finite"
 FINITE = "finite"
-"""Name of the check that every stage gave finite values."""
+"""Names of the checks that all weights are finite, and what every stage gave."""
 NOISE_LEFT = 0.8
 """Noise that the UNet misses, where 1 is what a guess by mean and variance misses.
 
@@ -74,7 +75,7 @@ def loads_completely(missing: Sequence[str], unexpected: Sequence[str], *, note:
 def weights_finite(names: Sequence[str]) -> Check:
     """Passes when no weight is NaN or infinite; `names` are the tensors that hold some."""
     detail = "; ".join(_named("with NaN or infinities", names)) or "no NaN, no infinity"
-    return Check("weights finite", not names, float(len(names)), 0.0, detail)
+    return Check(WEIGHTS, not names, float(len(names)), 0.0, detail)
 
 
 def finite(error: NotFinite | None, note: str = "") -> Check:

@@ -191,7 +191,9 @@ class _Run:
     def outcome(self) -> tuple[RenderOutcome, Picture | None]:
         """Render, judge and write."""
         started = time.perf_counter()
-        checks, picture = self._checkpoint() if self._job.base is None else self._adapter()
+        checks, picture = self._tried()
+        if picture is None and self._widen(checks):
+            checks, picture = self._tried()
         job = self._job
         if picture is not None:
             write_picture(picture, job)
@@ -207,6 +209,22 @@ class _Run:
             memory_fallbacks=tuple(sorted(self._thrift.forced)),
         )
         return outcome, picture
+
+    def _tried(self) -> _Judged:
+        return self._checkpoint() if self._job.base is None else self._adapter()
+
+    def _widen(self, checks: Sequence[Check]) -> bool:
+        """Go on in fp32 when fp16 is too narrow for values on the way, though all weights fit.
+
+        SD2's attention is known for that. Whether there is something to try.
+        """
+        fine = {check.name: check.ok for check in checks}
+        overflows = fine.get(judge.WEIGHTS) is True and fine.get(judge.FINITE) is False
+        if self._dtype is not torch.float16 or not overflows:
+            return False
+        self._dtype = torch.float32
+        self._progress.message("values overflow in fp16, going on in fp32")
+        return True
 
     def _checkpoint(self) -> _Judged:
         try:
@@ -318,10 +336,15 @@ class _Run:
         base = self._job.checkpoint
         try:
             warm = self._warm(base)
-            if not self._job.with_effect:
-                return warm, None
+        except Incomplete as error:
+            raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
+        if not self._job.with_effect:
+            return warm, None
+        try:
             return warm, self._reference(warm, "sample the reference")
-        except (Incomplete, NotFinite) as error:
+        except NotFinite as error:
+            if self._widen((judge.weights_finite(warm.bundle.broken), judge.finite(error))):
+                return self._base()
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
 
     @property

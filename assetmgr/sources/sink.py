@@ -94,18 +94,25 @@ class Sink:
             self._stream.seek(0, io.SEEK_END)
         return self.have
 
-    def write(self, data: bytes) -> None:
-        """Append bytes; they may be written later, and their failure raised by a later call."""
-        left = memoryview(data)
-        self.have += len(left)
-        while left:
-            block = self._current()
-            count = min(len(left), len(block.view) - self._filled)
-            block.view[self._filled : self._filled + count] = left[:count]
-            self._filled += count
-            left = left[count:]
-            if self._filled == len(block.view) or self._is_late():
-                self._pass_on()
+    def room(self) -> memoryview:
+        """Memory for the next bytes, at least for one; `took` says how many were put there.
+
+        Waits while the disk or the hashes are behind.
+        """
+        if self._block is None:
+            self._block, self._filled = self._blocks.take(), 0
+            self._passed_on = time.monotonic()
+        return self._block.view[self._filled :]
+
+    def took(self, count: int) -> None:
+        """Append the bytes that are in `room` now.
+
+        They may be written later, and their failure raised by a later call.
+        """
+        self.have += count
+        self._filled += count
+        if self._block is not None and (self._filled == len(self._block.view) or self._is_late()):
+            self._pass_on()
 
     def finish(self) -> Arrived:
         """Let the bytes reach the disk; gives their hashes."""
@@ -136,12 +143,6 @@ class Sink:
         else:
             block.release()
         return count > 0
-
-    def _current(self) -> Block:
-        if self._block is None:
-            self._block, self._filled = self._blocks.take(), 0
-            self._passed_on = time.monotonic()
-        return self._block
 
     def _is_late(self) -> bool:
         return (

@@ -6,16 +6,18 @@ Last-Modified) is kept beside the bytes, so that bytes of two states are never p
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.direct import body_of
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
 from assetmgr.sources.web import BrokenOff, Web
@@ -42,6 +44,8 @@ _PLACE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb'\s*\{\s*"')
 _MOST_TAG = 1000
+_BEGINNING = 512
+_GOES_ON = "the same command goes on"
 _EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """How storage hosts refuse an address whose signature is too old."""
 
@@ -125,7 +129,7 @@ class Transfer:
             self._keep_tag(answer)
             self._receive(answer, sink, progress)
         if total is not None and sink.have != total:
-            raise BrokenOff("the connection broke off", path=self.name)
+            raise BrokenOff("the connection broke off", path=self.name, hint=_GOES_ON)
         return True
 
     def _headers(self, sink: Sink) -> dict[str, str]:
@@ -138,14 +142,24 @@ class Transfer:
         return headers
 
     def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
-        for piece in _lively(answer.iter_raw(), self.name):
+        """Bring the body into the sink, as fast as connection, disk and limit allow."""
+        read = body_of(answer)
+        pulse = _Pulse(self.name)
+        while True:
+            view = sink.room()
+            count = pulse.feel(functools.partial(read, view))
+            if count is None:  # nothing yet: time to notice that it is to stop
+                progress.advance(0)
+                continue
+            if not count:
+                return
             if not sink.have:
-                self._refuse_beginning(piece)
-            sink.write(piece)
+                self._refuse_beginning(bytes(view[: min(count, _BEGINNING)]))
+            sink.took(count)
             if self.size is not None and sink.have > self.size + SIZE_TOLERANCE:
                 raise self._other_size(sink.have)
-            progress.advance(len(piece))
-            wait = self.limit.take(len(piece))
+            progress.advance(count)
+            wait = self.limit.take(count)
             if wait > 0:
                 self.web.pause(wait, progress)
 
@@ -191,7 +205,7 @@ class Transfer:
     def _is_of_another_state(self, answer: httpx.Response, sink: Sink) -> bool:
         """Whether a server gives a part of a file that has changed, although it was told not to."""
         is_part = answer.status_code == HTTPStatus.PARTIAL_CONTENT and not self.pinned
-        return is_part and bool(sink.have) and _tag_of(answer) != self._tag()
+        return is_part and bool(sink.have) and _state_of(answer) != self._tag()
 
     def _total_of_part(self, answer: httpx.Response, sink: Sink) -> int:
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -237,15 +251,10 @@ class Transfer:
             f"the server gives {what} instead of the file", path=self.name, hint=hint
         )
 
-    @property
-    def _tag_place(self) -> Path:
-        stem = self.part.name.removesuffix(TEMPORARY_SUFFIX)
-        return self.part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
-
     def _tag(self) -> str | None:
         """What the server called the state of the file that the bytes are of."""
         try:
-            with self._tag_place.open("rb") as stream:
+            with tag_of(self.part).open("rb") as stream:
                 text = stream.read(_MOST_TAG + 1).decode("ascii")
         except (OSError, UnicodeDecodeError):
             return None
@@ -254,8 +263,15 @@ class Transfer:
     def _keep_tag(self, answer: httpx.Response) -> None:
         if self.pinned:
             return
-        with naming(self._tag_place):
-            self._tag_place.write_text(_tag_of(answer), "ascii", "replace")
+        place = tag_of(self.part)
+        with naming(place):
+            place.write_text(_state_of(answer), "ascii", "replace")
+
+
+def tag_of(part: Path) -> Path:
+    """Where the server's name for the state of a file is kept, beside its bytes."""
+    stem = part.name.removesuffix(TEMPORARY_SUFFIX)
+    return part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
 
 
 class _Patience:
@@ -281,27 +297,40 @@ class _Patience:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
 
 
-def _tag_of(answer: httpx.Response) -> str:
+def _state_of(answer: httpx.Response) -> str:
     """What the server calls this state; a weak ETag is none for us: bytes may differ."""
     tag: str = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
 
 
-def _lively(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The pieces as they come. Raises BrokenOff when next to nothing has come for a while.
+class _Pulse:
+    """Notices that next to nothing has come for a while.
 
     Only the time that is spent waiting for the network counts, not what we spend ourselves.
     """
-    waited, came = 0.0, 0
-    while True:
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waited, self._came = 0.0, 0
+
+    def feel(self, read: Callable[[], int]) -> int | None:
+        """What a read gives; None where it gave nothing yet. Raises BrokenOff."""
         started = time.monotonic()
-        piece = next(pieces, None)
-        if piece is None:
+        count = None
+        try:
+            count = read()
+        except TimeoutError:
+            pass
+        except OSError:
+            raise BrokenOff("the connection broke off", path=self._name, hint=_GOES_ON) from None
+        self._waited += time.monotonic() - started
+        self._came += count or 0
+        self._judge()
+        return count
+
+    def _judge(self) -> None:
+        if self._waited < DYING_SECONDS:
             return
-        waited += time.monotonic() - started
-        came += len(piece)
-        if waited >= DYING_SECONDS:
-            if came < DYING_RATE * waited:
-                raise BrokenOff("the connection is dying", path=name, hint="try again later")
-            waited, came = 0.0, 0
-        yield piece
+        if self._came < DYING_RATE * self._waited:
+            raise BrokenOff("the connection is dying", path=self._name, hint=_GOES_ON)
+        self._waited, self._came = 0.0, 0

@@ -154,12 +154,15 @@ class Web:
     def _client(self) -> httpx.Client:
         import httpx
 
+        from assetmgr.sources.direct import Transport
+
         # It would log addresses, which may be signed.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
-        return httpx.Client(timeout=timeout, headers={"User-Agent": f"assetmgr/{__version__}"})
+        named = {"User-Agent": f"assetmgr/{__version__}"}
+        return httpx.Client(timeout=timeout, headers=named, transport=Transport())
 
     def _request(
         self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None

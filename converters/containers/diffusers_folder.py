@@ -27,6 +27,8 @@ MAX_JSON = 1 << 20
 
 PREDICTION_KEY, ZERO_SNR_KEY = "modelspec.prediction_type", "diffusers.rescale_betas_zero_snr"
 """Metadata keys of what the scheduler says; the first as in Stability-AI/ModelSpec."""
+EDM_DATA_KEY, EDM_HIGHEST_KEY = "diffusers.edm_sigma_data", "diffusers.edm_sigma_max"
+"""The same of schedulers for EDM: deviation of the latents, and highest level of noise."""
 
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
 
@@ -112,6 +114,10 @@ def _scheduler_metadata(folder: Path) -> dict[str, str]:
     prediction = config.get("prediction_type")
     if isinstance(prediction, str) and prediction in _PREDICTIONS:
         said[PREDICTION_KEY] = _PREDICTIONS[prediction]
+    for key, field in ((EDM_DATA_KEY, "sigma_data"), (EDM_HIGHEST_KEY, "sigma_max")):
+        number = config.get(field)
+        if isinstance(number, int | float):
+            said |= {key: str(float(number)), PREDICTION_KEY: "edm"}
     if config.get("rescale_betas_zero_snr") is True:
         said[ZERO_SNR_KEY] = "true"
     return said

@@ -29,6 +29,7 @@ _STATED = {
     "eps": Prediction.EPSILON,
     "v": Prediction.V,
     "v_prediction": Prediction.V,
+    "edm": Prediction.EDM,
 }
 _ARCHITECTURES = {
     "stable-diffusion-v2-512": Prediction.EPSILON,

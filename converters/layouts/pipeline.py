@@ -6,11 +6,18 @@ huggingface/diffusers `loaders/single_file_utils.py`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from converters.bases import Base
-from converters.containers.diffusers_folder import PREDICTION_KEY, ZERO_SNR_KEY
+from converters.containers.diffusers_folder import (
+    EDM_DATA_KEY,
+    EDM_HIGHEST_KEY,
+    PREDICTION_KEY,
+    ZERO_SNR_KEY,
+)
 from converters.dtypes import DType
 from converters.errors import CorruptFile, UnsupportedFile
 from converters.layouts.components import UNET, VAE, component, component_of
@@ -61,6 +68,11 @@ V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
 """Names of empty tensors that mark an SDXL checkpoint (ComfyUI `comfy/supported_models.py`)."""
 EDM_MEAN, EDM_STD = "edm_mean", "edm_std"
 """Tensors of Playground v2.5: mean and deviation of the latents, by channel."""
+EDM_HIGHEST = "edm_vpred.sigma_max"
+"""Tensor of CosXL: the highest level of noise."""
+
+_PLAYGROUND_MEAN = (-1.6574, 1.886, -1.383, 2.5155)
+_PLAYGROUND_DEVIATION = (8.4927, 5.9022, 6.5498, 5.2299)
 
 COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 _OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
@@ -166,7 +178,28 @@ def markers(base: Base, metadata: Mapping[str, str]) -> dict[str, LazyTensor]:
         return {}
     names = {PREDICTION_KEY: ("v", V_MARKER), ZERO_SNR_KEY: ("true", ZERO_SNR_MARKER)}
     told = [name for key, (word, name) in names.items() if metadata.get(key) == word]
-    return {name: LazyTensor(DType.F32, (0,), (), "made up") for name in told}
+    return {name: _numbers(()) for name in told} | _edm_markers(metadata)
+
+
+def _edm_markers(metadata: Mapping[str, str]) -> dict[str, LazyTensor]:
+    """Those of Playground v2.5, whose latents have a deviation of one half, or of CosXL."""
+    if metadata.get(PREDICTION_KEY) != "edm":
+        return {}
+    if metadata.get(EDM_DATA_KEY) == "0.5":
+        return {EDM_MEAN: _numbers(_PLAYGROUND_MEAN), EDM_STD: _numbers(_PLAYGROUND_DEVIATION)}
+    try:
+        highest = float(metadata[EDM_HIGHEST_KEY])
+    except (KeyError, ValueError):
+        return {}
+    return {EDM_HIGHEST: _numbers((highest,))}
+
+
+def _numbers(values: tuple[float, ...]) -> LazyTensor:
+    """A tensor of these numbers, which no file holds."""
+    if not values:
+        return LazyTensor(DType.F32, (0,), (), "made up")
+    pack = partial(struct.pack, f"<{len(values)}f", *values)
+    return LazyTensor(DType.F32, (len(values),), pack, "made up")
 
 
 def is_pipeline_state(state: StateDict) -> bool:

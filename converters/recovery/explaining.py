@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from converters.recovery.explanation import Certainty, Explanation, Ingredient
 from converters.recovery.kinship import ingredients_in, with_unknown
 from converters.recovery.least_squares import Grams, Sampled, grams_of
-from converters.recovery.rounding import FP32, steps
+from converters.recovery.rounding import BF16, FP32, steps
 from converters.recovery.search import Choice, limit_of, score, search, weights_of
 from converters.recovery.weights import by_slot, deviations, everywhere, heaviest_first
 
@@ -61,14 +61,30 @@ def explain(
     if outcome.best.residual > _RELATED * _square(target.values):
         return _unexplained(target)
     choice, rivals = outcome.best.choice, outcome.rivals
-    if not outcome.best.is_explained:
-        choice = ingredients_in(grams, choice)
-        rivals = rivals if len(choice) == len(outcome.best.choice) else ()
+    sifted = _needed if outcome.best.is_explained else ingredients_in
+    choice = sifted(grams, choice)
+    rivals = rivals if len(choice) == len(outcome.best.choice) else ()
     everything = [*models, *adapters]
     values = [everything[number] for number in kept]
     fit = _Fit(target, values, grams, heaviest_first(grams, choice), bounds)
     found = fit.explanation(_told(grams, [rival.choice for rival in rivals]))
     return _renumbered(replace(found, alike=_alike(grams)), kept, groups)
+
+
+def _needed(grams: Grams, choice: Choice) -> Choice:
+    """A choice that explains the target without those that have no weight in all of it.
+
+    A model made of the target has its very rounding errors wherever nothing was changed: in these
+    slots it explains what nothing else can.
+    """
+    weights = dict(zip(choice, weights_of(grams, choice), strict=True))
+    for number in sorted(choice, key=lambda each: abs(float(weights[each]))):
+        smaller = tuple(each for each in choice if each != number)
+        if abs(float(weights[number])) >= _NO_WEIGHT or not smaller or smaller[0] >= grams.models:
+            break
+        if score(grams, {smaller})[0].is_explained:
+            return _needed(grams, smaller)
+    return choice
 
 
 def _alike(grams: Grams) -> tuple[int, ...]:
@@ -87,6 +103,8 @@ def _groups(grams: Grams, models: Sequence[Sampled]) -> dict[int, tuple[int, ...
     apart = own[:, :, None] + own[:, None, :] - 2 * inner
     noise = grams.noises[:, :count]
     near = np.all(apart <= _ALIKE * (noise[:, :, None] + noise[:, None, :]), axis=0)
+    telling = np.array([_fineness(model) >= BF16.mantissa for model in models])
+    near &= telling[:, None] & telling  # rounded to 8 bits, a model is like many others
     groups: dict[int, tuple[int, ...]] = {}
     taken: set[int] = set()
     for number in sorted(range(count), key=lambda each: -_fineness(models[each])):
@@ -124,9 +142,7 @@ def _renumbered(
     )
     rivals = ({kept[number]: w for number, w in rival.items()} for rival in found.rivals)
     alike = [each for number in found.alike for each in (kept[number], *groups[kept[number]])]
-    return replace(
-        found, ingredients=tuple(ingredients), rivals=tuple(rivals), alike=tuple(sorted(alike))
-    )
+    return replace(found, ingredients=tuple(ingredients), rivals=tuple(rivals), alike=tuple(alike))
 
 
 def _unexplained(target: Sampled) -> Explanation:

@@ -36,18 +36,24 @@ _SPREAD = 1.3
 _NEARLY = 1.02
 _OF_ROUNDING = 2.0
 """Choices that leave over so many times the least are as good; or where that is rounding."""
+_OF_BLOCKS = 3
+"""How much more unusual a recipe is that needs weights for each block."""
 _TINY = 1e-24
 """Share of the target's square that sums in float64 lose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A choice, what it leaves over of the target's square, and whether that is only rounding."""
+    """A choice, what it leaves over of the target's square, and whether that is only rounding.
+
+    `oddity` tells how unusual the recipe is, `is_plain` whether rounding once leaves as much.
+    """
 
     choice: Choice
     residual: float
     is_explained: bool
     oddity: int
+    is_plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ def search(grams: Grams) -> Outcome:
         pools.setdefault(size + 1, set()).update(_with_one_more(beam, grams))
         if not leaders[size][0].is_explained:
             pools.setdefault(size + 2, set()).update(_with_a_pair(beam[0], grams))
-    return _chosen(leaders)
+    return _chosen(leaders, grams.models)
 
 
 def shortlist(grams: Grams, count: int) -> set[int]:
@@ -133,11 +139,18 @@ def score(grams: Grams, choices: Iterable[Choice]) -> list[Found]:
     listed = sorted(choices)
     solved = solve(grams, np.array(listed, np.intp))
     limits = _limits(grams, solved.choices, solved.weights)
-    whole = solve(grams.together(), solved.choices).weights[:, 0]
+    whole = solve(grams.together(), solved.choices)
+    uniform = whole.residual[:, 0] <= limits.sum(axis=1)
     explained = np.all(solved.residual <= limits, axis=1)
     left = solved.residual.sum(axis=1)
     found = [
-        Found(choice, float(left[at]), bool(explained[at]), _oddity(choice, whole[at], grams))
+        Found(
+            choice,
+            float(left[at]),
+            bool(explained[at]),
+            _oddity(choice, whole.weights[at, 0], grams) + _OF_BLOCKS * (not uniform[at]),
+            bool(left[at] <= _SPREAD * grams.noise.sum()),
+        )
         for at, choice in enumerate(listed)
     ]
     return sorted(found, key=lambda each: each.residual)
@@ -180,23 +193,32 @@ def _is_settled(leaders: dict[int, list[Found]], size: int) -> bool:
     return leaders[size][0].residual > before * (1 - _GAIN) ** 2
 
 
-def _chosen(leaders: dict[int, list[Found]]) -> Outcome:
+def _chosen(leaders: dict[int, list[Found]], models: int) -> Outcome:
     best = _best(leaders[1])
-    while (better := _better(leaders, best)) is not None:
+    while (better := _better(leaders, best, models)) is not None:
         best = better
     return Outcome(best, tuple(_rivals(leaders[len(best.choice)], best)))
 
 
-def _better(leaders: dict[int, list[Found]], best: Found) -> Found | None:
-    """A larger choice that is worth its size, the smallest of these."""
+def _better(leaders: dict[int, list[Found]], best: Found, models: int) -> Found | None:
+    """A larger choice that is worth its size, the smallest of these.
+
+    To what is explained only adapters are added: another model that takes rounding errors away
+    shares them, because one was made of the other.
+    """
     gain = _GAIN_OF_ROUNDING if best.is_explained else _GAIN
     size = len(best.choice)
     for larger in sorted(leaders):
-        if larger > size:
-            found = _best(leaders[larger])
-            if found.residual < best.residual * (1 - gain) ** (larger - size):
-                return found
+        found = leaders[larger] if larger > size else []
+        if best.is_explained:
+            found = [each for each in found if _has_more_adapters(each.choice, best.choice, models)]
+        if found and _best(found).residual < best.residual * (1 - gain) ** (larger - size):
+            return _best(found)
     return None
+
+
+def _has_more_adapters(choice: Choice, other: Choice, models: int) -> bool:
+    return set(choice) > set(other) and all(n >= models for n in set(choice) - set(other))
 
 
 def _best(found: Sequence[Found]) -> Found:
@@ -214,5 +236,6 @@ def _rivals(found: Sequence[Found], best: Found) -> Iterator[Found]:
 def _as_good(found: Sequence[Found], best: Found) -> Iterator[Found]:
     factor = _OF_ROUNDING if best.is_explained else _NEARLY
     for each in found:
-        if each.is_explained >= best.is_explained and each.residual <= factor * best.residual:
+        near = each.is_plain or each.residual <= factor * best.residual
+        if each.is_explained >= best.is_explained and near:
             yield each

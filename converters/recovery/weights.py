@@ -97,7 +97,7 @@ def _plain(grams: Grams, choice: Choice, weights: Floats) -> Floats:
             if left(moved) <= allowed:
                 free = moved
                 break
-    return _complete(grams, choice, free.round(_DIGITS))
+    return _complete(grams, choice, free).round(_DIGITS)
 
 
 def _plain_near(weight: float, reach: float) -> Iterator[float]:

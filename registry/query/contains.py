@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     and_,
     column,
+    exists,
     func,
     join,
     literal,
@@ -35,8 +36,12 @@ _path_words = table("file_words", column("rowid"), column("file_words"))
 _trigrams = table("asset_trigrams", column("term"))
 
 
-class _Found(ColumnElement[bool]):
-    """The asset is among those that a statement selects, which is another one in SQLite."""
+class Found(ColumnElement[bool]):
+    """The asset is among those that a statement selects, which is another one in SQLite.
+
+    `one_by_one` means the same and looks at the texts of the asset alone: for whoever goes through
+    assets and meets enough of them soon.
+    """
 
     inherit_cache = False
     _traverse_internals = [  # noqa: RUF012 - as all elements of SQLAlchemy declare it
@@ -44,18 +49,21 @@ class _Found(ColumnElement[bool]):
         ("elsewhere", InternalTraversal.dp_clauseelement),
     ]
 
-    def __init__(self, in_sqlite: Select[Any], elsewhere: Select[Any]) -> None:
+    def __init__(
+        self, in_sqlite: Select[Any], elsewhere: Select[Any], one_by_one: ColumnElement[bool]
+    ) -> None:
         self.in_sqlite = schema.asset.c.id.in_(in_sqlite)
         self.elsewhere = schema.asset.c.id.in_(elsewhere)
+        self.one_by_one = one_by_one
 
 
-@compiles(_Found)
-def _compile(element: _Found, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(Found)
+def _compile(element: Found, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.elsewhere, **options)
 
 
-@compiles(_Found, "sqlite")
-def _compile_sqlite(element: _Found, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(Found, "sqlite")
+def _compile_sqlite(element: Found, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.in_sqlite, **options)
 
 
@@ -68,7 +76,14 @@ def search_text_contains(needles: Sequence[str]) -> ColumnElement[bool]:
     long = [needle for needle in needles if len(needle) >= _TRIGRAM]
     short = [[needle] for needle in needles if 0 < len(needle) < _TRIGRAM]
     asked = [long, *short] if long else short
-    return and_(true(), *(_Found(_matching(some), _scan(some)) for some in asked))
+    return and_(true(), *(Found(_matching(some), _scan(some), _has(some)) for some in asked))
+
+
+def _has(needles: Sequence[str]) -> ColumnElement[bool]:
+    """The search text of this one asset has these texts in it, by SQLite's own comparison."""
+    search = schema.asset_search.c
+    found = (func.instr(search.text, needle) > 0 for needle in needles)
+    return exists().where(search.asset_id == schema.asset.c.id, *found)
 
 
 def path_contains(needle: str) -> ColumnElement[bool]:
@@ -78,7 +93,9 @@ def path_contains(needle: str) -> ColumnElement[bool]:
     if len(needle) < _TRIGRAM:  # paths do not end in breaks: not all their letters begin trigrams
         return schema.asset.c.id.in_(scan)
     found = select(_path_words.c.rowid).where(_path_words.c.file_words.op("MATCH")(_quoted(needle)))
-    return _Found(select(file.asset_id).where(file.id.in_(found)), scan)
+    has = func.instr(file.path_folded, needle) > 0
+    one_by_one = exists().where(file.asset_id == schema.asset.c.id, has)
+    return Found(select(file.asset_id).where(file.id.in_(found)), scan, one_by_one)
 
 
 def number_with(connection: Connection, needles: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, UnaryExpression
 from converters.errors import BadValue
 from registry import schema
 
-_ORDERS: dict[str, ColumnElement[object]] = {
+ORDERS: dict[str, ColumnElement[object]] = {
     "name": schema.asset.c.name_folded,
     "size": schema.asset.c.bytes,
     "added": schema.asset.c.added,
@@ -32,7 +32,7 @@ class Order:
 
     def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
         """What to order by."""
-        column, number = _ORDERS[self.word], schema.asset.c.id
+        column, number = ORDERS[self.word], schema.asset.c.id
         first = column.desc() if self.descending else column.asc()
         if self.word == "name":  # either way through the index of names and numbers
             return first, number.desc() if self.descending else number.asc()
@@ -44,6 +44,6 @@ class Order:
 def parse_order(text: str) -> Order:
     """`size` or, descending, `-size`. Raises BadValue naming the orders there are."""
     word = text.removeprefix("-")
-    if word not in _ORDERS:
-        raise BadValue(f"cannot sort by {word or 'nothing'}; there are {', '.join(_ORDERS)}")
+    if word not in ORDERS:
+        raise BadValue(f"cannot sort by {word or 'nothing'}; there are {', '.join(ORDERS)}")
     return Order(word, descending=text.startswith("-"))

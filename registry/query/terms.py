@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Text,
     and_,
     cast,
     false,
     func,
     not_,
-    or_,
     select,
     true,
     union_all,
@@ -200,23 +200,29 @@ class Hash:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`, as ranges that the indexes serve."""
-        return or_(self.known(), self.claimed())
-
-    def claimed(self) -> ColumnElement[bool]:
-        """The same of what others claim, which was not compared with the bytes or agrees."""
-        claim, end = schema.candidate.c, self.prefix + _END
-        begins = (claim.digest >= self.prefix, claim.digest < end)
-        believed = select(claim.asset_id).where(*begins, claim.agrees.is_not(False))
-        return schema.asset.c.id.in_(believed)
+        return schema.asset.c.id.in_(union_all(*self._known(), self._claimed()))
 
     def known(self) -> ColumnElement[bool]:
         """The same of what was found in the bytes alone."""
-        end = self.prefix + _END
-        columns = (_other[name] for name in STORED_HASHES)
+        return schema.asset.c.id.in_(union_all(*self._known()))
+
+    def claimed(self) -> ColumnElement[bool]:
+        """The same of what others claim, which was not compared with the bytes or agrees."""
+        return schema.asset.c.id.in_(self._claimed())
+
+    def _known(self) -> Iterator[Select[tuple[int]]]:
         part = schema.component.c
-        found = [select(_other.id).where(column >= self.prefix, column < end) for column in columns]
-        found.append(select(part.asset_id).where(part.digest >= self.prefix, part.digest < end))
-        return schema.asset.c.id.in_(union_all(*found))
+        for name in STORED_HASHES:
+            yield select(_other.id).where(*self._begins(_other[name]))
+        yield select(part.asset_id).where(*self._begins(part.digest))
+
+    def _claimed(self) -> Select[tuple[int]]:
+        claim = schema.candidate.c
+        begins = self._begins(claim.digest)
+        return select(claim.asset_id).where(*begins, claim.agrees.is_not(False))
+
+    def _begins(self, column: ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
+        return column >= self.prefix, column < self.prefix + _END
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""

@@ -21,7 +21,7 @@ import pytest
 from helpers.civitai_server import Busy, CivitaiServer
 
 from assetmgr.operations.civitai_download import run_civitai_download
-from assetmgr.sources import web
+from assetmgr.sources import transfer
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -293,11 +293,12 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(web, "_READ_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "DYING_RATE", 1e12)
     site.slow = 0.3
     done = program("civitai", "download", "8", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (3, 1)
-    assert "the connection broke off" in done.err
+    assert "the connection is dying" in done.err
     assert not (tmp_path / BIG).exists()
 
 

@@ -165,7 +165,8 @@ def test_a_conversion_is_described_as_its_origin_and_a_merge_is_not(
     (item,) = program("civitai", "enrich", lora, "--json").json
     assert (item["match"] is not None) is is_described
     assert lora.with_suffix(".civitai.info").exists() is is_described
-    assert program("show", lora, "--json").json["sources"] == []
+    asset = program("show", lora, "--json").json
+    assert (asset["sources"], asset["claims"]) == ([], [])
 
 
 def test_assets_are_also_found_by_a_query_and_the_unknown_are_named(

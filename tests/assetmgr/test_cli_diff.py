@@ -88,6 +88,21 @@ def test_files_that_the_library_knows_are_compared_without_opening_them(
     assert (same.code, same.json["equal"], same.json["from_index"]) == (0, True, True)
 
 
+def test_files_that_are_not_there_now_are_compared_from_the_index(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    """Their disk may be in a drawer."""
+    first, second = _scanned(program, models, tmp_path / "library")
+    before = program("diff", first, second, "--json").json
+    (tmp_path / "library").rename(tmp_path / "elsewhere")
+    program("scan")
+    for pair in ((first, second), ("first", "second")):
+        done = program("diff", *pair, "--json")
+        assert (done.code, done.json) == (1, before)
+    done = program("diff", first, tmp_path / "elsewhere" / "first.safetensors")
+    assert done.errors == [f"error: {first}: no such file"]
+
+
 def test_a_file_that_changed_since_the_scan_is_opened(
     program: Program, models: Models, tmp_path: Path
 ) -> None:

@@ -161,6 +161,16 @@ def test_files_outside_of_the_library_can_be_named(
     assert tomllib.loads(made.read_text("utf-8"))["method"] == "weighted-sum"
 
 
+def test_an_adapter_outside_of_the_library_can_be_named(
+    program: Program, folder: Path, tmp_path: Path
+) -> None:
+    style, target = folder / "style.safetensors", tmp_path / "styled.safetensors"
+    _merged(program, target, "adapters", folder / "a.safetensors", f"{style}=0.5")
+    program("forget", style)
+    done = explain(program, target, "--with", style, "--with", folder / "a.safetensors")
+    assert _recipe(_part(done.json, "unet")) == pytest.approx({"a": 1, "style": 0.5}, abs=1e-3)
+
+
 def test_a_copy_in_another_precision_is_named_and_is_no_ingredient(
     program: Program, folder: Path, tmp_path: Path
 ) -> None:

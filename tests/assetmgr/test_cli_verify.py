@@ -101,7 +101,7 @@ def test_a_download_that_the_cache_names_otherwise_is_damaged(
     blob.parent.mkdir(parents=True)
     shutil.copy(models.lora, blob)
     (tmp_path / "cache" / "fox.safetensors").symlink_to(blob)
-    program("scan", tmp_path / "cache")
+    assert "the download is damaged" in program("scan", tmp_path / "cache").err
     done = program("verify", "fox", "--json")
     assert (done.code, done.json[0]["integrity"]) == (1, "failed")
     assert f"the cache names SHA-256 {'0' * 64}" in done.err

@@ -509,10 +509,10 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_go
     ) as victims:
         queued(workspace, *hub.files)
         whole = run_killed(victims, 0)
-        for point in range(1, 8):
+        for point in range(1, 6):
             forget_everything(workspace)
             queued(workspace, *hub.files)
-            run_killed(victims, max(1, whole * point // 8))
+            run_killed(victims, max(1, whole * point // 6))
             require_nothing_wrong(hub, workspace)
             run_killed(victims, max(1, whole * (point % 5 + 1) // 7))
             kept = parts(workspace.paths.models)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -22,9 +27,16 @@ from assetmgr.sources.bandwidth import BURST_SECONDS, Bandwidth
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
-from converters.errors import AssetmgrError, DiskFull, FileMissing, NotAvailable, WriteFailed
+from converters.errors import (
+    AssetmgrError,
+    Cancelled,
+    DiskFull,
+    FileMissing,
+    NotAvailable,
+    WriteFailed,
+)
 from converters.hashing import hash_file
-from converters.progress import SILENT
+from converters.progress import SILENT, CancellableProgress, Progress
 
 DATA = os.urandom(300_000)
 OTHER = os.urandom(310_000)
@@ -55,14 +67,20 @@ def reset(server: ScriptedServer, usual: Answer = CONTENT.proper, *script: Answe
 
 
 def fetch(
-    server: ScriptedServer, part: Path, size: int | None = SIZE, *, pinned: bool = False
+    server: ScriptedServer,
+    part: Path,
+    size: int | None = SIZE,
+    *,
+    pinned: bool = False,
+    progress: Progress = SILENT,
 ) -> Arrived:
     def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:
         kind = FileMissing if status == 404 else NotAvailable
         return kind(f"status {status}", path=subject)
 
     path = "/files/model.bin"
-    return Transfer(_web(server.url), path, "model.bin", part, size, refusal, pinned).run(SILENT)
+    transfer = Transfer(_web(server.url), path, "model.bin", part, size, refusal, pinned)
+    return transfer.run(progress)
 
 
 @functools.cache
@@ -340,6 +358,31 @@ def test_nobody_there_is_said_at_once_but_waited_for_in_the_middle(
     assert part.stat().st_size == 1000
 
 
+def test_a_stop_is_noticed_while_nothing_comes(server: ScriptedServer, tmp_path: Path) -> None:
+    """The server holds the second half back until it is over."""
+    data = os.urandom(3 << 20)
+    over = threading.Event()
+
+    def stalls(request: Request) -> Reply:
+        reply = Content(data).proper(request)
+        return Reply(200, reply.body[: 1 << 20], reply.headers, len(data), over)
+
+    class Stops(CancellableProgress):
+        calls = 0
+
+        def advance(self, amount: int = 1) -> None:
+            self.calls += not amount
+            if self.calls == 2:
+                self.cancel()
+            super().advance(amount)
+
+    reset(server, stalls)
+    with pytest.raises(Cancelled):
+        fetch(server, tmp_path / "part", len(data), progress=Stops())
+    over.set()
+    assert (tmp_path / "part").read_bytes() == data[: 1 << 20]
+
+
 # ---- the disk
 
 
@@ -387,6 +430,61 @@ def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(
     arrived = fetch(server, part)
     assert (part.read_bytes(), arrived.hashes) == (DATA, hash_file(part).hashes)
     assert server.served == SIZE - limit
+
+
+ON_A_TINY_DISK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from helpers.scripted_server import Content, Reply, ScriptedServer
+from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.web import Web
+from converters.errors import DiskFull
+from converters.progress import SILENT
+
+data, part = bytes(range(256)) * 40960, Path(sys.argv[2], "part")
+content = Content(data)
+endless = lambda _: Reply(200, data, {"ETag": content.tag}, None)
+with ScriptedServer(content.proper, [endless]) as server, Web("x", server.url, None, "X") as web:
+    transfer = Transfer(web, "/x", "x.bin", part, None, lambda *_: DiskFull("refused"))
+    try:
+        transfer.run(SILENT)
+    except DiskFull as error:
+        print(error.cause)
+    kept = part.read_bytes()
+    assert data.startswith(kept) and len(kept) > 1 << 20, len(kept)
+    try:
+        transfer.run(SILENT)
+    except DiskFull as error:
+        print(error.cause.partition(",")[0], server.requests[-1].start == len(kept))
+"""
+
+
+def test_a_disk_that_is_really_full_is_named(tmp_path: Path) -> None:
+    """On a file system of four megabytes of its own, where this system lets tests make one."""
+    script = tmp_path / "script.py"
+    script.write_text(ON_A_TINY_DISK)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=4m none '{disk}'"
+    may = ["unshare", "-rm", "sh", "-c", mount]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(may, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets nobody make file systems")
+    tests = Path(__file__).parents[1]
+    run = f"{mount} && '{sys.executable}' '{script}' '{tests}' '{disk}'"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", run],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    first, second = done.stdout.splitlines() or ("", done.stderr)
+    assert first == "no space left on the disk"
+    assert re.fullmatch(r"needs \d+ True", second), "what came is gone on with"
 
 
 def test_blocks_of_any_size_give_the_same_file_and_hashes(

@@ -56,7 +56,7 @@ def test_every_key_is_in_one_module_or_unused(shapes: Shapes) -> None:
     assert sorted(keys) == sorted(shapes)
 
 
-@pytest.mark.parametrize("extra", ["lora_up.bias", "scale", "hada_w1_a", "reshape_weight"])
+@pytest.mark.parametrize("extra", ["lora_up.bias", "scale_weight", "hada_w1_a", "reshape_weight"])
 def test_a_pair_with_a_companion_that_is_unknown_is_not_applied_in_part(extra: str) -> None:
     shapes = lora_shapes({NAME: (8, 8)}) | {f"{NAME}.{extra}": (8, 1)}
     adapter = load_adapter(state_dict(shapes))
@@ -80,6 +80,7 @@ def test_a_missing_half_is_named(keys: tuple[str, ...], missing: str) -> None:
     assert set(adapter.unused.values()) == {f"its module lacks {missing}"}
 
 
-def test_an_alpha_of_several_numbers_is_no_alpha() -> None:
-    shapes = lora_shapes({NAME: (8, 8)}) | {f"{NAME}.alpha": (2,)}
+@pytest.mark.parametrize("role", ["alpha", "scale"])
+def test_a_factor_of_several_numbers_is_none(role: str) -> None:
+    shapes = lora_shapes({NAME: (8, 8)}) | {f"{NAME}.{role}": (2,)}
     assert set(load_adapter(state_dict(shapes)).unused) == set(shapes)

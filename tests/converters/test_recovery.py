@@ -177,6 +177,15 @@ def test_models_that_are_the_same_but_for_rounding_are_named_together() -> None:
     assert {each.candidate: each.same for each in explanation.ingredients} == {0: (), 2: (1,)}
 
 
+def test_a_model_in_eight_bits_is_not_called_the_same_as_others() -> None:
+    coarse = Grid("fp8_e4m3", 3, -6)
+    models = [Sampled(TUNED[0], FP16), Sampled(stored(TUNED[3], coarse), coarse)]
+    models += [Sampled(TUNED[1], FP16)]
+    target = Sampled(stored(0.5 * TUNED[0] + 0.5 * TUNED[1]), FP16)
+    explanation = explain(target, models, [], SLOTS)
+    assert {each.candidate: each.same for each in explanation.ingredients} == {0: (), 2: ()}
+
+
 def test_a_merge_in_the_library_is_a_rival_and_one_made_later_is_none() -> None:
     target = stored(0.3 * TUNED[0] + 0.7 * TUNED[3])
     other = stored(0.5 * TUNED[0] + 0.5 * TUNED[3])
@@ -184,6 +193,23 @@ def test_a_merge_in_the_library_is_a_rival_and_one_made_later_is_none() -> None:
     explanation = found(target, [*TUNED, other, later], [])
     assert recipe(explanation) == {0: 0.3, 3: 0.7}
     assert [set(rival) for rival in explanation.rivals] == [{3, 8}]
+
+
+def test_a_model_made_of_the_target_is_no_ingredient_for_its_rounding() -> None:
+    target = stored(0.3 * TUNED[0] + 0.7 * TUNED[3])
+    made = target.copy()  # the very rounding errors, but where something was merged into it
+    made[: COUNT // 6] = stored(made[: COUNT // 6] + DELTAS[0][: COUNT // 6])
+    explanation = found(target, [*TUNED, made], [])
+    assert recipe(explanation) == {0: 0.3, 3: 0.7}
+    assert explanation.certainty is Certainty.EXACT
+
+
+def test_models_that_share_rounding_errors_are_not_taken_for_more_exact() -> None:
+    target = stored(TUNED[0] + 0.5 * DELTAS[0])
+    other = stored(target + DELTAS[1])
+    other[: COUNT // 2] = target[: COUNT // 2]
+    explanation = found(target, [*TUNED, other])
+    assert recipe(explanation) == {0: 1.0, FIRST_DELTA + 1: 0.5}  # behind one model more
 
 
 def test_an_adapter_of_small_weight_is_found_below_rounding() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from helpers.pipelines import openclip_shapes
 from helpers.sd1 import SMALL, random_fill, state_dict, unet_shapes, vae_shapes
@@ -49,7 +51,22 @@ def test_its_own_layout_changes_nothing(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_kinds_that_have_no_such_layout_are_refused(layout: str) -> None:
-    embedding = state_dict({"emb_params": (1, 768)})
-    assert identify(embedding).kind is Kind.EMBEDDING
-    with pytest.raises(UnsupportedFile, match=f"kind embedding, which has no layout {layout}"):
-        relayout(embedding, identify(embedding), layout)
+    unknown = state_dict({"fox": (2, 3)})
+    assert identify(unknown).kind is Kind.UNKNOWN
+    said = re.escape(f"kind unknown, which has no layout {layout}")
+    with pytest.raises(UnsupportedFile, match=said):
+        relayout(unknown, identify(unknown), layout)
+
+
+def test_a_lone_tensor_without_a_name_can_be_token_vectors() -> None:
+    bare = state_dict({"tensor": (2, 768)})
+    assert relayout(bare, identify(bare), "emb_params").keys() == {"emb_params"}
+    other = state_dict({"tensor": (2, 700)})
+    with pytest.raises(UnsupportedFile, match="no layout emb_params"):
+        relayout(other, identify(other), "emb_params")
+
+
+def test_a_file_of_several_embeddings_has_no_form() -> None:
+    several = state_dict({"<a>": (1, 768), "<b>": (2, 768)})
+    with pytest.raises(UnsupportedFile, match="holds 2 embeddings"):
+        relayout(several, identify(several), "a1111")

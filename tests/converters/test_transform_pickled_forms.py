@@ -12,6 +12,7 @@ from converters.compute import value
 from converters.containers import open_model
 from converters.identify import Kind, identify
 from converters.statedict import StateDict
+from converters.transform.layout import relayout
 from converters.transform.metadata import provenance
 from converters.transform.pickled_forms import pickled_form
 from converters.writers.safetensors import write_safetensors
@@ -98,10 +99,18 @@ def test_an_embedding_goes_through_safetensors_and_back_without_loss(tmp_path: P
 
 def test_an_embedding_of_another_program_gets_the_form_of_a1111(tmp_path: Path) -> None:
     state = state_dict({"<cat>": (768,)}, fill=random_fill())
-    again = _written(state, tmp_path / "c.pt")
+    again = _written(relayout(state, identify(state), "a1111"), tmp_path / "c.pt")
     assert again["name"] == "<cat>"
     assert again["string_to_token"] == {"*": 265}
     assert torch.equal(again["string_to_param"]["*"], value(state["<cat>"]).reshape(1, 768))
+
+
+def test_other_forms_of_an_embedding_stay_as_they_are(tmp_path: Path) -> None:
+    named = state_dict({"<cat>": (768,)}, fill=random_fill())
+    assert torch.equal(_written(named, tmp_path / "a.bin")["<cat>"], value(named["<cat>"]))
+    bare = state_dict({"tensor": (2, 768)}, fill=random_fill())
+    form = pickled_form(bare, identify(bare).kind)
+    assert form.tree is bare["tensor"]
 
 
 def test_vectors_for_two_encoders_keep_their_names(tmp_path: Path) -> None:

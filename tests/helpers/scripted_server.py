@@ -41,6 +41,8 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = -1
+    then: threading.Event | None = None
+    """What is waited for before the connection is cut."""
 
 
 Answer = Callable[[Request], Reply]
@@ -126,6 +128,8 @@ class ScriptedServer:
         lines = [f"HTTP/1.1 {reply.status} X", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
         connection.sendall("\r\n".join(lines).encode() + reply.body)
         self.served += len(reply.body)
+        if reply.then is not None:
+            reply.then.wait(60)
         return length == len(reply.body)
 
 

@@ -298,8 +298,9 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
 @given(query=queries, sort=st.sampled_from(["name", "-name", "size"]))
 def test_pages_join_to_the_whole(zoo, query, sort):
     whole = zoo.search(query, sort=sort)
-    for many in (0, 2_000):  # whether it is worth going through the index of names
-        with patch.object(registry.reading, "_MANY", many):
+    # Whether it is worth going through the index of names, and looking at one text after the other.
+    for many, few in ((0, 0), (0, 2_500), (2_000, 2_500)):
+        with patch.multiple(registry.reading, _MANY=many, _FEW=few):
             pages = [
                 zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
             ]

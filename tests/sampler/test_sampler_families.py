@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -365,3 +366,49 @@ def test_a_lora_renders_as_the_checkpoint_that_it_is_merged_into(
     with Image.open(tried.image) as image:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert (pixels - alone.pixels).abs().max() < 0.01
+
+
+def test_scaled_fp8_is_rendered_with_its_scales(
+    checkpoint: Callable[..., Path], job: RenderJob, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    plain = load_torch(checkpoint("sd-1"))
+    scaled = dict(plain)
+    for name in [name for name in plain if name.endswith("attn2.to_k.weight")]:
+        scale = plain[name].abs().max().float() / 448
+        small = (plain[name].float() / scale).to(torch.float8_e4m3fn)
+        scaled[name], plain[name] = small, small.float() * scale
+        scaled[name.replace(".weight", ".scale_weight")] = scale
+    save_torch(scaled, tmp_path / "scaled.safetensors")
+    save_torch(plain, tmp_path / "plain.safetensors")
+    pictures = [
+        _rendered(Session(), job, tmp_path / f"{name}.safetensors") for name in ("scaled", "plain")
+    ]
+    assert torch.equal(pictures[0].latents, pictures[1].latents)
+
+
+@pytest.mark.parametrize(
+    ("marks", "scheduler"),
+    [
+        (PLAYGROUND, {"sigma_data": 0.5, "sigma_max": 80.0, "prediction_type": "epsilon"}),
+        (COSXL, {"sigma_data": 1.0, "sigma_max": 120.0, "prediction_type": "v_prediction"}),
+    ],
+    ids=["playground", "cosxl"],
+)
+def test_a_folder_whose_scheduler_is_of_edm_renders_as_its_single_file(
+    marks: dict[str, NDArray[np.generic]],
+    scheduler: dict[str, Any],
+    checkpoint: Callable[..., Path],
+    job: RenderJob,
+    tmp_path: Path,
+) -> None:
+    path = checkpoint("sdxl")
+    single = _rendered(Session(), job, _marked(path, tmp_path / "one.safetensors", marks))
+    _pipeline(path, tmp_path / "pipeline")
+    config = {"_class_name": "EDMEulerScheduler", "sigma_min": 0.002, **scheduler}
+    (tmp_path / "pipeline" / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    folder = _rendered(Session(), job, tmp_path / "pipeline")
+    assert torch.equal(single.latents, folder.latents)
+    assert torch.equal(single.pixels, folder.pixels)

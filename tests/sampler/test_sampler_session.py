@@ -304,6 +304,31 @@ def test_non_finite_weights_fail_naming_the_stage_and_the_tensor(
     assert check(outcome, "weights finite") == (False, f"1 with NaN or infinities: {name}")
 
 
+def test_values_that_overflow_in_half_precision_are_rendered_in_single(
+    job: RenderJob, models: Models, on_base: OnBase
+) -> None:
+    def enlarge(arrays: Arrays) -> None:
+        for part in ("weight", "bias"):
+            out = f"model.diffusion_model.input_blocks.1.0.out_layers.3.{part}"
+            arrays[out] = arrays[out].astype(np.float32) * 0 + 6e4  # sums leave the range of fp16
+
+    messages: list[str] = []
+
+    class Listener(Progress):
+        def message(self, text: str) -> None:
+            messages.append(text)
+
+    large = replace(job.subject, path=str(models.checkpoint("large", enlarge)))
+    session = Session()
+    narrow = replace(job, subject=large, dtype="fp16", steps=1)
+    outcome = session.render(narrow, Listener())
+    assert messages == ["values overflow in fp16, going on in fp32"]
+    assert outcome.parameters.dtype == "fp32"
+    assert check(outcome, "finite")[0]
+    adapter = replace(narrow, subject=on_base(models.lora(), "lora").subject, base=large)
+    assert session.render(adapter, Listener()).parameters.dtype == "fp32"
+
+
 def test_a_lora_with_non_finite_weights_fails_naming_them(
     session: Session, on_base: OnBase, models: Models
 ) -> None:

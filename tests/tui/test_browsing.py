@@ -148,7 +148,7 @@ async def test_the_cursor_stays_on_its_asset_when_the_library_is_read_again(
 async def test_names_are_neither_markup_nor_control_characters(open_program: Open) -> None:
     async with open_program() as tui:
         await tui.filter("pastel")
-        assert "pastel [bold]mix[red]…" in tui.lines()[0]
+        assert "pastel [bold]mix[red] \\x1b[31m  " in tui.lines()[0]
         assert tui.facts().startswith("pastel [bold]mix[red] \\x1b[31m")
 
 

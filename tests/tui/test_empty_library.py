@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
+from tui.screens.welcome import WelcomeScreen
+from tui.testing import ScriptedCommands
 from tui.widgets.details import Details
 from tui.widgets.title_bar import TitleBar
 
@@ -20,6 +23,23 @@ if TYPE_CHECKING:
 def workspace() -> Iterator[Workspace]:
     with Workspace.open() as workspace:
         yield workspace
+
+
+@pytest.fixture(autouse=True)
+def _welcomed(commands: ScriptedCommands) -> None:
+    """It has been welcomed before."""
+    commands.keep(Preferences(welcomed=True))
+
+
+async def test_the_very_first_start_asks_for_a_folder(
+    open_program: Open, commands: ScriptedCommands
+) -> None:
+    commands.keep(Preferences())
+    async with open_program((80, 24)) as tui:
+        await tui.until(lambda: isinstance(tui.app.screen, WelcomeScreen))
+        assert "Which folder has yours?" in tui.text()
+        await tui.press("escape")
+        assert commands.preferences().welcomed
 
 
 async def test_an_empty_library_says_what_to_do_next(open_program: Open) -> None:

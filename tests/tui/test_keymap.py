@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assetmgr.cli.main import COMMANDS
 from tui import keymap
 from tui.app import AssetManagerApp
 from tui.screens.duplicates import DuplicatesScreen
@@ -24,6 +25,7 @@ def test_every_key_has_an_action_and_a_sentence() -> None:
     owners = {
         keymap.MOVE: AssetList,
         keymap.MARK: AssetList,
+        keymap.SIDE: AssetList,
         keymap.JOBS: JobsScreen,
         keymap.DUPLICATES: DuplicatesScreen,
         keymap.INSIDE: InsideScreen,
@@ -37,3 +39,48 @@ def test_every_key_has_an_action_and_a_sentence() -> None:
             action = name.removeprefix("app.")
             target = AssetManagerApp if name.startswith("app.") else owner
             assert hasattr(target, f"action_{action}"), key
+
+
+FACES = {
+    "inspect": "i",
+    "scan": "r",
+    "list": "slash",
+    "show": "enter",
+    "lineage": "enter",
+    "tag": "t",
+    "note": "N",
+    "rate": "0,1,2,3,4,5",
+    "diff": "equals_sign",
+    "duplicates": "d",
+    "link": "L",
+    "sidecar": "W",
+    "export": "E",
+    "import": "I",
+    "forget": "delete",
+    "move": "M",
+    "rename": "M",
+    "trash": "X",
+    "restore": "B",
+    "verify": "V",
+    "convert": "c",
+    "merge": "m",
+    "extract": "e",
+    "resize": "z",
+    "preview": "p",
+    "hub": "H",
+    "civitai": "H",
+    "downloads": "J",
+    "config": "comma",
+    "login": "comma",
+    "logout": "comma",
+    "doctor": "D",
+}
+"""Command -> the key that does the same on the library screen, or leads to where one key does."""
+WITHOUT = {"tui", "demo", "hash"}
+"""The program itself; what has a library of its own; what every scan does."""
+
+
+def test_every_command_is_within_two_keys() -> None:
+    keys = {key.keys for group in keymap.GROUPS for key in group.keys}
+    assert FACES.keys() | WITHOUT == COMMANDS.keys()
+    assert set(FACES.values()) <= keys

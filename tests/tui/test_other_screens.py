@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,11 @@ from textual.widgets import Input
 from assetmgr.operations.installed import ModelFolder
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
+from registry.download_records import DownloadState, QueuedDownload, Trouble, Wanted
 from tui.app import AssetManagerApp
 from tui.screens.compare import CompareScreen
 from tui.screens.duplicates import DuplicatesScreen
+from tui.screens.form import Options
 from tui.screens.hub import HubScreen
 from tui.screens.inside import InsideScreen
 from tui.screens.jobs import JobsScreen
@@ -100,6 +104,17 @@ async def test_a_tree_of_tensors_unfolds_and_is_searched(open_program: Open) -> 
         assert tui.app.focused is tui.list
 
 
+async def test_the_numbers_of_tensors_are_read_when_asked_for(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("i", "j", "v")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert "-1 … 1  mean 0  ± 0.5  10% zeros" in tui.text()
+        await tui.press("k", "v")
+        await tui.until(lambda: "Numbers of 4 tensors" in tui.text())
+        assert tui.text().index("unet.block_1.bias") < tui.text().index("unet.block_0.bias")
+        assert "3 NOT FINITE" in tui.text()
+
+
 async def test_two_marked_files_are_compared(open_program: Open) -> None:
     async with open_program() as tui:
         await tui.press("equals_sign")
@@ -120,11 +135,86 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_progr
         assert "Already here" in tui.text()
         await tui.press("D")
         assert tui.toasts() == ["already here: #4"]
+        tui.script.gate.set()
+        tui.script.outcome = "1 downloaded"
         await tui.press("j", "D")
-        await tui.until(lambda: len(tui.toasts()) > 1)
-        assert "downloaded: /models/new.safetensors" in tui.toasts()[1]
+        await tui.until(lambda: tui.script.asked[1:] == ["downloads"] and not tui.app.queue.active)
+        assert [job.outcome for job in tui.app.queue.jobs][1:] == ["queued as 1", "1 downloaded"]
         await tui.press("k", "enter")
         assert tui.names() == ["ink wash"]
+
+
+async def test_the_queue_of_downloads_is_seen_and_steered(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        tui.script.downloads = (
+            queued(1, "queued"),
+            queued(2, "failed", Trouble("went [away]", "not_available", None, None, 3, True)),
+        )
+        await tui.press("J")
+        await tui.until(lambda: "ORG/[1].safetensors" in tui.text())
+        await tui.press("z", "t", "j")
+        assert "went [away]" in tui.text()
+        assert tui.script.asked == ["pause 1", "first 1"]
+        await tui.press("x")
+        assert tui.script.asked[2:] == ["cancel 2"]
+        await tui.press("a")
+        await tui.until(tui.script.halfway.is_set)
+        assert tui.script.asked[3:] == ["resume 2", "downloads"]
+        tui.script.gate.set()
+        await tui.until(lambda: not tui.app.queue.active)
+        await tui.press("C")
+        assert tui.script.asked[-1] == "clear"
+        assert "Nothing was done yet." in tui.text()
+
+
+async def test_what_was_left_in_the_queue_is_told_at_the_start(
+    open_program: Open, script: Script
+) -> None:
+    script.downloads = (queued(1, "queued"), queued(2, "paused"))
+    async with open_program() as tui:
+        await tui.until(tui.toasts)
+        assert tui.toasts() == ["1 download left in the queue: J, then r, runs it"]
+
+
+def queued(number: int, state: str, trouble: Trouble | None = None) -> QueuedDownload:
+    wanted = Wanted("huggingface", "example.org", "{}", f"ORG/[{number}].safetensors", "c", 4000)
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return QueuedDownload(
+        number, wanted, 0, DownloadState(state), 1000, None, trouble, None, moment, None
+    )
+
+
+async def test_a_repository_opens_into_its_files_and_esc_leads_back(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        files = tui.script.cards
+        tui.script.cards = (replace(files[1], name="ORG/[NAME]", opens="ORG/[NAME]"),)
+        await tui.press("H", "escape", "s", "slash", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: "Enter lists its files" in tui.text())
+        tui.script.cards = files
+        await tui.press("enter")
+        await tui.until(lambda: "Line art · v2" in tui.text())
+        assert tui.script.asked == ["huggingface: ink", "huggingface: ORG/[NAME]"]
+        await tui.press("K", "2")
+        await tui.until(lambda: not tui.app.queue.active)
+        assert tui.script.asked[2:] == ["huggingface: ORG/[NAME] lora"]
+        await tui.press("escape")
+        assert "Enter lists its files" in tui.text()
+        await tui.press("m")
+        await tui.until(lambda: not tui.app.queue.active)
+        await tui.press("escape")
+        assert tui.app.focused is tui.list
+
+
+async def test_what_a_peek_tells_stays_with_the_card(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        peek = replace(tui.script.cards[1], peek=lambda _: "lora, sd-1, safe; 9 kB read")
+        tui.script.cards = (peek,)
+        await tui.press("H", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: "Line art" in tui.text())
+        await tui.press("p")
+        await tui.until(lambda: "9 kB read" in tui.text())
 
 
 async def test_a_service_that_does_not_answer_says_so_in_the_list(open_program: Open) -> None:
@@ -144,10 +234,37 @@ async def test_settings_change_the_colours_and_the_file(
     async with open_program() as tui:
         await tui.press("comma", "right")
         assert tui.app.theme == "assetmgr-light"
-        await tui.press("tab", "right", "tab", *"#3")
+        tui.app.screen.query_one("#images", Options).focus()
+        await tui.press("right")
+        tui.app.screen.query_one("#preview_base", Input).value = "#3"
         await tui.press("ctrl+s")
         assert 'preview_base = "#3"' in workspace.paths.config.read_text()
         assert workspace.settings.images == "graphics"
+
+
+async def test_a_setting_that_means_nothing_is_explained_and_nothing_is_written(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        await tui.press("comma")
+        tui.app.screen.query_one("#database_url", Input).value = "[nonsense]"
+        await tui.press("ctrl+s")
+        assert "must be a database URL" in tui.text()
+        assert not workspace.paths.config.exists()
+
+
+async def test_a_failed_job_is_done_again(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        tui.script.failure = NotAvailable("no base checkpoint")
+        tui.script.gate.set()
+        await tui.press("p")
+        await tui.until(tui.toasts)
+        tui.script.failure = None
+        await tui.press("J", "a")
+        await tui.until(lambda: len(tui.toasts()) > 1)
+        assert tui.script.asked == ["preview #1", "preview #1"]
+        assert tui.toasts()[1] == "Preview of anything v5: done"
+        assert not tui.app.queue.pressing
 
 
 async def test_the_next_start_begins_where_the_last_one_ended(

@@ -104,9 +104,95 @@ def test_the_trash_names_every_file_that_goes(
 
 
 def test_a_rank_is_a_whole_number(commands: Commands, workspace: Workspace) -> None:
-    from tui.making import _whole
+    from tui.answers import whole
 
-    assert _whole("32", "a rank") == 32
+    assert whole("32", "a rank") == 32
     for wrong in ("", "x", "-1", "0", "1.5", "99999999"):
         with pytest.raises(BadValue):
-            _whole(wrong, "a rank")
+            whole(wrong, "a rank")
+
+
+def test_a_file_is_renamed_and_taken_back(
+    commands: Commands, workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "wash.txt").write_text("trigger")
+    form = commands.form("move", ids(workspace, "wash"))
+    with pytest.raises(BadValue, match="nothing would move"):
+        planned(form)
+    plan = planned(form, name="[new] wash", folder=str(tmp_path / "deep"))
+    assert "[new] wash.safetensors" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT) == "1 moved"
+    assert (tmp_path / "deep" / "[new] wash.txt").is_file()
+    assert ids(workspace, "[new]")
+    change = commands.undos.take()
+    assert change is not None
+    assert change.back(SILENT) == "1 moved back"
+    assert (tmp_path / "wash.txt").is_file()
+    assert planned(form, name="ink").work is None  # which is taken
+
+
+def test_two_adapters_become_one(commands: Commands, workspace: Workspace, tmp_path: Path) -> None:
+    form = commands.form("merge", [*ids(workspace, "wash"), *ids(workspace, "ink")[:1]])
+    plan = planned(form, **{"weight 0": "0.5", "output": str(tmp_path / "both.safetensors")})
+    assert "adapters 2" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT).startswith("both.safetensors, ")
+
+
+def test_a_lora_gets_another_rank(commands: Commands, workspace: Workspace, tmp_path: Path) -> None:
+    form = commands.form("resize", ids(workspace, "wash"))
+    plan = planned(form, size="1")
+    assert plan.work is not None
+    assert "wash.small.safetensors" in plan.work(SILENT)
+    for wrong in ("", "none", "0", "200%"):
+        with pytest.raises(BadValue):
+            planned(form, size=wrong, output=str(tmp_path / "other.safetensors"))
+
+
+def test_the_library_is_shown_to_another_program_and_hidden_again(
+    commands: Commands, tmp_path: Path
+) -> None:
+    form = commands.library_form("link", "wash")
+    with pytest.raises(BadValue, match="whose folder"):
+        planned(form)
+    plan = planned(form, directory=str(tmp_path / "ComfyUI"))
+    assert "linked 1" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT) == "1 linked, 0 removed"
+    back = planned(form, directory=str(tmp_path / "ComfyUI"), do="remove")
+    assert back.work is not None
+    assert back.work(SILENT) == "0 linked, 1 removed"
+
+
+def test_sidecars_are_written_for_a_program(
+    commands: Commands, workspace: Workspace, tmp_path: Path
+) -> None:
+    plan = planned(commands.form("sidecar", ids(workspace, "wash")), program="a1111")
+    assert "wash.json" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT) == "1 written"
+    assert (tmp_path / "wash.json").is_file()
+
+
+def test_what_was_typed_goes_to_a_file_and_comes_back(
+    commands: Commands, workspace: Workspace, tmp_path: Path
+) -> None:
+    commands.note(ids(workspace, "wash"), "best")
+    plan = planned(commands.library_form("export", ""), output=str(tmp_path / "mine.json"))
+    assert plan.work is not None
+    plan.work(SILENT)
+    commands.note(ids(workspace, "wash"), "")
+    back = planned(commands.library_form("import", ""), file=str(tmp_path / "mine.json"))
+    assert back.work is not None
+    assert back.work(SILENT) == "1 changed, 0 as they were, 0 unknown"
+    with pytest.raises(FileMissing):
+        planned(commands.library_form("import", ""), file=str(tmp_path / "none.json"))
+
+
+def test_a_render_is_asked_for_in_numbers(commands: Commands, workspace: Workspace) -> None:
+    form = commands.form("preview", ids(workspace, "wash"))
+    assert planned(form).work is not None
+    for wrong in ({"seed": "x"}, {"size": "7"}, {"steps": "0"}, {"cfg": "much"}, {"weight": ""}):
+        with pytest.raises(BadValue):
+            planned(form, **wrong)

@@ -83,10 +83,11 @@ class FormScreen(ModalScreen[Planned | None]):
         """Fields, plan, buttons."""
         with Vertical(classes="dialog -tall"):
             yield Static(Content(plain(self._form.title)), classes="dialog-title")
-            for number, field in enumerate(self._form.fields):
-                with Horizontal(classes="field"):
-                    yield Label(Content(plain(field.label)), classes="field-label")
-                    yield _widget(field, number)
+            with VerticalScroll(can_focus=False, id="fields"):
+                for number, field in enumerate(self._form.fields):
+                    with Horizontal(classes="field"):
+                        yield Label(Content(plain(field.label)), classes="field-label")
+                        yield _widget(field, number)
             with VerticalScroll(can_focus=False, classes="dialog-body", id="plan"):
                 yield Facts()
             with Horizontal(classes="dialog-buttons"):
@@ -164,4 +165,6 @@ def _widget(field: Field, number: int) -> Widget:
     name = f"field-{number}"
     if field.options:
         return Options(field.options, field.value, id=name)
-    return Input(field.value, compact=True, select_on_focus=False, id=name)
+    return Input(
+        field.value, placeholder=plain(field.empty), compact=True, select_on_focus=False, id=name
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,9 +17,12 @@ from textual.widgets import Footer, Input, Static
 from converters.progress import Progress
 from tui import keymap
 from tui.bridge import Job, JobState, Lane
+from tui.columns import KIND_STYLES
 from tui.commands import Commands
+from tui.downloads import run_in
 from tui.jobs import JobQueue
-from tui.remote import KINDS, SERVICES, Card
+from tui.remote import BASES, FIRST, KINDS, SERVICES, Ask, Card, Service
+from tui.screens.choose import Choice, ChooseScreen
 from tui.sections import Section, text
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
@@ -25,11 +30,6 @@ from tui.widgets.facts import Facts
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
-
-_HINTS = {
-    "civitai": "words, a number, or the address of a model",
-    "huggingface": "a repository, such as ORG/NAME or ORG/NAME@REVISION",
-}
 
 
 class WantedInput(Input):
@@ -49,8 +49,11 @@ class HubScreen(Screen[str | None]):
     def __init__(self, commands: Commands, queue: JobQueue) -> None:
         super().__init__()
         self._commands, self._queue = commands, queue
-        self._service, self._kind = 0, 0
+        self._ask, self._shown = Ask(), Ask()
+        self._before: list[tuple[Ask, tuple[Card, ...], int]] = []
         self._found: tuple[Card, ...] = ()
+        self._answer: tuple[Card, ...] = ()
+        self._peeked: dict[str, str] = {}
         self._job: Job | None = None
 
     def compose(self) -> ComposeResult:
@@ -86,24 +89,38 @@ class HubScreen(Screen[str | None]):
 
     # ---- asking
 
+    @property
+    def _service(self) -> Service:
+        return next(each for each in SERVICES if each.word == self._ask.service)
+
     def _show_service(self) -> None:
-        word, name = SERVICES[self._service]
-        kind = f" · {KINDS[self._kind]}" if KINDS[self._kind] and word == "civitai" else ""
-        self.query_one(TitleBar).place = name
-        self.query_one("#service", Static).update(Content(f"{name}{kind} "))
-        self.query_one("#wanted", Input).placeholder = _HINTS[word]
+        ask = self._ask
+        narrowed = " · ".join(word for word in (ask.kind, ask.base, ask.sort) if word)
+        said = f"{self._service.name} · {narrowed} " if narrowed else f"{self._service.name} "
+        self.query_one(TitleBar).place = self._service.name
+        self.query_one("#service", Static).update(Content(said))
+        self.query_one("#wanted", Input).placeholder = self._service.hint
 
     def action_service(self) -> None:
-        """The other service."""
-        self._service = (self._service + 1) % len(SERVICES)
-        self._show_service()
+        """The other service; what was asked there stays, but for the order."""
+        position = (SERVICES.index(self._service) + 1) % len(SERVICES)
+        self._change(service=SERVICES[position].word, sort="")
 
-    def action_kind(self) -> None:
-        """Only the next kind, or all of them."""
-        self._kind = (self._kind + 1) % len(KINDS)
+    def action_narrow(self, by: str) -> None:
+        """Choose a kind, a base or an order, or none of them."""
+        words = {"kind": KINDS, "base": BASES, "sort": self._service.sorts}[by]
+        choices = [Choice("0", "any", "", ""), *(_choice(n, w) for n, w in enumerate(words, 1))]
+        self.app.push_screen(ChooseScreen(f"Only one {by}", choices), partial(self._narrowed, by))
+
+    def _narrowed(self, by: str, word: str | None) -> None:
+        if word is not None:
+            self._change(**{by: word})
+
+    def _change(self, **changes: str) -> None:
+        self._ask = replace(self._ask, **changes, most=FIRST)
         self._show_service()
         if self._found:
-            self._ask()
+            self._search()
 
     def action_search(self) -> None:
         """Type what to look for."""
@@ -115,37 +132,82 @@ class HubScreen(Screen[str | None]):
 
     def on_input_submitted(self) -> None:
         """Ask the service."""
-        self._ask()
+        text = self.query_one("#wanted", Input).value
+        if text.strip():
+            self._ask = replace(self._ask, text=text, most=FIRST)
+            self._search()
         self.action_leave_search()
 
-    def _ask(self) -> None:
-        wanted = self.query_one("#wanted", Input).value
-        if not wanted.strip():
-            return
+    def action_more(self) -> None:
+        """Ask for more of the same."""
+        if self._found and self._shown.text:
+            self._ask = replace(self._shown, most=self._shown.most + FIRST)
+            self._search(self.query_one(TableLines).cursor)
+
+    def _search(self, cursor: int = 0) -> None:
+        ask = self._ask
+        self._submit(
+            f"Search for {ask.text.strip()}",
+            partial(self._commands.remote.search, ask),
+            partial(self._show_found, ask, cursor),
+        )
+
+    def action_updates(self) -> None:
+        """What the library has of the service, and whether there is something newer."""
+        service = self._service
+        self._remember()
+        self._submit(
+            f"Updates on {service.name}",
+            partial(self._commands.remote.updates, service.word),
+            partial(self._show_found, Ask(service.word), 0),
+        )
+
+    def _submit(
+        self, title: str, ask: Callable[[Progress], tuple[Card, ...]], then: Callable[[], None]
+    ) -> None:
         if self._job is not None:
             self._job.stop()
         self.query_one(TableLines).show((), ("asking …",))
-        title = f"Search for {wanted.strip()}"
-        ask = partial(self._search, SERVICES[self._service][0], wanted, KINDS[self._kind])
-        self._job = Job(title, Lane.LOOK, ask, self._show_found)
-        self._queue.submit(self._job)
 
-    def _search(self, service: str, wanted: str, kind: str, progress: Progress) -> str:
-        """In the job's thread: ask and keep the answer."""
-        self._found = self._commands.remote.search(service, wanted, kind, progress)
-        return f"{len(self._found)} found"
+        def work(progress: Progress, /) -> str:
+            self._answer = ask(progress)
+            return f"{len(self._answer)} found"
+
+        self._job = Job(title, Lane.LOOK, work, then)
+        self._queue.submit(self._job)
 
     def sync(self) -> None:
         """A search that failed says so in the list."""
         if self._job is not None and self._job.state is JobState.FAILED and self.is_attached:
             self.query_one(TableLines).show((), ("no answer", "", self._job.outcome))
 
-    def _show_found(self) -> None:
-        if not self.is_attached:
-            return
+    def _show_found(self, ask: Ask, cursor: int) -> None:
+        if self.is_attached:
+            self._shown, self._found = ask, self._answer
+            self._show(cursor)
+
+    def _show(self, cursor: int) -> None:
         rows = [_row(card) for card in self._found]
-        self.query_one(TableLines).show(rows, ("Nothing was found.",), 0)
-        self.query_one(TitleBar).totals = count(len(rows), "file")
+        self.query_one(TableLines).show(rows, ("Nothing was found.",), cursor)
+        self.query_one(TitleBar).totals = count(len(rows), "answer")
+
+    def _remember(self) -> None:
+        """What is shown now is what `close` leads back to."""
+        if self._found:
+            self._before.append((self._shown, self._found, self.query_one(TableLines).cursor))
+
+    def action_close(self) -> None:
+        """Back to the answers before, or to the library."""
+        if not self._before:
+            self.dismiss(None)
+            return
+        if self._job is not None and self._job.lane is Lane.LOOK:
+            self._job.stop()
+        self._ask, self._found, cursor = self._before.pop()
+        self._shown = self._ask
+        self.query_one("#wanted", Input).value = self._ask.text
+        self._show_service()
+        self._show(cursor)
 
     # ---- one of the answers
 
@@ -157,18 +219,27 @@ class HubScreen(Screen[str | None]):
     def on_table_lines_moved(self) -> None:
         """What is known of the card under the cursor."""
         card = self._card
-        here = () if card is None or card.asset is None else (_here(card.asset),)
-        self.query_one(Facts).sections = () if card is None else (*here, *card.sections)
+        self.query_one(Facts).sections = () if card is None else tuple(self._sections(card))
+
+    def _sections(self, card: Card) -> Iterator[Section]:
+        if card.asset is not None:
+            said = text(f"#{card.asset} · Enter shows it", "$success")
+            yield Section("Already here", (("", said),))
+        if card.opens is not None:
+            yield Section("", (("", text("Enter lists its files", "$dim")),))
+        if card.name in self._peeked:
+            yield Section("Inside", (("", text(self._peeked[card.name])),))
+        yield from card.sections
 
     def action_download(self) -> None:
-        """Fetch it as a job."""
+        """Put it into the queue, and see that this is run."""
         card = self._card
-        if card is None or card.download is None:
-            return
-        if card.asset is not None:
+        if card is not None and card.asset is not None:
             self.notify(f"already here: #{card.asset}", markup=False)
-            return
-        self._queue.submit(Job(f"Download of {card.name}", Lane.NETWORK, card.download))
+        elif card is not None and card.download is not None:
+            then = partial(run_in, self._queue, self._commands.downloads)
+            self._queue.submit(Job(f"Download of {card.name}", Lane.LOOK, card.download, then))
+            self.notify(f"queued: {card.name} (J shows it)", markup=False)
 
     def action_peek(self) -> None:
         """Look into it as a job."""
@@ -178,13 +249,25 @@ class HubScreen(Screen[str | None]):
         if card.peek is None:
             self.notify("only files on the Hub can be looked into", markup=False)
             return
-        self._queue.submit(Job(f"Peek at {card.name}", Lane.LOOK, card.peek))
+        job = Job(f"Peek at {card.name}", Lane.LOOK, card.peek)
+        job.then = partial(self._keep_peek, card.name, job)
+        self._queue.submit(job)
+
+    def _keep_peek(self, name: str, job: Job) -> None:
+        self._peeked[name] = job.outcome
+        if self.is_attached:
+            self.on_table_lines_moved()
 
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
-        """To the asset where it is here, else fetch it."""
+        """Into a repository; to the asset where the file is here; else fetch it."""
         message.stop()
         card = self._card
-        if card is not None and card.asset is not None:
+        if card is not None and card.opens is not None:
+            self._remember()
+            self._ask = Ask(self._shown.service, card.opens)
+            self.query_one("#wanted", Input).value = card.opens
+            self._search()
+        elif card is not None and card.asset is not None:
             asset = self._commands.asset(card.asset)
             self.dismiss(f"hash:{asset.hashes['sha256']}")
         else:
@@ -200,18 +283,14 @@ class HubScreen(Screen[str | None]):
         self.app.copy_to_clipboard(address)
         self.notify(f"copied: {plain(address)}", markup=False)
 
-    def action_close(self) -> None:
-        """Back."""
-        self.dismiss(None)
 
-
-def _here(asset: int) -> Section:
-    return Section("Already here", (("", text(f"#{asset} · Enter shows it", "$success")),))
+def _choice(position: int, word: str) -> Choice:
+    return Choice(str(position) if position < 10 else "", word, "", word)
 
 
 def _row(card: Card) -> TableRow:
     here = Cell("✓", "good") if card.asset is not None else Cell(" ")
-    kind = card.kind if card.kind in {"checkpoint", "lora", "embedding", "vae"} else "dim"
+    kind = card.kind if card.kind in KIND_STYLES else "dim"
     return TableRow(
         (
             here,

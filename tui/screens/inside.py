@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input
+from textual.widgets import Footer, Input, Static
 
+from converters.progress import Progress
 from tui import keymap
 from tui.background import Failed, in_background
+from tui.bridge import Job, Lane
 from tui.commands import Commands
-from tui.inside import Branch, Contents, Tensor, found, label, shape, tree, visible
+from tui.inside import (
+    Branch,
+    Contents,
+    Tensor,
+    found,
+    label,
+    names_below,
+    numbers,
+    shape,
+    tree,
+    visible,
+)
+from tui.jobs import JobQueue
 from tui.screens.reading import ReadingScreen
 from tui.sections import Section, text
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
+from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
+if TYPE_CHECKING:
+    from converters.statistics import Statistics
+
 _LONGEST_TEXT = 4000
+_MOST_NUMBERS = 2000
 _INDENT = "  "
 
 
@@ -42,9 +63,12 @@ class InsideScreen(Screen[None]):
     GROUPS: ClassVar = (keymap.MOVE, keymap.INSIDE)
     BINDINGS: ClassVar[list[BindingType]] = keymap.INSIDE.bindings()
 
-    def __init__(self, commands: Commands, reference: str, name: str) -> None:
+    def __init__(self, commands: Commands, queue: JobQueue, reference: str, name: str) -> None:
         super().__init__()
         self._commands, self._reference, self._titled = commands, reference, name
+        self._queue = queue
+        self._numbers: dict[str, Statistics | None] = {}
+        self._job: Job | None = None
         self._contents: Contents | None = None
         self._root = Branch("", "")
         self._opened: set[str] = set()
@@ -61,10 +85,17 @@ class InsideScreen(Screen[None]):
             TableColumn("Shape", 20),
             TableColumn("Size", 9, right=True, from_width=70),
         )
+        yield Static(id="summary", markup=False)
+        yield JobsPane(self._queue)
         yield Footer(show_command_palette=False)
+
+    def on_unmount(self) -> None:
+        """Nobody waits for the numbers any more."""
+        self.action_stop()
 
     def on_mount(self) -> None:
         """Read the header."""
+        self.query_one("#summary").display = False
         self.query_one(TableLines).focus()
         self.query_one(TableLines).show((), ("reading the header …",))
         in_background(self, self._open, group="contents")
@@ -134,6 +165,56 @@ class InsideScreen(Screen[None]):
         else:
             self.action_unfold()
 
+    # ---- the numbers
+
+    def on_table_lines_moved(self) -> None:
+        """What is known of the numbers of the tensor under the cursor."""
+        name = self._tensor_name
+        line = self.query_one("#summary", Static)
+        line.display = name in self._numbers
+        if line.display and name is not None:
+            line.update(Content(numbers(self._numbers[name])))
+
+    @property
+    def _tensor_name(self) -> str | None:
+        """The tensor under the cursor."""
+        key = self._key
+        tensor = key.tensor if isinstance(key, Branch) else key
+        return None if tensor is None else tensor.name
+
+    def action_statistics(self) -> None:
+        """Read the tensors under the cursor as a job; of many, the answers are a page."""
+        key = self._key
+        if key is None or (self._job is not None and self._job.active):
+            return
+        of, names = key.name if isinstance(key, Tensor) else key.path, tuple(_names(key))
+
+        def work(progress: Progress, /) -> str:
+            found = self._commands.inside.statistics(self._reference, names, progress)
+            self._numbers.update(found)
+            broken = sum(each.non_finite > 0 for each in found.values() if each is not None)
+            return f"not finite: {count(broken, 'tensor')}" if broken else "all are finite"
+
+        self._job = Job(f"Numbers of {of}", Lane.LOOK, work, partial(self._show_numbers, names))
+        self._queue.submit(self._job)
+
+    def _show_numbers(self, names: tuple[str, ...]) -> None:
+        if not self.is_attached:
+            return
+        self.on_table_lines_moved()
+        if len(names) > 1:
+            rows = [(name, self._numbers[name]) for name in names[:_MOST_NUMBERS]]
+            sections = tuple(
+                Section(plain(name), (("", text(numbers(found), _alarm(found))),))
+                for name, found in sorted(rows, key=lambda row: not _alarm(row[1]))
+            )
+            self.app.push_screen(ReadingScreen(f"Numbers of {len(names):,} tensors", sections))
+
+    def action_stop(self) -> None:
+        """Stop reading."""
+        if self._job is not None:
+            self._job.stop()
+
     # ---- the search
 
     def action_search(self) -> None:
@@ -174,6 +255,14 @@ class InsideScreen(Screen[None]):
             self.action_clear_search()
         else:
             self.dismiss(None)
+
+
+def _names(key: Branch | Tensor) -> Iterable[str]:
+    return (key.name,) if isinstance(key, Tensor) else names_below(key)
+
+
+def _alarm(found: Statistics | None) -> str:
+    return "$error" if found is not None and found.non_finite else ""
 
 
 def _branch(branch: Branch, depth: int, *, opened: bool) -> TableRow:

@@ -1,10 +1,12 @@
-"""Every job with its progress, rate, time left and log."""
+"""Every job and every download with its progress, rate, time left and log."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -14,7 +16,9 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from tui import keymap
-from tui.bridge import Job, JobState
+from tui.background import in_background
+from tui.bridge import Job, JobState, Lane
+from tui.commands import Commands
 from tui.jobs import JobQueue
 from tui.sections import Section, text
 from tui.text import amount, duration, percent, plain, size
@@ -22,19 +26,27 @@ from tui.widgets.facts import Facts
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
+if TYPE_CHECKING:
+    from assetmgr.operations.download_flow import FlowReading
+    from registry.download_records import QueuedDownload
+
 LOOKS_PER_SECOND = 5
-_STYLES = {JobState.DONE: "good", JobState.FAILED: "bad", JobState.RUNNING: "title"}
+QUEUE_SECONDS = 1.0
+"""How often the queue of downloads is looked at: others may run and change it too."""
+_STYLES = {"done": "good", "failed": "bad", "running": "title"}
+_RESTING = frozenset({"paused", "failed"})
 
 
 class JobsScreen(Screen[None]):
-    """The newest job is on top."""
+    """The newest job is on top; the queue of downloads lies under the jobs."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.JOBS)
     BINDINGS: ClassVar[list[BindingType]] = keymap.JOBS.bindings()
 
-    def __init__(self, queue: JobQueue) -> None:
+    def __init__(self, commands: Commands, queue: JobQueue) -> None:
         super().__init__()
-        self._queue = queue
+        self._downloads, self._queue = commands.downloads, queue
+        self._queued: tuple[QueuedDownload, ...] = ()
 
     def compose(self) -> ComposeResult:
         """The jobs over the log of one of them."""
@@ -54,13 +66,24 @@ class JobsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Look at the jobs, again and again."""
         self.set_interval(1 / LOOKS_PER_SECOND, self.sync)
+        self.set_interval(QUEUE_SECONDS, self._look)
         self.query_one(TableLines).focus()
+        self.sync()
+        self._look()
+
+    def _look(self) -> None:
+        in_background(self, self._list, group="downloads")
+
+    async def _list(self) -> None:
+        self._queued = await asyncio.to_thread(self._downloads.list)
         self.sync()
 
     def sync(self) -> None:
-        """Show the jobs as they are now."""
+        """Show the jobs and downloads as they are now."""
         now = time.monotonic()
+        flows = {flow.id: flow for flow in self._downloads.running}
         rows = [_row(job, now) for job in reversed(self._queue.jobs)]
+        rows += [_download_row(each, flows.get(each.id)) for each in self._queued]
         lines = self.query_one(TableLines)
         if list(lines.rows) != rows:
             note = ("Nothing was done yet.", "", "Previews, conversions, scans and downloads")
@@ -76,29 +99,79 @@ class JobsScreen(Screen[None]):
         row = self.query_one(TableLines).current
         return row.key if row is not None and isinstance(row.key, Job) else None
 
+    @property
+    def _download(self) -> QueuedDownload | None:
+        row = self.query_one(TableLines).current
+        number = row.key if row is not None and isinstance(row.key, int) else None
+        return next((each for each in self._queued if each.id == number), None)
+
     def _show_log(self) -> None:
-        job = self._current
+        job, download = self._current, self._download
         sections = () if job is None else tuple(_sections(job))
+        if download is not None:
+            sections = tuple(_download_sections(download))
         facts = self.query_one(Facts)
         if facts.sections != sections:
             facts.sections = sections
 
+    def _change(self, change: Callable[[int], None], *, run: bool = False) -> None:
+        """Do something to the download under the cursor, and look again."""
+        if self._download is not None:
+            doing = partial(self._changed, partial(change, self._download.id), run)
+            in_background(self, doing, group="change")
+
+    async def _changed(self, change: Callable[[], None], run: bool) -> None:
+        await asyncio.to_thread(change)
+        if run:
+            self.action_run()
+        await self._list()
+
     def action_stop(self) -> None:
-        """Stop the job under the cursor, or forget that it failed."""
+        """Stop the job under the cursor, or forget that it failed; cancel the download."""
         if self._current is not None:
             self._queue.stop_or_dismiss(self._current)
+        elif self._download is not None and self._download.state != "done":
+            self._change(self._downloads.cancel)
 
     def action_pause(self) -> None:
-        """Let the job wait at its next report, or go on."""
-        job = self._current
-        if job is not None and job.state in {JobState.RUNNING, JobState.PAUSED}:
+        """Let it wait, or go on."""
+        job, download = self._current, self._download
+        if job is not None and not job.pausable:
+            self.notify("pause the downloads under it", markup=False)
+        elif job is not None and job.state in {JobState.RUNNING, JobState.PAUSED}:
             job.progress.pause(job.state is JobState.RUNNING)
             self.sync()
+        elif download is not None and download.state in _RESTING:
+            self._change(self._downloads.resume, run=True)
+        elif download is not None:
+            self._change(self._downloads.pause)
+
+    def action_again(self) -> None:
+        """Do what is under the cursor once more."""
+        if self._current is not None:
+            self._queue.again(self._current)
+        else:
+            self._change(self._downloads.resume, run=True)
+
+    def action_run(self) -> None:
+        """Run the queue of downloads."""
+        from tui.downloads import run_in
+
+        run_in(self._queue, self._downloads)
+
+    def action_first(self) -> None:
+        """This download before all others."""
+        self._change(self._downloads.first)
 
     def action_clear(self) -> None:
-        """Forget the jobs that have ended."""
+        """Forget the jobs that have ended, and the downloads that are done."""
         self._queue.clear()
+        in_background(self, self._clear, group="change")
         self.sync()
+
+    async def _clear(self) -> None:
+        await asyncio.to_thread(self._downloads.clear)
+        await self._list()
 
     def action_copy(self) -> None:
         """The log to the clipboard."""
@@ -138,7 +211,46 @@ def _sections(job: Job) -> Iterator[Section]:
         rows.append(("outcome", text(job.outcome, style)))
     elif job.progress.reading.label:
         rows.append(("now", text(job.progress.reading.label)))
+    if job.state is JobState.FAILED and job.lane is not Lane.DOWNLOADS:
+        rows.append(("", text("a does it again, x forgets it", "$dim")))
     yield Section(plain(job.title), tuple(rows))
     log = tuple(job.progress.log)
     if log:
         yield Section("Log", tuple(("", Content(line)) for line in log))
+
+
+def _download_row(download: QueuedDownload, flow: FlowReading | None) -> TableRow:
+    done, total = download.received, download.wanted.bytes
+    if flow is not None:
+        done, total = flow.done, flow.total or total
+    far = f"{size(done)} / {size(total)}" if total else size(done) if done else ""
+    rate = f"{size(round(flow.rate))}/s" if flow is not None and flow.rate >= 1 else ""
+    left = duration(flow.left) if flow is not None and flow.left is not None else ""
+    going = download.state in {"running", "paused"}
+    cells = (
+        Cell(download.state, _STYLES.get(download.state, "dim")),
+        Cell(plain(f"  {download.wanted.label}")),
+        Cell(f"{min(done / total, 1):4.0%}" if total and going else "", "dim"),
+        Cell(far if going or download.state == "queued" else "", "dim"),
+        Cell(rate, "dim"),
+        Cell(left, "dim"),
+    )
+    return TableRow(cells, download.id)
+
+
+def _download_sections(download: QueuedDownload) -> Iterator[Section]:
+    wanted, trouble, arrival = download.wanted, download.trouble, download.arrival
+    facts = [
+        ("state", text(", ".join(filter(None, (download.state, download.wish))))),
+        ("from", text(f"{wanted.service}, {wanted.host}")),
+        ("size", text(size(wanted.bytes))),
+        ("sha256", text(wanted.sha256 or "not told")),
+        ("licence", text(wanted.licence or "not told")),
+    ]
+    if arrival is not None:
+        facts.append(("is", text(f"{arrival.path}  #{arrival.asset}", "$success")))
+    if trouble is not None and download.state == "failed":
+        facts.append(("failed", text(trouble.error, "$error")))
+        hint = trouble.hint or ("a tries again" if trouble.passing else "x forgets it")
+        facts.append(("", text(hint, "$dim")))
+    yield Section(plain(wanted.label), tuple(facts))

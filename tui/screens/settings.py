@@ -1,24 +1,43 @@
-"""Colours, pictures, and the checkpoint that previews are rendered on."""
+"""Colours, the settings of `config.toml`, and tokens of services."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Static
 
-from assetmgr.config import IMAGES
+from assetmgr.config import ENVIRONMENT, Given
 from converters.errors import AssetmgrError
+from tui.background import in_background
 from tui.bridge import one_line
-from tui.commands import Commands
+from tui.commands import LOGOUT, Commands
 from tui.forms import same
 from tui.screens.form import Options
+from tui.text import plain
 from tui.theme import NAMES
+
+_LABELS = {
+    "images": "pictures",
+    "preview_base": "preview base",
+    "database_url": "database",
+    "models": "downloads go to",
+    "models_layout": "laid out as for",
+    "download_rate": "at most, a second",
+    "downloads_at_once": "at once",
+    "downloads_per_host": "from one host",
+}
+_SERVICES = (("hub", "Hub token"), ("civitai", "Civitai token"))
+_LATER = "pictures and the database change at the next start"
 
 
 class SettingsScreen(ModalScreen[None]):
@@ -34,30 +53,23 @@ class SettingsScreen(ModalScreen[None]):
     def __init__(self, commands: Commands) -> None:
         super().__init__()
         self._commands = commands
+        # Tables (a base for each family) are for the file itself: here one line each would do harm.
+        self._given = tuple(each for each in commands.given_settings if not each.setting.entries)
 
     def compose(self) -> ComposeResult:
         """A line for each setting."""
-        settings = self._commands.settings
-        themes = tuple(NAMES.items())
         with Vertical(classes="dialog"):
             yield Static(Content("Settings"), classes="dialog-title")
-            with Horizontal(classes="field"):
-                yield Label("colours", classes="field-label")
-                yield Options(themes, self.app.theme, id="theme")
-            with Horizontal(classes="field"):
-                yield Label("pictures", classes="field-label")
-                yield Options(same(*IMAGES), settings.images, id="images")
-            with Horizontal(classes="field"):
-                yield Label("preview base", classes="field-label")
-                yield Input(
-                    settings.preview_base or "",
-                    placeholder="path, #ID, hash or name; empty: the most complete checkpoint",
-                    compact=True,
-                    select_on_focus=False,
-                    id="preview_base",
+            with VerticalScroll(can_focus=False, id="fields"):
+                yield from _line(
+                    "colours", Options(tuple(NAMES.items()), self.app.theme, id="theme")
                 )
+                for given in self._given:
+                    yield from _line(_LABELS.get(given.key, given.key), _widget(given))
+                for service, label in _SERVICES:
+                    yield from _line(label, _token(service))
             yield Static(id="settings-error", markup=False)
-            yield Static("pictures change at the next start", classes="dialog-hint")
+            yield Static(_LATER, classes="dialog-hint")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Keep (^s)", variant="primary", id="yes", compact=True)
                 yield Button("Close (Esc)", id="no", compact=True)
@@ -73,17 +85,68 @@ class SettingsScreen(ModalScreen[None]):
         else:
             self.action_close()
 
+    def on_input_submitted(self) -> None:
+        """Enter goes on to the next field."""
+        self.focus_next()
+
     def action_keep(self) -> None:
-        """Write the settings down."""
-        base = self.query_one("#preview_base", Input).value.strip()
+        """Write the settings down, and keep tokens that were typed."""
+        changes = [(each, self._value(each)) for each in self._given]
+        wanted = [(each.key, value) for each, value in changes if value != (each.value or None)]
+        secrets = [(service, self._secret(service)) for service, _ in _SERVICES]
+        typed = [(service, secret) for service, secret in secrets if secret]
+        in_background(self, partial(self._keep, wanted, typed), group="settings")
+
+    async def _keep(
+        self, wanted: list[tuple[str, str | None]], typed: list[tuple[str, str]]
+    ) -> None:
         try:
-            self._commands.change_setting("images", self.query_one("#images", Options).value)
-            self._commands.change_setting("preview_base", base or None)
+            for key, value in wanted:
+                await asyncio.to_thread(self._commands.change_setting, key, value)
+            for service, secret in typed:
+                said = await asyncio.to_thread(self._commands.login, service, secret)
+                self.notify(plain(said), markup=False)
         except AssetmgrError as error:
             self.query_one("#settings-error", Static).update(Content(one_line(error)))
             return
         self.dismiss(None)
 
+    def _value(self, given: Given) -> str | None:
+        widget = self.query_one(f"#{given.key}")
+        assert isinstance(widget, Options | Input)
+        value = widget.value.strip()
+        unset = given.value is None and value == given.setting.default
+        if given.origin == ENVIRONMENT or unset or value == plain(given.shown or ""):
+            return given.value  # untouched; the variable wins whatever the file says
+        return value or None
+
+    def _secret(self, service: str) -> str:
+        return self.query_one(f"#token-{service}", Input).value.strip()
+
     def action_close(self) -> None:
         """Leave the settings as they are."""
         self.dismiss(None)
+
+
+def _line(label: str, widget: Widget) -> Iterator[Widget]:
+    yield Horizontal(Label(label, classes="field-label"), widget, classes="field")
+
+
+def _widget(given: Given) -> Widget:
+    setting = given.setting
+    if setting.choices:
+        value = given.value or setting.default or ""
+        return Options(same(*setting.choices), value, id=given.key)
+    return Input(
+        plain(given.shown or ""),
+        placeholder=setting.about,
+        disabled=given.origin == ENVIRONMENT,
+        compact=True,
+        select_on_focus=False,
+        id=given.key,
+    )
+
+
+def _token(service: str) -> Input:
+    about = f"is kept in the keyring, or a file of yours; {LOGOUT} forgets it"
+    return Input(placeholder=about, password=True, compact=True, id=f"token-{service}")

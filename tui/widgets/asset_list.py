@@ -1,9 +1,9 @@
-"""The library's list: asks for pages as they come into sight, and keeps what is marked."""
+"""The library's list or grid: asks for pages as they come into sight, and keeps what is marked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +20,9 @@ from tui.columns import placed
 from tui.listing import PAGE_ROWS, Listing
 from tui.query import View
 from tui.text import fit
-from tui.widgets.cursor_list import CursorList
+from tui.widgets import tiles
+from tui.widgets.cursor_list import CursorList, Shape
+from tui.widgets.tiles import FindPicture, Pictures
 
 Fetch = Callable[[View, int, int], Page]
 """(view, offset, limit) -> page; called in a thread."""
@@ -32,7 +34,7 @@ MOST_MARKED = 20_000
 class AssetList(CursorList):
     """The rows of a listing."""
 
-    BINDINGS: ClassVar[list[BindingType]] = keymap.MARK.bindings()
+    BINDINGS: ClassVar[list[BindingType]] = keymap.MARK.bindings() + keymap.SIDE.bindings()
 
     class Highlighted(Message):
         """The cursor stands on another row (None: the list is empty)."""
@@ -44,9 +46,11 @@ class AssetList(CursorList):
     class Marked(Message):
         """Other assets are marked."""
 
-    def __init__(self, fetch: Fetch, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
-        super().__init__(id=id)
+    def __init__(self, fetch: Fetch, find_picture: FindPicture, *, tiled: bool = False) -> None:
+        super().__init__()
         self._fetch = fetch
+        self._tiled = tiled
+        self._pictures = Pictures(self, find_picture, self._in_sight, self._picture_came)
         self._listing: Listing | None = None
         self._told: int | None = None
         self._marks: dict[int, AssetRow] = {}
@@ -58,6 +62,29 @@ class AssetList(CursorList):
         self._listing = listing
         self._told = None
         self.reset(cursor, note)
+
+    def forget_pictures(self) -> None:
+        """There may be other pictures now."""
+        self._pictures.forget()
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the assets are tiles of a grid, not lines."""
+        return self._tiled
+
+    @tiled.setter
+    def tiled(self, tiled: bool) -> None:
+        self._tiled = tiled
+        self.lay_out()
+        self.refresh()
+
+    @property
+    def shape(self) -> Shape:
+        """Lines, or as many tiles as fit beside each other."""
+        if not self._tiled:
+            return super().shape
+        columns = max(self.scrollable_content_region.width // tiles.WIDTH, 1)
+        return Shape(columns, tiles.WIDTH, tiles.LINES)
 
     @property
     def loaded(self) -> bool:
@@ -100,8 +127,8 @@ class AssetList(CursorList):
             return
         if self._marks.pop(row.id, None) is None:
             self._marks[row.id] = row
-        self.refresh_line_of(self.cursor)
-        self.action_move(1)
+        self.refresh_item(self.cursor)
+        self.place(self.cursor + 1)
         self._tell_marks()
 
     def action_mark_all(self) -> None:
@@ -137,21 +164,53 @@ class AssetList(CursorList):
 
     # ---- drawing
 
-    def draw(self, index: int, base: Style, width: int) -> Strip:
-        """The columns of a row; of one that is not here yet, an ellipsis."""
+    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
+        """A line of a row or tile; of one that is not here yet, an ellipsis."""
         row = self._listing.row(index) if self._listing else None
         if row is None:
             self._load_visible()
-            return Strip([Segment(fit("   …", width), base)], width)
+            return Strip([Segment(fit("   …" if not line else "", width), base)], width)
         marked = row.id in self._marks
         mark = Segment(MARK, base + self.style_of("marked")) if marked else Segment(" ", base)
-        segments = [mark]
+        if self._tiled:
+            picture = self._pictures.get(row)
+            drawn = tiles.draw_tile(row, line, picture, base, self.style_of)
+            return Strip([mark, *drawn, Segment(" ", base)], width)
+        return Strip([mark, *self._columns(row, base, width)]).adjust_cell_length(width, base)
+
+    def _columns(self, row: AssetRow, base: Style, width: int) -> Iterator[Segment]:
         for place in placed(width):
             column = place.column
             text = fit(column.cell(row), place.width, right=column.right)
-            style = base + self.style_of(column.style(row))
-            segments += (Segment(text, style), Segment("  ", base))
-        return Strip(segments).adjust_cell_length(width, base)
+            yield Segment(text, base + self.style_of(column.style(row)))
+            yield Segment("  ", base)
+
+    def _in_sight(self) -> Iterator[AssetRow]:
+        """The rows of which something is to be seen, while they are tiles."""
+        if self._listing is None or not self._tiled:
+            return
+        first, last = self._sight()
+        for index in range(first, last + 1):
+            row = self._listing.row(index)
+            if row is not None:
+                yield row
+
+    def _picture_came(self, asset_id: int) -> None:
+        index = None if self._listing is None else self._listing.find(asset_id)
+        if index is not None:
+            self.refresh_item(index)
+
+    def _sight(self) -> tuple[int, int]:
+        """The first and the last item of which something is to be seen."""
+        shape, top = self.shape, self.scroll_offset.y
+        first = top // shape.height * shape.columns
+        rows = -(-self.size.height // shape.height) + 1
+        return first, max(min(first + rows * shape.columns, self.count) - 1, first)
+
+    def action_move_side(self, steps: int) -> None:
+        """To the tile at the right or left."""
+        if self._tiled:
+            self.place(self.cursor + steps)
 
     # ---- pages
 
@@ -159,8 +218,7 @@ class AssetList(CursorList):
         listing = self._listing
         if listing is None:
             return
-        top = self.scroll_offset.y
-        for number in listing.lacking(top, min(top + self.size.height, listing.total - 1)):
+        for number in listing.lacking(*self._sight()):
             in_background(self, partial(self._load, listing, number), group=f"page {number}")
 
     async def _load(self, listing: Listing, number: int) -> None:

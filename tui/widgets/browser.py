@@ -47,8 +47,15 @@ class Browser(Widget):
             super().__init__()
             self.view = view
 
-    def __init__(self, commands: Commands, beside: Widget, view: View | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        commands: Commands,
+        beside: Widget,
+        view: View | None = None,
+        *,
+        tiled: bool = False,
+    ) -> None:
+        super().__init__(classes="-tiled" if tiled else "")
         self._commands = commands
         self._beside = beside
         self._view = view or View()
@@ -62,7 +69,9 @@ class Browser(Widget):
             yield FacetsPanel()
             with Vertical(id="list-column"):
                 yield ListHeader()
-                yield AssetList(self._commands.page)
+                yield AssetList(
+                    self._commands.page, self._commands.picture, tiled=self.has_class("-tiled")
+                )
             yield self._beside
 
     # ---- what the screen tells it
@@ -70,6 +79,7 @@ class Browser(Widget):
     def reload(self) -> None:
         """Counts and rows anew; the cursor stays on its asset."""
         in_background(self, self._count, group="count")
+        self.query_one(AssetList).forget_pictures()
         self._search(self._view, self.current)
 
     def turn_tab(self, steps: int) -> None:
@@ -111,6 +121,16 @@ class Browser(Widget):
     def current(self) -> AssetRow | None:
         """The row under the cursor."""
         return self.query_one(AssetList).current
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the assets are tiles of a grid, not lines."""
+        return self.query_one(AssetList).tiled
+
+    @tiled.setter
+    def tiled(self, tiled: bool) -> None:
+        self.set_class(tiled, "-tiled")
+        self.query_one(AssetList).tiled = tiled
 
     # ---- facets
 

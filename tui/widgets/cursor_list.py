@@ -1,8 +1,12 @@
-"""A list that draws only what is visible and has a cursor; what its lines are, subclasses say."""
+"""A list that draws only what is visible and has a cursor; what its items are, subclasses say.
+
+Its items are lines, or tiles of several lines beside each other (`Shape`).
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -19,8 +23,17 @@ from tui import keymap
 from tui.text import fit
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How items lie: so many beside each other, each `width` cells wide and `height` lines high."""
+
+    columns: int
+    width: int
+    height: int
+
+
 class CursorList(ScrollView, can_focus=True):
-    """Lines of one cell height with a cursor on one of them.
+    """Items with a cursor on one of them.
 
     Styles are those of component classes `cursor-list--<word>`; they are the same in every list.
     """
@@ -43,6 +56,7 @@ class CursorList(ScrollView, can_focus=True):
             "embedding",
             "hypernetwork",
             "vae",
+            "picture",
         )
     }
 
@@ -69,11 +83,16 @@ class CursorList(ScrollView, can_focus=True):
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many lines there are."""
+        """How many items there are."""
 
     @abstractmethod
-    def draw(self, index: int, base: Style, width: int) -> Strip:
-        """One line."""
+    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
+        """A line of an item."""
+
+    @property
+    def shape(self) -> Shape:
+        """How the items lie."""
+        return Shape(1, self.scrollable_content_region.width, 1)
 
     def moved(self) -> None:
         """The cursor stands elsewhere, or on something else."""
@@ -82,17 +101,23 @@ class CursorList(ScrollView, can_focus=True):
 
     @property
     def cursor(self) -> int:
-        """The line the cursor stands on."""
+        """The item the cursor stands on."""
         return self._cursor
 
     def reset(self, cursor: int, note: tuple[str, ...] = ()) -> None:
-        """The lines are others; `note` is said where there are none."""
+        """The items are others; `note` is said where there are none."""
         self._note = note
         self._cursor = max(0, min(cursor, self.count - 1))
-        self.virtual_size = Size(self.scrollable_content_region.width, self.count)
-        self._reveal()
+        self.lay_out()
         self.refresh()
         self.moved()
+
+    def lay_out(self) -> None:
+        """Their number or shape has changed: make room for all, and keep the cursor in sight."""
+        shape = self.shape
+        lines = -(-self.count // shape.columns) * shape.height
+        self.virtual_size = Size(self.scrollable_content_region.width, lines)
+        self._reveal()
 
     def style_of(self, word: str) -> Style:
         """The style of a word of `COMPONENT_CLASSES`."""
@@ -108,14 +133,22 @@ class CursorList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the visible part."""
-        width = self.scrollable_content_region.width
-        index = y + self.scroll_offset.y
+        width, shape = self.scrollable_content_region.width, self.shape
+        row, line = divmod(y + self.scroll_offset.y, shape.height)
+        first = row * shape.columns
         base = self._base or self.rich_style
-        if index >= self.count:
+        if first >= self.count:
             return self._note_line(y, base, width)
+        last = min(first + shape.columns, self.count)
+        strips = [self._drawn(index, line, base, shape.width) for index in range(first, last)]
+        if shape.columns == 1:
+            return strips[0]
+        return Strip.join(strips).adjust_cell_length(width, base)
+
+    def _drawn(self, index: int, line: int, base: Style, width: int) -> Strip:
         if index == self._cursor:
             base += self.style_of("cursor")
-        return self.draw(index, base, width)
+        return self.draw(index, line, base, width)
 
     def _note_line(self, y: int, base: Style, width: int) -> Strip:
         line = y - max((self.size.height - len(self._note)) // 3, 0)
@@ -126,9 +159,21 @@ class CursorList(ScrollView, can_focus=True):
         margin = max((width - cell_len(words)) // 2, 0)
         return Strip([Segment(fit(" " * margin + words, width), style)], width)
 
-    def refresh_line_of(self, index: int) -> None:
-        """Draw one line anew."""
-        self.refresh(Region(0, index - self.scroll_offset.y, self.size.width, 1))
+    def refresh_item(self, index: int) -> None:
+        """Draw one item anew."""
+        self.refresh(self._region(index).translate(-self.scroll_offset))
+
+    def _region(self, index: int) -> Region:
+        shape = self.shape
+        row, column = divmod(index, shape.columns)
+        return Region(column * shape.width, row * shape.height, shape.width, shape.height)
+
+    def index_at(self, x: int, y: int) -> int | None:
+        """The item at a place of the visible part."""
+        shape = self.shape
+        column = x // shape.width
+        index = (y + self.scroll_offset.y) // shape.height * shape.columns + column
+        return index if column < shape.columns and index < self.count else None
 
     # ---- the cursor
 
@@ -138,23 +183,23 @@ class CursorList(ScrollView, can_focus=True):
         if index == self._cursor:
             return
         old, self._cursor = self._cursor, index
-        self.refresh_line_of(old)
-        self.refresh_line_of(index)
+        self.refresh_item(old)
+        self.refresh_item(index)
         self._reveal()
         self.moved()
 
     def _reveal(self) -> None:
-        self.scroll_to_region(
-            Region(0, self._cursor, 1, 1), animate=False, force=True, x_axis=False
-        )
+        region = self._region(self._cursor)
+        self.scroll_to_region(region, animate=False, force=True, x_axis=False)
 
     def action_move(self, rows: int) -> None:
         """Move the cursor by rows."""
-        self.place(self._cursor + rows)
+        self.place(self._cursor + rows * self.shape.columns)
 
     def action_move_page(self, pages: float) -> None:
         """Move the cursor by pages of what is visible."""
-        self.place(self._cursor + int(pages * max(self.size.height - 1, 2)))
+        visible = max((self.size.height - 1) // self.shape.height, 1)
+        self.action_move(int(pages * max(visible, 2)) or (1 if pages > 0 else -1))
 
     def action_move_to_start(self) -> None:
         """To the first row."""
@@ -170,14 +215,14 @@ class CursorList(ScrollView, can_focus=True):
             self.post_message(self.Opened(self))
 
     def on_click(self, event: events.Click) -> None:
-        """A click puts the cursor there, a second one opens the line."""
-        if event.y + self.scroll_offset.y >= self.count:
+        """A click puts the cursor there, a second one opens the item."""
+        index = self.index_at(event.x, event.y)
+        if index is None:
             return
-        self.place(event.y + self.scroll_offset.y)
+        self.place(index)
         if event.chain == 2:
             self.action_open()
 
     def on_resize(self) -> None:
         """Keep the cursor in sight, and no empty horizontal bar."""
-        self.virtual_size = Size(self.scrollable_content_region.width, self.count)
-        self._reveal()
+        self.lay_out()

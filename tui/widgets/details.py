@@ -15,7 +15,7 @@ from registry.records import Asset, AssetRow
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
-from tui.describe import describe
+from tui.describe import describe, picture_path
 from tui.images import MakePicture, read_picture
 from tui.sections import Section
 from tui.widgets.facts import Facts
@@ -85,14 +85,6 @@ class Details(Widget):
         self.query_one(Facts).sections = sections
         for thumbnail in self.query(Thumbnail):
             thumbnail.show(picture, _why_no_picture(asset))
-
-
-def picture_path(asset: Asset) -> str | None:
-    """The picture that suits a terminal: thumbnail, else preview, else one beside the model."""
-    preview = asset.preview
-    if preview is not None:
-        return preview.thumbnail or preview.path
-    return next((sidecar.preview for sidecar in asset.sidecars if sidecar.preview), None)
 
 
 def _why_no_picture(asset: Asset | None) -> str:

@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 
+def half_cells(pixels: bytes, width: int, y: int) -> list[Segment]:
+    """One line of cells: upper pixels in the foreground, lower ones in the background.
+
+    `pixels` are RGB, row by row, `width` of them in a row.
+    """
+    upper, lower = 2 * y * width * 3, (2 * y + 1) * width * 3
+    return [
+        Segment(
+            "▀",
+            Style.from_color(
+                Color(*pixels[upper + x : upper + x + 3]).rich_color,
+                Color(*pixels[lower + x : lower + x + 3]).rich_color,
+            ),
+        )
+        for x in range(0, width * 3, 3)
+    ]
+
+
 class HalfCells(Widget):
     """Draws `image` stretched over its whole size; whoever sets the size keeps the proportions."""
 
@@ -38,25 +56,11 @@ class HalfCells(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """One line of cells: upper pixels in the foreground, lower ones in the background."""
+        """One line of the picture."""
         width, height = self.size
         if self._image is None or not width or not 0 <= y < height:
             return Strip.blank(width)
-        pixels = self._scaled(width, 2 * height)
-        upper, lower = 2 * y * width * 3, (2 * y + 1) * width * 3
-        return Strip(
-            [
-                Segment(
-                    "▀",
-                    Style.from_color(
-                        Color(*pixels[upper + x : upper + x + 3]).rich_color,
-                        Color(*pixels[lower + x : lower + x + 3]).rich_color,
-                    ),
-                )
-                for x in range(0, width * 3, 3)
-            ],
-            width,
-        )
+        return Strip(half_cells(self._scaled(width, 2 * height), width, y), width)
 
     def _scaled(self, width: int, height: int) -> bytes:
         if self._pixels[0] != (width, height) and self._image is not None:

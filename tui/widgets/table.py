@@ -82,7 +82,7 @@ class TableLines(CursorList):
         self._rows = rows
         self.reset(self.cursor if cursor is None else cursor, note)
 
-    def draw(self, index: int, base: Style, width: int) -> Strip:
+    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
         """The cells of a row in their columns."""
         segments = [Segment(" ", base)]
         cells = self._rows[index].cells

@@ -1,0 +1,192 @@
+"""Repositories of the Hugging Face Hub as cards, and the files in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from converters.errors import AssetmgrError
+from tui.remote import Ask, Card, failed
+from tui.sections import Section, text
+from tui.text import plain, size
+
+if TYPE_CHECKING:
+    from assetmgr.operations.hub import Download
+    from assetmgr.operations.hub_find import HubFound
+    from assetmgr.operations.hub_updates import HubUpdate
+    from assetmgr.operations.peek import Peek
+    from assetmgr.workspace import Workspace
+    from converters.progress import Progress
+
+_REPO = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
+_GATED = "asks for access"
+
+
+class OnHub:
+    """The Hub, for a workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def search(self, ask: Ask, progress: Progress) -> Iterator[Card]:
+        """Repositories, or the files of the one that is named.
+
+        Raises BadValue, FileMissing, NotAvailable, Cancelled.
+        """
+        from assetmgr.operations.hub_find import HubSearch, search
+
+        wanted = ask.text.strip()
+        if _REPO.fullmatch(wanted):
+            yield from self._files(wanted, progress)
+            return
+        query = HubSearch(
+            wanted,
+            kind=ask.kind or None,
+            base=ask.base or None,
+            sort=ask.sort or None,
+            limit=ask.most,
+        )
+        for found in search(self._workspace, query, progress):
+            yield _repository(found)
+
+    def _files(self, wanted: str, progress: Progress) -> Iterator[Card]:
+        from assetmgr.operations.failures import Failure
+        from assetmgr.operations.hub import DownloadRequest, parse_repo, plan_download
+        from assetmgr.operations.hub_find import info
+
+        repo, revision = parse_repo(wanted)
+        told = info(self._workspace, repo, revision, progress)
+        about = _about(told.found, told.summary)
+        for found in plan_download(self._workspace, DownloadRequest(repo, revision)):
+            progress.advance(0)
+            if isinstance(found, Failure):
+                yield failed(found.path or repo, found.error)
+            else:
+                yield self._file(found, told.found, about)
+
+    def _file(self, found: Download, of: HubFound, about: tuple[Section, ...]) -> Card:
+        file = found.file
+        facts = (
+            ("repository", text(file.repo)),
+            ("revision", text(file.commit)),
+            ("size", text(size(file.size))),
+            ("sha256", text(file.sha256 or "not told")),
+            ("from", text(file.url)),
+        )
+        return Card(
+            name=plain(file.name),
+            kind=of.kind,
+            base=of.base,
+            nbytes=file.size,
+            licence=plain(of.model.licence or ""),
+            asset=found.known.id if found.known else None,
+            sections=(Section(plain(file.name), facts), *about),
+            download=partial(self._queue, found),
+            peek=partial(self._peek, found),
+        )
+
+    def _queue(self, found: Download, progress: Progress) -> str:
+        from assetmgr.operations.downloads import enqueue
+        from assetmgr.operations.hub import wanted_of
+        from assetmgr.operations.placing import Destination
+
+        (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])
+        return f"download {queued.id} is queued"
+
+    def _peek(self, found: Download, progress: Progress) -> str:
+        from assetmgr.operations.peek import peek
+
+        file = found.file
+        return _peeked(peek(self._workspace, file.repo, file.name, file.commit))
+
+    # ---- what is newer
+
+    def updates(self, progress: Progress) -> Iterator[Card]:
+        """Every asset that came from the Hub. Raises NotAvailable, Cancelled."""
+        from assetmgr.operations.failures import Failure
+        from assetmgr.operations.hub_updates import updates
+
+        for found in updates(self._workspace, (), progress):
+            if isinstance(found, Failure):
+                yield failed(found.path or "", found.error)
+            else:
+                yield self._update(found)
+
+    def _update(self, found: HubUpdate) -> Card:
+        source, newest = found.source, found.model.commit
+        facts = (
+            ("asset", text(f"{found.asset.name}  #{found.asset.id}")),
+            ("state", text(found.state, "$warning bold" if found.state == "newer" else "")),
+            ("repository", text(source.repo or "")),
+            ("file", text(source.file or "")),
+            ("have", text(source.revision or "not known")),
+            ("newest", text(newest or "not told")),
+            ("changed", text(found.model.modified or "not told")),
+        )
+        has = found.replacement if found.state == "newer" else found.asset.id
+        fetch = partial(self._queue_newest, source.repo or "", newest, source.file or "")
+        return Card(
+            name=plain(f"{source.repo}: {source.file}"),
+            kind=str(found.asset.kind),
+            base=str(found.asset.base),
+            nbytes=found.file.size if found.file else None,
+            licence=found.state,
+            asset=has,
+            sections=(Section(plain(found.asset.name), facts),),
+            download=fetch if found.state == "newer" and has is None else None,
+        )
+
+    def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
+        from assetmgr.operations.failures import Failure
+        from assetmgr.operations.hub import DownloadRequest, plan_download
+
+        (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
+        if isinstance(found, Failure):
+            raise AssetmgrError(found.error, path=found.path, hint=found.hint)
+        return self._queue(found, progress)
+
+
+def _repository(found: HubFound) -> Card:
+    return Card(
+        name=plain(found.model.repo),
+        kind=found.kind,
+        base=found.base,
+        nbytes=None,
+        licence=plain(found.model.licence or ""),
+        asset=next(iter(found.assets), None),
+        sections=_about(found, None),
+        download=None,
+        opens=found.model.repo,
+    )
+
+
+def _about(found: HubFound, summary: str | None) -> tuple[Section, ...]:
+    """What the Hub and the page of a repository say of it."""
+    model = found.model
+    facts = (
+        ("kind", " ".join(word for word in (found.kind, found.base) if word != "unknown")),
+        ("by", model.author),
+        ("licence", model.licence),
+        ("access", _GATED if model.gated else "private" if model.private else None),
+        ("downloads", None if model.downloads is None else f"{model.downloads:,}"),
+        ("likes", None if model.likes is None else f"{model.likes:,}"),
+        ("changed", model.modified),
+        ("made from", ", ".join(model.base_models)),
+        ("page", model.url),
+    )
+    rows = tuple((name, text(value)) for name, value in facts if value)
+    said = (Section("Its page says", (("", text(summary)),)),) if summary else ()
+    return (Section(plain(model.repo), rows), *said)
+
+
+def _peeked(seen: Peek) -> str:
+    inspection = seen.inspection
+    if inspection.failure is not None and inspection.model is None:
+        raise AssetmgrError(inspection.failure.error, path=str(inspection.path))
+    identity = inspection.identity
+    assert identity is not None  # what was opened is identified
+    safety = inspection.safety.verdict.value if inspection.safety else "unknown"
+    kind = ", ".join([str(identity.kind), *identity.algorithm])
+    return f"{kind}, {identity.base}, {safety}; {size(seen.received)} read"

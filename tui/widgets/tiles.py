@@ -1,0 +1,116 @@
+"""An asset as a tile of a grid: its picture in half cells over its name.
+
+A tile is drawn from what is there; its picture is read in the background and comes when it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.widget import Widget
+
+from converters.errors import AssetmgrError
+from registry.records import AssetRow
+from tui.background import in_background
+from tui.columns import KIND_STYLES, name_style, verdict_mark, verdict_style
+from tui.images import read_picture
+from tui.text import fit, plain
+from tui.widgets.half_cells import half_cells
+
+PICTURE_CELLS, PICTURE_LINES = 20, 10
+WIDTH, LINES = PICTURE_CELLS + 2, PICTURE_LINES + 2
+MOST_HELD = 120
+"""Pictures kept as they are drawn, some 60 kB each: more than any screen shows."""
+SETTLE_SECONDS = 0.05
+"""How long the grid rests before a picture is read: a held key reads none."""
+
+Drawn = tuple[list[Segment], ...]
+"""The lines of a picture."""
+FindPicture = Callable[[AssetRow], str | None]
+"""The file of an asset's picture; called in a thread. Raises AssetmgrError."""
+StyleOf = Callable[[str], Style]
+
+
+class Pictures:
+    """The pictures of the tiles in sight, for the list that shows them."""
+
+    def __init__(
+        self,
+        owner: Widget,
+        find: FindPicture,
+        sight: Callable[[], Iterable[AssetRow]],
+        came: Callable[[int], None],
+    ) -> None:
+        self._owner, self._find, self._sight, self._came = owner, find, sight, came
+        self._held: OrderedDict[int, Drawn | None] = OrderedDict()
+        self._fetching = False
+
+    def get(self, row: AssetRow) -> Drawn | None:
+        """The picture of a row in sight if it is here; else it will be fetched."""
+        if row.id in self._held:
+            self._held.move_to_end(row.id)
+            return self._held[row.id]
+        if not self._fetching:
+            self._fetching = True
+            in_background(self._owner, self._fetch, group="pictures")
+        return None
+
+    def forget(self) -> None:
+        """There may be other pictures now."""
+        self._held.clear()
+
+    async def _fetch(self) -> None:
+        try:
+            await asyncio.sleep(SETTLE_SECONDS)
+            while (row := self._next()) is not None:
+                self._held[row.id] = await asyncio.to_thread(partial(_read, self._find, row))
+                if len(self._held) > MOST_HELD:
+                    self._held.popitem(last=False)
+                self._came(row.id)
+        finally:
+            self._fetching = False
+
+    def _next(self) -> AssetRow | None:
+        return next((row for row in self._sight() if row.id not in self._held), None)
+
+
+def _read(find: FindPicture, row: AssetRow) -> Drawn | None:
+    try:
+        path = find(row)
+    except AssetmgrError:  # forgotten meanwhile
+        return None
+    picture = None if path is None else read_picture(path)
+    if picture is None:
+        return None
+    pixels = picture.resize((PICTURE_CELLS, 2 * PICTURE_LINES)).tobytes()
+    return tuple(half_cells(pixels, PICTURE_CELLS, line) for line in range(PICTURE_LINES))
+
+
+def draw_tile(
+    row: AssetRow, line: int, picture: Drawn | None, base: Style, style_of: StyleOf
+) -> list[Segment]:
+    """One line of a tile without its margins."""
+    if line < PICTURE_LINES and picture is not None:
+        return picture[line]
+    if line < PICTURE_LINES:
+        word = str(row.kind) if line == PICTURE_LINES // 2 else ""
+        style = base + style_of("picture") + style_of(_kind(row))
+        return [Segment(word.center(PICTURE_CELLS)[:PICTURE_CELLS], style)]
+    if line == PICTURE_LINES:
+        name = fit(plain(row.name), PICTURE_CELLS)
+        return [Segment(name, base + style_of(name_style(row)))]
+    known = [str(word) for word in (row.kind, row.base) if word != "unknown"]
+    facts = fit(" ".join(["", *known]), PICTURE_CELLS - 1)
+    return [
+        Segment(verdict_mark(row), base + style_of(verdict_style(row))),
+        Segment(facts, base + style_of("dim")),
+    ]
+
+
+def _kind(row: AssetRow) -> str:
+    return row.kind if row.kind in KIND_STYLES else "dim"

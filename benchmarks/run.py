@@ -27,6 +27,7 @@ from benchmarks import (
     library,
     low_rank,
     merge,
+    preview,
     remote,
     startup,
     tui,
@@ -64,6 +65,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "library": library.library,
     "download": download.download,
     "remote": remote.peek,
+    "preview": preview.previews,
 }
 """Everything that can be measured, one row each."""
 

@@ -95,7 +95,7 @@ class _Origin(NamedTuple):
 
 
 def _wanted(workspace: Workspace, references: Sequence[str]) -> Iterator[_Origin | Failure]:
-    known = [_Origin(*row) for row in workspace.library.sources(SERVICE)]
+    known = [_Origin(*row) for row in workspace.library.sources(SERVICE) if row[1].repo]
     cached = _in_caches(workspace.library.file_assets())
     everything = list(dict.fromkeys([*known, *cached]))
     if not references:

@@ -126,7 +126,7 @@ def search(query: HubQuery, progress: Progress = SILENT) -> Iterator[HubModel]:
     params += [("author", query.author)] if query.author else []
     params += [("filter", tag) for tag in query.tags]
     if query.sort is not None:
-        params += [("sort", SORTS[query.sort]), ("direction", "-1")]
+        params.append(("sort", SORTS[query.sort]))
     subject, address = "the search", f"{endpoint()}/api/models?{urlencode(params)}"
     for _ in range(_MOST_PAGES):
         with asking(subject, progress):

@@ -61,8 +61,12 @@ def store_token(secret: str, home: str, environment: Mapping[str, str] = os.envi
     Raises BadValue for what cannot be a token, WriteProblem.
     """
     token, file, origin = checked(secret, "this"), find_paths(environment).tokens, origin_of(home)
+    try:
+        others = _read(file)
+    except CorruptFile:  # what nobody can read is no reason not to log in
+        others = {}
     is_kept = _into_keyring(origin, token)
-    entries = {**_read(file), origin: KEYRING if is_kept else token}
+    entries = {**others, origin: KEYRING if is_kept else token}
     _write(file, entries)
     return KEYRING if is_kept else str(file)
 

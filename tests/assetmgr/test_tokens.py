@@ -272,6 +272,9 @@ def test_a_broken_file_of_tokens_is_named_and_not_shown(text: str, program: Prog
     assert done.code in {1, 2}
     assert "tokens.json" in done.err
     assert "Traceback" not in done.err
+    store_token(SECRET, "https://huggingface.co")
+    found = find_token((), "https://huggingface.co")
+    assert found is not None, "logging in again mends it"
 
 
 def test_doctor_says_where_a_token_is_and_who_else_can_read_it() -> None:

@@ -25,7 +25,9 @@ from benchmarks import (
     hashes,
     large,
     library,
+    low_rank,
     merge,
+    preview,
     remote,
     startup,
     tui,
@@ -58,10 +60,12 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "large": large.large,
     "merge": merge.merges,
     "explain": explain.explain,
+    "low-rank": low_rank.low_rank,
     "tui": tui.tui,
     "library": library.library,
     "download": download.download,
     "remote": remote.peek,
+    "preview": preview.previews,
 }
 """Everything that can be measured, one row each."""
 

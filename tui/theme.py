@@ -10,6 +10,7 @@ SHADES = {
     "faint": "#5f6672",
     "cursor": "#2a303c",
     "cursor-focused": "#1d4a4c",
+    "scroll": "#454b57",
     "rose": "#d79bd8",
 }
 """Colours of ours beside Textual's own, as variables of the style sheet."""
@@ -51,6 +52,7 @@ LIGHT = Theme(
         "faint": "#868e99",
         "cursor": "#d5dbe4",
         "cursor-focused": "#b5e0dd",
+        "scroll": "#b3bcc9",
         "rose": "#8a3d8c",
         "footer-key-foreground": "#0b6e69",
         "input-selection-background": "#0b6e69 30%",
@@ -74,6 +76,7 @@ CONTRAST = Theme(
         "faint": "#b5b5b5",
         "cursor": "#444444",
         "cursor-focused": "#0000c8",
+        "scroll": "#474746",
         "rose": "#ffa8ff",
         "footer-key-foreground": "#00ffff",
         "input-selection-background": "#00ffff 50%",

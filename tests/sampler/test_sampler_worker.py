@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from assetmgr.sampler.client import SamplerClient
+from assetmgr.sampler.client import SamplerClient, worker_environment
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
 from assetmgr.sampler.worker import serve
-from converters.errors import FileMissing, NotAvailable
+from converters.errors import Cancelled, DiskFull, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
@@ -45,6 +49,45 @@ def test_a_process_renders_the_same_picture_and_survives_errors(
     session.render(here, SILENT)
     assert Path(job.image).read_bytes() == Path(here.image).read_bytes()
     assert [check.ok for check in outcome.checks] == [check.ok for check in warm.checks]
+
+
+def test_a_full_disk_is_named_and_leaves_no_part_of_a_picture(
+    session: Session, job: RenderJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.write", full)
+        with pytest.raises(DiskFull):
+            session.render(job, SILENT)
+    assert job.image is not None
+    assert list(Path(job.image).parent.iterdir()) == []
+    assert session.render(job, SILENT).image == job.image
+
+
+def test_a_killed_worker_leaves_pictures_whole_or_absent(job: RenderJob) -> None:
+    class Impatient(Progress):
+        def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
+            if label == "decode":
+                raise Cancelled
+
+    assert job.image is not None
+    with SamplerClient() as client, pytest.raises(Cancelled):
+        client.render(job, Impatient())
+    for picture in Path(job.image).parent.glob("image.*"):
+        with Image.open(picture) as whole:
+            whole.load()
+
+
+def test_the_worker_imports_nothing_that_no_render_needs() -> None:
+    code = (
+        "from assetmgr.sampler.worker import UNUSED, leave_out_unused; import sys;"
+        "leave_out_unused(); import diffusers.utils as u;"
+        "assert not u.is_peft_available() and not u.is_scipy_available();"
+        "assert all(sys.modules[name] is None for name in UNUSED)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=worker_environment(os.environ))
 
 
 def test_every_job_line_gets_one_answer(job: RenderJob) -> None:

@@ -1,0 +1,380 @@
+"""What runs inside the measured processes of previews; each prints a JSON object of seconds.
+
+Importing the libraries is measured by itself, so that neither side is charged for it elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from converters.statedict import StateDict
+
+PROMPT = "a red circle on a white background"
+STEPS = 20
+Seconds = dict[str, float]
+
+_SD1: dict[str, Any] = {"cross_attention_dim": 768, "sample_size": 64}
+_SDXL: dict[str, Any] = {
+    "cross_attention_dim": 2048,
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+
+
+@contextmanager
+def _timed(seconds: Seconds, name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def files(folder: str, count: str) -> Seconds:
+    """The demo's trained checkpoint, as a file and as a folder of diffusers, and `count` LoRAs."""
+    import shutil
+
+    from assetmgr.demo.family import checkpoint, member
+    from converters.writers.safetensors import write_safetensors
+
+    base = Path(folder, "base.safetensors")
+    write_safetensors(checkpoint(), base, with_hashes=False)
+    lora = Path(folder, "lora-000.safetensors")
+    write_safetensors(_of_unet(member("lora")), lora, with_hashes=False)
+    for number in range(1, int(count)):
+        shutil.copy(lora, Path(folder, f"lora-{number:03}.safetensors"))
+    _pipeline(base, Path(folder, "pipeline"))
+    return {}
+
+
+def sd1_files(folder: str) -> Seconds:
+    """A folder of diffusers beside a checkpoint and a LoRA that `benchmarks.merge` has made."""
+    from converters.containers import open_model
+    from converters.writers.safetensors import write_safetensors
+
+    made = Path(folder, "lora-0.safetensors")
+    state = _of_unet(open_model(made).state_dict)
+    write_safetensors(state, Path(_first_lora(folder)), overwrite=True, with_hashes=False)
+    _pipeline(Path(folder, "base.safetensors"), Path(folder, "pipeline"))
+    return {}
+
+
+def _of_unet(lora: StateDict) -> StateDict:
+    """The modules of the UNet: diffusers 0.42 refuses kohya's of the text encoder."""
+    return lora.select(lambda name: name.startswith("lora_unet_"))
+
+
+def _first_lora(folder: str) -> str:
+    return str(min(Path(folder).glob("lora-*.safetensors")))
+
+
+def _pipeline(base: Path, target: Path) -> None:
+    from assetmgr.operations.convert import run_convert
+    from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
+    from assetmgr.workspace import Workspace
+
+    with Workspace.open() as workspace:
+        for plan in plan_convert(ConvertRequest((str(base),), output=target, to="diffusers")):
+            if not isinstance(plan, ConvertPlan):
+                raise SystemExit(plan.error)
+            run_convert(workspace, plan)
+
+
+def imports() -> Seconds:
+    """The worker's imports, until the first job could be rendered."""
+    seconds: Seconds = {}
+    started = time.process_time()
+    with _timed(seconds, "wall"):
+        from assetmgr.sampler.worker import leave_out_unused
+
+        leave_out_unused()
+        from assetmgr.sampler.session import Session
+
+        Session()
+        from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401
+        from transformers import CLIPTextModel  # noqa: F401
+    return seconds | {"processor": time.process_time() - started}
+
+
+def previews(folder: str, count: str) -> Seconds:
+    """LoRAs on one base, each with its verdict and pictures, in a session that stays warm."""
+    from assetmgr.sampler.jobs import ModelFile, RenderJob
+    from assetmgr.sampler.session import Session
+    from converters.progress import SILENT
+
+    session, seconds = Session(), Seconds()
+    base = ModelFile(str(Path(folder, "base.safetensors")), "base", "checkpoint")
+    _warm_up(folder)
+    with _timed(seconds, "all"):
+        for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
+            job = RenderJob(
+                subject=ModelFile(str(lora), lora.stem, "lora"),
+                base=base,
+                prompt=PROMPT,
+                negative="",
+                steps=STEPS,
+                cfg=7.0,
+                sampler="DPM++ 2M",
+                width=64,
+                height=64,
+                seed=1,
+                weight=1.0,
+                trigger=None,
+                device="cpu",
+                dtype="fp32",
+                image=str(lora.with_suffix(".png")),
+                thumbnail=str(lora.with_suffix(".webp")),
+                overwrite=True,
+            )
+            with _timed(seconds, f"one {lora.stem}"):
+                session.render(job, SILENT)
+    return {"all": seconds["all"], "last": seconds[f"one {lora.stem}"]}
+
+
+def pipelines(folder: str, count: str) -> Seconds:
+    """The same as users of diffusers do it: a pipeline from the file for each LoRA."""
+    import torch
+
+    seconds = Seconds()
+    _warm_up(folder)
+    with _timed(seconds, "all"):
+        for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
+            with _timed(seconds, "load"):
+                pipeline = _from_single_file(folder, torch.float32)
+                pipeline.load_lora_weights(str(lora))
+            image = pipeline(
+                PROMPT, height=64, width=64, num_inference_steps=STEPS, guidance_scale=7.0
+            ).images[0]
+            image.save(lora.with_suffix(".peer.png"))
+    return seconds
+
+
+def swap(folder: str, count: str) -> Seconds:
+    """A LoRA into the loaded networks and out again; fails unless they are what they were."""
+    import torch
+
+    from assetmgr.sampler.bundle import load_bundle
+    from converters.containers import open_model
+    from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+    from converters.progress import SILENT
+
+    state = open_model(str(Path(folder, "base.safetensors"))).state_dict
+    bundle = load_bundle(state, torch.device("cpu"), torch.float32, SILENT)
+    before = _content(bundle.unet.network)
+    seconds = Seconds()
+    for number in range(int(count) + 1):
+        with _timed(seconds, "all" if number else "first"):
+            lora = open_model(_first_lora(folder)).state_dict
+            plan = plan_merge(bundle.state_dict, [AdapterChoice("lora", lora, 1.0)], partial=True)
+            with bundle.patched(plan.state_dict):
+                pass
+    if _content(bundle.unet.network) != before:
+        raise SystemExit("the networks are not what they were")
+    return {"each": seconds["all"] / int(count)}
+
+
+def swap_peer(folder: str, count: str) -> Seconds:
+    """The same by load_lora_weights, fuse_lora, unfuse_lora and unload_lora_weights."""
+    import torch
+
+    pipeline = _from_single_file(folder, torch.float32)
+    before = _content(pipeline.unet)
+    seconds = Seconds()
+    for number in range(int(count) + 1):
+        with _timed(seconds, "all" if number else "first"):
+            pipeline.load_lora_weights(_first_lora(folder))
+            pipeline.fuse_lora()
+            pipeline.unfuse_lora()
+            pipeline.unload_lora_weights()
+    same = _content(pipeline.unet) == before
+    return {"each": seconds["all"] / int(count), "exact": float(same)}
+
+
+def load(folder: str, count: str) -> Seconds:
+    """The networks of a file in its own type."""
+    import torch
+
+    from assetmgr.sampler.bundle import load_bundle
+    from converters.containers import open_model
+    from converters.progress import SILENT
+
+    _warm_up(folder)
+    seconds = Seconds()
+    for number in range(int(count) + 1):
+        with _timed(seconds, "all" if number else "first"):
+            state = open_model(str(Path(folder, "base.safetensors"))).state_dict
+            bundle = load_bundle(state, torch.device("cpu"), torch.float16, SILENT)
+        del bundle
+    return {"each": seconds["all"] / int(count)}
+
+
+def load_peer(folder: str, count: str) -> Seconds:
+    """The same by from_single_file with a configuration that is there."""
+    import torch
+
+    _warm_up(folder)
+    seconds = Seconds()
+    for number in range(int(count) + 1):
+        with _timed(seconds, "all" if number else "first"):
+            pipeline = _from_single_file(folder, torch.float16)
+        del pipeline
+    return {"each": seconds["all"] / int(count)}
+
+
+def read(folder: str, count: str) -> Seconds:
+    """The floor of loading: all bytes of the file once into memory that is there already."""
+    path = Path(folder, "base.safetensors")
+    target = bytearray(path.stat().st_size)
+    seconds = Seconds()
+    for number in range(int(count) + 1):
+        with _timed(seconds, "all" if number else "first"), path.open("rb", buffering=0) as file:
+            view = memoryview(target)
+            while read := file.readinto(view):
+                view = view[read:]
+    return {"each": seconds["all"] / int(count)}
+
+
+def has_cuda() -> Seconds:
+    """Whether there is a CUDA device."""
+    import torch
+
+    return {"cuda": float(torch.cuda.is_available())}
+
+
+def on_cuda(family: str, edge: str, rounds: str) -> Seconds:
+    """A picture by our loop and by diffusers' pipeline, with the same random networks."""
+    import diffusers
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from assetmgr.sampler.prompt import Conditioning
+    from assetmgr.sampler.render import Denoiser, Sampling, decode, sample
+    from assetmgr.sampler.solvers import solver_named
+    from converters.progress import SILENT
+
+    xl, pixels = family == "sdxl", int(edge)
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(**(_SDXL if xl else _SD1)).half().cuda().eval()
+    vae = diffusers.AutoencoderKL(**_VAE).half().cuda().eval()
+    width = 2048 if xl else 768
+    texts = [torch.randn(1, 77, width, device="cuda", dtype=torch.float16) for _ in range(2)]
+    pools = [torch.randn(1, 1280, device="cuda", dtype=torch.float16) if xl else None] * 2
+    sampling = Sampling(solver_named("DPM++ 2M"), STEPS, 7.0, pixels, pixels, 1)
+    sizes = torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]] * 2, dtype=torch.float32)
+    denoiser = Denoiser(unet, 8, sizes=sizes if xl else None)
+    positive, negative = (
+        Conditioning(text, pooled) for text, pooled in zip(texts, pools, strict=True)
+    )
+    kind = diffusers.StableDiffusionXLPipeline if xl else diffusers.StableDiffusionPipeline
+    encoders = dict.fromkeys(("text_encoder", "tokenizer"))
+    encoders |= {f"{name}_2": None for name in encoders} if xl else {}
+    more = {} if xl else {"safety_checker": None, "feature_extractor": None}
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
+    pipeline = kind(unet=unet, vae=vae, scheduler=scheduler, **encoders, **more)
+    pipeline.set_progress_bar_config(disable=True)
+    told = {"prompt_embeds": texts[0], "negative_prompt_embeds": texts[1]}
+    if xl:
+        told |= {"pooled_prompt_embeds": pools[0], "negative_pooled_prompt_embeds": pools[1]}
+
+    def ours() -> object:
+        return decode(vae, sample(denoiser, positive, negative, sampling, SILENT))
+
+    def peer() -> object:
+        return pipeline(
+            **told, num_inference_steps=STEPS, guidance_scale=7.0, height=pixels, width=pixels
+        )
+
+    seconds = Seconds()
+    for number in range(int(rounds) + 1):
+        for name, draw in (("peer", peer), ("ours", ours)):
+            torch.cuda.synchronize()
+            with _timed(seconds, name if number else f"first {name}"):
+                draw()
+                torch.cuda.synchronize()
+    with FlopCounterMode(display=False) as flops, torch.inference_mode():
+        sample(denoiser, positive, negative, sampling, SILENT)
+    return {
+        "ours": seconds["ours"] / int(rounds),
+        "peer": seconds["peer"] / int(rounds),
+        "floor": flops.get_total_flops() / _rate(),
+    }
+
+
+def _rate() -> float:
+    """Operations a second of a large matrix product in fp16."""
+    import torch
+
+    edge, times = 8192, 20
+    factor = torch.randn(edge, edge, device="cuda", dtype=torch.float16)
+    seconds = Seconds()
+    for name in ("first", "all"):
+        torch.cuda.synchronize()
+        with _timed(seconds, name):
+            for _ in range(times):
+                factor @ factor
+            torch.cuda.synchronize()
+    return 2 * edge**3 * times / seconds["all"]
+
+
+def _from_single_file(folder: str, dtype: Any) -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_single_file(
+        str(Path(folder, "base.safetensors")),
+        config=str(Path(folder, "pipeline")),
+        local_files_only=True,
+        torch_dtype=dtype,
+        safety_checker=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _warm_up(folder: str) -> None:
+    """Import what both ways need, and have the file in the page cache."""
+    import diffusers
+    import transformers
+
+    _ = (diffusers.StableDiffusionPipeline, diffusers.AutoencoderKL, transformers.CLIPTextModel)
+    Path(folder, "base.safetensors").read_bytes()
+
+
+def _content(network: Any) -> int:
+    return hash(
+        tuple((name, value.numpy().tobytes()) for name, value in network.state_dict().items())
+    )
+
+
+JOBS: dict[str, Callable[..., Seconds]] = {
+    job.__name__: job
+    for job in (
+        *(files, sd1_files, imports, previews, pipelines, swap, swap_peer),
+        *(load, load_peer, read, has_cuda, on_cuda),
+    )
+}
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print(json.dumps(JOBS[sys.argv[1]](*sys.argv[2:])))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import textual._wait
+from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
@@ -87,12 +88,8 @@ class Driver:
 
     async def until(self, happened: Callable[[], object]) -> None:
         """Wait for something a thread does."""
-        for _ in range(500):
-            if happened():
-                await self.rest()
-                return
-            await self.pilot.pause(0.01)
-        raise AssertionError("waited too long")
+        await until(self.pilot, happened)
+        await self.rest()
 
     @property
     def list(self) -> AssetList:
@@ -141,6 +138,12 @@ textual._wait.SLEEP_GRANULARITY = 0.002
 textual._wait.SLEEP_IDLE = 0.001
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
+
+
+@pytest.fixture(autouse=True)
+def _notifications_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starved machine may need longer for two of them than the first is shown."""
+    monkeypatch.setattr(AssetManagerApp, "NOTIFICATION_TIMEOUT", 600)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helpers.waiting import until
 from textual.widgets import Input
 
 from assetmgr.workspace import Workspace
@@ -133,10 +134,7 @@ async def test_leaving_asks_when_a_job_runs_and_stops_it(open_program: Open) -> 
         assert tui.app.is_running
         await tui.press("ctrl+c")
         await tui.pilot.press("y")
-        for _ in range(200):
-            if not tui.app.is_running:
-                break
-            await tui.pilot.pause(0.01)
+        await until(tui.pilot, lambda: not tui.app.is_running)
         assert not job.active
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
+from helpers.waiting import until
 from textual.app import App, ComposeResult
-from textual.pilot import Pilot
 
 import tui
 from converters.errors import NotAvailable
@@ -70,15 +69,6 @@ class Gate:
         if self._failure:
             raise self._failure
         return "done"
-
-
-async def until(pilot: Pilot[None], happened: Callable[[], object]) -> None:
-    for _ in range(400):
-        if happened():
-            await pilot.pause()
-            return
-        await pilot.pause(0.01)
-    raise AssertionError("waited too long")
 
 
 def lines(app: PaneApp) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.waiting import until
 from textual.widgets import Input
 
 from assetmgr.operations.installed import ModelFolder
@@ -287,14 +288,8 @@ async def test_the_first_start_offers_folders_of_other_programs() -> None:
     with Workspace.open() as workspace:
         app = AssetManagerApp(workspace, ScriptedCommands(workspace, script))
         async with app.run_test() as pilot:
-            for _ in range(500):
-                if isinstance(app.screen, WelcomeScreen) and app.focused:  # on its own parts
-                    break
-                await pilot.pause(0.01)
+            await until(pilot, lambda: isinstance(app.screen, WelcomeScreen) and app.focused)
             app.screen.query_one("#folder", Input).value = "/mine"
             await pilot.press("enter")
-            for _ in range(500):
-                if script.asked:
-                    break
-                await pilot.pause(0.01)
+            await until(pilot, lambda: script.asked)
     assert script.asked == ["scan /ui/[models] /mine"]

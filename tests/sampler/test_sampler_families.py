@@ -241,7 +241,10 @@ def test_a_lora_gives_the_latents_that_diffusers_gives_with_it(
     pytest.importorskip("peft")
     exact = {n: v.astype(np.float32) for n, v in load_file(checkpoint("sd-1")).items()}
     save_file(exact, tmp_path / "exact.safetensors")
-    modules = sd1.kohya_modules(sd1.SMALL)  # diffusers loses those of CLIP with this transformers
+    text = sd1.kohya_text_modules(sd1.SMALL)
+    # Of CLIP's attention diffusers loses what a LoRA changes, with this version of transformers.
+    kept = {name: shape for name, shape in text.items() if "self_attn" not in name}
+    modules = {**sd1.kohya_modules(sd1.SMALL), **kept}
     lora = random_arrays(sd1.lora_shapes(modules))
     save_file(lora, tmp_path / "lora.safetensors")
     subject = open_model(tmp_path / "lora.safetensors").state_dict

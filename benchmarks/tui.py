@@ -121,6 +121,7 @@ async def _session(report: Path) -> None:
             await _until(lambda: assets.loaded)
             frames = [await _frame(pilot, assets.action_move_page) for _ in range(FRAMES)]
             browser.tiled = True
+            assets.action_move_to_start()
             tiles = [await _frame(pilot, assets.action_move_page) for _ in range(FRAMES)]
             browser.tiled = False
             keystrokes = [ms async for ms in _typing(pilot, browser, assets)]

@@ -6,6 +6,8 @@ the keyboard), brings numpy, and reads pixels in a way Pillow is about to drop.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -21,19 +23,20 @@ if TYPE_CHECKING:
 def half_cells(pixels: bytes, width: int, y: int) -> list[Segment]:
     """One line of cells: upper pixels in the foreground, lower ones in the background.
 
-    `pixels` are RGB, row by row, `width` of them in a row.
+    `pixels` are RGB, row by row, `width` of them in a row. Equal cells beside each other are one
+    segment, and equal colours one style: a grid of pictures has tens of thousands of cells.
     """
     upper, lower = 2 * y * width * 3, (2 * y + 1) * width * 3
-    return [
-        Segment(
-            "▀",
-            Style.from_color(
-                Color(*pixels[upper + x : upper + x + 3]).rich_color,
-                Color(*pixels[lower + x : lower + x + 3]).rich_color,
-            ),
-        )
+    cells = (
+        (pixels[upper + x : upper + x + 3], pixels[lower + x : lower + x + 3])
         for x in range(0, width * 3, 3)
-    ]
+    )
+    return [Segment("▀" * sum(1 for _ in run), _style(*colours)) for colours, run in groupby(cells)]
+
+
+@lru_cache(maxsize=8192)
+def _style(upper: bytes, lower: bytes) -> Style:
+    return Style.from_color(Color(*upper).rich_color, Color(*lower).rich_color)
 
 
 class HalfCells(Widget):

@@ -24,8 +24,10 @@ from tui.widgets.half_cells import half_cells
 
 PICTURE_CELLS, PICTURE_LINES = 20, 10
 WIDTH, LINES = PICTURE_CELLS + 2, PICTURE_LINES + 2
-MOST_HELD = 120
-"""Pictures kept as they are drawn, some 60 kB each: more than any screen shows."""
+MOST_HELD = 80
+"""Pictures kept as they are drawn: more than nearly any screen shows."""
+_SHADES = 0b11111000
+"""Of a thumbnail 32 shades of each colour do, and make styles that pictures share."""
 SETTLE_SECONDS = 0.05
 """How long the grid rests before a picture is read: a held key reads none."""
 
@@ -87,7 +89,8 @@ def _read(find: FindPicture, row: AssetRow) -> Drawn | None:
     picture = None if path is None else read_picture(path)
     if picture is None:
         return None
-    pixels = picture.resize((PICTURE_CELLS, 2 * PICTURE_LINES)).tobytes()
+    small = picture.resize((PICTURE_CELLS, 2 * PICTURE_LINES))
+    pixels = small.point(lambda value: value & _SHADES).tobytes()
     return tuple(half_cells(pixels, PICTURE_CELLS, line) for line in range(PICTURE_LINES))
 
 

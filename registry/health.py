@@ -17,6 +17,7 @@ from sqlalchemy import Connection, create_engine, exc, inspect, make_url, select
 from registry import schema
 from registry.backup import backups
 from registry.database import advice, explain, file_of, name_of
+from registry.pictures import picture_files
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
@@ -65,7 +66,7 @@ def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
     """The pictures of all previews, by asset."""
     preview = schema.preview.c
     rows = connection.execute(select(preview.asset_id, preview.path, preview.thumbnail))
-    return {row.asset_id: tuple(path for path in (row.path, row.thumbnail) if path) for row in rows}
+    return {row.asset_id: picture_files(row.path, row.thumbnail) for row in rows}
 
 
 def _unusable(name: str, problem: str, hint: str) -> Health:

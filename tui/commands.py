@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tui.answers import summed, summed_verdicts, tell, told
 from tui.query import View
+from tui.shown_picture import ShownPicture, shown_picture
 from tui.text import count
 from tui.undo import Undos
 
@@ -120,11 +122,11 @@ class Commands:
         """Everything known of some assets. Raises AssetNotFound."""
         return tuple(map(self.asset, ids))
 
-    def picture(self, row: AssetRow) -> str | None:
-        """The file of an asset's picture: that of its preview, else one beside the model."""
-        from tui.describe import picture_path
-
-        return row.thumbnail or picture_path(self.asset(row.id))
+    def picture(self, row: AssetRow) -> ShownPicture | None:
+        """An asset's picture: that of its preview, else one beside the model."""
+        if row.thumbnail and Path(row.thumbnail).is_file():
+            return ShownPicture(row.thumbnail, is_render=True)
+        return shown_picture(self.asset(row.id))
 
     def lineage(self, asset: Asset) -> Lineage:
         """What an asset was made from, and what was made from it."""

@@ -203,11 +203,3 @@ def _hashes(hashes: Mapping[str, str | None]) -> Rows:
         digest = hashes.get(name)
         if digest:
             yield name, text(digest[:HASH_DIGITS] + ("…" if len(digest) > HASH_DIGITS else ""))
-
-
-def picture_path(asset: Asset) -> str | None:
-    """The picture that suits a terminal: thumbnail, else preview, else one beside the model."""
-    preview = asset.preview
-    if preview is not None:
-        return preview.thumbnail or preview.path
-    return next((sidecar.preview for sidecar in asset.sidecars if sidecar.preview), None)

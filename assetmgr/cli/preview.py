@@ -30,6 +30,7 @@ _FIELDS: dict[str, object] = {
     "asset": None,
     "image": None,
     "thumbnail": None,
+    "thumbnail_png": None,
     "verdict": "failed",
     "checks": [],
     "seconds": None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from registry.pictures import thumbnail_png
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -86,6 +88,7 @@ def _preview_json(preview: Preview | None) -> dict[str, object] | None:
     if preview is None:
         return None
     document = asdict(preview)
+    document["thumbnail_png"] = preview.thumbnail and thumbnail_png(preview.thumbnail)
     document["checks"] = [asdict(check) for check in preview.checks]
     document["parameters"] = dict(preview.parameters)
     return document

@@ -33,6 +33,7 @@ from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, Cancelled, NotAvailable
 from converters.progress import SILENT, Progress
+from registry.pictures import thumbnail_png
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -63,6 +64,7 @@ def outcome_json(outcome: RenderOutcome) -> dict[str, object]:
     return {
         "image": outcome.image,
         "thumbnail": outcome.thumbnail,
+        "thumbnail_png": outcome.thumbnail and thumbnail_png(outcome.thumbnail),
         "verdict": outcome.verdict,
         "checks": [asdict(check) for check in outcome.checks],
         "seconds": outcome.seconds,

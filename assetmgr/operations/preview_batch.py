@@ -8,6 +8,7 @@ from pathlib import Path
 
 from assetmgr.operations.preview_plan import Subject, base_of
 from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
+from registry.pictures import picture_files
 
 
 def in_order(
@@ -39,7 +40,7 @@ def finished(subject: Subject, job: RenderJob) -> RenderOutcome | None:
     parameters = job.parameters(device, dtype)
     if asdict(parameters) != dict(known) or last.path != job.image:
         return None
-    if not all(Path(picture).is_file() for picture in (last.path, last.thumbnail)):
+    if not all(Path(file).is_file() for file in picture_files(last.path, last.thumbnail)):
         return None
     return _outcome(subject, parameters)
 

@@ -29,6 +29,7 @@ from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, AssetNotFound
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import write_whole
+from registry.pictures import thumbnail_png
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -51,6 +52,7 @@ class Rendered:
     failure: Failure | None
     image: bytes | None = None
     thumbnail: bytes | None = None
+    thumbnail_png: bytes | None = None
 
 
 def run_previews_on_ray(
@@ -100,6 +102,7 @@ def _received(
         for data, target, overwrite in (
             (result.image, job.image, job.overwrite),
             (result.thumbnail, job.thumbnail, True),
+            (result.thumbnail_png, job.thumbnail and thumbnail_png(job.thumbnail), True),
         ):
             if data is not None and target is not None:
                 write_whole(Path(target), data, overwrite=overwrite)
@@ -139,7 +142,9 @@ def _rendered(sampler: SamplerClient, item: RemoteJob, folder: Path) -> Rendered
         return Rendered(None, Failure.of(error))
     if outcome.image is None:
         return Rendered(outcome, None)
-    return Rendered(outcome, None, image.read_bytes(), thumbnail.read_bytes())
+    small = Path(thumbnail_png(str(thumbnail)))
+    files = (image, thumbnail, small)
+    return Rendered(outcome, None, *(file.read_bytes() for file in files))
 
 
 def _found_here(item: RemoteJob) -> RenderJob:

@@ -1,4 +1,4 @@
-"""The files a render leaves behind: the PNG with its parameters text, and a small WebP of it."""
+"""The files a render leaves behind: the PNG with its parameters text, and thumbnails of it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from assetmgr.sampler.infotext import parameters_text
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.render import Picture
 from converters.writers.atomic import write_whole
+from registry.pictures import thumbnail_png
 
 THUMBNAIL_EDGE = 256
 """Longest side of a thumbnail in pixels; smaller pictures keep their size."""
 
 
 def write_picture(picture: Picture, job: RenderJob) -> None:
-    """Write the image and thumbnail that the job wants, each whole or not at all.
+    """Write the image and thumbnails that the job wants, each whole or not at all.
 
     Raises WriteProblem.
     """
-    image = to_image(picture.pixels)
+    image, parameters = to_image(picture.pixels), parameters_text(job)
     if job.image is not None:
-        png = png_bytes(image, parameters_text(job))
-        write_whole(Path(job.image), png, overwrite=job.overwrite)
+        write_whole(Path(job.image), png_bytes(image, parameters), overwrite=job.overwrite)
     if job.thumbnail is not None:
-        write_whole(Path(job.thumbnail), thumbnail_bytes(image), overwrite=True)
+        small = reduced(image)
+        write_whole(Path(job.thumbnail), webp_bytes(small), overwrite=True)
+        png = png_bytes(small, parameters)
+        write_whole(Path(thumbnail_png(job.thumbnail)), png, overwrite=True)
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
@@ -46,10 +49,15 @@ def png_bytes(image: Image.Image, parameters: str) -> bytes:
     return file.getvalue()
 
 
-def thumbnail_bytes(image: Image.Image) -> bytes:
-    """The image as WebP, at most `THUMBNAIL_EDGE` pixels a side."""
+def reduced(image: Image.Image) -> Image.Image:
+    """The image with at most `THUMBNAIL_EDGE` pixels a side."""
     small = image.copy()
     small.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.LANCZOS)
+    return small
+
+
+def webp_bytes(image: Image.Image) -> bytes:
+    """The image as WebP."""
     file = io.BytesIO()
-    small.save(file, "WEBP", quality=85)
+    image.save(file, "WEBP", quality=85)
     return file.getvalue()

@@ -7,11 +7,10 @@ rendered, so that every job sees the base as it is in its file.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import Bundle, Incomplete, latent_factor, load_bundle, outside
-from assetmgr.sampler.denoising import denoiser_of, training_of
+from assetmgr.sampler.bundle import Bundle, Incomplete
+from assetmgr.sampler.denoising import training_of
 from assetmgr.sampler.devices import (
     choose_device,
     choose_precision,
@@ -28,83 +27,29 @@ from assetmgr.sampler.devices import (
     precision_name,
     start_measuring,
 )
-from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.families import family_of
 from assetmgr.sampler.finiteness import NotFinite
-from assetmgr.sampler.flow import Texts, flow_latents
-from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
-from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome, RuntimeAdapter
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob, RenderOutcome
 from assetmgr.sampler.memory import (
     Measure,
     Thrift,
-    awake,
-    frugal,
     is_exhausted,
     release_cache,
-    tiled,
 )
+from assetmgr.sampler.painter import Painter
 from assetmgr.sampler.pictures import write_picture
 from assetmgr.sampler.probes import difference, noise_left, round_trip
-from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import Denoiser, Picture, Sampling, decode, encode_picture, sample
+from assetmgr.sampler.prompt import Conditioning, Tokenize
+from assetmgr.sampler.render import Picture, Sampling, encode_picture
 from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import Applied, applied
-from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
+from assetmgr.sampler.warm import Conditions, Warm, account_of, load_warm, place_of
 from converters.adapters.opening import open_adapter
-from converters.bytesource import Fingerprint
-from converters.containers import Container, Model, open_model
-from converters.errors import AssetmgrError, FileMissing, OutOfMemory
+from converters.errors import AssetmgrError, OutOfMemory
 from converters.finite import non_finite
-from converters.identify import identify
-from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
-from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import Progress
-from converters.statedict import StateDict
-
-KEPT_REFERENCES = 32
-"""Renders of the base that are kept: 3 MB each at 512x512."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a loaded bundle answers to: the file as it was, and where it was loaded to."""
-
-    path: str
-    fingerprint: Fingerprint
-    device: torch.device
-    dtype: torch.dtype
-    companions: tuple[tuple[str, Fingerprint], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What a picture depends on beside the networks."""
-
-    prompt: str
-    negative: str
-    sampling: Sampling
-    clip_skip: int = 1
-    adapters: tuple[RuntimeAdapter, ...] = ()
-    rounded: str | None = None
-
-
-@dataclass(slots=True)
-class Warm:
-    """A loaded base and its pictures without any adapter."""
-
-    place: Place
-    bundle: Bundle
-    of_t5: T5Tokenizer | None = None
-    references: dict[Conditions, Picture] = field(default_factory=dict)
-
-    def keep(self, conditions: Conditions, picture: Picture) -> None:
-        """Remember a picture, and forget the oldest when there are many."""
-        if len(self.references) >= KEPT_REFERENCES:
-            del self.references[next(iter(self.references))]
-        self.references[conditions] = picture
 
 
 class Session:
@@ -231,7 +176,7 @@ class _Run:
             warm = self._warm(self._job.subject)
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
-        loads = judge.loads_completely((), (), note=_account(warm, self._job.companions))
+        loads = judge.loads_completely((), (), note=account_of(warm, self._job.companions))
         with self._with_adapters(warm):
             return self._judged(
                 (loads, judge.weights_finite(warm.bundle.broken)),
@@ -294,7 +239,7 @@ class _Run:
         if not self._job.with_effect:
             return
         if not warm.bundle.family.flow:
-            positive, negative = self._conditionings(warm, ())
+            positive, negative = self._painter.conditionings(warm, ())
             yield self._noise_left(warm, positive, picture)
             if self._conditions.prompt != self._conditions.negative:
                 yield judge.prompt_matters(difference(positive, negative))
@@ -312,7 +257,7 @@ class _Run:
             if getattr(change.decoder, "encoder", None) is not None:
                 yield self._round_trip(change.decoder)
         elif change.halved is not None and not warm.bundle.family.flow:
-            positive, _ = self._conditionings(warm, change.embeddings)
+            positive, _ = self._painter.conditionings(warm, change.embeddings)
             yield self._noise_left(warm, positive, picture)
         yield effect
         if change.halved is not None and effect.ok:
@@ -322,13 +267,13 @@ class _Run:
 
     def _noise_left(self, warm: Warm, prompt: Conditioning, picture: Picture) -> Check:
         sampling = self._conditions.sampling
-        with self._denoiser(warm) as denoiser:
+        with self._painter.denoiser(warm) as denoiser:
             left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
         return judge.removes_noise(left)
 
     def _round_trip(self, vae: Any) -> Check:
         sampling = self._conditions.sampling
-        with self._ready(vae):
+        with self._painter.ready(vae):
             return judge.round_trip(round_trip(vae, sampling.width, sampling.height))
 
     def _base(self) -> tuple[Warm, Picture | None]:
@@ -348,20 +293,23 @@ class _Run:
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
 
     @property
+    def _painter(self) -> Painter:
+        return Painter(self._session.tokens_of, self._conditions, self._thrift, self._progress)
+
+    @property
     def _home(self) -> torch.device:
         """Where networks are while it is not their turn."""
         return torch.device("cpu") if Measure.OFFLOAD in self._thrift.taken else self._device
 
     def _warm(self, checkpoint: ModelFile) -> Warm:
         """The checkpoint's networks: those of the last job if it is the same file, else loaded."""
-        companions = tuple((each.path, _fingerprint(each.path)) for each in self._job.companions)
-        mark = _fingerprint(checkpoint.path)
-        place = Place(checkpoint.path, mark, self._home, self._dtype, companions)
+        companions = self._job.companions
+        place = place_of(checkpoint, companions, self._home, self._dtype)
         warm = self._session.warm
         if warm is None or warm.place != place:
             self._session.forget()
             with self._loading(), _naming(checkpoint.path):
-                warm = self._loaded(place)
+                warm = load_warm(place, companions, self._progress)
             self._session.warm = warm
         self._choose_solver(warm.bundle)
         return warm
@@ -375,28 +323,13 @@ class _Run:
         self._conditions = replace(self._conditions, sampling=replace(sampling, solver=solver))
         self._job = replace(self._job, sampler=solver.name)
 
-    def _loaded(self, place: Place) -> Warm:
-        model = open_model(place.path)
-        identity = identify(model.state_dict)
-        if not family_of(identity).flow:
-            sd = _single(model)
-            return Warm(place, load_bundle(sd, place.device, self._dtype, self._progress))
-        files = {each.kind: each.path for each in self._job.companions}
-        of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
-        companions = {role: open_model(path).state_dict for role, path in files.items()}
-        sd = joined(model.state_dict, identity.base, companions)
-        if of_t5 is None and T5 in NEEDED[identity.base]:
-            raise Incomplete((f"the whole {T5_TOKENIZER}",))
-        told = without_t5(sd) if of_t5 is None else sd
-        bundle = load_flow(told, identity, place.device, self._dtype, self._progress)
-        return Warm(place, bundle, of_t5)
-
     def _reference(self, warm: Warm, label: str) -> Picture:
         """The picture of the checkpoint alone, rendered once for the same conditions."""
         picture = warm.references.get(self._conditions)
         if picture is None:
-            bundle = warm.bundle
-            picture = self._decoded(bundle.vae.network, self._latents(warm, (), label))
+            painter = self._painter
+            latents = painter.latents(warm, (), label)
+            picture = painter.decoded(warm.bundle.vae.network, latents)
             warm.keep(self._conditions, picture)
         return picture
 
@@ -404,77 +337,12 @@ class _Run:
         """The picture with the subject in effect."""
         if change.decoder is not None:
             reference = self._reference(warm, label)
-            return self._decoded(change.decoder, reference.latents)
+            return self._painter.decoded(change.decoder, reference.latents)
         if change.encoder is not None:
             latents = encode_picture(change.encoder, self._reference(warm, label).pixels)
-            return self._decoded(warm.bundle.vae.network, latents)
-        latents = self._latents(warm, change.embeddings, label)
-        return self._decoded(warm.bundle.vae.network, latents)
-
-    def _latents(
-        self, warm: Warm, embeddings: tuple[NamedVectors, ...], label: str
-    ) -> torch.Tensor:
-        conditions, bundle, device = self._conditions, warm.bundle, self._device
-        if bundle.family.flow:
-            tokens_of = self._session.tokens_of
-            texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
-            self._progress.stage(label, conditions.sampling.steps, "steps")
-            return flow_latents(bundle, texts, conditions.sampling, device, self._progress)
-        encoded = self._conditionings(warm, embeddings)
-        self._progress.stage(label, conditions.sampling.steps, "steps")
-        with self._denoiser(warm) as denoiser:
-            return sample(denoiser, *encoded, conditions.sampling, self._progress)
-
-    @contextmanager
-    def _denoiser(self, warm: Warm) -> Iterator[Denoiser]:
-        """The denoiser of the base on the device, as frugal as memory wants it."""
-        bundle, device = warm.bundle, self._device
-        with awake(device, bundle.vae.network):
-            denoiser = denoiser_of(bundle, self._conditions.sampling)
-        with frugal(bundle.unet.network, self._thrift.taken, device) as unet:
-            yield replace(denoiser, network=unet)
-
-    def _conditionings(
-        self, warm: Warm, embeddings: tuple[NamedVectors, ...]
-    ) -> tuple[Conditioning, Conditioning]:
-        """Those of prompt and negative prompt."""
-        conditions, encoders = self._conditions, warm.bundle.encoders
-        positive, negative = (
-            tokenize(text, self._session.tokens_of, embeddings)
-            for text in (conditions.prompt, conditions.negative)
-        )
-        with awake(self._device, *(network for network, _ in encoders)):
-            return encode_pair(encoders, positive, negative, conditions.clip_skip)
-
-    def _decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
-        """The picture of latents; where memory does not suffice, decoded once more in tiles."""
-        self._progress.stage("decode", None, "pictures")
-        try:
-            return self._pixels(vae, latents)
-        except (MemoryError, RuntimeError) as error:
-            if not is_exhausted(error) or Measure.TILES in self._thrift.taken:
-                raise
-        self._thrift.tighten(self._progress)
-        release_cache()
-        return self._pixels(vae, latents)
-
-    def _pixels(self, vae: Any, latents: torch.Tensor) -> Picture:
-        with self._ready(vae):
-            picture = decode(vae, latents)
-        if picture.note:
-            self._progress.message(picture.note)
-        return picture
-
-    @contextmanager
-    def _ready(self, vae: Any) -> Iterator[None]:
-        """An autoencoder on the device, in tiles where memory wants it."""
-        with ExitStack() as stack:
-            stack.enter_context(awake(self._device, vae))
-            if Measure.TILES in self._thrift.taken:
-                sampling = self._conditions.sampling
-                edges = (sampling.width, sampling.height, latent_factor(vae))
-                stack.enter_context(tiled(vae, *edges))
-            yield
+            return self._painter.decoded(warm.bundle.vae.network, latents)
+        latents = self._painter.latents(warm, change.embeddings, label)
+        return self._painter.decoded(warm.bundle.vae.network, latents)
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -492,32 +360,3 @@ def _naming(path: str) -> Iterator[None]:
     except AssetmgrError as error:
         error.path = error.path or path
         raise
-
-
-def _single(model: Model) -> StateDict:
-    """A checkpoint's state dict under the names of a single file."""
-    if model.container is not Container.DIFFUSERS:
-        return model.state_dict
-    state = model.state_dict
-    return to_single_file(pipeline_parts(state), state.metadata).state
-
-
-def _account(warm: Warm, companions: Sequence[ModelFile]) -> str:
-    """What a completely loaded checkpoint consists of, in words."""
-    sd, bundle = warm.bundle.state_dict, warm.bundle
-    if bundle.family.flow:
-        lent = ", ".join(f"{each.kind} of {Path(each.path).name}" for each in companions)
-        note = f"all {len(sd)} tensors of transformer, VAE and text encoders"
-        note += f" ({lent})" if lent else ""
-        without = bundle.prose is None or warm.of_t5 is None
-        return f"{note}; without T5 or its tokenizer, zeros in its place" if without else note
-    extra = outside(sd)
-    note = f"all {len(sd) - len(extra)} tensors of UNet, VAE and text encoder"
-    return f"{note}; {len(extra)} others play no part in a render" if extra else note
-
-
-def _fingerprint(path: str) -> Fingerprint:
-    try:
-        return Fingerprint.of(os.stat(path))
-    except OSError as error:
-        raise FileMissing("no such file", path=path) from error

@@ -217,18 +217,22 @@ def test_previews_without_picture_fail_and_pictures_without_asset_are_told(
     program("scan", tmp_path)
     (home / "previews").mkdir()
     picture, left = home / "previews" / "a.png", home / "previews" / "left.png"
-    picture.touch()
+    webp, png = home / "previews" / "a.webp", home / "previews" / "a.thumbnail.png"
+    for file in (picture, webp, png):
+        file.touch()
     left.write_bytes(b"12345")
     with Library.open(f"sqlite:///{home / 'library.db'}") as library:
-        library.record_preview(1, Preview(str(picture), None, 1, "", "ok"))
+        library.record_preview(1, Preview(str(picture), str(webp), 1, "", "ok"))
     done = program("doctor", "--json")
     assert done.code == 0
-    assert "2 in" in checks(done)["preview files"]["detail"]
+    assert "4 in" in checks(done)["preview files"]["detail"]
     assert "1 (5 B) show no asset" in checks(done)["preview files"]["detail"]
-    picture.unlink()
-    done = program("doctor", "--json")
-    assert failed(done) == {"previews"}
-    assert str(picture) in checks(done)["previews"]["detail"]
+    for gone in (picture, png):
+        gone.unlink()
+        done = program("doctor", "--json")
+        assert failed(done) == {"previews"}
+        assert str(gone) in checks(done)["previews"]["detail"]
+        gone.touch()
 
 
 def test_a_full_disk_fails(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,8 @@ class TestOnACluster:
             assert preview.path is not None
             assert Path(preview.path).parent == setting.home / "previews"
             assert Path(preview.path).read_bytes() == f"png of {content[number].name}".encode()
+            small = Path(preview.path).with_suffix(".thumbnail.png")
+            assert small.read_bytes() == b"small png"
         again = list(run_previews_on_ray(workspace, PreviewRequest(), connected))
         assert all(isinstance(r, PreviewResult) and r.skipped for r in again)
 

@@ -14,6 +14,7 @@ from assetmgr.sampler.jobs import Check, RenderJob, RenderOutcome
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import AssetNotFound, Cancelled, CorruptFile, NotAvailable
 from converters.progress import SILENT, Progress
+from registry.pictures import picture_files
 from registry.records import Preview
 
 
@@ -77,7 +78,7 @@ class Sampler:
             case "deviceless":
                 raise NotAvailable("no cuda")
         check = Check("effect", job.subject.name != "weak", 0.1, 0.2, "difference")
-        for picture in filter(None, (job.image, job.thumbnail)):
+        for picture in picture_files(job.image, job.thumbnail):
             Path(picture).parent.mkdir(parents=True, exist_ok=True)
             Path(picture).touch()
         parameters = job.parameters("cpu", "fp32")

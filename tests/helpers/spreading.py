@@ -37,7 +37,8 @@ def pretend_to_render(items: Sequence[RemoteJob]) -> Iterator[Rendered]:
         parameters = item.job.parameters("cpu", "fp32")
         check = Check("finite", True, None, None, "")
         outcome = RenderOutcome("/there.png", "/there.webp", (check,), 1.0, 0.5, None, parameters)
-        yield Rendered(outcome, None, b"png of " + item.job.subject.name.encode(), b"webp")
+        image = b"png of " + item.job.subject.name.encode()
+        yield Rendered(outcome, None, image, b"webp", b"small png")
 
 
 def only_here(items: Sequence[int]) -> Iterator[int]:

@@ -89,12 +89,13 @@ def test_another_base_renders_its_adapters_again(library: Setting) -> None:
     assert rendered(library, PreviewRequest(base="#8")) == [LORA.name]
 
 
-def test_what_failed_or_lost_its_picture_is_rendered_again(library: Setting) -> None:
+@pytest.mark.parametrize("lost", [".png", ".webp", ".thumbnail.png"])
+def test_what_failed_or_lost_a_picture_is_rendered_again(library: Setting, lost: str) -> None:
     library.shelf.content.append(asset(3, "lora", name="weak"))
     library.run(PreviewRequest())
     picture = library.shelf.previews[2].path
     assert picture is not None
-    Path(picture).unlink()
+    Path(picture.removesuffix(".png") + lost).unlink()
     assert rendered(library, PreviewRequest()) == [LORA.name, "weak"]
 
 

@@ -211,13 +211,15 @@ def test_the_document_has_the_fields_of_the_contract(library: Setting) -> None:
     assert isinstance(result, PreviewResult)
     document = result.to_json()
     assert {
-        "asset", "image", "thumbnail", "verdict", "checks", "seconds", "load_seconds",
-        "peak_memory_bytes", "parameters",
+        "asset", "image", "thumbnail", "thumbnail_png", "verdict", "checks", "seconds",
+        "load_seconds", "peak_memory_bytes", "parameters",
     } <= set(document)  # fmt: skip
     assert document["checks"] == [
         {"name": "effect", "ok": True, "value": 0.1, "threshold": 0.2, "detail": "difference"}
     ]
     assert document["parameters"]["base"] == BASE.path
+    assert Path(str(document["thumbnail_png"])).is_file()
+    assert document["thumbnail_png"] not in {document["image"], document["thumbnail"]}
 
 
 def test_planning_and_recording_never_import_torch() -> None:

@@ -23,7 +23,7 @@ from converters.progress import SILENT, Progress
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SAMPLE, DECODE = "assetmgr.sampler.session.sample", "assetmgr.sampler.session.decode"
+SAMPLE, DECODE = "assetmgr.sampler.painter.sample", "assetmgr.sampler.painter.decode"
 
 
 class Scarce:

@@ -16,6 +16,7 @@ from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
 from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily
 from converters.progress import SILENT, Progress
+from registry.pictures import thumbnail_png
 
 if TYPE_CHECKING:
     from conftest import Arrays, Models
@@ -44,6 +45,10 @@ def test_a_checkpoint_gives_a_picture_a_thumbnail_and_all_checks(
     with Image.open(job.image) as image, Image.open(job.thumbnail) as thumbnail:
         assert image.size == thumbnail.size == (64, 64)
         assert image.info["parameters"].startswith("a glow circle\nSteps: 2, Sampler: Euler")
+        assert thumbnail.format == "WEBP"
+        with Image.open(thumbnail_png(str(job.thumbnail))) as small:
+            assert (small.format, small.size) == ("PNG", (64, 64))
+            assert small.info == image.info
     assert [check.name for check in outcome.checks] == [
         "loads completely",
         "weights finite",

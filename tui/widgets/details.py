@@ -15,9 +15,10 @@ from registry.records import Asset, AssetRow
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
-from tui.describe import describe, picture_path
+from tui.describe import describe
 from tui.images import MakePicture, read_picture
 from tui.sections import Section
+from tui.shown_picture import WHOSE, shown_picture
 from tui.widgets.facts import Facts
 from tui.widgets.thumbnail import Thumbnail
 
@@ -67,9 +68,10 @@ class Details(Widget):
             return
         await asyncio.sleep(SETTLE_SECONDS)
         asset, sections = await asyncio.to_thread(self._look_up, row.id)
-        path = picture_path(asset) if self._make_picture else None
-        picture = await asyncio.to_thread(read_picture, path) if path else None
-        self._show(asset, picture, sections)
+        picture, caption = None, ""
+        if self._make_picture:
+            picture, caption = await asyncio.to_thread(_read_picture, asset)
+        self._show(asset, picture, sections, caption)
 
     def _look_up(self, asset_id: int) -> tuple[Asset, tuple[Section, ...]]:
         """In a thread: the asset, and in words what is known of it."""
@@ -77,14 +79,26 @@ class Details(Widget):
         return asset, describe(asset, self._commands.lineage(asset))
 
     def _show(
-        self, asset: Asset | None, picture: Picture | None, sections: tuple[Section, ...] = ()
+        self,
+        asset: Asset | None,
+        picture: Picture | None,
+        sections: tuple[Section, ...] = (),
+        caption: str = "",
     ) -> None:
         if self.asset is None:
             self.query_one(ReadingScroll).scroll_home(animate=False)
         self.asset = asset
         self.query_one(Facts).sections = sections
         for thumbnail in self.query(Thumbnail):
-            thumbnail.show(picture, _why_no_picture(asset))
+            thumbnail.show(picture, caption if picture else _why_no_picture(asset))
+
+
+def _read_picture(asset: Asset) -> tuple[Picture | None, str]:
+    """In a thread: the picture of an asset, and what has to be said of it."""
+    shown = shown_picture(asset)
+    if shown is None:
+        return None, ""
+    return read_picture(shown.path), "" if shown.is_render else WHOSE
 
 
 def _why_no_picture(asset: Asset | None) -> str:

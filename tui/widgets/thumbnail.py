@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Thumbnail(Widget):
-    """A picture in a frame, as large as the frame allows, or a sentence why there is none."""
+    """A picture in a frame with words under it, or a sentence why there is none."""
 
     def __init__(self, make_picture: MakePicture) -> None:
         super().__init__()
         self._picture = make_picture()
 
     def compose(self) -> ComposeResult:
-        """The picture and the sentence; one of them is shown."""
+        """The picture and the words; a render needs none."""
         self._picture.display = False
         yield self._picture
         yield Static(id="no-picture")
 
-    def show(self, picture: Picture | None, otherwise: str) -> None:
-        """Show a picture, or a sentence."""
+    def show(self, picture: Picture | None, words: str) -> None:
+        """Show a picture over words, if any, or the words alone."""
         sentence = self.query_one("#no-picture", Static)
-        sentence.display = picture is None
-        if str(sentence.content) != otherwise:  # an update costs a layout of the whole screen
-            sentence.update(Content(otherwise))
+        sentence.display = bool(words)
+        if str(sentence.content) != words:  # an update costs a layout of the whole screen
+            sentence.update(Content(words))
         self._picture.display = picture is not None
         self._picture.image = picture
         self._fit()
@@ -45,7 +45,9 @@ class Thumbnail(Widget):
     def _fit(self) -> None:
         picture = self._picture.image
         if picture is not None and self.size:
-            width, height = cells(picture.size, (self.size.width, self.size.height))
+            words = str(self.query_one("#no-picture", Static).content)
+            lines = max(self.size.height - len(words.splitlines()), 1)
+            width, height = cells(picture.size, (self.size.width, lines))
             self._picture.styles.width, self._picture.styles.height = width, height
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 from rich.segment import Segment
@@ -19,6 +20,7 @@ from registry.records import AssetRow
 from tui.background import in_background
 from tui.columns import KIND_STYLES, name_style, verdict_mark, verdict_style
 from tui.images import read_picture
+from tui.shown_picture import BESIDE, ShownPicture
 from tui.text import fit, plain
 from tui.widgets.half_cells import half_cells
 
@@ -31,11 +33,17 @@ _SHADES = 0b11111000
 SETTLE_SECONDS = 0.05
 """How long the grid rests before a picture is read: a held key reads none."""
 
-Drawn = tuple[list[Segment], ...]
-"""The lines of a picture."""
-FindPicture = Callable[[AssetRow], str | None]
-"""The file of an asset's picture; called in a thread. Raises AssetmgrError."""
+FindPicture = Callable[[AssetRow], ShownPicture | None]
+"""The picture of an asset; called in a thread. Raises AssetmgrError."""
 StyleOf = Callable[[str], Style]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The lines of a picture, and whether it is a render."""
+
+    lines: tuple[list[Segment], ...]
+    is_render: bool
 
 
 class Pictures:
@@ -83,15 +91,16 @@ class Pictures:
 
 def _read(find: FindPicture, row: AssetRow) -> Drawn | None:
     try:
-        path = find(row)
+        shown = find(row)
     except AssetmgrError:  # forgotten meanwhile
         return None
-    picture = None if path is None else read_picture(path)
-    if picture is None:
+    picture = None if shown is None else read_picture(shown.path)
+    if shown is None or picture is None:
         return None
     small = picture.resize((PICTURE_CELLS, 2 * PICTURE_LINES))
     pixels = small.point(lambda value: value & _SHADES).tobytes()
-    return tuple(half_cells(pixels, PICTURE_CELLS, line) for line in range(PICTURE_LINES))
+    lines = tuple(half_cells(pixels, PICTURE_CELLS, line) for line in range(PICTURE_LINES))
+    return Drawn(lines, shown.is_render)
 
 
 def draw_tile(
@@ -99,7 +108,9 @@ def draw_tile(
 ) -> list[Segment]:
     """One line of a tile without its margins."""
     if line < PICTURE_LINES and picture is not None:
-        return picture[line]
+        is_caption = line == PICTURE_LINES - 1 and not picture.is_render
+        caption = Segment(BESIDE.center(PICTURE_CELLS), base + style_of("dim"))
+        return [caption] if is_caption else picture.lines[line]
     if line < PICTURE_LINES:
         word = str(row.kind) if line == PICTURE_LINES // 2 else ""
         style = base + style_of("picture") + style_of(_kind(row))

@@ -1,0 +1,102 @@
+"""Pictures made of warm networks, each on the device for its turn, as memory wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from assetmgr.sampler.bundle import latent_factor
+from assetmgr.sampler.denoising import denoiser_of
+from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.flow import Texts, flow_latents
+from assetmgr.sampler.memory import (
+    Measure,
+    Thrift,
+    awake,
+    frugal,
+    is_exhausted,
+    release_cache,
+    tiled,
+)
+from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
+from assetmgr.sampler.render import Denoiser, Picture, decode, sample
+from assetmgr.sampler.warm import Conditions, Warm
+from converters.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """Paints under fixed conditions. What it raises is NotFinite, or that memory ran out."""
+
+    tokens_of: Tokenize
+    conditions: Conditions
+    thrift: Thrift
+    progress: Progress
+
+    def latents(self, warm: Warm, embeddings: tuple[NamedVectors, ...], label: str) -> torch.Tensor:
+        """The latents `(1, C, H/8, W/8)` that are sampled, float32 on the CPU."""
+        conditions, bundle, device = self.conditions, warm.bundle, self.thrift.device
+        if bundle.family.flow:
+            tokens_of = self.tokens_of
+            texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
+            self.progress.stage(label, conditions.sampling.steps, "steps")
+            return flow_latents(bundle, texts, conditions.sampling, device, self.progress)
+        encoded = self.conditionings(warm, embeddings)
+        self.progress.stage(label, conditions.sampling.steps, "steps")
+        with self.denoiser(warm) as denoiser:
+            return sample(denoiser, *encoded, conditions.sampling, self.progress)
+
+    @contextmanager
+    def denoiser(self, warm: Warm) -> Iterator[Denoiser]:
+        """The denoiser of the base on the device, as frugal as memory wants it."""
+        bundle, device = warm.bundle, self.thrift.device
+        with awake(device, bundle.vae.network):
+            denoiser = denoiser_of(bundle, self.conditions.sampling)
+        with frugal(bundle.unet.network, self.thrift.taken, device) as unet:
+            yield replace(denoiser, network=unet)
+
+    def conditionings(
+        self, warm: Warm, embeddings: tuple[NamedVectors, ...]
+    ) -> tuple[Conditioning, Conditioning]:
+        """Those of prompt and negative prompt."""
+        conditions, encoders = self.conditions, warm.bundle.encoders
+        positive, negative = (
+            tokenize(text, self.tokens_of, embeddings)
+            for text in (conditions.prompt, conditions.negative)
+        )
+        with awake(self.thrift.device, *(network for network, _ in encoders)):
+            return encode_pair(encoders, positive, negative, conditions.clip_skip)
+
+    def decoded(self, vae: Any, latents: torch.Tensor) -> Picture:
+        """The picture of latents; where memory does not suffice, decoded once more in tiles."""
+        self.progress.stage("decode", None, "pictures")
+        try:
+            return self._pixels(vae, latents)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error) or Measure.TILES in self.thrift.taken:
+                raise
+        self.thrift.tighten(self.progress)
+        release_cache()
+        return self._pixels(vae, latents)
+
+    def _pixels(self, vae: Any, latents: torch.Tensor) -> Picture:
+        with self.ready(vae):
+            picture = decode(vae, latents)
+        if picture.note:
+            self.progress.message(picture.note)
+        return picture
+
+    @contextmanager
+    def ready(self, vae: Any) -> Iterator[None]:
+        """An autoencoder on the device, in tiles where memory wants it."""
+        with ExitStack() as stack:
+            stack.enter_context(awake(self.thrift.device, vae))
+            if Measure.TILES in self.thrift.taken:
+                sampling = self.conditions.sampling
+                edges = (sampling.width, sampling.height, latent_factor(vae))
+                stack.enter_context(tiled(vae, *edges))
+            yield

@@ -1,0 +1,130 @@
+"""What a sampler keeps between jobs: the networks of the last base, and its renders alone.
+
+These renders are the references that effects are measured against. A base is recognised by its file
+as it was, the device, the precision, and the files that it borrowed components of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, outside
+from assetmgr.sampler.families import family_of
+from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
+from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
+from assetmgr.sampler.render import Picture, Sampling
+from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
+from converters.bytesource import Fingerprint
+from converters.containers import Container, Model, open_model
+from converters.errors import FileMissing
+from converters.identify import identify
+from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
+from converters.layouts.pipeline import pipeline_parts, to_single_file
+from converters.progress import Progress
+from converters.statedict import StateDict
+
+KEPT_REFERENCES = 32
+"""Renders of the base that are kept: 3 MB each at 512x512."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a loaded bundle answers to: the file as it was, and where it was loaded to."""
+
+    path: str
+    fingerprint: Fingerprint
+    device: torch.device
+    dtype: torch.dtype
+    companions: tuple[tuple[str, Fingerprint], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a picture depends on beside the networks."""
+
+    prompt: str
+    negative: str
+    sampling: Sampling
+    clip_skip: int = 1
+    adapters: tuple[RuntimeAdapter, ...] = ()
+    rounded: str | None = None
+
+
+@dataclass(slots=True)
+class Warm:
+    """A loaded base and its pictures without any adapter."""
+
+    place: Place
+    bundle: Bundle
+    of_t5: T5Tokenizer | None = None
+    references: dict[Conditions, Picture] = field(default_factory=dict)
+
+    def keep(self, conditions: Conditions, picture: Picture) -> None:
+        """Remember a picture, and forget the oldest when there are many."""
+        if len(self.references) >= KEPT_REFERENCES:
+            del self.references[next(iter(self.references))]
+        self.references[conditions] = picture
+
+
+def place_of(
+    checkpoint: ModelFile,
+    companions: Sequence[ModelFile],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Place:
+    """What a bundle loaded now would answer to. Raises FileMissing."""
+    lent = tuple((each.path, _fingerprint(each.path)) for each in companions)
+    return Place(checkpoint.path, _fingerprint(checkpoint.path), device, dtype, lent)
+
+
+def load_warm(place: Place, companions: Sequence[ModelFile], progress: Progress) -> Warm:
+    """Build the networks of a checkpoint, with what it borrows of `companions`.
+
+    Raises Incomplete, and the errors of files that cannot be read.
+    """
+    model = open_model(place.path)
+    identity = identify(model.state_dict)
+    if not family_of(identity).flow:
+        return Warm(place, load_bundle(_single(model), place.device, place.dtype, progress))
+    files = {each.kind: each.path for each in companions}
+    of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
+    lent = {role: open_model(path).state_dict for role, path in files.items()}
+    sd = joined(model.state_dict, identity.base, lent)
+    if of_t5 is None and T5 in NEEDED[identity.base]:
+        raise Incomplete((f"the whole {T5_TOKENIZER}",))
+    told = without_t5(sd) if of_t5 is None else sd
+    return Warm(place, load_flow(told, identity, place.device, place.dtype, progress), of_t5)
+
+
+def account_of(warm: Warm, companions: Sequence[ModelFile]) -> str:
+    """What a completely loaded checkpoint consists of, in words."""
+    sd, bundle = warm.bundle.state_dict, warm.bundle
+    if bundle.family.flow:
+        lent = ", ".join(f"{each.kind} of {Path(each.path).name}" for each in companions)
+        note = f"all {len(sd)} tensors of transformer, VAE and text encoders"
+        note += f" ({lent})" if lent else ""
+        without = bundle.prose is None or warm.of_t5 is None
+        return f"{note}; without T5 or its tokenizer, zeros in its place" if without else note
+    extra = outside(sd)
+    note = f"all {len(sd) - len(extra)} tensors of UNet, VAE and text encoder"
+    return f"{note}; {len(extra)} others play no part in a render" if extra else note
+
+
+def _single(model: Model) -> StateDict:
+    """A checkpoint's state dict under the names of a single file."""
+    if model.container is not Container.DIFFUSERS:
+        return model.state_dict
+    state = model.state_dict
+    return to_single_file(pipeline_parts(state), state.metadata).state
+
+
+def _fingerprint(path: str) -> Fingerprint:
+    try:
+        return Fingerprint.of(os.stat(path))
+    except OSError as error:
+        raise FileMissing("no such file", path=path) from error

@@ -25,6 +25,18 @@ from converters.writers.safetensors import layout_of, write_safetensors
 
 _WEIGHTS = {UNET: "diffusion_pytorch_model.safetensors", VAE: "diffusion_pytorch_model.safetensors"}
 _TEXT_WEIGHTS = "model.safetensors"
+_OWN = frozenset(
+    {
+        *("model_index.json", "scheduler", "unet", "transformer", "vae", "feature_extractor"),
+        *("safety_checker", "image_encoder"),
+        *(
+            f"{part}{number}"
+            for part in ("text_encoder", "tokenizer")
+            for number in ("", "_2", "_3")
+        ),
+    }
+)
+"""What lies at the top of a pipeline's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ def write_pipeline(
     index = model_index(base, identity.variant, parts, edm)
     snr = ZERO_SNR_MARKER in components.dropped
     refuse_full(target, pipeline_size(components))
-    with AtomicFolder(target, overwrite=overwrite) as folder:
+    with AtomicFolder(target, _OWN, overwrite=overwrite) as folder:
         nbytes = 0
         for name, part in parts.items():
             place = folder.path / name / _WEIGHTS.get(name, _TEXT_WEIGHTS)

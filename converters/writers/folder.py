@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +19,14 @@ class AtomicFolder:
     """A folder being filled beside its target.
 
     Use as a context manager: fill `path`, call `commit` last; leaving without it removes what was
-    written. Raises TargetExists, DiskFull or WriteFailed.
+    written. `own` are the names that such a folder has at its top: with `overwrite` one that holds
+    nothing else is replaced, and any other is kept, since a user's models may lie in it. Raises
+    TargetExists, DiskFull or WriteFailed.
     """
 
-    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, target: Path, own: Collection[str], *, overwrite: bool = False) -> None:
         self.target = target
+        self._own = own
         self._overwrite = overwrite
         self.path = self._beside()
 
@@ -60,11 +64,19 @@ class AtomicFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def _refuse_existing(self) -> None:
-        if self._overwrite and (not os.path.lexists(self.target) or self.target.is_dir()):
+        if not os.path.lexists(self.target):
             return
-        if os.path.lexists(self.target):
-            hint = None if self._overwrite else "use --overwrite to replace it"
+        if not self._overwrite:
+            hint = "use --overwrite to replace it"
             raise TargetExists("already exists", path=self.target, hint=hint)
+        if not self.target.is_dir():
+            raise TargetExists("is a file where a folder is to be", path=self.target)
+        with naming(self.target):
+            others = sorted({each.name for each in self.target.iterdir()}.difference(self._own))
+        if others:
+            raise TargetExists(
+                f"is a folder that holds other things: {others[0]}", path=self.target
+            )
 
     def _beside(self) -> Path:
         name = f".{self.target.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"

@@ -11,7 +11,7 @@ from converters.writers.folder import AtomicFolder
 
 
 def _fill(target: Path, content: str, *, overwrite: bool = False) -> None:
-    with AtomicFolder(target, overwrite=overwrite) as folder:
+    with AtomicFolder(target, ("part",), overwrite=overwrite) as folder:
         (folder.path / "part").mkdir()
         (folder.path / "part" / "file").write_text(content)
         assert not (target / "part" / "file").exists() or overwrite
@@ -29,7 +29,7 @@ def test_a_folder_appears_with_all_its_files(tmp_path: Path) -> None:
 
 def test_nothing_is_left_when_the_work_fails(tmp_path: Path) -> None:
     def fail() -> None:
-        with AtomicFolder(tmp_path / "model") as folder:
+        with AtomicFolder(tmp_path / "model", ("part",)) as folder:
             (folder.path / "file").touch()
             raise RuntimeError
 
@@ -39,7 +39,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path: Path) -> None:
 
 
 def test_without_commit_there_is_no_folder(tmp_path: Path) -> None:
-    with AtomicFolder(tmp_path / "model") as folder:
+    with AtomicFolder(tmp_path / "model", ("part",)) as folder:
         (folder.path / "file").touch()
     assert _tree(tmp_path) == []
 
@@ -53,10 +53,19 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(tmp_path: Path) -> Non
 
 def test_a_replaced_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     _fill(tmp_path / "model", "old")
-    (tmp_path / "model" / "stale").touch()
+    (tmp_path / "model" / "part" / "stale").touch()
     _fill(tmp_path / "model", "new", overwrite=True)
     assert _tree(tmp_path) == ["model", "model/part", "model/part/file"]
     assert (tmp_path / "model" / "part" / "file").read_text() == "new"
+
+
+def test_a_folder_with_other_things_in_it_is_never_replaced(tmp_path: Path) -> None:
+    _fill(tmp_path / "model", "old")
+    (tmp_path / "model" / "mine.safetensors").write_text("the only one")
+    with pytest.raises(TargetExists, match=r"other things: mine\.safetensors"):
+        _fill(tmp_path / "model", "new", overwrite=True)
+    assert (tmp_path / "model" / "part" / "file").read_text() == "old"
+    assert (tmp_path / "model" / "mine.safetensors").read_text() == "the only one"
 
 
 def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
@@ -67,7 +76,7 @@ def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
-    with AtomicFolder(tmp_path / "model") as folder:
+    with AtomicFolder(tmp_path / "model", ("part",)) as folder:
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / "theirs").touch()
         with pytest.raises(TargetExists):

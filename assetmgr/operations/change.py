@@ -10,7 +10,9 @@ from converters.containers import open_model
 from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.dtypes import DType
 from converters.errors import BadValue
-from converters.identify import identify
+from converters.identify import Kind, identify
+from converters.identify.adapter_keys import component_of_key
+from converters.layouts.components import component_of
 from converters.layouts.pipeline import V_MARKER, markers
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import CastLog, OnOverflow, cast
@@ -102,7 +104,9 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
         state = bake_vae(state, open_model(change.vae).state_dict)
     unwanted: tuple[str, ...] = ()
     if change.components:
-        state, unwanted = select_components(state, change.components)
+        is_adapter = identify(state).kind is Kind.LORA
+        of = component_of_key if is_adapter else component_of
+        state, unwanted = select_components(state, change.components, of)
     if change.prediction is not None:
         state = _declared(state, change.prediction)
     if change.extract is not None:

@@ -95,7 +95,12 @@ def write_converted(
     log = CastLog()
     state, written, kept = _write(plan, parents, log, progress)
     if verify:
-        _verify(plan.format.seen(state, plan.identity), plan.target, progress)
+        _verify(
+            plan.format.seen(state, plan.identity),
+            plan.target,
+            plan.format.model(plan.target),
+            progress,
+        )
     losses = tuple(loss for _, loss in sorted(log.losses.items()))
     warnings = (*plan.warnings, *_data_warnings(plan.change, losses, kept))
     return Converted(tuple(parents), written, losses, warnings, verify)
@@ -108,7 +113,9 @@ def registered(
     derivation = Derivation(plan.change.operation, plan.change.parameters(), made.parents)
     asset = None
     if made.written.hashes is not None:
-        asset = register_derived(workspace, plan.target, made.written.hashes, derivation)
+        asset = register_derived(
+            workspace, plan.format.model(plan.target), made.written.hashes, derivation
+        )
     seconds = time.perf_counter() - started
     return ConvertResult(
         plan, made.written, made.losses, made.warnings, made.verified, seconds, asset
@@ -140,10 +147,10 @@ def _write(
         return write(overflowing(plan.stored, dtype, progress))
 
 
-def _verify(state: StateDict, target: Path, progress: Progress) -> None:
+def _verify(state: StateDict, target: Path, model: Path, progress: Progress) -> None:
     """Compare the file with what was meant. Removes it and raises WriteFailed where it differs."""
     progress.stage(f"verifying {target.name}", state.nbytes)
-    difference = next(differences(state, open_model(target).state_dict, progress), None)
+    difference = next(differences(state, open_model(model).state_dict, progress), None)
     if difference is not None:
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         raise WriteFailed(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.adapters.peft_spelling import PEFT
 from converters.containers import Container
-from converters.errors import UnsupportedFile
+from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import hash_file
 from converters.identify import Identity, Kind
 from converters.layouts.pipeline import Components, to_components
@@ -20,6 +21,7 @@ from converters.writers.embedding_image import (
     seen_in_image,
     write_embedding_image,
 )
+from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 
@@ -32,7 +34,8 @@ class Format:
 
     `suffix` ends the target's name, empty for a folder; some kinds need another (`suffixes`).
     `size` is that of the target, as far as its headers tell; `seen` are the tensors as reading the
-    target gives them. `layouts` are those that some kinds get where none is asked for.
+    target gives them. `layouts` are those that some kinds get where none is asked for;
+    `model` is the path to open of the target.
     """
 
     word: str
@@ -43,6 +46,7 @@ class Format:
     dropped: Callable[[StateDict, Identity], tuple[str, ...]] = lambda *_: ()
     suffixes: Mapping[Kind, str] = field(default_factory=dict)
     layouts: Mapping[Kind, str] = field(default_factory=dict)
+    model: Callable[[Path], Path] = lambda target: target
 
 
 def _same(state: StateDict, _: Identity) -> StateDict:
@@ -53,6 +57,12 @@ def _safetensors(
     state: StateDict, _: Identity, target: Path, overwrite: bool, progress: Progress
 ) -> Written:
     return write_safetensors(state, target, overwrite=overwrite, progress=progress)
+
+
+def _peft(
+    state: StateDict, _: Identity, target: Path, overwrite: bool, progress: Progress
+) -> Written:
+    return write_peft_folder(state, target, overwrite=overwrite, progress=progress)
 
 
 def _torch_zip(
@@ -149,7 +159,27 @@ FORMATS: Mapping[str, Format] = {
 }
 """The contract's words for containers to write."""
 
+_PEFT_FOLDER = Format(
+    "peft",
+    "",
+    lambda state, _: layout_of(state).nbytes,
+    _same,
+    _peft,
+    model=lambda target: target / WEIGHTS_FILE,
+)
+
+
+def format_of(to: str, layout: str | None) -> Format:
+    """The row for a key of FORMATS; PEFT's layout is a folder of its own form. Raises BadValue."""
+    if layout != PEFT:
+        return FORMATS[to]
+    if to != "safetensors":
+        raise BadValue(f"--layout peft is a folder with safetensors, not {to}")
+    return _PEFT_FOLDER
+
+
 CONTAINERS = {
+    "peft": "safetensors",
     "safetensors": "safetensors",
     "diffusers": "diffusers",
     "ckpt": "torch-zip",

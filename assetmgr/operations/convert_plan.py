@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assetmgr.operations.change import Change, recast, restructured
-from assetmgr.operations.convert_formats import CONTAINERS, FORMATS, Format
+from assetmgr.operations.convert_formats import CONTAINERS, Format, format_of
 from assetmgr.operations.derive import placeholder_parent
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.walk import model_files
 from assetmgr.text import size
+from converters.adapters.opening import with_config_beside
 from converters.containers import Container, Model, is_pipeline, open_model
 from converters.errors import AssetmgrError, BadValue, FileProblem, TargetExists, UnsupportedFile
 from converters.identify import Base, Identity, Kind, Prediction, identify
@@ -143,6 +144,7 @@ class _Room:
 
 def _check(request: ConvertRequest) -> None:
     request.change.check()
+    format_of(request.to, request.change.layout)
     if request.output is not None and request.output_dir is not None:
         raise BadValue("give either an output file or an output folder")
     if request.output is not None and len(request.sources) != 1:
@@ -158,7 +160,7 @@ def _is_plain_folder(path: str) -> bool:
 
 def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
     """(source, target, named by the user itself) of every model."""
-    suffix = FORMATS[request.to].suffix
+    suffix = format_of(request.to, request.change.layout).suffix
     for given in request.sources:
         top = Path(given)
         is_folder = _is_plain_folder(given)
@@ -190,24 +192,27 @@ def _plan(
 
     `taken` are the targets of the plans before, with their sources.
     """
-    if not explicit and source.absolute() == target.absolute():
+    change = request.change
+    form = format_of(request.to, change.layout)
+    if not explicit and _is_own_target(source, target, form):
         return None
     model = open_model(source)
-    form, change = FORMATS[request.to], request.change
-    whole, notes = _in_one_file(model)
+    whole, notes = _in_one_file(model, source)
     repaired, mended = repair(whole)
     stored, dropped = restructured(repaired, change)
     stored = _in_usual_layout(stored, form) if change.layout is None else stored
     identity = identify(stored)
     if request.output is None and identity.kind in form.suffixes:
         target = target.with_suffix(form.suffixes[identity.kind])
-    if source.absolute() == target.absolute():
+    if _is_own_target(source, target, form):
         if not explicit:
             return None
         raise BadValue("is its own target", path=source, hint="name another with -o")
     if target in taken:
         raise TargetExists(f"would also be the target of {taken[target]}", path=source)
-    done = not explicit and not request.overwrite and _made_before(source, target, change)
+    done = (
+        not explicit and not request.overwrite and _made_before(source, form.model(target), change)
+    )
     if not done and (form.suffix or not request.overwrite):
         refuse_existing(target, overwrite=request.overwrite)
     if not model.state_dict:
@@ -228,6 +233,10 @@ def _plan(
     )
     described = plan.described(plan.state, [placeholder_parent(path) for path in plan.parent_paths])
     return replace(plan, nbytes=form.size(described, identity))
+
+
+def _is_own_target(source: Path, target: Path, form: Format) -> bool:
+    return source.absolute() == form.model(target).absolute()
 
 
 def _in_usual_layout(state: StateDict, form: Format) -> StateDict:
@@ -254,10 +263,10 @@ def _made_before(source: Path, target: Path, change: Change) -> bool:
     return bool(same and parents[:1] == [source.name])
 
 
-def _in_one_file(model: Model) -> tuple[StateDict, tuple[str, ...]]:
+def _in_one_file(model: Model, source: Path) -> tuple[StateDict, tuple[str, ...]]:
     """A model's tensors under the names of a single file, and what that cost in words."""
     if model.container is not Container.DIFFUSERS:
-        return model.state_dict, ()
+        return with_config_beside(model.state_dict, source), ()
     state = model.state_dict
     single = to_single_file(pipeline_parts(state), state.metadata)
     return single.state, single.notes

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
-from assetmgr.sampler.schedules import PLAYGROUND
+from assetmgr.sampler.tokenizer import VOCABULARY
 from converters import compute
 from converters.bases import Base
 from converters.identify import Identity, identify
 from converters.layouts import component, component_of, vae_to_diffusers
 from converters.layouts.components import TEXT_ENCODER, UNET, VAE
-from converters.layouts.pipeline import EDM_MEAN, EDM_STD, FIRST_ENCODER, to_components
+from converters.layouts.edm import edm_of, latent_statistics
+from converters.layouts.pipeline import FIRST_ENCODER, to_components
 from converters.layouts.pipeline_configs import component_config
 from converters.progress import Progress
 from converters.statedict import LazyTensor, StateDict
@@ -163,18 +164,8 @@ def load_bundle(
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
     encoders = tuple(planned[use.component] for use in family.encoders)
-    planned[VAE].network.register_to_config(**_statistics(sd))
+    planned[VAE].network.register_to_config(**latent_statistics(edm_of(sd)))
     return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, broken=tuple(broken))
-
-
-def _statistics(sd: StateDict) -> dict[str, object]:
-    """What Playground v2.5 tells of its latents: they are brought to a deviation of one half."""
-    if EDM_MEAN not in sd or EDM_STD not in sd:
-        return {}
-    mean, deviation = (
-        compute.value(sd[name]).float().reshape(-1).tolist() for name in (EDM_MEAN, EDM_STD)
-    )
-    return {"latents_mean": mean, "latents_std": deviation, "scaling_factor": PLAYGROUND.data}
 
 
 def load_vae(
@@ -241,8 +232,20 @@ def require_complete(parts: list[Part]) -> None:
             for name, tensor in part.mapped.items()
             if name in wanted and tensor.shape != wanted[name]
         ]
+        missing += _unheld_ids(part)
     if missing or unexpected:
         raise Incomplete(tuple(missing), tuple(unexpected))
+
+
+def _unheld_ids(part: Part) -> list[str]:
+    """What a text encoder of CLIP has no token embeddings for, though prompts may hold it."""
+    config = part.network.config
+    rows = getattr(config, "vocab_size", VOCABULARY)
+    if getattr(config, "model_type", "") != "clip_text_model" or rows >= VOCABULARY:
+        return []
+    ids, table = f"{rows} to {VOCABULARY - 1}", "token_embedding.weight"
+    name = next(_name_in_file(t) for name, t in part.mapped.items() if name.endswith(table))
+    return [f"token embeddings {ids} of the text encoder ({name})"]
 
 
 def fill(

@@ -2,24 +2,22 @@
 
 Sources: Stability-AI/generative-models `sgm/modules/encoders/modules.py` (sizes of SDXL and its
 refiner), CompVis/stable-diffusion `scripts/inpaint.py` and timothybrooks/instruct-pix2pix (channels
-beside the latents), ComfyUI `comfy/supported_models.py` (the levels of noise that CosXL carries).
+beside the latents).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from assetmgr.sampler.bundle import Bundle
 from assetmgr.sampler.render import Denoiser, Sampling, encode_picture
-from assetmgr.sampler.schedules import COSXL, PLAYGROUND, Edm, Training
-from converters import compute
+from assetmgr.sampler.schedules import Training
 from converters.bases import Prediction
 from converters.containers.diffusers_folder import ZERO_SNR_KEY
-from converters.layouts.pipeline import EDM_MEAN, ZERO_SNR_MARKER
-from converters.statedict import StateDict
+from converters.layouts.edm import edm_of
+from converters.layouts.pipeline import ZERO_SNR_MARKER
 
 
 def denoiser_of(bundle: Bundle, sampling: Sampling) -> Denoiser:
@@ -40,24 +38,12 @@ def training_of(bundle: Bundle) -> Training:
     """What the UNet was trained to predict, and from which noise."""
     sd, prediction = bundle.state_dict, bundle.identity.prediction
     if prediction is Prediction.EDM:
-        playground = EDM_MEAN in sd
-        word = "epsilon" if playground else "v_prediction"
-        return Training(word, edm=PLAYGROUND if playground else _told_levels(sd))
+        edm = edm_of(sd)
+        return Training(edm.prediction, edm=edm)
     if prediction is not Prediction.V:
         return Training()
     zero_snr = ZERO_SNR_MARKER in sd or sd.metadata.get(ZERO_SNR_KEY) == "true"
     return Training("v_prediction", zero_snr=zero_snr)
-
-
-def _told_levels(sd: StateDict) -> Edm:
-    """The levels of noise that stand in the file, where some do."""
-    lowest, highest = (_number(sd, f"edm_vpred.sigma_{end}") for end in ("min", "max"))
-    return replace(COSXL, lowest=lowest or COSXL.lowest, highest=highest or COSXL.highest)
-
-
-def _number(sd: StateDict, name: str) -> float | None:
-    there = name in sd and sd[name].numel == 1
-    return float(compute.value(sd[name]).float().item()) if there else None
 
 
 def _sizes(bundle: Bundle, sampling: Sampling) -> torch.Tensor | None:

@@ -1,8 +1,7 @@
 """The levels of noise that a network was trained on, as the schedulers of diffusers take them.
 
 Sources: CompVis/stable-diffusion (the schedule of all Stable Diffusions to SDXL), arXiv 2305.08891
-(zero terminal SNR), arXiv 2206.00364 (EDM); ComfyUI `comfy/model_sampling.py` and
-`comfy/supported_models.py` (the levels of Playground v2.5 and CosXL).
+(zero terminal SNR).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, Solver, solver_named
+from converters.layouts.edm import Edm, edm_scheduler
 
 TRAINING: Mapping[str, object] = {
     "num_train_timesteps": 1000,
@@ -28,24 +28,6 @@ ZERO_SNR: Mapping[str, object] = {
     "timestep_spacing": "trailing",
 }
 """What is different for a network that was trained down to pure noise (arXiv 2305.08891)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Edm:
-    """Continuous levels of noise, of a network that was trained in the terms of EDM.
-
-    `data` is the standard deviation of the latents it takes for granted, `spread` how the levels of
-    a render are spread: `karras` or `exponential`.
-    """
-
-    lowest: float
-    highest: float
-    data: float
-    spread: str
-
-
-PLAYGROUND = Edm(lowest=0.002, highest=80.0, data=0.5, spread="karras")
-COSXL = Edm(lowest=0.002, highest=120.0, data=1.0, spread="exponential")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +69,4 @@ def _options(training: Training, solver: Solver) -> dict[str, object]:
     if edm is None:
         own = {**TRAINING, **solver.options, **(ZERO_SNR if training.zero_snr else {})}
         return {**own, "prediction_type": prediction}
-    return {
-        "sigma_min": edm.lowest,
-        "sigma_max": edm.highest,
-        "sigma_data": edm.data,
-        "sigma_schedule": edm.spread,
-        "prediction_type": prediction,
-    }
+    return dict(edm_scheduler(edm))

@@ -17,6 +17,8 @@ START = 49406
 """Token id that begins every chunk."""
 END = 49407
 """Token id that ends every chunk and pads it (SD1)."""
+VOCABULARY = 49408
+"""Token ids there are, from 0."""
 _END_OF_WORD = "</w>"
 
 

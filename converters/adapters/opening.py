@@ -18,9 +18,18 @@ def open_adapter(path: Path) -> StateDict:
 
     Raises FileProblem, AssetmgrError for a file without tensors.
     """
-    state, config = open_model(path).state_dict, path.with_name(CONFIG_FILE)
+    state = open_model(path).state_dict
     if not state:
         raise AssetmgrError("holds no tensors", path=path)
+    return with_config_beside(state, path)
+
+
+def with_config_beside(state: StateDict, path: Path) -> StateDict:
+    """The tensors of a file with PEFT's configuration in the metadata, if one lies beside it.
+
+    Raises FileUnreadable for one that cannot be read.
+    """
+    config = path.with_name(CONFIG_FILE)
     if not path.name.startswith(_PEFT_FILE) or not config.is_file():
         return state
     try:

@@ -8,6 +8,7 @@ predicts. Source: huggingface/diffusers `pipelines/pipeline_loading_utils.py`,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,14 +23,23 @@ from converters.statedict import LazyTensor, StateDict
 
 MODEL_INDEX = "model_index.json"
 SCHEDULER = Path("scheduler", "scheduler_config.json")
+VAE_CONFIG = Path("vae", "config.json")
 MAX_JSON = 1 << 20
 """Bytes of a configuration; real ones have a thousandth."""
 
 PREDICTION_KEY, ZERO_SNR_KEY = "modelspec.prediction_type", "diffusers.rescale_betas_zero_snr"
 """Metadata keys of what the scheduler says; the first as in Stability-AI/ModelSpec."""
-EDM_DATA_KEY, EDM_HIGHEST_KEY = "diffusers.edm_sigma_data", "diffusers.edm_sigma_max"
-"""The same of schedulers for EDM: deviation of the latents, and highest level of noise."""
+EDM_DATA_KEY = "diffusers.edm_sigma_data"
+EDM_LOWEST_KEY, EDM_HIGHEST_KEY = "diffusers.edm_sigma_min", "diffusers.edm_sigma_max"
+"""The same of schedulers for EDM: deviation of the latents, and the ends of the noise."""
+LATENTS_MEAN_KEY, LATENTS_STD_KEY = "diffusers.latents_mean", "diffusers.latents_std"
+"""Those of what the VAE says of its latents beside such a scheduler: lists in JSON."""
 
+_EDM_FIELDS = {
+    EDM_DATA_KEY: "sigma_data",
+    EDM_LOWEST_KEY: "sigma_min",
+    EDM_HIGHEST_KEY: "sigma_max",
+}
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -114,13 +124,28 @@ def _scheduler_metadata(folder: Path) -> dict[str, str]:
     prediction = config.get("prediction_type")
     if isinstance(prediction, str) and prediction in _PREDICTIONS:
         said[PREDICTION_KEY] = _PREDICTIONS[prediction]
-    for key, field in ((EDM_DATA_KEY, "sigma_data"), (EDM_HIGHEST_KEY, "sigma_max")):
-        number = config.get(field)
-        if isinstance(number, int | float):
-            said |= {key: str(float(number)), PREDICTION_KEY: "edm"}
     if config.get("rescale_betas_zero_snr") is True:
         said[ZERO_SNR_KEY] = "true"
-    return said
+    return said | _edm_metadata(folder, config)
+
+
+def _edm_metadata(folder: Path, scheduler: Mapping[str, object]) -> dict[str, str]:
+    """What a schedule of EDM says, and the VAE beside it of its latents."""
+    said = {
+        key: str(float(number))
+        for key, field in _EDM_FIELDS.items()
+        if isinstance(number := scheduler.get(field), int | float)
+    }
+    if EDM_DATA_KEY not in said and EDM_HIGHEST_KEY not in said:
+        return {}
+    try:
+        vae = _configuration(folder / VAE_CONFIG)
+    except FileProblem:
+        vae = {}
+    for key, field in ((LATENTS_MEAN_KEY, "latents_mean"), (LATENTS_STD_KEY, "latents_std")):
+        if isinstance(vae.get(field), list):
+            said[key] = json.dumps(vae[field])
+    return {**said, PREDICTION_KEY: "edm"}
 
 
 def _configuration(path: Path) -> dict[str, object]:

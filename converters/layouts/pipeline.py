@@ -6,21 +6,15 @@ huggingface/diffusers `loaders/single_file_utils.py`.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from converters.bases import Base
-from converters.containers.diffusers_folder import (
-    EDM_DATA_KEY,
-    EDM_HIGHEST_KEY,
-    PREDICTION_KEY,
-    ZERO_SNR_KEY,
-)
+from converters.containers.diffusers_folder import PREDICTION_KEY, ZERO_SNR_KEY
 from converters.dtypes import DType
 from converters.errors import CorruptFile, UnsupportedFile
 from converters.layouts.components import UNET, VAE, component, component_of
+from converters.layouts.edm import Edm, edm_markers, edm_of
 from converters.layouts.openclip import (
     LOGIT_SCALE,
     PROJECTION,
@@ -66,13 +60,6 @@ ENCODERS: Mapping[Base, tuple[Encoder, ...]] = {
 
 V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
 """Names of empty tensors that mark an SDXL checkpoint (ComfyUI `comfy/supported_models.py`)."""
-EDM_MEAN, EDM_STD = "edm_mean", "edm_std"
-"""Tensors of Playground v2.5: mean and deviation of the latents, by channel."""
-EDM_HIGHEST = "edm_vpred.sigma_max"
-"""Tensor of CosXL: the highest level of noise."""
-
-_PLAYGROUND_MEAN = (-1.6574, 1.886, -1.383, 2.5155)
-_PLAYGROUND_DEVIATION = (8.4927, 5.9022, 6.5498, 5.2299)
 
 COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 _OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
@@ -80,11 +67,15 @@ _OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """A pipeline's components by name, and what of the source has no place in it."""
+    """A pipeline's components by name, and what of the source has no place in it.
+
+    `edm` is how the source was trained if it predicts in the terms of EDM.
+    """
 
     base: Base
     parts: Mapping[str, StateDict]
     dropped: tuple[str, ...]
+    edm: Edm
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,7 @@ def to_components(state: StateDict, base: Base) -> Components:
     """The components of a single file under the names of diffusers and transformers.
 
     Raises UnsupportedFile for a family without pipeline layout or a component that is missing,
-    CorruptFile for one whose structure is none.
+    CorruptFile for one whose structure is none and for levels of noise that are none.
     """
     parts: dict[str, StateDict] = {}
     for name, mapped in ((UNET, unet_to_diffusers), (VAE, vae_to_diffusers)):
@@ -113,7 +104,7 @@ def to_components(state: StateDict, base: Base) -> Components:
         needed = inner.drop(_not_kept(inner, encoder))
         parts[encoder.component] = _hf_encoder(needed, encoder)
         used |= {encoder.prefix + name for name in needed}
-    return Components(base, parts, tuple(sorted(set(state) - used)))
+    return Components(base, parts, tuple(sorted(set(state) - used)), edm_of(state))
 
 
 def text_encoder_of(state: StateDict, base: Base, name: str) -> StateDict:
@@ -173,33 +164,13 @@ def to_single_file(
 
 
 def markers(base: Base, metadata: Mapping[str, str]) -> dict[str, LazyTensor]:
-    """The empty tensors by which ComfyUI and Forge know what an SDXL checkpoint predicts."""
+    """The tensors by which ComfyUI and Forge know what an SDXL checkpoint predicts."""
     if base is not Base.SDXL:
         return {}
     names = {PREDICTION_KEY: ("v", V_MARKER), ZERO_SNR_KEY: ("true", ZERO_SNR_MARKER)}
     told = [name for key, (word, name) in names.items() if metadata.get(key) == word]
-    return {name: _numbers(()) for name in told} | _edm_markers(metadata)
-
-
-def _edm_markers(metadata: Mapping[str, str]) -> dict[str, LazyTensor]:
-    """Those of Playground v2.5, whose latents have a deviation of one half, or of CosXL."""
-    if metadata.get(PREDICTION_KEY) != "edm":
-        return {}
-    if metadata.get(EDM_DATA_KEY) == "0.5":
-        return {EDM_MEAN: _numbers(_PLAYGROUND_MEAN), EDM_STD: _numbers(_PLAYGROUND_DEVIATION)}
-    try:
-        highest = float(metadata[EDM_HIGHEST_KEY])
-    except (KeyError, ValueError):
-        return {}
-    return {EDM_HIGHEST: _numbers((highest,))}
-
-
-def _numbers(values: tuple[float, ...]) -> LazyTensor:
-    """A tensor of these numbers, which no file holds."""
-    if not values:
-        return LazyTensor(DType.F32, (0,), (), "made up")
-    pack = partial(struct.pack, f"<{len(values)}f", *values)
-    return LazyTensor(DType.F32, (len(values),), pack, "made up")
+    empty = LazyTensor(DType.F32, (0,), (), "made up")
+    return dict.fromkeys(told, empty) | edm_markers(metadata)
 
 
 def is_pipeline_state(state: StateDict) -> bool:

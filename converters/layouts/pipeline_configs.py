@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from converters.bases import Base, Prediction
 from converters.errors import UnsupportedFile
 from converters.layouts.components import UNET, VAE
+from converters.layouts.edm import Edm, edm_scheduler, latent_statistics
 from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER
 from converters.layouts.sd_unet import UNetConfig, unet_config
 from converters.layouts.sd_vae import vae_config
@@ -33,12 +34,16 @@ _PIPELINES: Mapping[tuple[Base, str | None], str] = {
     (Base.SD2, None): "StableDiffusionPipeline",
     (Base.SD2, "inpaint"): "StableDiffusionInpaintPipeline",
     (Base.SDXL, None): "StableDiffusionXLPipeline",
+    (Base.SDXL, "playground-v2.5"): "StableDiffusionXLPipeline",
     (Base.SDXL, "inpaint"): "StableDiffusionXLInpaintPipeline",
     (Base.SDXL, "pix2pix"): "StableDiffusionXLInstructPix2PixPipeline",
     (Base.SDXL_REFINER, None): "StableDiffusionXLImg2ImgPipeline",
     **{(base, name): "StableDiffusionPipeline" for base in _SMALL for name in ("tiny", "sdxs")},
     **{(Base.SDXL, name): "StableDiffusionXLPipeline" for name in _DISTILLED},
 }
+_EDIT_PIPELINE = _PIPELINES[Base.SDXL, "pix2pix"]
+"""Has a setting for CosXL, which takes scaled latents of the picture to edit."""
+
 _SAMPLE_SIZE = {Base.SD1: 64, Base.SD2: 96, Base.SDXL: 128, Base.SDXL_REFINER: 128}
 """Latents along an edge that the family was trained on."""
 
@@ -49,8 +54,13 @@ _PROJECTION = {(Base.SD1, FIRST_ENCODER): 768, (Base.SD2, FIRST_ENCODER): 512}
 TOKENIZERS = {FIRST_ENCODER: "tokenizer", SECOND_ENCODER: "tokenizer_2"}
 
 
-def model_index(base: Base, variant: str | None, parts: Mapping[str, StateDict]) -> Json:
-    """`model_index.json`. Raises UnsupportedFile for a variant that no pipeline class has."""
+def model_index(
+    base: Base, variant: str | None, parts: Mapping[str, StateDict], edm: Edm | None = None
+) -> Json:
+    """`model_index.json`; `edm` is that of a model that predicts in the terms of EDM.
+
+    Raises UnsupportedFile for a variant that no pipeline class has.
+    """
     name = _PIPELINES.get((base, variant))
     if name is None:
         raise UnsupportedFile(f"diffusers has no pipeline for {base.label} {variant or ''}".strip())
@@ -65,7 +75,7 @@ def model_index(base: Base, variant: str | None, parts: Mapping[str, StateDict])
     index |= {
         UNET: ["diffusers", "UNet2DConditionModel"],
         VAE: ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", _scheduler_class(base)],
+        "scheduler": ["diffusers", _scheduler_class(base, edm)],
         "feature_extractor": [None, None],
     }
     if base in _LARGE:
@@ -77,25 +87,35 @@ def model_index(base: Base, variant: str | None, parts: Mapping[str, StateDict])
     if base is Base.SDXL_REFINER:
         index["requires_aesthetics_score"] = True
         index["force_zeros_for_empty_prompt"] = False
+    if edm is not None and name == _EDIT_PIPELINE:
+        index["is_cosxl_edit"] = True
     return index
 
 
-def component_config(base: Base, name: str, part: StateDict) -> Json:
+def component_config(base: Base, name: str, part: StateDict, edm: Edm | None = None) -> Json:
     """`config.json` of a component."""
     if name == UNET:
         return _unet(base, part)
-    return _vae(base, part) if name == VAE else _text_encoder(base, name, part)
+    if name != VAE:
+        return _text_encoder(base, name, part)
+    return _vae(base, part) | ({} if edm is None else latent_statistics(edm))
 
 
-def scheduler_config(base: Base, prediction: Prediction, *, zero_terminal_snr: bool) -> Json:
-    """`scheduler_config.json`: the schedule all these families were trained on."""
+def scheduler_config(
+    base: Base, prediction: Prediction, edm: Edm | None = None, *, zero_terminal_snr: bool
+) -> Json:
+    """`scheduler_config.json`: the schedule all these families were trained on, or that of EDM."""
     config: Json = {
-        "_class_name": _scheduler_class(base),
+        "_class_name": _scheduler_class(base, edm),
         "_diffusers_version": _VERSION,
+        "num_train_timesteps": 1000,
+    }
+    if edm is not None:
+        return config | edm_scheduler(edm)
+    config |= {
         "beta_start": 0.00085,
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
-        "num_train_timesteps": 1000,
         "prediction_type": "v_prediction" if prediction is Prediction.V else "epsilon",
         "steps_offset": 1,
         "timestep_spacing": "leading",
@@ -108,7 +128,9 @@ def scheduler_config(base: Base, prediction: Prediction, *, zero_terminal_snr: b
     return config
 
 
-def _scheduler_class(base: Base) -> str:
+def _scheduler_class(base: Base, edm: Edm | None) -> str:
+    if edm is not None:
+        return edm.scheduler
     return "EulerDiscreteScheduler" if base in _LARGE else "DDIMScheduler"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from converters.errors import UnsupportedFile
 from converters.identify import identify
@@ -24,19 +24,20 @@ SELECTABLE = (UNET, VAE, TEXT_ENCODER)
 
 
 def select_components(
-    state: StateDict, wanted: Collection[str]
+    state: StateDict, wanted: Collection[str], of: Callable[[str], str] = component_of
 ) -> tuple[StateDict, tuple[str, ...]]:
-    """A checkpoint with only these of its components, under the names they had; and what is gone.
+    """A file with only these of its components, under the names they had; and what is gone.
 
+    `of` tells the component of a name: in an adapter that is `component_of_key`.
     What belongs to no component (markers, schedule buffers) stays. Raises UnsupportedFile for a
     component that is not there.
     """
-    present = {component_of(name) for name in state}
+    present = {of(name) for name in state}
     for name in wanted:
         if name not in present:
             raise UnsupportedFile(f"has no {name}", hint=_hint(present))
     unwanted = {*SELECTABLE, UNET_EMA} - {*wanted, *({UNET_EMA} if UNET in wanted else ())}
-    dropped = {name for name in state if component_of(name) in unwanted}
+    dropped = {name for name in state if of(name) in unwanted}
     return state.drop(dropped), tuple(sorted(dropped))
 
 

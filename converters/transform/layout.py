@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from converters.adapters.peft_spelling import PEFT, in_peft
 from converters.adapters.spelling import SPELLINGS, respelled
 from converters.embedding_forms import FORMS, in_form, inversions_in
 from converters.errors import UnsupportedFile
@@ -50,7 +51,9 @@ _LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
 }
 
 LAYOUTS = tuple(
-    dict.fromkeys([*(word for words in _LAYOUTS.values() for word in words), *SPELLINGS, *FORMS])
+    dict.fromkeys(
+        [*(word for words in _LAYOUTS.values() for word in words), *SPELLINGS, PEFT, *FORMS]
+    )
 )
 """Every layout that some kind of file can be given."""
 
@@ -63,6 +66,8 @@ def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
     """
     if identity.kind is Kind.LORA and layout in SPELLINGS:
         return respelled(state, identity.base, layout)
+    if identity.kind is Kind.LORA and layout == PEFT:
+        return in_peft(state, identity.base)
     if layout in FORMS and (identity.kind is Kind.EMBEDDING or _is_bare_embedding(state, identity)):
         return _embedding(state, layout)
     rename = _LAYOUTS.get(identity.kind, {}).get(layout)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.bases import Prediction
 from converters.identify import Identity
 from converters.layouts.components import UNET, VAE
 from converters.layouts.pipeline import ZERO_SNR_MARKER, Components
@@ -56,7 +57,8 @@ def write_pipeline(
     FileProblem for a source.
     """
     base, parts = components.base, components.parts
-    index = model_index(base, identity.variant, parts)
+    edm = components.edm if identity.prediction is Prediction.EDM else None
+    index = model_index(base, identity.variant, parts, edm)
     snr = ZERO_SNR_MARKER in components.dropped
     refuse_full(target, pipeline_size(components))
     with AtomicFolder(target, overwrite=overwrite) as folder:
@@ -67,10 +69,10 @@ def write_pipeline(
                 _described(name, part), place, with_hashes=False, progress=progress
             )
             nbytes += written.nbytes
-            _write_json(place.with_name("config.json"), component_config(base, name, part))
+            _write_json(place.with_name("config.json"), component_config(base, name, part, edm))
             for file, data in tokenizer.get(TOKENIZERS.get(name, ""), {}).items():
                 write_whole(folder.path / TOKENIZERS[name] / file, data)
-        scheduler = scheduler_config(base, identity.prediction, zero_terminal_snr=snr)
+        scheduler = scheduler_config(base, identity.prediction, edm, zero_terminal_snr=snr)
         _write_json(folder.path / "scheduler" / "scheduler_config.json", scheduler)
         _write_json(folder.path / "model_index.json", index)
         folder.commit()

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 from assetmgr.operations import convert_plan
+from converters.compute import value
 from converters.containers import open_model
 from converters.writers import atomic
 
@@ -306,3 +307,59 @@ def test_a_vae_is_renamed_for_another_program(
     assert (found["kind"], found["layout"]) == ("vae", "diffusers")
     done = program("convert", models.checkpoint, "--layout", "diffusers", "-o", tmp_path / "x")
     assert (done.code, "hint: use --to diffusers" in done.err) == (1, True)
+
+
+def test_a_lora_becomes_the_folder_of_peft_and_its_scales_come_back(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, back = tmp_path / "fox", tmp_path / "back.safetensors"
+    call = ("convert", "--layout", "peft", "-o", folder, "--verify", "--json")
+    several = program(*call, models.lora)
+    assert several.code == 1
+    assert "--components unet" in several.json[0]["hint"]
+    assert not folder.exists()
+    (done,) = program(*call, models.lora, "--components", "unet").json
+    assert (done["target"], done["container"]) == (str(folder), "safetensors")
+    assert (done["verified"], len(done["dropped"]) > 0) == (True, True)
+    assert isinstance(done["asset"], int)
+    assert {p.name for p in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    weights = folder / "adapter_model.safetensors"
+    assert program("convert", weights, "--layout", "kohya", "-o", back).code == 0
+    source, again = _contents(models.lora), _contents(back)
+    assert again.keys() == {name for name in source if name.startswith("lora_unet_")}
+    assert all(again[n] == source[n] for n in again if not n.endswith(".alpha"))
+    given = open_model(models.lora).state_dict
+    for name, tensor in open_model(back).state_dict.items():
+        if name.endswith(".alpha"):
+            assert value(tensor).item() == pytest.approx(value(given[name]).item(), rel=1e-6)
+
+
+def test_the_folder_of_peft_takes_no_other_container(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("convert", models.unet_lora, "--layout", "peft", "-o", tmp_path / "x")
+    assert program(*call, "--to", "ckpt").code == 2
+    assert program(*call).code == 0
+    again = program(*call)
+    assert (again.code, "is a folder" in again.errors[0]) == (1, True)
+    assert program(*call, "--overwrite").code == 0
+    weights = tmp_path / "x" / "adapter_model.safetensors"
+    own = program("convert", weights, *call[2:], "--overwrite")
+    assert "its own target" in own.errors[0]
+
+
+def test_the_configuration_beside_an_adapter_of_peft_becomes_its_alphas(
+    program: Program, tmp_path: Path
+) -> None:
+    module = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    shapes = {f"{module}.lora_A.weight": (4, 768), f"{module}.lora_B.weight": (1280, 4)}
+    source = cli_models.tensors(tmp_path / "adapter_model.safetensors", shapes)
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    target = tmp_path / "x.safetensors"
+    done = program("convert", source, "--layout", "kohya", "-o", target)
+    assert done.code == 0, done.err
+    (alpha,) = (t for n, t in open_model(target).state_dict.items() if n.endswith(".alpha"))
+    assert value(alpha).item() == 8

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.adapters import load_adapter
+from converters.adapters.peft_spelling import in_peft
 from converters.adapters.spelling import respelled
 from converters.adapters.targets import module_targets
 from converters.bases import Base
@@ -110,6 +111,15 @@ def test_a_lora_changes_the_same_under_every_name_and_back(base: Base, layout: s
     same(changes(base, there), changes(base, source))
     for second in ("kohya", "comfy", "diffusers"):
         same(changes(base, respelled(there, base, second)), changes(base, source))
+
+
+@pytest.mark.parametrize("base", FAMILIES)
+def test_peft_changes_the_same_and_back(base: Base) -> None:
+    source = kohya(base)
+    there = in_peft(source, base)
+    assert all(name.startswith("base_model.model.") for name in there)
+    same(changes(base, there), changes(base, source))
+    same(changes(base, respelled(there, base, "kohya")), changes(base, source))
 
 
 @pytest.mark.parametrize("base", FAMILIES)

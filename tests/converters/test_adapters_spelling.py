@@ -16,17 +16,20 @@ from helpers.sd1 import UNET, Widths, prefixed, random_fill, state_dict, unet_sh
 from safetensors.torch import load_file
 
 from converters.adapters import load_adapter
+from converters.adapters.opening import open_adapter
+from converters.adapters.peft_spelling import in_peft
 from converters.adapters.spelling import SPELLINGS, respelled
 from converters.bases import Base
 from converters.compute import value
 from converters.dtypes import DType
-from converters.errors import UnsupportedFile
+from converters.errors import TargetExists, UnsupportedFile
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
 from converters.merge import AdapterChoice, plan_merge
 from converters.merge.lora_modules import lora_modules
 from converters.statedict import StateDict
 from converters.writers.diffusers_folder import write_pipeline
+from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
 from converters.writers.safetensors import write_safetensors
 
 WIDTHS = {
@@ -251,3 +254,89 @@ def test_a_written_file_holds_what_it_says(tmp_path: Path) -> None:
     write_safetensors(respelled(lora("sd-1"), Base.SD1, "diffusers"), target)
     names = load_file(target)
     assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in names)
+
+
+def denoiser_lora(family: str) -> StateDict:
+    return _some_modules(lora(family)).select(lambda name: name.startswith("lora_unet_"))
+
+
+@pytest.mark.parametrize("family", ["sd-1", "sdxl"])
+def test_peft_merges_its_folder_to_the_same_weights(family: str, tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+    from peft import PeftModel
+
+    base, identity = Base(family), identify(model(family))
+    components = to_components(model(family), base)
+    write_pipeline(components, identity, tmp_path / "pipeline", tokenizer={})
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
+    change = denoiser_lora(family)
+    write_peft_folder(in_peft(change, base), tmp_path / "fox")
+    theirs = PeftModel.from_pretrained(unet, tmp_path / "fox").merge_and_unload().state_dict()
+    plan = plan_merge(model(family), [AdapterChoice("a", change, 1.0)])
+    ours = to_components(plan.state_dict, base).parts["unet"]
+    assert theirs.keys() == ours.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(tensor, value(ours[name]).float(), msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_folder_of_peft_comes_back_as_it_was(family: str, tmp_path: Path) -> None:
+    source, base = denoiser_lora(family), Base(family)
+    write_peft_folder(in_peft(source, base), tmp_path / "fox")
+    read = open_adapter(tmp_path / "fox" / WEIGHTS_FILE)
+    assert merged(family, read) == merged(family, source)
+    back = respelled(read, base, "kohya")
+    assert back.keys() == source.keys()
+    for name, tensor in source.items():
+        if name.endswith(".alpha"):
+            assert value(back[name]).item() == pytest.approx(value(tensor).item(), rel=1e-6)
+        elif "_transformer_blocks_" in name or tensor.shape[2:] != (1, 1):
+            assert bytes(back[name].read()) == bytes(tensor.read())
+
+
+def test_peft_is_told_the_ranks_and_alphas_that_differ(tmp_path: Path) -> None:
+    names = [NAME.replace("to_q", part) for part in ("to_q", "to_k", "to_v")]
+    ranks, alphas = (2, 2, 4), (1.0, 1.0, 0.5)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, rank, alpha in zip(names, ranks, alphas, strict=True):
+        tensors[f"{name}.lora_up.weight"] = torch.ones(8, rank)
+        tensors[f"{name}.lora_down.weight"] = torch.ones(rank, 8)
+        tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    write_peft_folder(in_peft(adapter(tensors), Base.SD1), tmp_path / "fox")
+    config = json.loads((tmp_path / "fox" / "adapter_config.json").read_text())
+    other = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v"
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 1)
+    assert (config["rank_pattern"], config["alpha_pattern"]) == ({other: 4}, {other: 0.5})
+    assert len(config["target_modules"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (("lora_unet_", "lora_te_"), "changes text_encoder and unet"),
+        (("lora_te_",), "paths differ between releases of transformers"),
+    ],
+)
+def test_networks_that_one_folder_of_peft_cannot_name_are_refused(
+    heads: tuple[str, ...], words: str
+) -> None:
+    change = lora("sd-1").select(lambda name: name.startswith(heads))
+    with pytest.raises(UnsupportedFile, match=words):
+        in_peft(change, Base.SD1)
+
+
+def test_magnitudes_are_refused_for_peft() -> None:
+    parts = {"lora_up.weight": (8, 2), "lora_down.weight": (2, 8), "dora_scale": (8, 1)}
+    with pytest.raises(UnsupportedFile, match="DoRA"):
+        in_peft(of(parts), Base.SD1)
+
+
+def test_a_folder_that_holds_other_files_is_never_replaced(tmp_path: Path) -> None:
+    state = in_peft(denoiser_lora("sd-1"), Base.SD1)
+    write_peft_folder(state, tmp_path / "fox")
+    write_peft_folder(state, tmp_path / "fox", overwrite=True)
+    (tmp_path / "fox" / "mine.safetensors").touch()
+    with pytest.raises(TargetExists, match=r"mine\.safetensors"):
+        write_peft_folder(state, tmp_path / "fox", overwrite=True)
+    assert len(list((tmp_path / "fox").iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["fox"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from converters.containers import open_model
 from converters.dtypes import DType
 from converters.errors import CorruptFile, TargetExists, UnsupportedFile
 from converters.identify import Kind, Prediction, identify
+from converters.layouts.edm import COSXL, edm_markers
 from converters.layouts.openclip import openclip_from_transformers, openclip_to_transformers
 from converters.layouts.pipeline import SingleFile, pipeline_parts, to_components, to_single_file
+from converters.layouts.pipeline_configs import model_index
 from converters.statedict import StateDict
 from converters.writers.diffusers_folder import pipeline_size, write_pipeline
 
@@ -205,6 +208,123 @@ def test_prediction_travels_between_marker_tensors_and_the_scheduler(
     )
     single = _read(folder).state
     assert ("v_pred" in single, "ztsnr" in single) == (marker, marker)
+
+
+def _numbers(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+EDM_FAMILIES: dict[str, tuple[dict[str, tuple[tuple[int, ...], bytes]], dict[str, Any]]] = {
+    "cosxl": (
+        {
+            "edm_vpred.sigma_min": ((), _numbers(0.01)),
+            "edm_vpred.sigma_max": ((), _numbers(100.0)),
+        },
+        {
+            "_class_name": "EDMEulerScheduler",
+            "sigma_min": 0.01,
+            "sigma_max": 100.0,
+            "sigma_data": 1.0,
+            "sigma_schedule": "exponential",
+            "prediction_type": "v_prediction",
+        },
+    ),
+    "playground": (
+        {
+            "edm_mean": ((4,), _numbers(-1.5, 1.886, -1.383, 2.5155)),
+            "edm_std": ((4,), _numbers(8.4927, 5.9022, 6.5498, 5.2299)),
+        },
+        {
+            "_class_name": "EDMDPMSolverMultistepScheduler",
+            "sigma_min": 0.002,
+            "sigma_max": 80.0,
+            "sigma_data": 0.5,
+            "sigma_schedule": "karras",
+            "prediction_type": "epsilon",
+        },
+    ),
+}
+"""Marker tensors with figures other than the released ones, and what the scheduler is to say."""
+
+
+def _marked(markers: dict[str, tuple[tuple[int, ...], bytes]]) -> StateDict:
+    shapes = {name: shape for name, (shape, _) in markers.items()}
+    found = state_dict(shapes, DType.F32, fill=lambda name, _: markers[name][1])
+    return checkpoint("sdxl").overlay(found)
+
+
+@pytest.mark.parametrize("family", EDM_FAMILIES)
+def test_a_model_of_edm_goes_to_a_pipeline_and_back(family: str, tmp_path: Path) -> None:
+    markers, said = EDM_FAMILIES[family]
+    original = _marked(markers)
+    folder = _written(original, tmp_path / "pipeline")
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    assert said.items() <= config.items()
+    assert not {"beta_start", "beta_schedule"} & config.keys()
+    there, first = identify(open_model(folder).state_dict), identify(original)
+    assert first.prediction is Prediction.EDM
+    assert (there.base, there.variant, there.prediction) == (
+        (first.base, first.variant, first.prediction)
+    )
+    again = _read(folder).state
+    made_up = {f"{CLIP_G_PREFIX}logit_scale"}
+    assert _bytes(again.drop(made_up)) == _bytes(original.drop(made_up))
+    assert {name: again[name].shape for name in markers} == {
+        name: original[name].shape for name in markers
+    }
+
+
+@pytest.mark.parametrize("family", EDM_FAMILIES)
+def test_diffusers_loads_a_pipeline_of_edm_as_it_was_meant(family: str, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    from assetmgr.sampler.tokenizer import tokenizer_files
+
+    markers, said = EDM_FAMILIES[family]
+    files = {name: tokenizer_files(padding_is_end=True) for name in ("tokenizer", "tokenizer_2")}
+    folder = _written(_marked(markers), tmp_path / "pipeline", tokenizer=files)
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    assert type(pipeline).__name__ == "StableDiffusionXLPipeline"
+    assert type(pipeline.scheduler).__name__ == said["_class_name"]
+    assert said.items() - {("_class_name", said["_class_name"])} <= (
+        dict(pipeline.scheduler.config).items()
+    )
+    vae = pipeline.vae.config
+    if family == "playground":
+        assert vae.latents_mean == [-1.5, 1.886, -1.383, 2.5155]
+        assert vae.latents_std == [8.4927, 5.9022, 6.5498, 5.2299]
+        assert vae.scaling_factor == 0.5
+    else:
+        assert (vae.latents_mean, vae.scaling_factor) == (None, 0.13025)
+
+
+def test_the_pipeline_of_cosxl_edit_scales_the_latents_of_its_picture() -> None:
+    index = model_index(Base.SDXL, "pix2pix", {}, COSXL)
+    assert index["is_cosxl_edit"] is True
+    assert "is_cosxl_edit" not in model_index(Base.SDXL, "pix2pix", {})
+
+
+@pytest.mark.parametrize(
+    "markers",
+    [
+        {"edm_mean": ((4,), _numbers(1, 1, 1, 1))},
+        {"edm_mean": ((3,), _numbers(1, 1, 1)), "edm_std": ((3,), _numbers(1, 1, 1))},
+        {"edm_vpred.sigma_max": ((), _numbers(float("nan")))},
+        {"edm_vpred.sigma_max": ((), _numbers(0.0))},
+    ],
+    ids=["no deviation", "three channels", "nan", "no noise"],
+)
+def test_figures_of_edm_that_are_none_are_refused(
+    markers: dict[str, tuple[tuple[int, ...], bytes]],
+) -> None:
+    with pytest.raises(CorruptFile, match=r"edm_"):
+        to_components(_marked(markers), Base.SDXL)
+
+
+@pytest.mark.parametrize("told", ["", "abc", "1e99", "[1]"])
+def test_a_level_of_noise_that_is_none_makes_no_marker(told: str) -> None:
+    metadata = {"modelspec.prediction_type": "edm", "diffusers.edm_sigma_max": told}
+    assert edm_markers(metadata) == {}
 
 
 def test_metadata_goes_with_the_denoiser_there_and_back(tmp_path: Path) -> None:

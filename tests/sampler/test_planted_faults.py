@@ -73,6 +73,20 @@ def test_a_broken_component_fails_the_checks_that_ask_it(
     assert not failed & healthy
 
 
+def test_a_text_encoder_without_embeddings_for_all_ids_fails_to_load_completely(
+    session: Session, on_family: OnFamily, tmp_path: Path
+) -> None:
+    job = on_family("checkpoint")
+    arrays = load_file(job.subject.path)
+    table = f"{TEXT}transformer.text_model.embeddings.token_embedding.weight"
+    arrays[table] = arrays[table][:512].copy()
+    save_file(arrays, tmp_path / "small.safetensors")
+    small = replace(job.subject, path=str(tmp_path / "small.safetensors"))
+    (check,) = session.render(replace(job, subject=small), SILENT).checks
+    assert (check.name, check.ok) == ("loads completely", False)
+    assert f"token embeddings 512 to 49407 of the text encoder ({table})" in check.detail
+
+
 def test_a_file_that_was_cut_off_is_refused_before_anything_is_loaded(
     session: Session, on_family: OnFamily, tmp_path: Path
 ) -> None:

@@ -112,12 +112,24 @@ def test_a_folder_is_replaced_only_when_told(
     program: Program, models: Models, pipeline: Path
 ) -> None:
     call = ("convert", models.checkpoint, "--to", "diffusers", "-o", pipeline)
-    (pipeline / "mine.txt").touch()
+    (pipeline / "unet" / "stale.txt").touch()
     done = program(*call)
     assert (done.code, "already exists" in done.err or "is a folder" in done.err) == (1, True)
-    assert (pipeline / "mine.txt").exists()
+    assert (pipeline / "unet" / "stale.txt").exists()
     assert program(*call, "--overwrite").code == 0
-    assert not (pipeline / "mine.txt").exists()
+    assert not (pipeline / "unet" / "stale.txt").exists()
+
+
+def test_a_folder_that_holds_other_things_is_never_replaced(
+    program: Program, models: Models, pipeline: Path
+) -> None:
+    (pipeline / "mine.safetensors").touch()
+    call = ("convert", models.checkpoint, "--to", "diffusers", "-o", pipeline)
+    done = program(*call, "--overwrite")
+    assert done.code == 1
+    assert "holds other things: mine.safetensors" in done.err
+    assert (pipeline / "mine.safetensors").exists()
+    assert (pipeline / "model_index.json").exists()
 
 
 def test_a_folder_of_models_and_pipelines_is_converted_model_by_model(

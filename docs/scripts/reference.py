@@ -50,10 +50,11 @@ _STATES = {
 def commands() -> str:
     """Every command with click's own help."""
     parts = [_MADE, "# Commands", _INTRODUCTION]
+    top = _context(cli, "assetmgr", None)
     for name in COMMANDS:
-        command = cli.get_command(click.Context(cli), name)
+        command = cli.get_command(top, name)
         assert command is not None
-        parts += _command(command, ("assetmgr", name))
+        parts += _command(command, top, name)
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,22 +72,22 @@ _WRITTEN = """\
 config path` tells where), and leaves comments and order alone."""
 
 
-def _command(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
-    context: click.Context | None = None
-    for word in words:
-        context = click.Context(
-            command if word == words[-1] else click.Group(word),
-            info_name=word,
-            parent=context,
-            terminal_width=_WIDTH,
-            max_content_width=_WIDTH,
-        )
-    assert context is not None
-    yield f"{'#' * len(words)} `{' '.join(words)}`"
+def _command(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
+    context = _context(command, name, parent)
+    words = context.command_path
+    yield f"{'#' * len(words.split())} `{words}`"
     yield f"```text\n{_tidy(command.get_help(context))}\n```"
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from _command(inner, (*words, name))
+        for inner in command.commands.values():
+            yield from _command(inner, context, inner.name or "")
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    """What the command is called in, with settings of its own as in a real call."""
+    widths = {"terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    return click.Context(
+        command, info_name=name, parent=parent, **{**widths, **command.context_settings}
+    )
 
 
 def _tidy(text: str) -> str:

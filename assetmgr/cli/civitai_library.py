@@ -94,10 +94,7 @@ def updates_(session: Session, assets: tuple[str, ...]) -> int:
     Without ASSET everything that was downloaded from there or has a file beside it that says so.
     """
     with Workspace.open() as workspace, session.progress() as progress:
-        found = list(updates(workspace, assets, progress))
-    compared = [one for one in found if isinstance(one, CivitaiUpdate)]
-    for failure in (one for one in found if isinstance(one, Failure)):
-        session.fail(failure)
+        compared = session.succeeded(updates(workspace, assets, progress))
     if session.as_json:
         documents = [one.to_json() for one in compared]
         session.output.document({"updates": documents, "errors": session.errors()})
@@ -108,7 +105,7 @@ def updates_(session: Session, assets: tuple[str, ...]) -> int:
     states = Counter(one.state for one in compared)
     if compared:
         session.output.line(", ".join(f"{n} {state}" for state, n in states.items()))
-    elif not found:
+    elif not session.failures:
         session.output.line("nothing here is known to come from there")
     return session.status
 

@@ -11,7 +11,6 @@ import click
 
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations import hub_find, hub_updates
-from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub import parse_repo
 from assetmgr.operations.hub_find import HubFound, HubInfo, HubInfoFile, HubSearch
 from assetmgr.operations.hub_updates import CURRENT, GONE, NEWER, HubUpdate
@@ -135,10 +134,7 @@ def updates(session: Session, assets: tuple[str, ...]) -> int:
     is compared with the one of its name on the repository's main branch.
     """
     with Workspace.open() as workspace, session.progress() as progress:
-        found = list(hub_updates.updates(workspace, assets, progress))
-    compared = [one for one in found if isinstance(one, HubUpdate)]
-    for failure in (one for one in found if isinstance(one, Failure)):
-        session.fail(failure)
+        compared = session.succeeded(hub_updates.updates(workspace, assets, progress))
     if session.as_json:
         documents = [one.to_json() for one in compared]
         session.output.document({"updates": documents, "errors": session.errors()})
@@ -149,7 +145,7 @@ def updates(session: Session, assets: tuple[str, ...]) -> int:
     states = Counter(one.state for one in compared)
     if compared:
         session.output.line(", ".join(f"{n} {state}" for state, n in states.items()))
-    elif not found:
+    elif not session.failures:
         session.output.line("nothing here is known to come from there")
     return session.status
 

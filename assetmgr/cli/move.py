@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.failures import Failure
 from assetmgr.operations.move import Move, MoveRequest, plan_moves, run_moves
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -47,10 +46,10 @@ def rename(session: Session, asset: str, name: str, dry_run: bool) -> int:
 
 def _run(session: Session, request: MoveRequest, *, dry_run: bool) -> int:
     with Workspace.open() as workspace:
-        done = _told(session, plan_moves(workspace, request))
+        done = session.succeeded(plan_moves(workspace, request))
         if not dry_run:
             with session.progress() as progress:
-                done = _told(session, run_moves(workspace, done, progress))
+                done = session.succeeded(run_moves(workspace, done, progress))
     for item in done:
         if item.outside:
             session.warn(f"{item.target}: outside of the library's folders, no scan looks there")
@@ -61,17 +60,6 @@ def _run(session: Session, request: MoveRequest, *, dry_run: bool) -> int:
     for line in (line for item in done for line in _lines(item)):
         session.output.line(line)
     return session.status
-
-
-def _told(session: Session, results: Iterable[Move | Failure]) -> list[Move]:
-    """What succeeded; what failed is named."""
-    done = []
-    for result in results:
-        if isinstance(result, Failure):
-            session.fail(result)
-        else:
-            done.append(result)
-    return done
 
 
 def _lines(item: Move) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from assetmgr.cli.progress import TerminalProgress
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain
 
+T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SWITCHES = {
@@ -56,6 +57,16 @@ class Session:
         """Name a failed item now and remember it for the exit code."""
         self.failures.append(failure)
         print_failure(failure)
+
+    def succeeded(self, results: Iterable[T | Failure]) -> list[T]:
+        """What succeeded of some items; what failed is named."""
+        done: list[T] = []
+        for result in results:
+            if isinstance(result, Failure):
+                self.fail(result)
+            else:
+                done.append(result)
+        return done
 
     def warn(self, text: str) -> None:
         """A warning on stderr."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.failures import Failure
-from assetmgr.operations.restore import Restored, plan_restore, run_restore
+from assetmgr.operations.restore import plan_restore, run_restore
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
@@ -24,10 +21,10 @@ def restore(session: Session, assets: tuple[str, ...], dry_run: bool) -> int:
     A file comes back where it was, if that name is free and the file is as it was scanned.
     """
     with Workspace.open() as workspace:
-        done = _told(session, plan_restore(workspace, assets))
+        done = session.succeeded(plan_restore(workspace, assets))
         if not dry_run:
             with session.progress() as progress:
-                done = _told(session, run_restore(workspace, done, progress))
+                done = session.succeeded(run_restore(workspace, done, progress))
     if session.as_json:
         documents = [item.to_json() for item in done]
         session.output.document({"restored": documents, "errors": session.errors()})
@@ -37,14 +34,3 @@ def restore(session: Session, assets: tuple[str, ...], dry_run: bool) -> int:
         for sidecar in item.sidecars:
             session.output.line(f"{'':14}  {plain(sidecar)}")
     return session.status
-
-
-def _told(session: Session, results: Iterable[Restored | Failure]) -> list[Restored]:
-    """What succeeded; what failed is named."""
-    done = []
-    for result in results:
-        if isinstance(result, Failure):
-            session.fail(result)
-        else:
-            done.append(result)
-    return done

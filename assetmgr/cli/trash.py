@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.failures import Failure
 from assetmgr.operations.trash import Discarded, discard, plan_trash
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -33,10 +32,10 @@ def trash(
     the link goes. A file that changed since it was scanned stays.
     """
     with Workspace.open() as workspace:
-        planned = _told(session, plan_trash(workspace, assets, permanent=permanent))
+        planned = session.succeeded(plan_trash(workspace, assets, permanent=permanent))
         if not dry_run and planned:
             _ask(planned, yes=yes)
-            planned = _told(session, discard(workspace, planned))
+            planned = session.succeeded(discard(workspace, planned))
     if session.as_json:
         documents = [item.to_json() for item in planned]
         session.output.document({"trashed": documents, "errors": session.errors()})
@@ -45,17 +44,6 @@ def trash(
         for line in _lines(item):
             session.output.line(line)
     return session.status
-
-
-def _told(session: Session, results: Iterable[Discarded | Failure]) -> list[Discarded]:
-    """What succeeded; what failed is named."""
-    done = []
-    for result in results:
-        if isinstance(result, Failure):
-            session.fail(result)
-        else:
-            done.append(result)
-    return done
 
 
 def _lines(item: Discarded) -> Iterator[str]:

@@ -166,6 +166,14 @@ class StopsAfter(CancellableProgress):
             self.cancel()
 
 
+def interrupt(site: CivitaiServer, folder: Path) -> None:
+    """Cancel the download of version 8 when more than one megabyte of it came, and not all."""
+    site.hold_after = 2 << 20
+    with Workspace.open() as workspace, pytest.raises(Cancelled):
+        run_civitai_download(workspace, "8", None, folder, StopsAfter(1 << 20))
+    site.hold_after = None
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("tags", [True, False])
 def test_an_interrupted_download_leaves_no_model_and_is_gone_on_with(
@@ -173,8 +181,7 @@ def test_an_interrupted_download_leaves_no_model_and_is_gone_on_with(
 ) -> None:
     data = big(site)
     site.ranges, site.tags = ranges, tags
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_civitai_download(workspace, "8", None, tmp_path, StopsAfter(1 << 20))
+    interrupt(site, tmp_path)
     left = remains(tmp_path)
     assert all(name.startswith(".downloads/") for name in left)
     assert all(name.endswith(".assetmgr-part") for name in left)
@@ -193,8 +200,7 @@ def test_bytes_that_all_came_are_not_fetched_again(
     site: CivitaiServer, program: Program, tmp_path: Path
 ) -> None:
     data = big(site)
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_civitai_download(workspace, "8", None, tmp_path, StopsAfter(1 << 20))
+    interrupt(site, tmp_path)
     part = max(tmp_path.glob(".downloads/*"), key=lambda path: path.stat().st_size)
     part.write_bytes(data)
     site.requests.clear()
@@ -208,8 +214,7 @@ def test_remains_that_are_of_another_file_never_get_the_name(
     site: CivitaiServer, program: Program, tmp_path: Path, left: bytes
 ) -> None:
     data = big(site)
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_civitai_download(workspace, "8", None, tmp_path, StopsAfter(1 << 20))
+    interrupt(site, tmp_path)
     part = max(tmp_path.glob(".downloads/*"), key=lambda path: path.stat().st_size)
     part.write_bytes(left)
     first = program("civitai", "download", "8", "--to", tmp_path)
@@ -224,8 +229,7 @@ def test_a_file_that_changed_on_the_server_is_begun_anew(
     site: CivitaiServer, program: Program, tmp_path: Path
 ) -> None:
     big(site)
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_civitai_download(workspace, "8", None, tmp_path, StopsAfter(1 << 20))
+    interrupt(site, tmp_path)
     # The same bytes under another name for their state: If-Range does not hold.
     (tag,) = tmp_path.glob(".downloads/*.tag.*")
     tag.write_text('"another"')

@@ -6,6 +6,7 @@ Routes and fields: the site's own code, `civitai/civitai` `src/pages/api/v1/**` 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -49,6 +50,8 @@ class CivitaiServer:
     instead: list[Busy] = field(default_factory=list)
     break_after: list[int] = field(default_factory=list)
     """Bytes of a file after which the connection is cut, for each of the next answers."""
+    hold_after: int | None = None
+    """Bytes of a file after which nothing more comes until the client goes."""
     slow: float = 0.0
     """Seconds between the pieces of a file."""
     ranges: bool = True
@@ -321,7 +324,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.host == "cdn" and self.site.break_after:
             limit = self.site.break_after.pop(0)
             self.close_connection = True
-        self._write(body if limit is None else body[:limit])
+        if self.host == "cdn" and self.site.hold_after is not None:
+            self._write(body[: self.site.hold_after])
+            self._await_the_end()
+        else:
+            self._write(body if limit is None else body[:limit])
+
+    def _await_the_end(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            self.connection.recv(1)
+        self.close_connection = True
 
     def _write(self, body: bytes) -> None:
         slow = self.site.slow if self.host == "cdn" else 0.0

@@ -126,8 +126,8 @@ class ScriptedServer:
         if length is not None:
             headers["Content-Length"] = str(length)
         lines = [f"HTTP/1.1 {reply.status} X", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        self.served += len(reply.body)  # before they leave: the client may be done at once
         connection.sendall("\r\n".join(lines).encode() + reply.body)
-        self.served += len(reply.body)
         if reply.then is not None:
             reply.then.wait(60)
         return length == len(reply.body)

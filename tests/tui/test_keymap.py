@@ -105,6 +105,7 @@ FACES = {
     "civitai enrich": "K",
     "civitai info": "H",
     "civitai lookup": "A",
+    "civitai peek": "H",
     "civitai search": "H",
     "civitai updates": "H",
     **dict.fromkeys(

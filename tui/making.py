@@ -54,13 +54,14 @@ class Making:
 
     def convert_form(self, assets: Sequence[Asset]) -> Form:
         """What assets can become."""
+        from assetmgr.operations.change import QUANTISED
         from assetmgr.operations.convert_formats import FORMATS
         from converters.transform.layout import LAYOUTS
 
         whole_models = all(asset.kind == "checkpoint" for asset in assets)
         fields = (
             Field("to", "format", "safetensors", same(*FORMATS)),
-            dtype_field(),
+            dtype_field(QUANTISED),
             Field("ema", "EMA", "keep", same("keep", "drop", "use")),
             Field("prune", "prune", "no", same("no", "yes")),
             self._vae_field() if whole_models else Field("layout", "names", "", _keep(LAYOUTS)),

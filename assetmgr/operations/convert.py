@@ -140,7 +140,7 @@ def _write(
     try:
         return write(frozenset())
     except Overflow:
-        dtype = DTYPES[plan.change.dtype]
+        dtype = DTYPES.get(plan.change.dtype)
         if plan.change.on_overflow is not OnOverflow.KEEP or dtype is None:
             raise
         progress.stage("looking for values that do not fit", plan.stored.nbytes)

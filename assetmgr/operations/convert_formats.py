@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from assetmgr.operations.change import QUANTISED, Change
 from converters.adapters.peft_spelling import PEFT
 from converters.containers import Container
 from converters.errors import BadValue, UnsupportedFile
@@ -21,6 +22,7 @@ from converters.writers.embedding_image import (
     seen_in_image,
     write_embedding_image,
 )
+from converters.writers.gguf import gguf_layout, seen_in_gguf, write_gguf
 from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
@@ -120,6 +122,23 @@ def _pipeline_seen(state: StateDict, identity: Identity) -> StateDict:
     )
 
 
+def _gguf(quantise: str | None) -> Format:
+    def write(
+        state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
+    ) -> Written:
+        return write_gguf(
+            state, identity, target, quantise=quantise, overwrite=overwrite, progress=progress
+        )
+
+    return Format(
+        "gguf",
+        ".gguf",
+        lambda state, identity: gguf_layout(state, identity, quantise).nbytes,
+        lambda state, _: seen_in_gguf(state, quantise),
+        write,
+    )
+
+
 FORMATS: Mapping[str, Format] = {
     each.word: each
     for each in (
@@ -155,6 +174,7 @@ FORMATS: Mapping[str, Format] = {
             _image,
             layouts={Kind.EMBEDDING: "a1111"},
         ),
+        _gguf(None),
     )
 }
 """The contract's words for containers to write."""
@@ -169,9 +189,16 @@ _PEFT_FOLDER = Format(
 )
 
 
-def format_of(to: str, layout: str | None) -> Format:
-    """The row for a key of FORMATS; PEFT's layout is a folder of its own form. Raises BadValue."""
-    if layout != PEFT:
+def format_of(to: str, change: Change) -> Format:
+    """The row for a key of FORMATS and for what the change asks of it. Raises BadValue.
+
+    PEFT's layout is a folder of its own form, and only GGUF has quantised precisions.
+    """
+    if change.dtype in QUANTISED:
+        if to != "gguf":
+            raise BadValue(f"--dtype {change.dtype} needs --to gguf, not {to}")
+        return _gguf(QUANTISED[change.dtype])
+    if change.layout != PEFT:
         return FORMATS[to]
     if to != "safetensors":
         raise BadValue(f"--layout peft is a folder with safetensors, not {to}")
@@ -184,5 +211,6 @@ CONTAINERS = {
     "diffusers": "diffusers",
     "ckpt": "torch-zip",
     "png": Container.EMBEDDING_IMAGE.value,
+    "gguf": Container.GGUF.value,
 }
 """What `inspect` calls them."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,29 +95,60 @@ def write_safetensors(
     whatever computing a tensor raises; the target then is what it was before.
     """
     layout = layout_of(state)
-    refuse_full(target, layout.nbytes)
-    progress.stage(f"writing {target.name}", layout.nbytes)
+    tensors = [state[name] for name in layout.order]
+    hashes = write_stream(
+        layout.header,
+        tensors,
+        target,
+        begins=len(layout.header),
+        overwrite=overwrite,
+        with_hashes=with_hashes,
+        progress=progress,
+    )
+    return Written(target, layout.nbytes, len(tensors), hashes)
+
+
+def write_stream(
+    header: bytes,
+    tensors: Sequence[LazyTensor],
+    target: Path,
+    *,
+    begins: int | None,
+    overwrite: bool,
+    with_hashes: bool,
+    progress: Progress,
+) -> FileHashes | None:
+    """Write a header and tensors one behind the other; `begins` is where AutoV3 begins, if it does.
+
+    Raises as `write_safetensors`.
+    """
+    nbytes = len(header) + sum(tensor.nbytes for tensor in tensors)
+    refuse_full(target, nbytes)
+    progress.stage(f"writing {target.name}", nbytes)
     with AtomicTarget(target, overwrite=overwrite) as file:
-        tensors = [state[name] for name in layout.order]
         parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
         hashes = None
         if with_hashes:
-            hashes = _write_hashed(file, layout.header, parts, progress)
+            hashes = _write_hashed(file, header, parts, begins, progress)
         else:
-            _write_scattered(file, layout.header, parts, progress)
+            _write_scattered(file, header, parts, progress)
         progress.advance(0)  # so that a cancellation is still seen before the commit
         for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):
             source.check_unchanged()
         file.commit()
-    return Written(target, layout.nbytes, len(tensors), hashes)
+    return hashes
 
 
 def _write_hashed(
-    file: AtomicTarget, header: bytes, parts: list[LazyTensor], progress: Progress
+    file: AtomicTarget,
+    header: bytes,
+    parts: list[LazyTensor],
+    begins: int | None,
+    progress: Progress,
 ) -> FileHashes:
     """Everything in its order."""
     computed = (part for part in parts if part.extents is None)
-    with StreamHasher(header_bytes=len(header)) as hasher, Computer(computed) as computer:
+    with StreamHasher(begins) as hasher, Computer(computed) as computer:
         output = _Output(file, hasher, progress)
         output.put(header)
         for _, piece in _pieces(parts, len(header)):

@@ -306,12 +306,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not wanted or self.headers.get("If-Range", tag) != tag:
             self._send(200, data, headers)
             return
-        start = int(wanted.removeprefix("bytes=").partition("-")[0])
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(data)) + 1, len(data))
         if start >= len(data):
             self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
             return
-        place = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._send(206, data[start:], {**headers, "Content-Range": place})
+        place = f"bytes {start}-{end - 1}/{len(data)}"
+        self._send(206, data[start:end], {**headers, "Content-Range": place})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)

@@ -21,7 +21,7 @@ import pytest
 from helpers.civitai_server import Busy, CivitaiServer
 
 from assetmgr.operations.civitai_download import run_civitai_download
-from assetmgr.sources import transfer
+from assetmgr.sources import lines
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -297,8 +297,8 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(transfer, "DYING_SECONDS", 0.05)
-    monkeypatch.setattr(transfer, "DYING_RATE", 1e12)
+    monkeypatch.setattr(lines, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(lines, "DYING_RATE", 1e12)
     site.slow = 0.3
     done = program("civitai", "download", "8", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (3, 1)

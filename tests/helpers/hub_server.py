@@ -46,6 +46,10 @@ class HubServer:
     """Status and `X-Error-Code` with which every file is refused."""
     break_after: int | None = None
     """Bytes of a body after which the connection is cut, once."""
+    withhold: int | None = None
+    """After so many bytes of a body of the other host nothing comes until the client has gone."""
+    xet: bool = False
+    """Whether files of the other host are announced as those of Xet storage are."""
     ranges: bool = True
     """Whether requests for a range are honoured."""
     commit: str = COMMIT
@@ -237,6 +241,12 @@ class _Handler(BaseHTTPRequestHandler):
                 "X-Linked-Size": str(len(data)),
                 "X-Repo-Commit": self.hub.commit,
             }
+            if self.hub.xet:
+                headers |= {
+                    "X-Xet-Hash": hashlib.sha256(name.encode()).hexdigest(),
+                    "Link": f'<{self.hub.url}/api/xet-read-token>; rel="xet-auth", '
+                    f'<{self.hub.url}/api/xet-reconstruction>; rel="xet-reconstruction-info"',
+                }
             self._send(302, b"", headers)
         else:
             tag = self.hub.announced.get(name, _blob(data))
@@ -271,7 +281,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._write(body if limit is None else body[:limit])
 
     def _write(self, body: bytes) -> None:
-        slow = self.hub.slow if self.path.startswith("/cdn/") else 0.0
+        is_other = self.path.startswith("/cdn/")
+        if is_other and self.hub.withhold is not None and len(body) > self.hub.withhold:
+            self.wfile.write(body[: self.hub.withhold])
+            self.connection.settimeout(60)
+            self.connection.recv(1)  # nothing, when it has gone
+            self.close_connection = True
+            return
+        slow = self.hub.slow if is_other else 0.0
         piece = PIECE_BYTES if slow else max(len(body), 1)
         try:
             for start in range(0, len(body), piece):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import cli_models
 import pytest
-from helpers.civitai_server import Busy, CivitaiServer
+from helpers.civitai_server import CivitaiServer
+from helpers.loopback import Instead
 
 from assetmgr.sources.remote import BLOCK_BYTES
 from assetmgr.sources.web import Web
@@ -70,7 +71,7 @@ def test_the_token_stays_with_the_site(
 ) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cret")
     assert program("civitai", "peek", "7", "--json").code == 0
-    assert "Bearer s3cret" in site.tokens["site"]
+    assert "Bearer s3cret" in site.tokens["service"]
     assert site.tokens["cdn"] == {None}
 
 
@@ -99,7 +100,7 @@ def test_a_server_that_gives_no_parts_is_named(site: CivitaiServer, program: Pro
 
 
 def test_a_refusal_of_the_storage_host_is_told(site: CivitaiServer, program: Program) -> None:
-    site.instead.append(Busy(403, times=9, below="/signed", body=b"no"))
+    site.instead.append(Instead(403, times=9, below="/signed", body=b"no"))
     done = program("civitai", "peek", "7")
     assert (done.code, len(done.errors)) == (3, 1)
     assert "refuses access" in done.err

@@ -74,7 +74,7 @@ def test_the_token_stays_with_its_host(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert program("hub", "peek", REPO, "model.safetensors", "--json").code == 0
-    assert "Bearer hf_secret" in hub.tokens["hub"]
+    assert "Bearer hf_secret" in hub.tokens["service"]
     assert hub.tokens["cdn"] == {None}
 
 
@@ -83,11 +83,11 @@ def test_of_a_server_without_ranges_only_the_beginning_is_read(
 ) -> None:
     hub.ranges = False
     header = int.from_bytes(models.checkpoint.read_bytes()[:8], "little")
-    hub.withhold = header + 2 * BLOCK_BYTES  # whoever wants more waits until it is too late
-    assert hub.withhold < len(hub.files["model.safetensors"])
+    hub.hold_after = header + 2 * BLOCK_BYTES  # whoever wants more waits until it is too late
+    assert hub.hold_after < len(hub.files["model.safetensors"])
     done = program("hub", "peek", REPO, "model.safetensors", "--json")
     assert (done.code, done.json["kind"]) == (0, "checkpoint")
-    hub.withhold = None
+    hub.hold_after = None
     hub.files["bad.ckpt"] += bytes(3 << 20)  # its directory is at the end
     done = program("hub", "peek", REPO, "bad.ckpt")
     assert done.code == 3

@@ -7,7 +7,7 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
-import httpx2
+import httpx
 import pytest
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
@@ -23,10 +23,10 @@ BOMB = gzip.compress(bytes(64 << 20), 1)
 """Of 64 MB, in 300 KB."""
 
 
-def answer(body: bytes, encoding: str | None = None) -> httpx2.Response:
+def answer(body: bytes, encoding: str | None = None) -> httpx.Response:
     packed = {} if encoding is None else {"Content-Encoding": encoding}
     pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
-    return httpx2.Response(200, headers=packed, content=pieces)
+    return httpx.Response(200, headers=packed, content=pieces)
 
 
 @pytest.mark.parametrize(

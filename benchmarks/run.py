@@ -66,6 +66,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "download": download.download,
     "remote": remote.peek,
     "preview": preview.previews,
+    "preview-sd1": preview.changes_of_sd1,
 }
 """Everything that can be measured, one row each."""
 

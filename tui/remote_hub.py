@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError
-from tui.remote import Ask, Card, failed
+from tui.cards import Ask, Card, failed, peeked
 from tui.sections import Section, text
 from tui.text import plain, size
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from assetmgr.operations.hub import Download
     from assetmgr.operations.hub_find import HubFound
     from assetmgr.operations.hub_updates import HubUpdate
-    from assetmgr.operations.peek import Peek
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
 
@@ -96,10 +95,10 @@ class OnHub:
         return f"download {queued.id} is queued"
 
     def _peek(self, found: Download, progress: Progress) -> str:
-        from assetmgr.operations.peek import peek
+        from assetmgr.operations.peek import hub_peek
 
         file = found.file
-        return _peeked(peek(self._workspace, file.repo, file.name, file.commit))
+        return peeked(hub_peek(self._workspace, file.repo, file.name, file.commit))
 
     # ---- what is newer
 
@@ -179,14 +178,3 @@ def _about(found: HubFound, summary: str | None) -> tuple[Section, ...]:
     rows = tuple((name, text(value)) for name, value in facts if value)
     said = (Section("Its page says", (("", text(summary)),)),) if summary else ()
     return (Section(plain(model.repo), rows), *said)
-
-
-def _peeked(seen: Peek) -> str:
-    inspection = seen.inspection
-    if inspection.failure is not None and inspection.model is None:
-        raise AssetmgrError(inspection.failure.error, path=str(inspection.path))
-    identity = inspection.identity
-    assert identity is not None  # what was opened is identified
-    safety = inspection.safety.verdict.value if inspection.safety else "unknown"
-    kind = ", ".join([str(identity.kind), *identity.algorithm])
-    return f"{kind}, {identity.base}, {safety}; {size(seen.received)} read"

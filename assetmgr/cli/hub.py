@@ -9,8 +9,8 @@ import click
 
 from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
 from assetmgr.cli.hub_find import info, search, updates
-from assetmgr.cli.inspect import print_inspection
 from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.cli.peek import report_peek
 from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub import (
@@ -23,7 +23,7 @@ from assetmgr.operations.hub import (
     queue_download,
 )
 from assetmgr.operations.hub_cache import cache_downloads
-from assetmgr.operations.peek import peek
+from assetmgr.operations.peek import hub_peek
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
@@ -120,33 +120,20 @@ def download(
     return session.status
 
 
-@hub.command("peek", epilog="Example: assetmgr hub peek ORG/REPO model.ckpt")
+@hub.command(epilog="Example: assetmgr hub peek ORG/REPO model.ckpt")
 @click.argument("repo", metavar="REPO[@REVISION]")
 @click.argument("file")
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @common_options
 @click.pass_obj
-def peek_(session: Session, repo: str, file: str, tensors: bool) -> int:
+def peek(session: Session, repo: str, file: str, tensors: bool) -> int:
     """Say what a remote file is, and whether it is safe, without downloading it.
 
     Only the header of a safetensors file or the pickle inside of a .ckpt is fetched.
     """
     name, revision = parse_repo(repo)
     with Workspace.open() as workspace:
-        found = peek(workspace, name, file, revision)
-    if found.inspection.failure:
-        session.fail(found.inspection.failure)
-    if session.as_json:
-        session.output.document(found.to_json(tensors=tensors))
-        return session.status
-    print_inspection(session, found.inspection, tensors=tensors)
-    if found.known:
-        session.output.line(f"have it: #{found.known.id} {plain(found.known.name)}")
-    for made in found.made_of_it:
-        session.output.line(f"have it by {made.operation}: #{made.asset} {plain(made.name)}")
-    cost = f"{size(found.received)} in {found.requests} requests"
-    session.output.line(f"{cost}, of {size(found.file.size)}")
-    return session.status
+        return report_peek(session, hub_peek(workspace, name, file, revision), tensors=tensors)
 
 
 def _report(session: Session, result: Download | Downloaded | Failure) -> dict[str, object]:

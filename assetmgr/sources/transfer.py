@@ -149,6 +149,7 @@ class Transfer:
             view = sink.room()
             count = pulse.feel(functools.partial(read, view))
             if count is None:  # nothing yet: time to notice that it is to stop
+                sink.took(0)
                 progress.advance(0)
                 continue
             if not count:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from assetmgr.operations.hub import Download, DownloadRequest, plan_download, run_download
 from assetmgr.operations.names import safe_name
+from assetmgr.sources import hub_client
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
@@ -56,6 +57,7 @@ def hub(embedding: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
+        monkeypatch.setattr(hub_client, "pause", lambda seconds, progress: progress.advance(0))
         yield server
 
 
@@ -197,8 +199,10 @@ class StopsAfter(CancellableProgress):
 def interrupted(hub: HubServer, folder: Path, most: int = MIB) -> Path:
     """A download of the big file that was interrupted after so many bytes; gives what is left."""
     file = next(plan_download_of(BIG))
+    hub.hold_after = 2 * most
     with Workspace.open() as workspace, pytest.raises(Cancelled):
         run_download(workspace, file, folder, StopsAfter(most))
+    hub.hold_after = None
     (part,) = remains(folder)
     return folder / part
 
@@ -232,7 +236,7 @@ def test_an_interrupted_download_leaves_no_model_and_is_gone_on_with(
 def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
     hub: HubServer, program: Program, tmp_path: Path
 ) -> None:
-    hub.break_after = 100
+    hub.break_after = [100]
     done = program("hub", "download", REPO, GEM, "--to", tmp_path)
     assert (done.code, done.err) == (0, "")
     assert len([line for line in hub.fetched if "/cdn/" in line]) == 2
@@ -399,7 +403,7 @@ def test_a_token_goes_to_the_hub_and_to_no_other_host(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert program("hub", "download", REPO, GEM).code == 0
-    assert hub.tokens == {"hub": {"Bearer hf_secret"}, "cdn": {None}}
+    assert hub.tokens == {"service": {"Bearer hf_secret"}, "cdn": {None}}
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "nonsense", "http://[", "ftp://x"])

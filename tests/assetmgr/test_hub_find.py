@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.hub_server import COMMIT, HubServer, Instead
+from helpers.hub_server import COMMIT, HubServer
+from helpers.loopback import Instead
 
 from assetmgr.operations import hub_find
 from assetmgr.sources.hub_cards import summary
@@ -151,7 +152,7 @@ def test_the_next_page_of_another_host_is_asked_without_the_token(
     link = {"Link": f'<{elsewhere}>; rel="next"'}
     hub.instead = [Instead(200, body=b'[{"id":"org/a"}]', headers=link)]
     program("hub", "search", "x", "--json")
-    assert "Bearer hf_secret" in hub.tokens["hub"]
+    assert "Bearer hf_secret" in hub.tokens["service"]
     assert hub.tokens["cdn"] == {None}
 
 

@@ -74,7 +74,7 @@ def test_the_token_stays_with_its_host(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert program("hub", "peek", REPO, "model.safetensors", "--json").code == 0
-    assert "Bearer hf_secret" in hub.tokens["hub"]
+    assert "Bearer hf_secret" in hub.tokens["service"]
     assert hub.tokens["cdn"] == {None}
 
 

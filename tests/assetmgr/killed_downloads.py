@@ -12,7 +12,7 @@ import signal
 import sys
 
 from assetmgr.operations.download_run import run_downloads
-from assetmgr.operations.hub import bring
+from assetmgr.operations.hub_download import bring
 from assetmgr.sources.huggingface import connect
 from assetmgr.workspace import Workspace
 from registry.library import Library
@@ -44,9 +44,9 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    import httpx
+    import httpx2
 
-    httpx.Client().close()  # what is imported late is imported now
+    httpx2.Client().close()  # what is imported late is imported now
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

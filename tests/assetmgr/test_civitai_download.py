@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 import pytest
 from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai_download import run_civitai_download
-from assetmgr.sources import direct, transfer
+from assetmgr.sources import direct, lines
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -296,8 +296,8 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(transfer, "DYING_SECONDS", 0.05)
-    monkeypatch.setattr(transfer, "DYING_RATE", 1e12)
+    monkeypatch.setattr(lines, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(lines, "DYING_RATE", 1e12)
     monkeypatch.setattr(direct, "SLICE_SECONDS", 0.1)
     site.hold_after = 1000
     done = program("civitai", "download", "8", "--to", tmp_path)
@@ -414,7 +414,7 @@ def test_a_token_goes_to_the_site_and_to_no_other_host_file_or_log(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
-    caplog.set_level(logging.DEBUG, "httpx")
+    caplog.set_level(logging.DEBUG, "httpx2")
     site.models[0]["modelVersions"][0]["description"] = "echo s3cr3t-key"
     done = program("civitai", "download", "7", "--to", tmp_path, "--verbose")
     assert done.code == 0
@@ -465,7 +465,7 @@ def test_a_redirect_in_circles_or_to_no_server_is_refused(
 def test_redirects_lead_neither_out_of_https_nor_into_the_private_network(
     home: str, target: str, safe: bool
 ) -> None:
-    assert may_follow(httpx.URL(home), httpx.URL(target)) is safe
+    assert may_follow(httpx2.URL(home), httpx2.URL(target)) is safe
 
 
 def test_an_endpoint_with_a_password_is_refused(

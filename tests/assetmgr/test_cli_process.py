@@ -26,7 +26,7 @@ NEVER = (
     "transformers",
     "textual",
     "huggingface_hub",
-    "httpx",
+    "httpx2",
     "rich.progress",
 )
 LOADED = """

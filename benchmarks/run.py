@@ -68,6 +68,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "remote": remote.peek,
     "preview": preview.previews,
     "quantise": quantise.quantise,
+    "preview-sd1": preview.changes_of_sd1,
 }
 """Everything that can be measured, one row each."""
 

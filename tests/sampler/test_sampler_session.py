@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
@@ -121,6 +122,27 @@ def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
     write_safetensors(plan.state_dict, merged)
     alone = replace(job, subject=replace(job.subject, path=str(merged)))
     assert pixels(session.render(alone, SILENT)) == pixels(outcome)
+
+
+def test_a_lora_of_peft_renders_with_the_scale_that_lies_beside_it(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from converters.adapters.peft_spelling import in_peft
+    from converters.bases import Base
+    from converters.containers import open_model
+    from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
+
+    arrays = {n: a for n, a in load_file(models.lora()).items() if n.startswith("lora_unet_")}
+    for name in arrays:
+        if name.endswith(".alpha"):
+            arrays[name] = np.array(0.5, np.float16)
+    weak = models.write("weak", arrays)
+    write_peft_folder(in_peft(open_model(weak).state_dict, Base.SD1), models.folder / "fox")
+    pictures = [
+        pixels(session.render(on_base(path, "lora"), SILENT))
+        for path in (weak, models.folder / "fox" / WEIGHTS_FILE)
+    ]
+    assert pictures[0] == pictures[1]
 
 
 def test_nothing_of_an_adapter_remains_after_its_render(

@@ -24,7 +24,7 @@ from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
 from converters.dtypes import DType
-from converters.errors import AssetmgrError, BadValue
+from converters.errors import AssetmgrError, BadValue, TargetExists
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.layouts.pipeline import (
@@ -289,9 +289,10 @@ def _require_target(request: MergeRequest, folder: Path | None) -> None:
         raise BadValue(
             f"ends in {_SUFFIX}, but a pipeline with a transformer becomes a folder", path=output
         )
-    if folder is None or not (request.overwrite and output.is_dir()):
-        # What is in a folder that is to be replaced is looked at when it is written.
+    if folder is None or not output.is_dir():
         refuse_existing(output, overwrite=request.overwrite)
+    elif not request.overwrite:  # else its writer looks at what is in it
+        raise TargetExists("already exists", path=output, hint="use --overwrite to replace it")
 
 
 def _device(name: str) -> str:

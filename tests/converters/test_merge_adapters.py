@@ -299,6 +299,16 @@ def test_modules_without_names_cannot_be_merged() -> None:
 
 
 @pytest.mark.parametrize("half", ["lora_up.weight", "lora_down.weight"])
+def test_factors_that_are_codes_are_an_error_that_names_their_type(half: str) -> None:
+    codes = stored(
+        DType.I8, lora()[f"{QUERY}.{half}"].shape, bytes(lora()[f"{QUERY}.{half}"].numel)
+    )
+    said = refused(UnusedKeys, checkpoint(), choose(lora().overlay({f"{QUERY}.{half}": codes})))
+    assert f"{QUERY}.{half}" in said
+    assert "is I8, whose scale is not here" in said
+
+
+@pytest.mark.parametrize("half", ["lora_up.weight", "lora_down.weight"])
 def test_half_of_a_pair_is_an_error_that_names_what_is_missing(half: str) -> None:
     adapter = lora().drop({f"{QUERY}.{half}"})
     said = refused(UnusedKeys, checkpoint(), choose(adapter))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx2
 
+MOST_ANSWER_BYTES = 32 << 20
+"""More than any answer that is no file."""
 ACCEPTED = "gzip, deflate"
 """The value of Accept-Encoding that goes with `body_within`."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
+import httpx
 import keyring
 import pytest
 from helpers.civitai_server import CivitaiServer
@@ -221,7 +221,7 @@ def test_a_token_is_found_for_its_origin_and_for_no_other(home: str, other: str)
     store_token(SECRET, home)
     found = find_token((), other)
     forget_token(home)
-    one, two = httpx2.URL(home), httpx2.URL(other)
+    one, two = httpx.URL(home), httpx.URL(other)
     assert (found is not None) is (
         (one.scheme, one.host, one.port) == (two.scheme, two.host, two.port)
     )

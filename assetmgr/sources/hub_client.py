@@ -128,14 +128,16 @@ def _install() -> None:
         def send(
             self, request: httpx2.Request, *, stream: bool = False, **options: Any
         ) -> httpx2.Response:
-            for attempt in range(TRIES):
-                answer = super().send(request, stream=True, **options)
+            answer = super().send(request, stream=True, **options)
+            for attempt in range(TRIES - 1):
                 if answer.status_code not in BUSY:
-                    return answer if stream and not answer.is_error else _read(answer)
+                    break
                 answer.close()
-                if attempt < TRIES - 1:
-                    _wait(answer, attempt)
-            # Not given back, or the library would go on trying.
+                _wait(answer, attempt)
+                answer = super().send(request, stream=True, **options)
+            if answer.status_code not in BUSY:
+                return answer if stream and not answer.is_error else _read(answer)
+            answer.close()  # not given back, or the library would go on trying
             cause = f"the Hub answers with status {answer.status_code}"
             raise NotAvailable(cause, path=_NOW.get(_NOBODY).subject, hint="try again later")
 

@@ -496,8 +496,8 @@ def test_a_pipeline_with_a_transformer_becomes_such_a_folder_again(
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor)
-    assert program(*call, target).json["errors"][0]["code"] == "exists"
+    assert program(*call, target).json["errors"][0]["code"] == "target_exists"
     assert program(*call, target, "--overwrite").code == 0
     (target / "mine.txt").touch()
-    assert program(*call, target, "--overwrite").json["errors"][0]["code"] == "exists"
+    assert program(*call, target, "--overwrite").json["errors"][0]["code"] == "target_exists"
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -24,7 +24,7 @@ from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
 from converters.dtypes import DType
-from converters.errors import AssetmgrError, BadValue, TargetExists
+from converters.errors import AssetmgrError, BadValue, TargetExists, naming
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.layouts.pipeline import (
@@ -268,14 +268,16 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         )
         for path, adapter in zip(paths, request.adapters, strict=True)
     ]
-    merged = plan_merge(
-        checkpoint,
-        choices,
-        partial=request.partial,
-        dtype=DTYPES[request.dtype],
-        device=_device(request.device),
-        clamped=request.on_overflow is OnOverflow.CLAMP,
-    )
+    device = _device(request.device)
+    with naming(base):  # what is wrong with an adapter names that
+        merged = plan_merge(
+            checkpoint,
+            choices,
+            partial=request.partial,
+            dtype=DTYPES[request.dtype],
+            device=device,
+            clamped=request.on_overflow is OnOverflow.CLAMP,
+        )
     state = merged.state_dict
     nbytes = layout_of(state).nbytes if folder is None else changed_pipeline_size(state)
     warnings = (*notes, *merged.warnings)

@@ -10,7 +10,7 @@ from typing import Self
 from converters.errors import AssetmgrError
 from converters.statedict import Buffer, LazyTensor
 
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
 _WORKERS = 2
 

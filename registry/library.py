@@ -15,6 +15,7 @@ from converters.statedict import Plain
 from registry import (
     claim_rows,
     facets,
+    finding,
     health,
     moves,
     reading,
@@ -100,9 +101,9 @@ class Library:
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
             complete = limit is None and not offset
-            total = 0 if complete else reading.count(connection, wanted)
-            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
-            return Page(total or len(ids), reading.asset_rows(connection, ids))
+            total = None if complete else finding.count(connection, wanted)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(len(ids) if total is None else total, reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -110,7 +111,7 @@ class Library:
         """As `search`, but all that is known of each asset."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset)
             return reading.assets(connection, ids, self._machine)
 
     def get(self, asset_id: int) -> Asset:
@@ -174,7 +175,7 @@ class Library:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
+            ids = finding.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 

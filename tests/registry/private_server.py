@@ -26,7 +26,7 @@ _USER = "library"
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
 _PATIENCE = 30
 _EMPTY = """DO $$ DECLARE numbers text; BEGIN
-    DELETE FROM asset; DELETE FROM root; DELETE FROM facet;
+    DELETE FROM asset; DELETE FROM root; DELETE FROM facet; DELETE FROM alike;
     FOR numbers IN SELECT sequencename FROM pg_sequences LOOP
         PERFORM setval(numbers::regclass, 1, false);
     END LOOP;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 THUMBNAIL_PNG = ".thumbnail.png"
 """How the name of a thumbnail in PNG ends; previews of older programs have none."""
 

@@ -229,9 +229,9 @@ class Library:
             new = [each.file_id for each in recorded if each.outcome is Outcome.ADDED]
             moves.settle(connection, new, [])
             ids = [each.asset_id for each in recorded]
-            for asset_id, (_, source) in zip(ids, arrived, strict=True):
-                if source is not None:
-                    writing.record_source(connection, asset_id, source)
+            sources = zip(ids, (source for _, source in arrived), strict=True)
+            told = [(asset_id, source) for asset_id, source in sources if source is not None]
+            writing.record_sources(connection, told)
             return reading.assets(connection, ids, self._machine)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
@@ -321,7 +321,7 @@ class Library:
         """Record where an asset came from. Saying the same twice changes nothing."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.record_source(connection, asset_id, source)
+            writing.record_sources(connection, [(asset_id, source)])
 
     def record_preview(self, asset_id: int, preview: Preview) -> None:
         """Keep the newest preview of an asset."""

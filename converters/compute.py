@@ -27,7 +27,6 @@ __all__ = [
     "device",
     "empty",
     "floats",
-    "largest",
     "lazy",
     "passing_floats",
     "passing_value",
@@ -90,13 +89,6 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
-
-
-def largest(like: torch.Tensor) -> float:
-    """The largest number that a tensor's type holds."""
-    import torch
-
-    return torch.finfo(like.dtype).max
 
 
 def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:

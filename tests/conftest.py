@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
-
-# A machine that is busy with other things is slow, and nothing is wrong with the program then.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
 
 # On two shared cores OpenMP's spinning makes tiny tensors 20-50 times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +17,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # `tests/helpers` holds the builders of small model files that several test modules share.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from helpers.examples import register_profiles
+
+register_profiles()
 
 _LONGEST = ("tests/test_benchmarks.py", "tests/sampler/test_sampler_families.py")
 
@@ -29,9 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Numbered here: to find a free number, pytest looks through all folders there are."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path_factory.mktemp("home")
+def _own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    home = next(_homes)
+    home.mkdir()
     monkeypatch.setenv("ASSETMGR_HOME", str(home))
     for name in ("ASSETMGR_DATABASE_URL", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)

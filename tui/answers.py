@@ -38,11 +38,11 @@ def beside(asset: Asset, ending: str) -> str:
     return str(Path(place_of(asset)).with_suffix("")) + ending
 
 
-def dtype_field() -> Field:
-    """The choice of a precision."""
+def dtype_field(more: Iterable[str] = ()) -> Field:
+    """The choice of a precision; `more` are those that only some containers have."""
     from assetmgr.operations.change import DTYPES
 
-    return Field("dtype", "precision", "keep", same(*DTYPES))
+    return Field("dtype", "precision", "keep", same(*DTYPES, *more))
 
 
 def folder(answer: str) -> Path | None:

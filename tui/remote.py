@@ -9,48 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tui.bridge import Work
-from tui.sections import Section, text
-from tui.text import plain
+from tui.cards import Ask, Card
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
-
-FIRST = 60
-"""How many answers are asked for at first, and how many more each time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A question to a service, in the words of the contract; "" leaves it open."""
-
-    service: str = "civitai"
-    text: str = ""
-    kind: str = ""
-    base: str = ""
-    sort: str = ""
-    most: int = FIRST
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A file that a service has, or a repository of files: what a list shows of it, inert text.
-
-    `asset` is the number of the asset that already is it. `download` queues it; `peek`, where the
-    service can be looked into, tells what it is. `opens` is the question for what is in it.
-    """
-
-    name: str
-    kind: str
-    base: str
-    nbytes: int | None
-    licence: str
-    asset: int | None
-    sections: tuple[Section, ...]
-    download: Work | None
-    peek: Work | None = None
-    opens: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +72,3 @@ class Remote:
         if service == "civitai":
             return tuple(OnCivitai(self._workspace).updates(progress))
         return tuple(OnHub(self._workspace).updates(progress))
-
-
-def failed(name: str, error: str) -> Card:
-    """Something of which only a failure is known."""
-    rows = (("", text(error, "$error")),)
-    return Card(plain(name), "", "", None, "", None, (Section(plain(name), rows),), None)

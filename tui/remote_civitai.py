@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tui.remote import Ask, Card, failed
+from tui.cards import Ask, Card, failed, peeked
 from tui.sections import Section, text
 from tui.text import plain, size
 
@@ -53,6 +53,7 @@ class OnCivitai:
                 asset=None if file is None else file["asset"],
                 sections=tuple(_sections(model, version)),
                 download=None if file is None else partial(self._queue, version["id"]),
+                peek=None if file is None else partial(self._peek, version["id"]),
             )
 
     def _queue(self, version: str, progress: Progress) -> str:
@@ -60,6 +61,11 @@ class OnCivitai:
 
         plan = queue_civitai_download(self._workspace, CivitaiRequest(version), progress)
         return f"download {plan.queued} is queued"
+
+    def _peek(self, version: str, progress: Progress) -> str:
+        from assetmgr.operations.peek import civitai_peek
+
+        return peeked(civitai_peek(self._workspace, version, progress=progress))
 
     def updates(self, progress: Progress) -> Iterator[Card]:
         """Every asset that is known to come from there. Raises NotAvailable, Cancelled."""

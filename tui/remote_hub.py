@@ -8,15 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError
-from tui.remote import Ask, Card, failed
+from tui.cards import Ask, Card, failed, peeked
 from tui.sections import Section, text
 from tui.text import plain, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.hub import Download
     from assetmgr.operations.hub_find import HubFound
+    from assetmgr.operations.hub_plan import Download
     from assetmgr.operations.hub_updates import HubUpdate
-    from assetmgr.operations.peek import Peek
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
 
@@ -53,8 +52,8 @@ class OnHub:
 
     def _files(self, wanted: str, progress: Progress) -> Iterator[Card]:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub import DownloadRequest, parse_repo, plan_download
         from assetmgr.operations.hub_find import info
+        from assetmgr.operations.hub_plan import DownloadRequest, parse_repo, plan_download
 
         repo, revision = parse_repo(wanted)
         told = info(self._workspace, repo, revision, progress)
@@ -89,17 +88,17 @@ class OnHub:
 
     def _queue(self, found: Download, progress: Progress) -> str:
         from assetmgr.operations.downloads import enqueue
-        from assetmgr.operations.hub import wanted_of
+        from assetmgr.operations.hub_download import wanted_of
         from assetmgr.operations.placing import Destination
 
         (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])
         return f"download {queued.id} is queued"
 
     def _peek(self, found: Download, progress: Progress) -> str:
-        from assetmgr.operations.peek import peek
+        from assetmgr.operations.peek import hub_peek
 
         file = found.file
-        return _peeked(peek(self._workspace, file.repo, file.name, file.commit))
+        return peeked(hub_peek(self._workspace, file.repo, file.name, file.commit))
 
     # ---- what is newer
 
@@ -140,7 +139,7 @@ class OnHub:
 
     def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub import DownloadRequest, plan_download
+        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
 
         (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
         if isinstance(found, Failure):
@@ -179,14 +178,3 @@ def _about(found: HubFound, summary: str | None) -> tuple[Section, ...]:
     rows = tuple((name, text(value)) for name, value in facts if value)
     said = (Section("Its page says", (("", text(summary)),)),) if summary else ()
     return (Section(plain(model.repo), rows), *said)
-
-
-def _peeked(seen: Peek) -> str:
-    inspection = seen.inspection
-    if inspection.failure is not None and inspection.model is None:
-        raise AssetmgrError(inspection.failure.error, path=str(inspection.path))
-    identity = inspection.identity
-    assert identity is not None  # what was opened is identified
-    safety = inspection.safety.verdict.value if inspection.safety else "unknown"
-    kind = ", ".join([str(identity.kind), *identity.algorithm])
-    return f"{kind}, {identity.base}, {safety}; {size(seen.received)} read"

@@ -18,12 +18,13 @@ from converters.progress import Progress
 from converters.statistics import Statistics
 from registry.download_records import QueuedDownload
 from registry.records import Asset, Page
+from tui.cards import Ask, Card
 from tui.commands import Commands
 from tui.downloads import Downloads
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.inside import Contents, Inside, Tensor
 from tui.query import View
-from tui.remote import Ask, Card, Remote
+from tui.remote import Remote
 from tui.sections import Section, text
 
 STEPS = 4

@@ -13,6 +13,7 @@ from assetmgr.cli import completion
 from assetmgr.cli.civitai_library import enrich_, updates_
 from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
 from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.cli.peek import report_peek
 from assetmgr.operations import civitai as models
 from assetmgr.operations.civitai_download import (
     CivitaiRequest,
@@ -23,6 +24,7 @@ from assetmgr.operations.civitai_download import (
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
 from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.peek import civitai_peek
 from assetmgr.sources.civitai import Search
 from assetmgr.sources.civitai_words import BASES, PERIODS, SORTS, TYPES
 from assetmgr.text import plain, size
@@ -137,6 +139,23 @@ def _print_version(session: Session, version: Document) -> None:
         session.output.line(f"  {plain(file['name'])}  {size(file['bytes'])}  {plain(about)}")
         hashes = [(name, digest or "") for name, digest in file["hashes"].items()]
         session.output.fields(hashes, indent="    ")
+
+
+@civitai.command(epilog="Example: assetmgr civitai peek 128713")
+@click.argument("version")
+@click.argument("file", required=False)
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@common_options
+@click.pass_obj
+def peek(session: Session, version: str, file: str | None, tensors: bool) -> int:
+    """Say what a remote file is, and whether it is safe, without downloading it.
+
+    VERSION and FILE as for `download`. Only the header of a safetensors file or the pickle inside
+    of a .ckpt is fetched.
+    """
+    with Workspace.open() as workspace, session.progress() as progress:
+        found = civitai_peek(workspace, version, file, progress)
+    return report_peek(session, found, tensors=tensors)
 
 
 @civitai.command("lookup", epilog="Example: assetmgr civitai lookup '#12' model.safetensors")

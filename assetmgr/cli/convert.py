@@ -9,7 +9,7 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.change import DTYPES, PREDICTIONS, Change
+from assetmgr.operations.change import DTYPES, PREDICTIONS, QUANTISED, Change
 from assetmgr.operations.convert import ConvertResult, run_convert
 from assetmgr.operations.convert_formats import FORMATS
 from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
@@ -47,7 +47,12 @@ _FIELDS: dict[str, object] = {
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target of one source.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the targets.")
 @click.option("--to", type=click.Choice(list(FORMATS)), default="safetensors", help="Container.")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
+@click.option(
+    "--dtype",
+    type=click.Choice([*DTYPES, *QUANTISED]),
+    default="keep",
+    help="Precision; q8_0 and those after it for GGUF, large matrices only.",
+)
 @click.option(
     "--ema", type=click.Choice([c.value for c in EmaChoice]), default="keep", help="EMA weights."
 )

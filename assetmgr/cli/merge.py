@@ -9,7 +9,7 @@ import click
 from assetmgr.cli import completion
 from assetmgr.cli.embeddings import merge_embeddings
 from assetmgr.cli.join_adapters import adapters_into_one
-from assetmgr.cli.merge_checkpoints import checkpoints, replay
+from assetmgr.cli.merge_checkpoints import checkpoints, overflow_option, replay
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.failures import Failure
@@ -30,6 +30,7 @@ from assetmgr.operations.merge_check import (
 )
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
+from converters.transform.cast import OnOverflow
 
 
 @click.group(
@@ -66,6 +67,7 @@ merge.add_command(merge_embeddings)
 )
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", help="What computes.")
+@overflow_option
 @click.option("--partial", is_flag=True, help="Allow adapter keys that find no place.")
 @click.option("--check", is_flag=True, help="Render the result, and compare: see below.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
@@ -80,6 +82,7 @@ def adapters(
     block_weights: tuple[str, ...],
     dtype: str,
     device: str,
+    on_overflow: str,
     partial: bool,
     check: bool,
     overwrite: bool,
@@ -100,14 +103,23 @@ def adapters(
     and fails where they differ by more than rounding explains.
     """
     chosen = weigh_blocks([parse_adapter(text) for text in adapters], block_weights)
-    request = MergeRequest(checkpoint, chosen, output, dtype, partial, overwrite, device)
+    request = MergeRequest(
+        checkpoint,
+        chosen,
+        output,
+        dtype,
+        partial,
+        overwrite,
+        device,
+        OnOverflow(on_overflow),
+    )
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_merge_adapters(workspace, request)
         if check:
             require_checkable(workspace, plan)
         result = plan if dry_run else run_merge_adapters(workspace, plan, progress)
         seen = check_merge(workspace, plan, progress) if check and not dry_run else None
-    for warning in plan.warnings:
+    for warning in result.warnings:
         session.warn(warning)
     if not session.as_json:
         _print(session, plan, result.nbytes)

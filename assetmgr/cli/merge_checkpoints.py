@@ -19,12 +19,22 @@ from assetmgr.operations.merge_checkpoints import (
     plan_merge_checkpoints,
     run_merge_checkpoints,
 )
+from assetmgr.operations.overflow import ON_OVERFLOW
 from assetmgr.operations.replay import request_of_replay
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.merge.checkpoints import METHODS
 from converters.merge.checkpoints.choice import MergeChoice, Weights
 from converters.progress import Progress
+from converters.transform.cast import OnOverflow
+
+overflow_option = click.option(
+    "--on-overflow",
+    type=click.Choice([word.value for word in ON_OVERFLOW]),
+    default=OnOverflow.FAIL.value,
+    help="For values too large for the precision of the target: fail, or clamp them.",
+)
+"""The option of all merges that round."""
 
 
 @click.command(
@@ -59,6 +69,7 @@ from converters.progress import Progress
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
+@overflow_option
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @common_options
@@ -76,6 +87,7 @@ def checkpoints(
     components: str,
     output: Path,
     dtype: str,
+    on_overflow: str,
     overwrite: bool,
     dry_run: bool,
 ) -> int:
@@ -90,7 +102,17 @@ def checkpoints(
     given = parse_weights(alpha)
     weights = Weights(given.default, given.components, parse_blocks(block_weights))
     sources = parse_sources(components)
-    choice = MergeChoice(method, weights, beta, density, drop, seed, sources, DTYPES[dtype])
+    choice = MergeChoice(
+        method,
+        weights,
+        beta,
+        density,
+        drop,
+        seed,
+        sources,
+        DTYPES[dtype],
+        clamped=on_overflow == OnOverflow.CLAMP,
+    )
     request = CheckpointMergeRequest(models, choice, output, overwrite)
     with Workspace.open() as workspace, session.progress() as progress:
         return _merge(session, workspace, request, progress, dry_run=dry_run)
@@ -145,7 +167,7 @@ def _merge(
 ) -> int:
     plan = plan_merge_checkpoints(workspace, request)
     result = plan if dry_run else run_merge_checkpoints(workspace, plan, progress)
-    for warning in plan.merge.warnings:
+    for warning in result.warnings:
         session.warn(warning)
     if session.as_json:
         session.output.document(result.to_json())

@@ -25,6 +25,8 @@ from converters.transform.components import (
 from converters.transform.ema import EmaChoice, apply_ema
 from converters.transform.layout import relayout
 from converters.transform.prune import prune
+from converters.transform.quantise import QUANTISERS
+from converters.transform.scaled_fp8 import unscaled
 
 DTYPES: dict[str, DType | None] = {
     "keep": None,
@@ -35,6 +37,8 @@ DTYPES: dict[str, DType | None] = {
     "fp8_e5m2": DType.F8_E5M2,
 }
 """The contract's words for precisions."""
+QUANTISED = {word.lower(): word for word in QUANTISERS}
+"""Precisions that only GGUF has, and ggml's names for them."""
 
 PREDICTIONS = ("epsilon", "v")
 """What a user may say that a denoiser predicts."""
@@ -44,9 +48,9 @@ PREDICTIONS = ("epsilon", "v")
 class Change:
     """What happens to the tensors.
 
-    `dtype` is a key of DTYPES; `components` empty means all; `vae` is a file whose VAE replaces the
-    checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it themselves;
-    `extract` the one component that becomes a file of its own; `layout` one of LAYOUTS.
+    `dtype` is a key of DTYPES or QUANTISED; `components` empty means all; `vae` is a file whose VAE
+    replaces the checkpoint's; `prediction` a key of PREDICTIONS, for files that do not say it
+    themselves; `extract` the one component that becomes a file of its own; `layout` one of LAYOUTS.
     """
 
     dtype: str = "keep"
@@ -77,7 +81,7 @@ class Change:
             "ema": self.ema.value,
             "prune": self.prune,
         }
-        if DTYPES[self.dtype] is not None:
+        if DTYPES.get(self.dtype) is not None:
             recorded["on_overflow"] = self.on_overflow.value
         if self.components:
             recorded["components"] = list(self.components)
@@ -98,6 +102,10 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     Raises UnsupportedFile for averages or components that are not there, and for a VAE that does
     not fit; FileProblem for its file.
     """
+    scales: tuple[str, ...] = ()
+    if change.dtype != "keep":  # in another precision the scales of fp8 would not be applied
+        whole, state = state, unscaled(state)
+        scales = tuple(name for name in whole if name not in state)
     state, averages = apply_ema(state, change.ema)
     state, training = prune(state) if change.prune else (state, ())
     if change.vae is not None:
@@ -113,7 +121,7 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
         state = extract_component(state, change.extract)
     if change.layout is not None:
         state = relayout(state, identify(state), change.layout)
-    return state, (*averages, *training, *unwanted)
+    return state, (*scales, *averages, *training, *unwanted)
 
 
 def _declared(state: StateDict, prediction: str) -> StateDict:
@@ -126,8 +134,11 @@ def _declared(state: StateDict, prediction: str) -> StateDict:
 def recast(
     state: StateDict, change: Change, exempt: Collection[str] = (), log: CastLog | None = None
 ) -> StateDict:
-    """The tensors in the precision asked for, but for the `exempt` names."""
-    dtype = DTYPES[change.dtype]
+    """The tensors in the precision asked for, but for the `exempt` names.
+
+    Blocks of GGUF are made by its writer.
+    """
+    dtype = DTYPES.get(change.dtype)
     if dtype is None:
         return state
     clamp = change.on_overflow is OnOverflow.CLAMP

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.adapters.peft_spelling import PEFT
-from converters.containers import Container
+from assetmgr.operations.change import QUANTISED, Change
+from converters.adapters.peft_spelling import PEFT, peft_notes
+from converters.containers import Container, open_model
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import hash_file
 from converters.identify import Identity, Kind
@@ -21,7 +22,8 @@ from converters.writers.embedding_image import (
     seen_in_image,
     write_embedding_image,
 )
-from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
+from converters.writers.gguf import gguf_layout, seen_in_gguf, write_gguf
+from converters.writers.peft_folder import read_peft_folder, weights_of, write_peft_folder
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 
@@ -35,7 +37,8 @@ class Format:
     `suffix` ends the target's name, empty for a folder; some kinds need another (`suffixes`).
     `size` is that of the target, as far as its headers tell; `seen` are the tensors as reading the
     target gives them. `layouts` are those that some kinds get where none is asked for;
-    `model` is the path to open of the target.
+    `model` is the path of the target's weights, or of some of them; `read` gives all of them.
+    `notes` are what to know of the target.
     """
 
     word: str
@@ -47,6 +50,8 @@ class Format:
     suffixes: Mapping[Kind, str] = field(default_factory=dict)
     layouts: Mapping[Kind, str] = field(default_factory=dict)
     model: Callable[[Path], Path] = lambda target: target
+    read: Callable[[Path], StateDict] = lambda target: open_model(target).state_dict
+    notes: Callable[[StateDict], tuple[str, ...]] = lambda _: ()
 
 
 def _same(state: StateDict, _: Identity) -> StateDict:
@@ -120,6 +125,23 @@ def _pipeline_seen(state: StateDict, identity: Identity) -> StateDict:
     )
 
 
+def _gguf(quantise: str | None) -> Format:
+    def write(
+        state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
+    ) -> Written:
+        return write_gguf(
+            state, identity, target, quantise=quantise, overwrite=overwrite, progress=progress
+        )
+
+    return Format(
+        "gguf",
+        ".gguf",
+        lambda state, identity: gguf_layout(state, identity, quantise).nbytes,
+        lambda state, _: seen_in_gguf(state, quantise),
+        write,
+    )
+
+
 FORMATS: Mapping[str, Format] = {
     each.word: each
     for each in (
@@ -155,6 +177,7 @@ FORMATS: Mapping[str, Format] = {
             _image,
             layouts={Kind.EMBEDDING: "a1111"},
         ),
+        _gguf(None),
     )
 }
 """The contract's words for containers to write."""
@@ -165,13 +188,22 @@ _PEFT_FOLDER = Format(
     lambda state, _: layout_of(state).nbytes,
     _same,
     _peft,
-    model=lambda target: target / WEIGHTS_FILE,
+    model=weights_of,
+    read=read_peft_folder,
+    notes=peft_notes,
 )
 
 
-def format_of(to: str, layout: str | None) -> Format:
-    """The row for a key of FORMATS; PEFT's layout is a folder of its own form. Raises BadValue."""
-    if layout != PEFT:
+def format_of(to: str, change: Change) -> Format:
+    """The row for a key of FORMATS and for what the change asks of it. Raises BadValue.
+
+    PEFT's layout is a folder of its own form, and only GGUF has quantised precisions.
+    """
+    if change.dtype in QUANTISED:
+        if to != "gguf":
+            raise BadValue(f"--dtype {change.dtype} needs --to gguf, not {to}")
+        return _gguf(QUANTISED[change.dtype])
+    if change.layout != PEFT:
         return FORMATS[to]
     if to != "safetensors":
         raise BadValue(f"--layout peft is a folder with safetensors, not {to}")
@@ -184,5 +216,6 @@ CONTAINERS = {
     "diffusers": "diffusers",
     "ckpt": "torch-zip",
     "png": Container.EMBEDDING_IMAGE.value,
+    "gguf": Container.GGUF.value,
 }
 """What `inspect` calls them."""

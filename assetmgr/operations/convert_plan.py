@@ -144,7 +144,7 @@ class _Room:
 
 def _check(request: ConvertRequest) -> None:
     request.change.check()
-    format_of(request.to, request.change.layout)
+    format_of(request.to, request.change)
     if request.output is not None and request.output_dir is not None:
         raise BadValue("give either an output file or an output folder")
     if request.output is not None and len(request.sources) != 1:
@@ -160,7 +160,7 @@ def _is_plain_folder(path: str) -> bool:
 
 def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
     """(source, target, named by the user itself) of every model."""
-    suffix = format_of(request.to, request.change.layout).suffix
+    suffix = format_of(request.to, request.change).suffix
     for given in request.sources:
         top = Path(given)
         is_folder = _is_plain_folder(given)
@@ -193,7 +193,7 @@ def _plan(
     `taken` are the targets of the plans before, with their sources.
     """
     change = request.change
-    form = format_of(request.to, change.layout)
+    form = format_of(request.to, change)
     if not explicit and _is_own_target(source, target, form):
         return None
     model = open_model(source)
@@ -225,7 +225,7 @@ def _plan(
         identity,
         0,
         (*model.ignored, *dropped, *form.dropped(stored, identity)),
-        (*_warnings(model, identity), *notes, *mended, *_silence(form, identity)),
+        (*_warnings(model, identity), *notes, *mended, *_told(form, identity, stored)),
         change,
         form,
         request.overwrite,
@@ -279,6 +279,10 @@ def _warnings(model: Model, identity: Identity) -> tuple[str, ...]:
     if identity.kind is Kind.UNKNOWN:
         warnings.append("of unknown kind; the tensors are converted as they are")
     return tuple(warnings)
+
+
+def _told(form: Format, identity: Identity, state: StateDict) -> tuple[str, ...]:
+    return (*_silence(form, identity), *form.notes(state))
 
 
 def _silence(form: Format, identity: Identity) -> Iterator[str]:

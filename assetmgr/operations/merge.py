@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
+from assetmgr.operations.overflow import clamped_warnings
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
@@ -31,6 +32,7 @@ from converters.merge.into_checkpoint import (
 from converters.merge.into_checkpoint import MergePlan as MergedCheckpoint
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
+from converters.transform.cast import OnOverflow
 from converters.transform.metadata import Parent, provenance
 from converters.writers.atomic import refuse_existing
 from converters.writers.safetensors import layout_of, write_safetensors
@@ -62,7 +64,7 @@ class WeightedAdapter:
 class MergeRequest:
     """A checkpoint, the adapters in their order, and where the result goes.
 
-    `device` is a word of DEVICES: what computes the sums.
+    `device` is a word of DEVICES: what computes the sums. `on_overflow` is one of ON_OVERFLOW.
     """
 
     checkpoint: str
@@ -72,6 +74,7 @@ class MergeRequest:
     partial: bool = False
     overwrite: bool = False
     device: str = "cpu"
+    on_overflow: OnOverflow = OnOverflow.FAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,16 @@ class MergeResult:
     hashes: FileHashes
     asset: int
 
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """The tensors with values that their type cannot hold, which were clamped; how many."""
+        return self.plan.merged.overflow
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan and of the data."""
+        return (*self.plan.warnings, *clamped_warnings(self.overflow))
+
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
         return _json(self.plan, self.nbytes, self)
@@ -129,7 +142,8 @@ def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, o
         "bytes": nbytes,
         "seconds": done.seconds if done else None,
         "hashes": {name: getattr(done.hashes, name) for name in names} if done else None,
-        "warnings": list(plan.warnings),
+        "overflow": dict(sorted(done.overflow.items())) if done else None,
+        "warnings": list(done.warnings if done else plan.warnings),
         "asset": done.asset if done else None,
         "errors": [],
     }
@@ -156,13 +170,13 @@ def _adapter_json(plan: MergePlan, number: int, done: MergeResult | None) -> dic
                 "applied": count,
                 "change_norm": parts[component].norm if done else None,
                 "largest_change": _largest(parts[component]) if done else None,
+                "overflow": parts[component].overflow if done else None,
             }
             for component, count in report.components.items()
         ],
         "change_norm": measured.norm if measured else None,
         "largest_change": _largest(measured) if measured else None,
-        # A merge with a value that its type cannot hold is refused.
-        "overflow": 0 if measured else None,
+        "overflow": measured.overflow if measured else None,
     }
 
 
@@ -241,6 +255,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         partial=request.partial,
         dtype=DTYPES[request.dtype],
         device=_device(request.device),
+        clamped=request.on_overflow is OnOverflow.CLAMP,
     )
     return MergePlan(
         request,
@@ -320,7 +335,13 @@ def _parameters(plan: MergePlan) -> dict[str, Plain]:
         _weights(path, choice)
         for path, choice in zip(plan.sources[1:], plan.request.adapters, strict=True)
     ]
-    return {"adapters": weights, "dtype": plan.request.dtype, "partial": plan.request.partial}
+    told: dict[str, Plain] = {
+        "adapters": weights,
+        "dtype": plan.request.dtype,
+        "partial": plan.request.partial,
+    }
+    clamped = plan.request.on_overflow is OnOverflow.CLAMP
+    return told | ({"on_overflow": OnOverflow.CLAMP.value} if clamped else {})
 
 
 def _weights(path: Path, choice: WeightedAdapter) -> dict[str, Plain]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from assetmgr.operations.merge_recipe import (
     position_of,
     recipe_text,
 )
+from assetmgr.operations.overflow import clamped_warnings
 from converters.containers import open_model
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
@@ -76,6 +77,11 @@ class CheckpointMergePlan:
         """What the result is called."""
         return self.request.title or self.request.output.stem
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know about the merge."""
+        return self.merge.warnings
+
     def to_json(self) -> dict[str, object]:
         """The document of the contract before anything was done."""
         reports = {report.label: report for report in self.merge.reports}
@@ -100,7 +106,8 @@ class CheckpointMergePlan:
             "seconds": None,
             "hashes": None,
             "recipe": None,
-            "warnings": list(self.merge.warnings),
+            "overflow": None,
+            "warnings": list(self.warnings),
             "asset": None,
             "errors": [],
         }
@@ -121,6 +128,16 @@ class CheckpointMergeResult:
     recipe: str
     asset: int
 
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """The tensors with values that their type cannot hold, which were clamped; how many."""
+        return self.plan.merge.log.casts.clamped
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan and of the data."""
+        return (*self.plan.warnings, *clamped_warnings(self.overflow))
+
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
         return self.plan.to_json() | {
@@ -129,6 +146,8 @@ class CheckpointMergeResult:
             "seconds": self.seconds,
             "hashes": file_hashes_json(self.hashes),
             "recipe": self.recipe,
+            "overflow": dict(sorted(self.overflow.items())),
+            "warnings": list(self.warnings),
             "asset": self.asset,
         }
 

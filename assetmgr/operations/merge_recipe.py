@@ -32,6 +32,7 @@ from converters.errors import BadValue
 from converters.merge.checkpoints import METHODS
 from converters.merge.checkpoints.choice import LABELS, MergeChoice, Weights
 from converters.statedict import Plain
+from converters.transform.cast import OnOverflow
 from converters.transform.metadata import Parent
 
 RECIPE_KEY = "assetmgr.recipe"
@@ -39,11 +40,12 @@ RECIPE_KEY = "assetmgr.recipe"
 
 OPERATION = "merge checkpoints"
 _VERSION = 1
+_CLAMP = OnOverflow.CLAMP.value
 LARGEST_TEXT = 1 << 20
 _NUMBERS = ("beta", "density", "drop")
 _KEYS = {
     *("version", "operation", "title", "method", "alpha", "alpha_of", "block_weights", "seed"),
-    *("dtype", "components", "models", *_NUMBERS),
+    *("dtype", "on_overflow", "components", "models", *_NUMBERS),
 }
 _DIGESTS = ("sha256", "blake3", "autov3")
 _DIGEST = re.compile("[0-9a-f]{64}", re.IGNORECASE)
@@ -71,6 +73,8 @@ def parameters(choice: MergeChoice) -> dict[str, Plain]:
     if alpha.blocks:
         chosen["block_weights"] = list(alpha.blocks)
     chosen["dtype"] = next(word for word, dtype in DTYPES.items() if dtype is choice.dtype)
+    if choice.clamped:
+        chosen["on_overflow"] = _CLAMP
     if alpha.components:
         chosen["alpha_of"] = dict(sorted(alpha.components.items()))
     if choice.sources:
@@ -138,6 +142,8 @@ def _choice(table: _Table) -> MergeChoice:
         raise BadValue(f"unknown method '{method}'", path=table.origin)
     if word not in DTYPES:
         raise BadValue(f"dtype '{word}' is none of {', '.join(DTYPES)}", path=table.origin)
+    if table.text("on_overflow") not in (None, _CLAMP, OnOverflow.FAIL.value):
+        raise BadValue(f"on_overflow is neither fail nor {_CLAMP}", path=table.origin)
     weights, sources = table.inner("alpha_of"), table.inner("components")
     components = {part: weights.number(part) or 0.0 for part in weights.entries}
     return MergeChoice(
@@ -149,6 +155,7 @@ def _choice(table: _Table) -> MergeChoice:
         table.integer("seed"),
         {part: position_of(sources.text(part) or "") for part in sources.entries},
         DTYPES[word],
+        clamped=table.text("on_overflow") == _CLAMP,
     )
 
 

@@ -30,6 +30,8 @@ NEEDED = ("torch", "diffusers", "transformers")
 
 POLL_SECONDS = 0.2
 """How long a cancellation may go unnoticed while the worker is silent."""
+LAST_WORDS_SECONDS = 10.0
+"""So long a dead worker's last words are waited for: what it started may keep its stderr open."""
 
 FEW_CORES = 4
 
@@ -175,7 +177,7 @@ class _Worker:
 
     def _death(self, path: str) -> AssetmgrError:
         status = self._process.wait()
-        self._readers[1].join(timeout=1)
+        self._readers[1].join(LAST_WORDS_SECONDS)
         words = next((line for line in reversed(self._complaints) if line.strip()), "")
         return AssetmgrError(
             f"the sampler stopped while rendering this ({_manner(status)})"

@@ -72,6 +72,8 @@ TYPES: dict[int, BlockType] = {
     41: BlockType("Q1_0", 128, 18),
 }
 """Number in the file -> type; numbers that are not here are retired or unknown."""
+NUMBERS = {kind.name: number for number, kind in TYPES.items()}
+"""Name of a type -> its number in the file."""
 
 
 def values(extent: Extent, kind: BlockType) -> Buffer:

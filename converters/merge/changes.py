@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from converters.adapters.finite import all_finite
+from converters.adapters.finite import all_finite, clamp, reach
 from converters.compute import CPU
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.products import Stack, with_products
 from converters.statedict import LazyTensor
+from converters.transform.cast import CastLog, CastLoss
 
 if TYPE_CHECKING:
     from converters.adapters import Factors
@@ -58,11 +59,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The Frobenius norm of what an adapter did, and of its part in the tensor it changed most."""
+    """What an adapter did: the Frobenius norm of it, and of its part in the tensor it changed most.
+
+    `overflow` counts the values, in the tensors it changed, that were too large for their type and
+    were clamped.
+    """
 
     norm: float
     largest: float
     largest_tensor: str | None
+    overflow: int = 0
 
 
 _Squares = dict[int, float]
@@ -71,9 +77,13 @@ _Squares = dict[int, float]
 
 @dataclass(slots=True)
 class ChangeLog:
-    """What was done to the tensors computed so far; threads may add to it."""
+    """What was done to the tensors computed so far; threads may add to it.
+
+    `casts` has what rounding them cost, and the tensors that no adapter changed.
+    """
 
     by_tensor: dict[str, _Squares] = field(default_factory=dict)
+    casts: CastLog = field(default_factory=CastLog)
 
     def measured(self, number: int, among: Container[str] | None = None) -> Measured:
         """The norms of one adapter's changes, to all tensors or only to those `among` some."""
@@ -87,6 +97,7 @@ class ChangeLog:
             math.sqrt(math.fsum(own.values())),
             math.sqrt(own[largest]) if largest is not None else 0.0,
             largest,
+            sum(count for name, count in self.casts.clamped.items() if name in own),
         )
 
 
@@ -97,20 +108,23 @@ def merged_tensor(
     log: ChangeLog,
     dtype: DType | None = None,
     on: str = CPU,
+    *,
+    clamped: bool = False,
 ) -> LazyTensor:
     """The weight with all changes, to be computed when it is read; their norms go into `log`.
 
     The result has the weight's type unless another `dtype` is given; it is computed on the device
-    `on`. Reading raises MergeProblem when a value of the weight, of an adapter or of the result is
-    not finite, OutOfMemory for a device that is too small.
+    `on`. Values that the type cannot hold become its largest if `clamped`. Reading raises
+    MergeProblem when a value of the weight, of an adapter or of the result is not finite,
+    OutOfMemory for a device that is too small.
     """
     from converters.compute import lazy
 
-    job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype)
+    job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype, clamped)
     names = " + ".join(dict.fromkeys([weight.origin, *(change.adapter for change in changes)]))
     read = [weight, *(tensor for change in changes for tensor in change.inputs)]
     if weight.extents is not None and job.only_adds_products:
-        return with_products(weight, job.dtype, job.stacks, job.not_finite, read, names, on)
+        return with_products(weight, job.dtype, job.stacks, job.hold, read, names, on)
     return lazy(job.dtype, weight.shape, job.compute, names, inputs=read, on=on)
 
 
@@ -123,6 +137,7 @@ class _Job:
     changes: tuple[Change, ...]
     log: ChangeLog
     dtype: DType
+    clamped: bool
 
     @property
     def only_adds_products(self) -> bool:
@@ -146,7 +161,7 @@ class _Job:
 
     def compute(self) -> Tensor:
         """The weight with its changes, in float32, rounded once."""
-        from converters.compute import empty, floats
+        from converters.compute import floats, torch_dtype
 
         squares, whole = _Squares(), floats(self.weight)
         for view, run in groupby(_in_order(self.changes), key=lambda change: change.view):
@@ -155,14 +170,22 @@ class _Job:
             _apply_run(own, tuple(run), squares)
             if not part.is_contiguous():
                 part.copy_(own)
-        result = empty((0,), self.dtype)
-        if not all_finite(whole, result):
-            raise self.not_finite()
+        if not all_finite(whole, self.dtype):
+            self.hold(whole)
         self.log.by_tensor[self.name] = squares
-        return whole.to(result.dtype)
+        return whole.to(torch_dtype(self.dtype))
 
-    def not_finite(self) -> MergeProblem:
-        """The error for a value that is no number, or none that the type can hold."""
+    def hold(self, values: Tensor) -> None:
+        """Clamp what the type cannot hold, and count it. Raises MergeProblem where that is not so.
+
+        It is not for values that are no numbers, and unless it was asked for.
+        """
+        lost = clamp(values, self.dtype) if self.clamped else None
+        if lost is None:
+            raise self._not_finite(values)
+        self.log.casts.add(CastLoss(self.name, lost, 0, 0))
+
+    def _not_finite(self, values: Tensor) -> MergeProblem:
         from converters.compute import value
 
         if not all_finite(value(self.weight).float()):
@@ -172,9 +195,9 @@ class _Job:
             )
         adapters = ", ".join(dict.fromkeys(change.adapter for change in self.changes))
         return MergeProblem(
-            f"{self.name} leaves the range of its element type, {self.dtype.label}",
+            f"{self.name} leaves the range of its element type, {self.dtype.label}{reach(values)}",
             path=adapters,
-            hint="merge with a smaller weight, or with --dtype fp32",
+            hint="merge with a smaller weight, with --dtype fp32, or with --on-overflow clamp",
         )
 
 

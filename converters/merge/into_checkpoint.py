@@ -16,24 +16,21 @@ from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
 from converters.compute import CPU
-from converters.dtypes import CODES, DType
+from converters.dtypes import DType
 from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily, naming
 from converters.identify import Base, Identity, Kind, identify
-from converters.identify.precision import PACKED, SCALES
 from converters.layouts.components import TEXT_ENCODER, UNET_EMA, component_of
 from converters.merge.blocks import BlockWeights, block_weights
 from converters.merge.changes import Change, ChangeLog, Measured, merged_tensor
 from converters.merge.fitting import Fit, apart, fit_modules
 from converters.merge.hypernetworks import fold_hypernetwork
+from converters.merge.true_weights import true_weights
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import cast
-from converters.transform.scaled_fp8 import unscaled
 
 __all__ = ["AdapterChoice", "AdapterReport", "Measured", "MergePlan", "plan_merge"]
 
 _NAMED_KEYS = 3
-_OTHER_SCALES = frozenset((*SCALES, *PACKED)) - {"scaled_fp8", "scale_weight"}
-"""Last words of names beside weights that are quantised in ways that are not undone here."""
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
 
 
@@ -94,6 +91,11 @@ class MergePlan:
         """The norms of what one adapter changed in the tensors that were read so far."""
         return self.log.measured(number)
 
+    @property
+    def overflow(self) -> Mapping[str, int]:
+        """The tensors read so far with values that their type cannot hold, and how many."""
+        return self.log.casts.clamped
+
     def measured_by_component(self, number: int) -> Mapping[str, Measured]:
         """The same for each component that the adapter has modules of."""
         report = self.reports[number]
@@ -110,11 +112,12 @@ def plan_merge(
     partial: bool = False,
     dtype: DType | None = None,
     device: str = CPU,
+    clamped: bool = False,
 ) -> MergePlan:
     """Plan the merge of `adapters` into `checkpoint`, a model in any layout.
 
     With a `dtype` all floating-point tensors of the result have it, rounded once. The sums are made
-    on `device`.
+    on `device`. Values that a type cannot hold are an error, or its largest if `clamped`.
 
     Raises WrongFamily when the checkpoint or an adapter is of another family, or a module does not
     have the shape of its target; UnusedKeys when keys of an adapter find no place, unless
@@ -125,7 +128,7 @@ def plan_merge(
     model = identify(checkpoint)
     if model.kind not in _MODELS:
         raise WrongFamily(f"the base is of kind {model.kind}, not a checkpoint")
-    checkpoint = _true_weights(checkpoint, dtype)
+    checkpoint = true_weights(checkpoint, keeps_types=dtype is None)
     targets = module_targets(checkpoint)
     changes: defaultdict[str, list[Change]] = defaultdict(list)
     folded: list[tuple[str, Change]] = []
@@ -145,13 +148,14 @@ def plan_merge(
     _require_floats(checkpoint, changes)
     log = ChangeLog()
     merged = {
-        name: merged_tensor(checkpoint[name], name, active, log, dtype, device)
+        name: merged_tensor(checkpoint[name], name, active, log, dtype, device, clamped=clamped)
         for name in checkpoint
         if (active := [change for change in changes.get(name, ()) if change.strength])
     }
     warnings = _warnings(checkpoint, merged)
     state = checkpoint.overlay(merged)
-    state = state if dtype is None else cast(state, dtype)
+    if dtype is not None:
+        state = cast(state, dtype, clamp=clamped, log=log.casts)
     return MergePlan(state, tuple(reports), tuple(merged), warnings, log)
 
 
@@ -181,25 +185,6 @@ def _place(
         for placed in fit.placed
     ]
     return _report(choice, identity, fit), changes
-
-
-def _true_weights(checkpoint: StateDict, dtype: DType | None) -> StateDict:
-    """The checkpoint without scales beside its weights. Raises UnsupportedFile for other codes."""
-    for name, tensor in checkpoint.items():
-        if name.rpartition(".")[2] in _OTHER_SCALES or tensor.dtype in CODES:
-            raise UnsupportedFile(
-                f"{name}: its weights are quantised; a sum needs the weights themselves",
-                path=tensor.origin.partition(": ")[0],
-            )
-    plain = unscaled(checkpoint)
-    if plain is not checkpoint and dtype is None:
-        scale = next(name for name in checkpoint if name.endswith(".scale_weight"))
-        raise UnsupportedFile(
-            f"{scale}: its weights are fp8 with scales beside them, which a merge takes apart",
-            path=checkpoint[scale].origin.partition(": ")[0],
-            hint="say with --dtype what the result is to be, for example bf16",
-        )
-    return plain
 
 
 def _require_floats(checkpoint: StateDict, changed: Iterable[str]) -> None:

@@ -73,15 +73,15 @@ def with_products(
     weight: LazyTensor,
     dtype: DType,
     make: Callable[[], Sequence[Stack]],
-    failure: Callable[[], Exception],
+    hold: Callable[[Tensor], None],
     inputs: Sequence[LazyTensor],
     origin: str,
     on: str,
 ) -> LazyTensor:
     """A stored weight with products added to it, in another type, to be computed in pieces.
 
-    `make` gives the products; `failure` the error for a result that is not finite in the type. The
-    work is done on the device `on`.
+    `make` gives the products; `hold` gets values that the type cannot hold: it changes them, or
+    raises. The work is done on the device `on`.
     """
     from converters.compute import lazy
 
@@ -91,7 +91,7 @@ def with_products(
         lazy(
             dtype,
             (stop - start, *weight.shape[1:]),
-            partial(_piece, weight.slice0(start, stop), start, dtype, shared, failure),
+            partial(_piece, weight.slice0(start, stop), start, dtype, shared, hold),
             origin,
             inputs=inputs,
             on=on,
@@ -121,7 +121,7 @@ def _piece(
     first: int,
     dtype: DType,
     shared: _Shared,
-    failure: Callable[[], Exception],
+    hold: Callable[[Tensor], None],
 ) -> Tensor:
     from converters.compute import device, empty, passing_floats
 
@@ -133,7 +133,7 @@ def _piece(
         block = passing_floats(weight.slice0(start, stop)).view(stop - start, -1)
         for stack in stacks:
             stack.add_to(block, first + start)
-        if not all_finite(block, result):
-            raise failure()
+        if not all_finite(block, dtype):
+            hold(block)
         result[start:stop] = block
     return result

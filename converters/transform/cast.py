@@ -58,6 +58,11 @@ class CastLog:
     losses: dict[str, CastLoss] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
+    @property
+    def clamped(self) -> dict[str, int]:
+        """The tensors with values that were too large for their type, and how many."""
+        return {name: loss.clamped for name, loss in self.losses.items() if loss.clamped}
+
     def add(self, loss: CastLoss) -> None:
         """Count what another piece of a tensor lost."""
         with self._lock:

@@ -19,8 +19,9 @@ from textual.widgets import Input
 from assetmgr.workspace import Workspace
 from converters.progress import Progress
 from tui.app import AssetManagerApp
+from tui.cards import Ask, Card
 from tui.commands import Commands
-from tui.remote import Ask, Card, Remote
+from tui.remote import Remote
 from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
 from tui.widgets.asset_list import AssetList

@@ -10,7 +10,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from helpers.civitai_server import Busy, CivitaiServer
+from helpers.civitai_server import CivitaiServer
+from helpers.loopback import Instead
+from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai_download import run_civitai_download
-from assetmgr.sources import transfer
+from assetmgr.sources import direct, lines
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -271,18 +272,16 @@ def test_a_process_that_is_killed_leaves_nothing_wrong_and_the_next_goes_on(
     site: CivitaiServer, program: Program, tmp_path: Path
 ) -> None:
     data = big(site)
-    site.slow = 0.02
+    site.hold_after = 2 << 20
     command = [sys.executable, "-m", "assetmgr", "civitai", "download", "8", "--to", tmp_path]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        until = time.monotonic() + 60
-        while _largest(tmp_path) < 1 << 20 and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: _largest(tmp_path) >= 1 << 20, going_on=lambda: child.poll() is None)
         child.kill()
     kept = _largest(tmp_path)
     assert 1 << 20 <= kept < len(data)
     assert not (tmp_path / BIG).exists()
     assert total_assets() == 0
-    site.slow = 0.0
+    site.hold_after = None
     assert program("civitai", "download", "8", "--to", tmp_path).code == 0
     assert site.fetched[-1].endswith(f"bytes={kept}-")
     assert (tmp_path / BIG).read_bytes() == data
@@ -297,13 +296,15 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(transfer, "DYING_SECONDS", 0.05)
-    monkeypatch.setattr(transfer, "DYING_RATE", 1e12)
-    site.slow = 0.3
+    monkeypatch.setattr(lines, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(lines, "DYING_RATE", 1e12)
+    monkeypatch.setattr(direct, "SLICE_SECONDS", 0.1)
+    site.hold_after = 1000
     done = program("civitai", "download", "8", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (3, 1)
     assert "the connection is dying" in done.err
     assert not (tmp_path / BIG).exists()
+    assert 0 < _largest(tmp_path) <= 5000
 
 
 def test_a_token_that_expires_in_the_middle_keeps_what_came(
@@ -312,7 +313,7 @@ def test_a_token_that_expires_in_the_middle_keeps_what_came(
     data = big(site)
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
     site.break_after = [100_000]
-    site.instead = [Busy(401, 1, None, "/api/download/", after=1)]
+    site.instead = [Instead(401, below="/api/download/", after=1)]
     done = program("civitai", "download", "8", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (3, 1)
     assert "needs a login" in done.err
@@ -397,7 +398,7 @@ def test_what_is_refused_is_named_with_what_to_do(
     code: int,
     told: str,
 ) -> None:
-    site.instead = [Busy(status, 99, None, "/api/download/", body)]
+    site.instead = [Instead(status, 99, body=body, below="/api/download/")]
     done = program("civitai", "download", "7", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (code, 1)
     assert told in done.err
@@ -417,7 +418,7 @@ def test_a_token_goes_to_the_site_and_to_no_other_host_file_or_log(
     site.models[0]["modelVersions"][0]["description"] = "echo s3cr3t-key"
     done = program("civitai", "download", "7", "--to", tmp_path, "--verbose")
     assert done.code == 0
-    assert site.tokens == {"site": {"Bearer s3cr3t-key"}, "cdn": {None}}
+    assert site.tokens == {"service": {"Bearer s3cr3t-key"}, "cdn": {None}}
     told = done.out + done.err + caplog.text + "".join(site.requests)
     assert "s3cr3t" not in told
     assert "s3cret" not in done.out + done.err + caplog.text, "signatures are secrets, too"
@@ -430,11 +431,9 @@ def test_a_redirect_that_comes_home_gets_the_token_again(
     site: CivitaiServer, program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
-    site.instead = [
-        Busy(307, 1, None, "/api/v1/", headers={"Location": "/api/v1/model-versions/7"})
-    ]
+    site.instead = [Instead(307, 1, {"Location": "/api/v1/model-versions/7"}, below="/api/v1/")]
     assert program("civitai", "download", "@7", "--to", tmp_path).code == 0
-    assert site.tokens["site"] == {"Bearer s3cr3t-key"}
+    assert site.tokens["service"] == {"Bearer s3cr3t-key"}
 
 
 @pytest.mark.parametrize(

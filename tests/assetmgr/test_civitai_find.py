@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.civitai_server import Busy, CivitaiServer
+from helpers.civitai_server import CivitaiServer
+from helpers.loopback import Instead
 
 from assetmgr.operations.civitai import Reference, parse_reference
 from assetmgr.sources.civitai import connect
@@ -150,7 +151,7 @@ def test_what_the_site_says_reaches_the_screen_escaped(
 def test_an_answer_that_is_none_is_one_error(
     site: CivitaiServer, program: Program, answer: bytes
 ) -> None:
-    site.instead = [Busy(200, 9, body=answer)]
+    site.instead = [Instead(200, 9, body=answer)]
     done = program("civitai", "info", "@7", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (3, "not_available")
     assert "not that of Civitai" in done.err
@@ -182,7 +183,7 @@ def test_what_is_no_number_is_not_asked_for(
 ) -> None:
     version = {**site.add(7, {"a.safetensors": bytes(8)}), "modelId": number}
     version["files"][0]["id"] = number
-    site.instead = [Busy(200, 1, body=json.dumps(version).encode())]
+    site.instead = [Instead(200, 1, body=json.dumps(version).encode())]
     done = program("civitai", "info", "@7", "--json")
     assert (done.code, done.json["id"], done.json["url"]) == (0, None, None)
     assert done.json["versions"][0]["files"][0]["id"] is None
@@ -273,7 +274,7 @@ def test_the_token_is_a_header_and_in_no_address_or_log(
     caplog.set_level(logging.DEBUG)
     site.add(7, {"a.safetensors": bytes(8)})
     assert program("civitai", "info", "@7").code == 0
-    assert site.tokens == {"site": {"Bearer s3cr3t-key"}, "cdn": set()}
+    assert site.tokens == {"service": {"Bearer s3cr3t-key"}, "cdn": set()}
     assert "s3cr3t" not in "".join(site.requests) + caplog.text
 
 
@@ -281,7 +282,7 @@ def test_an_error_that_echoes_the_token_does_not_show_it(
     site: CivitaiServer, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
-    site.instead = [Busy(401, 9, body=b'{"error":"no such key s3cr3t-key\\u001b[2J"}')]
+    site.instead = [Instead(401, 9, body=b'{"error":"no such key s3cr3t-key\\u001b[2J"}')]
     done = program("civitai", "info", "@7", "--json")
     assert done.code == 3
     assert "needs a login" in done.err
@@ -307,7 +308,7 @@ def test_a_busy_site_is_asked_again_when_it_wants(
     site: CivitaiServer, program: Program, pauses: list[float], status: int
 ) -> None:
     site.add(7, {"a.safetensors": bytes(8)})
-    site.instead = [Busy(status, 1, "7")]
+    site.instead = [Instead(status, 1, {"Retry-After": "7"})]
     assert program("civitai", "info", "1007").code == 0
     assert sum(pauses) == pytest.approx(7)
 
@@ -315,7 +316,7 @@ def test_a_busy_site_is_asked_again_when_it_wants(
 def test_a_site_that_stays_busy_is_not_asked_for_ever(
     site: CivitaiServer, program: Program, pauses: list[float]
 ) -> None:
-    site.instead = [Busy(429, 99, None)]
+    site.instead = [Instead(429, 99)]
     done = program("civitai", "info", "@7", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (3, "not_available")
     assert len(site.requests) == 4
@@ -325,7 +326,7 @@ def test_a_site_that_stays_busy_is_not_asked_for_ever(
 def test_a_wait_of_many_minutes_is_left_to_the_user(
     site: CivitaiServer, program: Program, pauses: list[float]
 ) -> None:
-    site.instead = [Busy(429, 99, "3600")]
+    site.instead = [Instead(429, 99, {"Retry-After": "3600"})]
     done = program("civitai", "info", "@7")
     assert (done.code, pauses) == (3, [])
     assert "3600 seconds" in done.err

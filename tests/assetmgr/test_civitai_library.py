@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.civitai_server import Busy, CivitaiServer
+from helpers.civitai_server import CivitaiServer
+from helpers.loopback import Instead
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -195,7 +196,7 @@ def test_a_picture_that_is_none_is_a_warning(
     site: CivitaiServer, program: Program, lora: Path, status: int, body: bytes
 ) -> None:
     known(site, lora)
-    site.instead = [Busy(status, 9, body=body, below="/signed")]
+    site.instead = [Instead(status, 9, body=body, below="/signed")]
     done = program("civitai", "enrich", lora, "--json")
     assert done.code == 0
     assert len(done.json[0]["problems"]) == 1
@@ -401,7 +402,7 @@ def test_a_broken_file_of_the_cache_is_passed_over(
 
 def test_what_is_no_answer_is_not_kept(site: CivitaiServer, program: Program) -> None:
     site.add(7, {"a.safetensors": bytes(8)}, model=70)
-    site.instead = [Busy(200, 1, body=b"<html>"), Busy(403, 1, body=b'{"error":"no"}')]
+    site.instead = [Instead(200, 1, body=b"<html>"), Instead(403, 1, body=b'{"error":"no"}')]
     assert [program("civitai", "info", "70").code for _ in range(3)] == [3, 3, 0]
 
 

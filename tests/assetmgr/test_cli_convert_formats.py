@@ -11,6 +11,7 @@ import cli_models
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from assetmgr.operations import convert_plan
 from converters.compute import value
@@ -326,10 +327,6 @@ def test_a_lora_becomes_the_folder_of_peft_and_its_scales_come_back(
 ) -> None:
     folder, back = tmp_path / "fox", tmp_path / "back.safetensors"
     call = ("convert", "--layout", "peft", "-o", folder, "--verify", "--json")
-    several = program(*call, models.lora)
-    assert several.code == 1
-    assert "--components unet" in several.json[0]["hint"]
-    assert not folder.exists()
     (done,) = program(*call, models.lora, "--components", "unet").json
     assert (done["target"], done["container"]) == (str(folder), "safetensors")
     assert (done["verified"], len(done["dropped"]) > 0) == (True, True)
@@ -347,6 +344,27 @@ def test_a_lora_becomes_the_folder_of_peft_and_its_scales_come_back(
     for name, tensor in open_model(back).state_dict.items():
         if name.endswith(".alpha"):
             assert value(tensor).item() == pytest.approx(value(given[name]).item(), rel=1e-6)
+
+
+def test_a_lora_of_several_networks_becomes_a_folder_of_folders_for_peft(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fox"
+    call = ("convert", models.lora, "--layout", "peft", "-o", folder, "--verify", "--json")
+    (done,) = program(*call).json
+    assert (done["verified"], done["asset"]) == (True, None)
+    assert "text_model" in done["warnings"][0]
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*")) == [
+        f"{network}/{name}" for network in ("text_encoder", "unet") for name in files
+    ]
+    parts = [folder / network / files[1] for network in ("unet", "text_encoder")]
+    merges = [
+        program("merge", "adapters", models.checkpoint, *given, "--json", "-o", tmp_path / name)
+        for name, given in (("whole", [models.lora]), ("parts", parts))
+    ]
+    changed = [merge.json["changed_tensors"] for merge in merges]
+    assert changed[0] == changed[1] > 0
 
 
 def test_the_folder_of_peft_takes_no_other_container(
@@ -375,3 +393,57 @@ def test_the_configuration_beside_an_adapter_of_peft_becomes_its_alphas(
     assert done.code == 0, done.err
     (alpha,) = (t for n, t in open_model(target).state_dict.items() if n.endswith(".alpha"))
     assert value(alpha).item() == 8
+
+
+def test_a_checkpoint_goes_to_gguf_and_back_byte_for_byte(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    there, back = tmp_path / "x.gguf", tmp_path / "x.safetensors"
+    call = ("convert", "--json", models.checkpoint, "--to", "gguf", "-o", there)
+    (planned,) = program(*call, "--dry-run").json
+    (item,) = program(*call, "--verify").json
+    assert (item["container"], item["verified"]) == ("gguf", True)
+    assert planned["bytes"] == item["bytes"] == there.stat().st_size
+    assert item["hashes"]["autov3"] is None
+    (found,) = program("inspect", "--json", there).json
+    (before,) = program("inspect", "--json", models.checkpoint).json
+    for field in ("kind", "base", "tensors", "dtypes", "components"):
+        assert found[field] == before[field]
+    assert program("convert", there, "-o", back).code == 0
+    assert _contents(back) == _contents(models.checkpoint)
+
+
+def test_quantised_precisions_are_for_gguf_alone(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    target = tmp_path / "q.gguf"
+    call = ("convert", "--json", models.checkpoint, "-o", target, "--dtype", "q8_0")
+    refused = program(*call)
+    assert (refused.code, refused.json["errors"][0]["code"]) == (2, "bad_value")
+    assert "needs --to gguf" in refused.err
+    (item,) = program(*call, "--to", "gguf", "--verify").json
+    assert item["verified"]
+    assert item["bytes"] < models.checkpoint.stat().st_size
+    assert "Q8_0" in program("inspect", "--json", target).json[0]["metadata"]["gguf.types"]
+
+
+def test_adapters_do_not_become_gguf(program: Program, models: Models, tmp_path: Path) -> None:
+    done = program("convert", models.lora, "--to", "gguf", "-o", tmp_path / "x.gguf")
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "which no program reads from GGUF" in done.err
+    assert not any(tmp_path.glob("*.gguf*"))
+
+
+@pytest.mark.parametrize("to", [("--dtype", "fp32"), ("--to", "gguf"), ("--dtype", "bf16")])
+def test_scales_of_fp8_are_applied_where_the_precision_changes(
+    program: Program, tmp_path: Path, to: tuple[str, str]
+) -> None:
+    source, target = tmp_path / "scaled.safetensors", tmp_path / "plain"
+    halves = torch.tensor([[1.0, -2.0], [448.0, 0.5]]).to(torch.float8_e4m3fn)
+    tensors = {"a.weight": halves, "a.scale_weight": torch.tensor(0.25)}
+    save_file({**tensors, "scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, source)
+    (item,) = program("convert", "--json", "--verify", source, *to, "-o", target).json
+    assert item["verified"]
+    made = open_model(target).state_dict
+    assert list(made) == ["a.weight"]
+    assert value(made["a.weight"]).float().tolist() == [[0.25, -0.5], [112.0, 0.125]]

@@ -183,6 +183,29 @@ ADAPTER = {
 }
 
 
+def test_values_too_large_for_the_precision_are_an_error_or_clamped_and_named(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", "--json", models.checkpoint, f"{models.unet_lora}=1e12")
+    refused = program(*call, "-o", tmp_path / "x")
+    (error,) = refused.json["errors"]
+    assert (refused.code, error["code"], error["path"]) == (
+        *(1, "merge_problem", str(models.unet_lora)),
+    )
+    assert "--on-overflow clamp" in error["hint"]
+    assert list(tmp_path.iterdir()) == []
+    done = program(*call, "--on-overflow", "clamp", "-o", tmp_path / "x")
+    found = done.json
+    assert done.code == 0
+    assert UNET_TENSOR in found["overflow"]
+    (adapter,) = found["adapters"]
+    assert adapter["overflow"] == sum(found["overflow"].values())
+    assert [part["overflow"] for part in adapter["by_component"]] == [adapter["overflow"]]
+    assert "too large and are clamped" in found["warnings"][0]
+    (merged,) = _tensors(tmp_path / "x", UNET_TENSOR)
+    assert np.abs(merged).max() == 65504
+
+
 def test_the_report_says_what_each_adapter_did(
     program: Program, models: Models, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ QUERY = sd1.UNET + "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
 DECODER = sd1.VAE + "decoder.conv_in.weight"
 FIELDS = {
     *("target", "method", "parameters", "models", "merged_tensors", "equal_tensors", "tensors"),
-    *("bytes", "seconds", "hashes", "recipe", "warnings", "asset", "errors"),
+    *("bytes", "seconds", "hashes", "recipe", "overflow", "warnings", "asset", "errors"),
 }
 
 
@@ -79,6 +79,7 @@ def test_a_weighted_sum_is_written_and_told(
     assert (second["label"], second["path"]) == ("B", str(b))
     assert 0 < found["merged_tensors"] < found["tensors"]
     assert found["equal_tensors"] == 0
+    assert found["overflow"] == {}
     expected = 0.75 * _tensor(a, QUERY) + 0.25 * _tensor(b, QUERY)
     assert np.allclose(_tensor(target, QUERY), expected, atol=1e-4)
     assert np.array_equal(_tensor(target, DECODER), _tensor(a, DECODER))
@@ -94,6 +95,7 @@ def test_a_weighted_sum_is_written_and_told(
         ("--method", "dare", "--alpha", "0.7", "--drop", "0.5", "--seed", "9"),
         ("--method", "perpendicular", "--alpha", "0.7"),
         ("--method", "average"),
+        ("--method", "add-difference", "--alpha", "1e6", "--on-overflow", "clamp"),
         ("--method", "cosine-a", "--alpha", "0.2", "--components", "text_encoder=C"),
         ("--method", "slerp", "--block-weights", ",".join(["0.5"] * 26), "--components", "vae=C"),
     ],
@@ -106,6 +108,7 @@ def test_every_method_merges_and_its_recipe_gives_the_same_bytes(
     done = merge(program, *files, *options, "-o", target)
     assert done.code == 0, done.err
     assert done.json["merged_tensors"]
+    assert bool(done.json["overflow"]) == ("clamp" in options)
     assert done.json["recipe"] == _metadata(target)["assetmgr.recipe"]
     program("scan", files[0].parent)
     replayed = program("merge", "replay", "--json", target, "-o", again)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.hub_server import COMMIT, HubServer, Instead
+from helpers.hub_server import COMMIT, HubServer
+from helpers.loopback import Instead
 
 from assetmgr.operations import hub_find
 from assetmgr.sources.hub_cards import summary
@@ -136,6 +137,16 @@ def test_an_answer_that_is_none_of_a_hub_is_called_so(
     assert (done.code, done.json["errors"][0]["code"]) == (3, "not_available")
 
 
+def test_a_mirror_that_cannot_search_is_told_from_a_repository_that_is_not_there(
+    hub: HubServer, program: Program
+) -> None:
+    hub.instead = [Instead(404, body=b"{}")]
+    done = program("hub", "search", "x")
+    assert done.code == 3
+    assert "the search: cannot be made at this address" in done.err
+    assert "mirror" in done.err
+
+
 def test_entries_of_other_types_are_passed_over(hub: HubServer, program: Program) -> None:
     odd = b'[3, null, {}, {"id": 4}, {"id": "org/a", "tags": 7, "downloads": "x", "gated": {}}]'
     hub.instead = [Instead(200, body=odd)]
@@ -151,7 +162,7 @@ def test_the_next_page_of_another_host_is_asked_without_the_token(
     link = {"Link": f'<{elsewhere}>; rel="next"'}
     hub.instead = [Instead(200, body=b'[{"id":"org/a"}]', headers=link)]
     program("hub", "search", "x", "--json")
-    assert "Bearer hf_secret" in hub.tokens["hub"]
+    assert "Bearer hf_secret" in hub.tokens["service"]
     assert hub.tokens["cdn"] == {None}
 
 

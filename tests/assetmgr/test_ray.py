@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import psutil
 import pytest
 from helpers import spreading
 from helpers.previewing import Setting, Shelf, asset
+from helpers.waiting import PATIENCE, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,9 +84,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             started = psutil.Process(head.pid).children(recursive=True)
             head.terminate()
-            head.wait(60)
+            head.wait(PATIENCE)
             patient.undo()
-    _, alive = psutil.wait_procs(started, timeout=60)
+    _, alive = psutil.wait_procs(started, timeout=PATIENCE)
     assert alive == []
 
 
@@ -99,9 +99,13 @@ def connected(cluster: str) -> Iterator[str]:
 
 def wait_until_running(head: subprocess.Popen[bytes], log: Path) -> None:
     """Until the cluster says that it runs; fails with what it said instead."""
-    while b"runtime started" not in (said := log.read_bytes()):
+
+    def runs() -> bool:
+        said = log.read_bytes()
         assert head.poll() is None, said.decode(errors="replace")
-        time.sleep(0.1)
+        return b"runtime started" in said
+
+    wait_until(runs)
 
 
 class TestSplitting:

@@ -11,13 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.from_a_terminal import FROM_A_TERMINAL
+from helpers.from_a_terminal import from_a_terminal
+from helpers.waiting import PATIENCE, wait_until
 
 from assetmgr.config import Settings
 from assetmgr.operations import watching
@@ -50,7 +50,11 @@ def folder(tmp_path: Path, models: Models) -> Path:
 class Follow:
     """Watches in a thread, and waits for what is to happen."""
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rounds: list[bool] = []
+        """Whether there was something to scan, each time that the watching looked."""
+        touched = watching._touched
+        monkeypatch.setattr(watching, "_touched", lambda *seen: self._note(touched(*seen)))
         self.reports: list[ScanReport] = []
         self.stop = threading.Event()
         arguments = (workspace, [str(folder)])
@@ -61,21 +65,29 @@ class Follow:
         for report in watch(workspace, paths, stop=self.stop):
             self.reports.append(report)
 
+    def _note(self, touched: list[str]) -> list[str]:
+        self.rounds.append(bool(touched))
+        return touched
+
     def until(self, reached: Callable[[ScanReport], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not (self.reports and reached(together(self.reports))):
-            assert self.thread.is_alive(), "the watching ended"
-            assert time.monotonic() < deadline, self.reports
-            time.sleep(0.02)
+        wait_until(
+            lambda: self.reports and reached(together(self.reports)),
+            going_on=self.thread.is_alive,
+        )
+
+    def until_all_is_quiet(self) -> None:
+        wait_until(lambda: self.rounds[-3:] == [False] * 3, going_on=self.thread.is_alive)
 
     def end(self) -> None:
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
 
-def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Path) -> None:
-    follow = Follow(workspace, folder)
+def test_what_comes_moves_and_goes_is_followed(
+    workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = Follow(workspace, folder, monkeypatch)
     try:
         follow.until(lambda report: report.added == 1)
         content = bytearray((folder / "a.safetensors").read_bytes())
@@ -86,11 +98,10 @@ def test_what_comes_moves_and_goes_is_followed(workspace: Workspace, folder: Pat
         follow.until(lambda report: report.moved == 1)
         (folder / "b.safetensors").unlink()
         follow.until(lambda report: report.missing == 1)
+        follow.until_all_is_quiet()  # the program's own writing wakes nobody
     finally:
         follow.end()
     assert [row.name for row in workspace.library.search("-is:missing").rows] == ["c"]
-    seen = len(follow.reports)
-    assert seen <= 6, "the program's own writing wakes nobody"
 
 
 def test_what_comes_before_the_watching_begins_is_found(workspace: Workspace, folder: Path) -> None:
@@ -102,16 +113,16 @@ def test_what_comes_before_the_watching_begins_is_found(workspace: Workspace, fo
 
 
 def test_a_download_that_stalls_is_broken_until_it_is_whole(
-    workspace: Workspace, folder: Path
+    workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = bytearray((folder / "a.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "b.safetensors").write_bytes(content[:-8])
-    follow = Follow(workspace, folder)
+    follow = Follow(workspace, folder, monkeypatch)
     try:
         follow.until(lambda report: report.failed == 1)
         assert workspace.library.search("kind:unknown").total == 1
-        time.sleep(0.3)
+        follow.until_all_is_quiet()
         (folder / "b.safetensors").write_bytes(content)
         follow.until(lambda report: report.updated == 1)
     finally:
@@ -121,17 +132,19 @@ def test_a_download_that_stalls_is_broken_until_it_is_whole(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT for other processes")
 def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
-    command = [*FROM_A_TERMINAL, "scan", "--watch", "--json", str(folder)]
+    soon = "from assetmgr.operations import watching; watching.QUIET_MS = watching.AGAIN_MS = 100"
+    command = [*from_a_terminal(soon), "scan", "--watch", "--json", str(folder)]
     environment = {**os.environ, "ASSETMGR_HOME": str(tmp_path / "home")}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
         try:
-            _wait_for_files(tmp_path / "home" / "library.db", 1)
+            _wait_for_files(tmp_path / "home" / "library.db", 1, process)
             shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
-            _wait_for_files(tmp_path / "home" / "library.db", 2)  # so the first report was told
+            # So the first report was told.
+            _wait_for_files(tmp_path / "home" / "library.db", 2, process)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert process.returncode == 0, err
@@ -139,11 +152,8 @@ def test_ctrl_c_ends_it_with_one_document(folder: Path, tmp_path: Path) -> None:
     assert err == ""
 
 
-def _wait_for_files(database: Path, count: int) -> None:
-    deadline = time.monotonic() + 60
-    while _files_in(database) < count:
-        assert time.monotonic() < deadline, "the library never shows what was put there"
-        time.sleep(0.05)
+def _wait_for_files(database: Path, count: int, process: subprocess.Popen[str]) -> None:
+    wait_until(lambda: _files_in(database) >= count, going_on=lambda: process.poll() is None)
 
 
 def _files_in(database: Path) -> int:

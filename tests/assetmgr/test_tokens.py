@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import httpx
 import keyring
 import pytest
-from helpers.civitai_server import Busy, CivitaiServer
-from helpers.hub_server import HubServer, Instead
+from helpers.civitai_server import CivitaiServer
+from helpers.hub_server import HubServer
+from helpers.loopback import Instead
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
@@ -109,7 +110,7 @@ def test_a_token_is_checked_and_lies_in_a_file_of_its_owner_alone(
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     program("hub", "info", REPO)
-    assert hub.tokens["hub"] == {f"Bearer {SECRET}"}
+    assert hub.tokens["service"] == {f"Bearer {SECRET}"}
 
 
 def test_what_was_logged_out_is_not_sent_any_more(
@@ -119,9 +120,9 @@ def test_what_was_logged_out_is_not_sent_any_more(
     assert "logged in to" in program("login", "civitai").out
     assert "forgot the token" in program("logout", "civitai").out
     assert not (home() / "tokens.json").exists()
-    site.tokens["site"].clear()
+    site.tokens["service"].clear()
     program("civitai", "info", "@7")
-    assert site.tokens["site"] == {None}
+    assert site.tokens["service"] == {None}
     assert "no token was kept" in program("logout", "civitai").out
     assert program("logout", "civitai", "--json").json["removed"] is False
 
@@ -180,9 +181,9 @@ def test_a_variable_goes_before_what_is_kept(
     typed(SECRET)
     done = program("login", "hub", "--json")
     assert done.json["overridden_by"] == "HF_TOKEN"
-    hub.tokens["hub"].clear()
+    hub.tokens["service"].clear()
     program("hub", "info", REPO)
-    assert hub.tokens["hub"] == {"Bearer hf_other"}
+    assert hub.tokens["service"] == {"Bearer hf_other"}
 
 
 def test_a_token_is_for_its_address_alone(
@@ -193,10 +194,9 @@ def test_a_token_is_for_its_address_alone(
 ) -> None:
     typed(SECRET)
     program("login", "hub")
-    hub.tokens["hub"].clear()
     monkeypatch.setenv("HF_ENDPOINT", hub.cdn)
     program("hub", "info", REPO)
-    assert hub.tokens["hub"] == {None}
+    assert hub.tokens["cdn"] == {None}
 
 
 def test_what_hf_stored_is_for_the_hub_itself_and_not_for_mirrors(
@@ -239,7 +239,7 @@ def test_a_keyring_is_preferred_to_a_file(
     assert ring.kept == {("assetmgr", hub.url): SECRET}
     assert SECRET not in (home() / "tokens.json").read_text()
     program("hub", "info", REPO)
-    assert hub.tokens["hub"] == {f"Bearer {SECRET}"}
+    assert hub.tokens["service"] == {f"Bearer {SECRET}"}
     program("logout", "hub")
     assert ring.kept == {}
 
@@ -325,10 +325,10 @@ def test_tokens_and_signatures_are_in_no_output_log_file_or_database(
         go("hub", "peek", REPO, "style.safetensors")
     go("hub", "download", REPO)
     for busy in (
-        Busy(401, 2, body=echo, below="/api/download"),
-        Busy(403, 2, body=echo, below="/api/download"),
-        Busy(302, 2, headers={"Location": far}, below="/api/download"),
-        Busy(200, 2, body=echo, below="/signed", headers={"Content-Type": "application/json"}),
+        Instead(401, 2, body=echo, below="/api/download"),
+        Instead(403, 2, body=echo, below="/api/download"),
+        Instead(302, 2, headers={"Location": far}, below="/api/download"),
+        Instead(200, 2, body=echo, below="/signed", headers={"Content-Type": "application/json"}),
     ):
         site.instead = [busy]
         go("civitai", "download", "7")
@@ -336,12 +336,12 @@ def test_tokens_and_signatures_are_in_no_output_log_file_or_database(
     go("civitai", "download", "7")
     hub.instead = [Instead(403, 9, {"X-Error-Code": "GatedRepo"}, echo, "/org")]
     said.append(process("hub", "peek", REPO, "style.safetensors", "--debug"))
-    site.instead = [Busy(403, 9, body=echo, below="/api")]
+    site.instead = [Instead(403, 9, body=echo, below="/api")]
     said.append(process("civitai", "info", "7", "--debug"))
 
-    assert hub.tokens["hub"] == {f"Bearer {SECRET}"}
+    assert hub.tokens["service"] == {f"Bearer {SECRET}"}
     assert hub.tokens["cdn"] == {None}
-    assert site.tokens == {"site": {f"Bearer {SECRET}"}, "cdn": {None}}
+    assert site.tokens == {"service": {f"Bearer {SECRET}"}, "cdn": {None}}
     assert {done.code for done in said} >= {0, 3}
     assert any("Traceback" in done.err for done in said), "tracebacks are looked through too"
     files = [path for path in home().rglob("*") if path.is_file()]

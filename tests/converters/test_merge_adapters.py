@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -416,6 +417,33 @@ def test_a_result_outside_the_element_type_is_refused_naming_the_tensor() -> Non
     with pytest.raises(MergeProblem, match=r"attn1\.to_q\.weight leaves the range") as caught:
         plan.state_dict[QUERY_TARGET].read()
     assert caught.value.path == "style.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [DType.F16, DType.F8_E4M3], ids=lambda dtype: dtype.label)
+@pytest.mark.parametrize("family", ["lora", "full"])
+def test_values_that_are_too_large_are_clamped_and_counted_where_that_is_wanted(
+    family: str, dtype: DType
+) -> None:
+    diff = stored(DType.F32, (32, 32), torch.full((32, 32), -1e-4).numpy().tobytes())
+    adapter = lora() if family == "lora" else StateDict({f"{QUERY}.diff": diff})
+    with pytest.raises(MergeProblem, match=rf"{dtype.label}, with a value of \d"):
+        plan_merge(checkpoint(), [choose(adapter, 1e9)], dtype=dtype).state_dict[
+            QUERY_TARGET
+        ].read()
+    plan = plan_merge(checkpoint(), [choose(adapter, 1e9)], dtype=dtype, clamped=True)
+    merged = value(plan.state_dict[QUERY_TARGET]).float()
+    lost = int((merged.abs() == dtype.largest).sum())
+    assert merged.isfinite().all()
+    assert 0 < lost == plan.overflow[QUERY_TARGET] == plan.measured(0).overflow
+    assert plan.measured_by_component(0)["unet"].overflow == lost
+
+
+def test_what_is_too_large_in_tensors_that_no_adapter_changes_is_counted_too() -> None:
+    name = "first_stage_model.quant_conv.bias"
+    base = checkpoint().overlay({name: stored(DType.F32, (1,), struct.pack("<f", 7e4))})
+    plan = plan_merge(base, [choose(lora())], dtype=DType.F16, clamped=True)
+    assert value(plan.state_dict[name]).tolist() == [DType.F16.largest]
+    assert (plan.overflow, plan.measured(0).overflow) == ({name: 1}, 0)
 
 
 def test_values_that_were_broken_before_the_merge_are_not_blamed_on_the_adapter() -> None:

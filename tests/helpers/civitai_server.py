@@ -6,55 +6,30 @@ Routes and fields: the site's own code, `civitai/civitai` `src/pages/api/v1/**` 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from blake3 import blake3
+from helpers.loopback import Handler, TwoHosts
 
 Document = dict[str, Any]
 
-PIECE_BYTES = 1 << 16
-
 
 @dataclass
-class Busy:
-    """An answer that is given instead, so many times, to requests below a path."""
+class CivitaiServer(TwoHosts):
+    """Serves `models` (as the site describes them) and the bytes of files by their numbers.
 
-    status: int
-    times: int = 1
-    retry_after: str | None = "0"
-    below: str = "/"
-    body: bytes = b'{"error":"busy"}'
-    headers: Mapping[str, str] = field(default_factory=dict)
-    after: int = 0
-    """So many requests are answered as always before that."""
-
-
-@dataclass
-class CivitaiServer:
-    """Serves `models` (as the site describes them) and the bytes of files by their numbers."""
+    Requests are written down as method, path with query, and range; the other host's begin with
+    `cdn`.
+    """
 
     models: list[Document] = field(default_factory=list)
     contents: dict[int, bytes] = field(default_factory=dict)
-    instead: list[Busy] = field(default_factory=list)
-    break_after: list[int] = field(default_factory=list)
-    """Bytes of a file after which the connection is cut, for each of the next answers."""
-    hold_after: int | None = None
-    """Bytes of a file after which nothing more comes until the client goes."""
-    slow: float = 0.0
-    """Seconds between the pieces of a file."""
-    ranges: bool = True
     tags: bool = True
     """Whether files have an ETag."""
     page: int = 2
@@ -62,50 +37,13 @@ class CivitaiServer:
     location: str | None = None
     """Where downloads lead, if not to the other host."""
     file_headers: dict[str, str] = field(default_factory=dict)
-    users: dict[str, str] = field(default_factory=dict)
-    """Token -> the name of its user."""
     unchanged: int = 0
     """How many answers were that nothing has changed."""
-    requests: list[str] = field(default_factory=list)
-    """Method, path with query, and range of every request; the other host's begin with `cdn`."""
-    tokens: dict[str, set[str | None]] = field(
-        default_factory=lambda: {"site": set(), "cdn": set()}
-    )
-    """The `Authorization` headers that each host was sent."""
-
-    def __enter__(self) -> Self:
-        self._servers: list[_Server] = []
-        for host in ("site", "cdn"):
-            handler = type("Handler", (_Handler,), {"site": self, "host": host})
-            self._servers.append(_Server(("127.0.0.1", 0), handler))
-        self._threads = [
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-            for server in self._servers
-        ]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for server, thread in zip(self._servers, self._threads, strict=True):
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     @property
-    def url(self) -> str:
-        """What CIVITAI_ENDPOINT must be."""
-        return f"http://127.0.0.1:{self._servers[0].server_port}"
-
-    @property
-    def cdn(self) -> str:
-        """Another origin, which files come from."""
-        return f"http://localhost:{self._servers[1].server_port}"
+    def handler(self) -> type[Handler]:
+        """What answers for the site."""
+        return _Handler
 
     @property
     def fetched(self) -> list[str]:
@@ -199,22 +137,8 @@ def _file(number: int, name: str, content: bytes, *, primary: bool) -> Document:
     }
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that are killed, as some tests want, are no news; all else is."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    site: ClassVar[CivitaiServer]
-    host: ClassVar[str]
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing."""
+class _Handler(Handler):
+    hosts: ClassVar[CivitaiServer]
 
     def do_GET(self) -> None:
         self._answer(b"")
@@ -223,21 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
     def _answer(self, body: bytes) -> None:
-        site, parts = self.site, urlsplit(self.path)
-        shown = f"{'cdn ' if self.host == 'cdn' else ''}{self.command} {self.path}"
-        site.requests.append(f"{shown} {self.headers.get('Range', '')}".strip())
-        site.tokens[self.host].add(self.headers.get("Authorization"))
-        for busy in site.instead:
-            if busy.times > 0 and parts.path.startswith(busy.below):
-                busy.after -= 1
-                if busy.after >= 0:
-                    continue
-                busy.times -= 1
-                wait = {} if busy.retry_after is None else {"Retry-After": busy.retry_after}
-                self._send(busy.status, busy.body, {**wait, **busy.headers})
-                return
+        parts = urlsplit(self.path)
+        if self.noted(parts.path, f"{'cdn ' * (self.host == 'cdn')}{self.command} {self.path}"):
+            return
         if self.host == "cdn":
-            self._content(site.contents[int(parts.path.rsplit("/", 1)[1])])
+            self._content(self.hosts.contents[int(parts.path.rsplit("/", 1)[1])])
             return
         self._route(parts.path, parse_qs(parts.query), body)
 
@@ -247,37 +161,36 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/v1/me":
             self._me()
         elif path == "/api/v1/model-versions/by-hash":
-            found = [v for digest in json.loads(body) for v in self.site.with_hash(digest)]
+            found = [v for digest in json.loads(body) for v in self.hosts.with_hash(digest)]
             self._json(200, found)
         elif match := re.fullmatch(r"/api/v1/model-versions/by-hash/(\w+)", path):
-            self._first(self.site.with_hash(match[1]))
+            self._first(self.hosts.with_hash(match[1]))
         elif match := re.fullmatch(r"/api/v1/model-versions/(\d+)", path):
-            self._first([v for v in self.site.versions() if v["id"] == int(match[1])])
+            self._first([v for v in self.hosts.versions() if v["id"] == int(match[1])])
         elif match := re.fullmatch(r"/api/v1/models/(\d+)", path):
-            self._first([m for m in self.site.models if m["id"] == int(match[1])])
+            self._first([m for m in self.hosts.models if m["id"] == int(match[1])])
         elif match := re.fullmatch(r"/api/download/models/(\d+)", path):
             number = query["fileId"][0]
-            place = self.site.location or f"{self.site.cdn}/signed/{number}?signature=s3cret"
-            self._send(302, b"", {"Location": place})
+            place = self.hosts.location or f"{self.hosts.cdn}/signed/{number}?signature=s3cret"
+            self.send(302, b"", {"Location": place})
         else:
             self._json(404, {"error": "not found"})
 
     def _me(self) -> None:
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token in self.site.users:
-            self._json(200, {"id": 1, "username": self.site.users[token]})
-        else:
+        if (name := self.user()) is None:
             self._json(401, {"error": "Unauthorized"})
+        else:
+            self._json(200, {"id": 1, "username": name})
 
     def _page(self, query: dict[str, list[str]]) -> Document:
         wanted = [
             model
-            for model in self.site.models
+            for model in self.hosts.models
             if query.get("query", [""])[0].lower() in model["name"].lower()
             and model["type"] in query.get("types", [model["type"]])
         ]
         start = int(query.get("cursor", ["0"])[0])
-        end = start + min(self.site.page, int(query["limit"][0]))
+        end = start + min(self.hosts.page, int(query["limit"][0]))
         more = {"nextCursor": str(end)} if end < len(wanted) else {}
         return {"items": wanted[start:end], "metadata": more}
 
@@ -292,56 +205,12 @@ class _Handler(BaseHTTPRequestHandler):
         tag = f'W/"{hashlib.md5(body).hexdigest()}"'
         headers = {"Content-Type": "application/json", "ETag": tag}
         if status == 200 and self.headers.get("If-None-Match") == tag:
-            self.site.unchanged += 1
-            self._send(304, b"", headers)
+            self.hosts.unchanged += 1
+            self.send(304, b"", headers)
         else:
-            self._send(status, body, headers)
+            self.send(status, body, headers)
 
     def _content(self, data: bytes) -> None:
-        tag = f'"{hashlib.md5(data).hexdigest()}"'
-        headers = {"Content-Type": "binary/octet-stream", **self.site.file_headers}
-        if self.site.tags:
-            headers["ETag"] = tag
-        wanted = self.headers.get("Range", "") if self.site.ranges else ""
-        if not wanted or self.headers.get("If-Range", tag) != tag:
-            self._send(200, data, headers)
-            return
-        start = int(wanted.removeprefix("bytes=").partition("-")[0])
-        if start >= len(data):
-            self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
-            return
-        place = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self._send(206, data[start:], {**headers, "Content-Range": place})
-
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if "Content-Length" not in headers:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        limit = None
-        if self.host == "cdn" and self.site.break_after:
-            limit = self.site.break_after.pop(0)
-            self.close_connection = True
-        if self.host == "cdn" and self.site.hold_after is not None:
-            self._write(body[: self.site.hold_after])
-            self._await_the_end()
-        else:
-            self._write(body if limit is None else body[:limit])
-
-    def _await_the_end(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            self.connection.recv(1)
-        self.close_connection = True
-
-    def _write(self, body: bytes) -> None:
-        slow = self.site.slow if self.host == "cdn" else 0.0
-        piece = PIECE_BYTES if slow else max(len(body), 1)
-        try:
-            for start in range(0, len(body), piece):
-                if slow:
-                    time.sleep(slow)
-                self.wfile.write(body[start : start + piece])
-        except ConnectionError:  # the client was interrupted, as some tests want
-            self.close_connection = True
+        tag = {"ETag": f'"{hashlib.md5(data).hexdigest()}"'} if self.hosts.tags else {}
+        kind = {"Content-Type": "binary/octet-stream"}
+        self.send_file(data, {**kind, **self.hosts.file_headers, **tag})

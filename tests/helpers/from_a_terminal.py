@@ -10,8 +10,23 @@ import sys
 _CODE = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
 runpy.run_module("assetmgr", run_name="__main__", alter_sys=True)
 """
 
-FROM_A_TERMINAL = (sys.executable, "-c", _CODE)
-"""The start of a command line; arguments follow."""
+STANDS_STILL_WHILE_WRITING = """
+import time
+from assetmgr.cli.progress import TerminalProgress
+def stage(self, label, total=None, unit="B"):
+    self.writing = label.startswith("writing")
+def advance(self, amount=1):
+    if amount and self.writing:
+        time.sleep(600)
+TerminalProgress.stage, TerminalProgress.advance = stage, advance
+"""
+"""With the first bytes written it goes no further, until it is interrupted."""
+
+
+def from_a_terminal(before: str = "") -> list[str]:
+    """The start of a command line, which arguments follow; `before` is Python that runs first."""
+    return [sys.executable, "-c", _CODE.format(before=before)]

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -19,12 +18,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from helpers.waiting import PATIENCE, wait_until
 
 from registry.library import Library
 
 _USER = "library"
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
-_PATIENCE = 30
 _EMPTY = """DO $$ DECLARE numbers text; BEGIN
     DELETE FROM asset; DELETE FROM root; DELETE FROM facet; DELETE FROM alike;
     FOR numbers IN SELECT sequencename FROM pg_sequences LOOP
@@ -101,7 +100,7 @@ def running() -> Iterator[Server]:
             yield server
         finally:
             process.send_signal(signal.SIGINT)  # does not wait for connections
-            process.wait(_PATIENCE)
+            process.wait(PATIENCE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -136,13 +135,12 @@ def _run(command: list[str]) -> None:
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + _PATIENCE
-    while True:
+    def answers() -> bool:
         try:
             server.execute("SELECT 1")
         except psycopg.OperationalError:
             assert process.poll() is None, (server.folder / "log").read_text()
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.05)
-        else:
-            return
+            return False
+        return True
+
+    wait_until(answers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -149,10 +148,8 @@ class TestCompany:
         monkeypatch.setattr(registry.database, "BUSY_SECONDS", 0.2)
         with Library.open(url) as other, here._database.writing():
             assert other.search().total == 1, "reading does not wait"
-            started = time.monotonic()
             with pytest.raises(LibraryUnusable, match="locked by another program"):
                 other.tag([1], ["a"])
-            assert time.monotonic() - started < 5
 
     def test_a_reader_sees_one_state(self, here, there):
         here.record_file(scanned(1))

@@ -25,7 +25,7 @@ from converters.progress import Progress
 from registry.library import Library
 from registry.records import Content, Preview, PreviewCheck, ScannedFile
 from tui.app import AssetManagerApp
-from tui.remote import Card
+from tui.cards import Card
 from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
 from tui.widgets.asset_list import AssetList

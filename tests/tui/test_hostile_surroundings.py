@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.waiting import PATIENCE
 from rich.cells import cell_len
 from textual.widgets import Static
 
@@ -178,4 +179,4 @@ def test_without_colours_the_program_says_the_same(workspace: Workspace) -> None
         "asyncio.run(main())\n"
     )
     environment = {**os.environ, "NO_COLOR": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=PATIENCE)

@@ -17,11 +17,12 @@ from textual.widgets import Footer, Input, Static
 from converters.progress import Progress
 from tui import keymap
 from tui.bridge import Job, JobState, Lane
+from tui.cards import FIRST, Ask, Card
 from tui.columns import KIND_STYLES
 from tui.commands import Commands
 from tui.downloads import run_in
 from tui.jobs import JobQueue
-from tui.remote import BASES, FIRST, KINDS, SERVICES, Ask, Card, Service
+from tui.remote import BASES, KINDS, SERVICES, Service
 from tui.screens.choose import Choice, ChooseScreen
 from tui.sections import Section, text
 from tui.text import count, plain, size
@@ -247,7 +248,7 @@ class HubScreen(Screen[str | None]):
         if card is None:
             return
         if card.peek is None:
-            self.notify("only files on the Hub can be looked into", markup=False)
+            self.notify("only a file can be looked into", markup=False)
             return
         job = Job(f"Peek at {card.name}", Lane.LOOK, card.peek)
         job.then = partial(self._keep_peek, card.name, job)

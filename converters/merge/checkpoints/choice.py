@@ -38,7 +38,8 @@ class MergeChoice:
     """What to do with the models: a key of METHODS, its numbers, and components from one model.
 
     `sources` maps a component to the position of the model that it is taken from as it is. None
-    stands for numbers that were not given; `dtype` None keeps A's types.
+    stands for numbers that were not given; `dtype` None keeps A's types. Values that a type cannot
+    hold are an error, or its largest if `clamped`.
     """
 
     method: str
@@ -49,6 +50,7 @@ class MergeChoice:
     seed: int | None = None
     sources: Mapping[str, int] = field(default_factory=dict)
     dtype: DType | None = None
+    clamped: bool = False
 
 
 def participants(models: Sequence[Model], choice: MergeChoice, method: Method) -> Sequence[Model]:

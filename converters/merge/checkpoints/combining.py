@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from converters.adapters.finite import all_finite
+from converters.adapters.finite import all_finite, clamp, reach
 from converters.bytesource import pread_into
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
-from converters.statedict import Buffer, LazyTensor
-from converters.transform.cast import PIECE
+from converters.statedict import Buffer, LazyTensor, StateDict
+from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -28,16 +28,21 @@ _BLOCK_ELEMENTS = 1 << 18
 
 @dataclass(slots=True)
 class MergeLog:
-    """The tensors read so far that are not A's bytes after all; threads may add to it."""
+    """The tensors read so far that are not A's bytes after all; threads may add to it.
+
+    `casts` has what rounding cost.
+    """
 
     changed: set[str] = field(default_factory=set)
+    casts: CastLog = field(default_factory=CastLog)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One tensor as the models that take part have it, and how it is merged.
 
-    `files` are the models' names, for messages; `dtype` is that of the result.
+    `files` are the models' names, for messages; `dtype` is that of the result, whose largest number
+    stands for what is larger if `clamped`.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Part:
     method: Method
     numbers: Numbers
     dtype: DType
+    clamped: bool = False
 
 
 class Survey:
@@ -57,10 +63,10 @@ class Survey:
         self._found: Spread | None = None
 
     def __call__(self) -> Spread:
-        """The lowest and highest value. Raises FileProblem."""
+        """The lowest and highest value. Raises FileProblem, MergeProblem for what is no number."""
         with self._lock:
             if self._found is None and self._method.survey is not None:
-                self._found = self._method.survey(map(_whole_tensors, self._parts))
+                self._found = self._method.survey(map(_numbers_of, self._parts))
             return self._found or Numbers().spread
 
 
@@ -101,7 +107,7 @@ def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
     part = replace(part, numbers=numbers)
     if part.inputs[A].shape != part.inputs[-1].shape:
         log.changed.add(part.name)
-        return _first_channels(part)
+        return _first_channels(part, log)
     return _by_blocks(part, log)
 
 
@@ -116,10 +122,11 @@ def _by_blocks(part: Part, log: MergeLog) -> Tensor:
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
         block = [reader.elements(start, stop) for reader in readers]
-        done = _alike(part, block)
+        done = _alike(part, block, log)
         if done is None:
             log.changed.add(part.name)
-            done = _combined(part, block, (stop - start,) if size < first.numel else first.shape)
+            shape = (stop - start,) if size < first.numel else first.shape
+            done = _combined(part, block, shape, log)
         if result is None:
             result = done.new_empty(first.numel, dtype=torch_dtype(part.dtype))
         result[start:stop] = done.reshape(-1)
@@ -155,37 +162,51 @@ def _held(data: Buffer) -> Buffer:
     return data
 
 
-def _alike(part: Part, block: Sequence[LazyTensor]) -> Tensor | None:
+def _alike(part: Part, block: Sequence[LazyTensor], log: MergeLog) -> Tensor | None:
     """A's elements as stored, where the method would change nothing about them."""
-    from converters.compute import value
-
     some = [block[n] for n in part.method.alike] or block
     if len({tensor.dtype for tensor in some}) > 1:
         return None
     first, *others = (tensor.read() for tensor in some)
-    return value(block[A]) if all(other == first for other in others) else None
+    return _own(part, block[A], log) if all(other == first for other in others) else None
 
 
-def _combined(part: Part, block: Sequence[LazyTensor], shape: tuple[int, ...]) -> Tensor:
-    from converters.compute import torch_dtype, value
+def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
+    """A's elements in the type of the result. Raises Overflow."""
+    from converters.compute import value
+
+    alone = StateDict({part.name: stored})
+    return value(cast(alone, part.dtype, clamp=part.clamped, log=log.casts)[part.name])
+
+
+def _combined(
+    part: Part, block: Sequence[LazyTensor], shape: tuple[int, ...], log: MergeLog
+) -> Tensor:
+    from converters.compute import value
 
     models = [value(tensor).float().reshape(shape) for tensor in block]
-    result = part.method.combine(models, part.numbers)
-    if not all_finite(result, result.new_empty(0, dtype=torch_dtype(part.dtype))):
-        raise _not_finite(part)
+    return _held_in(part, part.method.combine(models, part.numbers), log)
+
+
+def _held_in(part: Part, result: Tensor, log: MergeLog) -> Tensor:
+    """Merged values that the type of the result can hold. Raises MergeProblem."""
+    if not all_finite(result, part.dtype):
+        lost = clamp(result, part.dtype) if part.clamped else None
+        if lost is None:
+            raise _not_finite(part, result)
+        log.casts.add(CastLoss(part.name, lost, 0, 0))
     return result
 
 
-def _first_channels(part: Part) -> Tensor:
+def _first_channels(part: Part, log: MergeLog) -> Tensor:
     """A, with the input channels that the other models have merged."""
-    from converters.compute import torch_dtype, value
+    from converters.compute import value
 
     whole, *others = (value(tensor).float() for tensor in part.inputs)
     channels = others[0].shape[1]
     merged = part.method.combine([whole[:, :channels], *others], part.numbers)
-    result = value(part.inputs[A]).to(torch_dtype(part.dtype))
-    if not all_finite(merged, result):
-        raise _not_finite(part)
+    result = _own(part, part.inputs[A], log)
+    merged = _held_in(part, merged, log)
     result[:, :channels] = merged.to(result.dtype)
     return result
 
@@ -196,17 +217,23 @@ def _whole_tensors(part: Part) -> list[Tensor]:
     return [value(tensor).float() for tensor in part.inputs]
 
 
-def _not_finite(part: Part) -> MergeProblem:
-    for file, values in _each(part):
+def _numbers_of(part: Part) -> list[Tensor]:
+    """The whole tensors. Raises MergeProblem naming the model in which one is not finite."""
+    tensors = _whole_tensors(part)
+    for file, values in zip(part.files, tensors, strict=True):
         if not all_finite(values):
             cause = f"{part.name} holds NaN or infinite values before the merge"
-            return MergeProblem(cause, path=file)
+            raise MergeProblem(cause, path=file)
+    return tensors
+
+
+def _not_finite(part: Part, result: Tensor) -> MergeProblem:
+    try:
+        _numbers_of(part)
+    except MergeProblem as error:
+        return error
     return MergeProblem(
-        f"{part.name} leaves the range of {part.dtype.label}",
+        f"{part.name} leaves the range of {part.dtype.label}{reach(result)}",
         path=part.files[A],
-        hint="merge with smaller weights, or with --dtype fp32",
+        hint="merge with smaller weights, with --dtype fp32, or with --on-overflow clamp",
     )
-
-
-def _each(part: Part) -> Iterator[tuple[str, Tensor]]:
-    return zip(part.files, _whole_tensors(part), strict=True)

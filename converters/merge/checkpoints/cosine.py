@@ -7,7 +7,8 @@ percents: k = (s - lo) / (hi - lo) - α, held within 0..1, and the result k · A
 
 lo and hi are of s in variant B, of cos(a, b) alone in variant A; the VAE stays A's. Source:
 hako-mikan/sd-webui-supermerger `scripts/mergers/mergers.py` (cosineA, cosineB), which takes |α| in
-variant A, and whose similarity to a vector of zeros is undefined: here it is 0.
+variant A, and whose similarity to a vector of zeros is undefined: here it is 0, as is that of
+vectors whose lengths leave float32.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ _OUTER_PERCENT = 1
 
 def _columns(a: Tensor, b: Tensor) -> Tensor:
     """The cosine of each pair of columns."""
-    lengths = a.norm(dim=0) * b.norm(dim=0)
-    cosines: Tensor = (a * b).sum(dim=0) / lengths.clamp(min=_TINY)
-    return cosines
+    return _cosine((a * b).sum(dim=0), a.norm(dim=0) * b.norm(dim=0))
 
 
 def _with_whole(a: Tensor, b: Tensor) -> Tensor:
     """The mean of the columns' cosines and that of the whole tensors."""
-    whole: Tensor = (a * b).sum() / (a.norm() * b.norm()).clamp(min=_TINY)
+    whole = _cosine((a * b).sum(), a.norm() * b.norm())
     return (_columns(a, b) + whole) / 2
+
+
+def _cosine(product: Tensor, lengths: Tensor) -> Tensor:
+    return (product / lengths.clamp(min=_TINY)).nan_to_num_(0.0, 0.0, 0.0)
 
 
 def _with_whole_of_unit_columns(a: Tensor, b: Tensor) -> Tensor:

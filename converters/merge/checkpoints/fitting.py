@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from converters.bases import Base, Prediction
-from converters.dtypes import CODES
-from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
+from converters.errors import MergeProblem, WrongFamily
 from converters.identify import Identity, Kind, identify
-from converters.identify.precision import PACKED, SCALES
 from converters.layouts.components import OTHER, PREFIXES, UNET, UNET_EMA, component_of
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.prune import SCHEDULE_BUFFERS
 
 _KINDS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
-_SCALE_WORDS = frozenset((*SCALES, *PACKED))
 
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _PLAIN_CHANNELS, _MORE_CHANNELS = 4, (8, 9)
@@ -42,10 +39,7 @@ class Model:
 
 
 def require_family(models: Sequence[Model]) -> None:
-    """Raises WrongFamily unless all are checkpoints or UNets of one family under one naming.
-
-    Raises UnsupportedFile for quantised weights, whose numbers mean nothing without their scales.
-    """
+    """Raises WrongFamily unless all are checkpoints or UNets of one family under one naming."""
     first = models[0]
     for model in models:
         _require_mergeable(model)
@@ -68,11 +62,6 @@ def _require_mergeable(model: Model) -> None:
         raise WrongFamily(f"is of kind {kind}, not a checkpoint", path=model.name)
     if base is Base.UNKNOWN:
         raise WrongFamily("is of a family that cannot be told", path=model.name)
-    for name, tensor in model.state.items():
-        if name.rpartition(".")[2] in _SCALE_WORDS or tensor.dtype in CODES:
-            raise UnsupportedFile(
-                f"{name}: its weights are quantised and cannot be merged", path=model.name
-            )
 
 
 def mergeable(model: Model, name: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from converters.dtypes import DType
 from converters.errors import UnsupportedFile, WrongFamily
 from converters.layouts.components import OTHER, UNET, UNET_EMA
 from converters.merge.checkpoints import METHODS
@@ -23,7 +24,8 @@ from converters.merge.checkpoints.fitting import (
     prediction_warnings,
     require_family,
 )
-from converters.merge.checkpoints.method import Method, Numbers
+from converters.merge.checkpoints.method import A, Method, Numbers
+from converters.merge.true_weights import true_weights
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import cast
 
@@ -69,9 +71,12 @@ def plan_checkpoint_merge(models: Sequence[Model], choice: MergeChoice) -> Check
     method = METHODS[choice.method]
     taking = participants(models, choice, method)
     require_family(models)
+    models = [_true(model, number, choice) for number, model in enumerate(models)]
+    taking = models[: len(taking)]
     weight = weight_of(models[0], choice, method)
     base = _with_sources(models, choice.sources)
-    merger = _Merger(taking, method, choice, weight)
+    log = MergeLog()
+    merger = _Merger(taking, method, choice, weight, log)
     for name in models[0].state:
         part = models[0].component_of(name)
         if part not in choice.sources and part not in method.spared and mergeable(models[0], name):
@@ -82,13 +87,19 @@ def plan_checkpoint_merge(models: Sequence[Model], choice: MergeChoice) -> Check
             path=taking[1].name,
             hint="a UNet alone and a whole checkpoint name their tensors in other ways",
         )
-    log = MergeLog()
-    computed = merger.tensors(log)
+    computed = merger.tensors()
     state = base.overlay(merger.picked).overlay(computed)
     if choice.dtype is not None:
-        state = cast(state, choice.dtype)
+        state = cast(state, choice.dtype, clamp=choice.clamped, log=log.casts)
     warnings = (*_stale(models[0], choice, computed), *_predictions(taking, computed))
     return CheckpointMerge(state, merger.reports(models[0]), tuple(computed), warnings, log)
+
+
+def _true(model: Model, position: int, choice: MergeChoice) -> Model:
+    """The model without scales beside its weights. Raises UnsupportedFile."""
+    is_kept = position in (A, *choice.sources.values())
+    keeps_types = choice.dtype is None and is_kept
+    return replace(model, state=true_weights(model.state, keeps_types=keeps_types))
 
 
 class _Merger:
@@ -100,9 +111,10 @@ class _Merger:
         method: Method,
         choice: MergeChoice,
         weight: Callable[[str], float],
+        log: MergeLog,
     ) -> None:
         self._models, self._method, self._choice = models, method, choice
-        self._weight = weight
+        self._weight, self._log = weight, log
         self._parts: list[Part] = []
         self._missing: dict[str, list[str]] = {model.name: [] for model in models}
         self.picked: dict[str, LazyTensor] = {}
@@ -123,10 +135,15 @@ class _Merger:
         dtype = self._choice.dtype or inputs[0].dtype
         if picked is None:
             files = tuple(model.name for model in self._models)
-            self._parts.append(Part(name, inputs, files, self._method, numbers, dtype))
+            clamped = self._choice.clamped
+            self._parts.append(Part(name, inputs, files, self._method, numbers, dtype, clamped))
         elif picked:
-            alone = cast(StateDict({name: inputs[picked]}), dtype)
-            self.picked[name] = alone[name]
+            self.picked[name] = self._alone(name, inputs[picked], dtype)
+
+    def _alone(self, name: str, tensor: LazyTensor, dtype: DType) -> LazyTensor:
+        """The tensor of one model in the type of the result."""
+        clamped, log = self._choice.clamped, self._log.casts
+        return cast(StateDict({name: tensor}), dtype, clamp=clamped, log=log)[name]
 
     def _numbers(self, name: str) -> Numbers:
         given, default = self._choice, Numbers()
@@ -139,10 +156,10 @@ class _Merger:
             name=name,
         )
 
-    def tensors(self, log: MergeLog) -> dict[str, LazyTensor]:
+    def tensors(self) -> dict[str, LazyTensor]:
         """The tensors that are computed."""
         survey = Survey(self._method, self._parts)
-        return {part.name: merged_tensor(part, survey, log) for part in self._parts}
+        return {part.name: merged_tensor(part, survey, self._log) for part in self._parts}
 
     def reports(self, first: Model) -> tuple[ModelReport, ...]:
         """What each model that takes part lacks, and what of it nothing takes."""

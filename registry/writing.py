@@ -105,7 +105,7 @@ def _write_search_texts(
     ]
     search = schema.asset_search.c
     old = select(search.asset_id, search.text).where(search.asset_id.in_(ids))
-    known = dict(connection.execute(old).tuples().all())
+    known = {row.asset_id: row.text for row in connection.execute(old)}
     changed = [row for row in rows if known.get(row["asset_id"]) != row["text"]]
     if changed:  # what an index of words costs most is a text: none is indexed twice
         others = [row["asset_id"] for row in changed]

@@ -16,9 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from helpers.examples import examples
 from helpers.scripted_server import Answer, Content, Reply, Request, ScriptedServer
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from assetmgr.sources import sink as sinks
@@ -151,7 +151,7 @@ ANSWERS = st.one_of(
 """What a server does, and whether the file is pinned: then it has one content only."""
 
 
-@hypothesis_settings(max_examples=60)
+@examples(60)
 @given(ANSWERS)
 def test_whatever_happens_on_the_way_the_result_is_the_file_as_it_was_at_one_time(
     server: ScriptedServer, happens: tuple[list[Answer], bool]

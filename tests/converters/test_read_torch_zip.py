@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.examples import examples
 from helpers.pickles import (
     call_name,
     dict_of,
@@ -23,7 +24,7 @@ from helpers.pickles import (
     torch_zip,
     tuple_of,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -107,7 +108,7 @@ def objects(draw: st.DrawFn) -> dict[object, object]:
 
 
 @given(objects())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_nested_tensors_are_read_equal_to_torch(value: dict[object, object]) -> None:
     data = saved(value)
     expected = flat(torch.load(io.BytesIO(data), weights_only=True))

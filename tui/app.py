@@ -14,13 +14,15 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError
 from tui import keymap
 from tui.background import Failed
-from tui.bridge import JobState, Lane
+from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
@@ -117,10 +119,23 @@ class AssetManagerApp(App[None]):
         job = message.job
         if job.state is JobState.FAILED:
             self.notify(f"{plain(job.title)} failed", severity="error", markup=False)
+        elif job.showable and not self._is_busy:
+            self._show(job)
+        elif job.showable:
+            self.notify(f"{plain(job.title)}: {job.outcome} (J, Enter shows it)", markup=False)
         elif job.then is None or job.state is not JobState.DONE:
             self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
         if job.lane is not Lane.LOOK and self._library_screen.is_attached:
             self._library_screen.query_one(Browser).reload()
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a screen that opens by itself would come between a user and what is typed."""
+        return isinstance(self.screen, ModalScreen) or isinstance(self.focused, Input)
+
+    def _show(self, job: Job) -> None:
+        if job.show is not None:
+            job.show()
 
     def on_library_changed(self) -> None:
         """A job that goes on has put something into the library."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from textual.message import Message
 from textual.widget import Widget
@@ -35,6 +37,24 @@ def in_background(widget: Widget, work: Wait, *, group: str) -> None:
     _worker: Worker[None] = widget.run_worker(
         guarded, group=group, exclusive=True, exit_on_error=False
     )
+
+
+def in_turn(widget: Widget, work: Wait, *, group: str) -> None:
+    """Await `work` after all that was asked before it of the same widget: none of it is dropped.
+
+    For changes, of which a quick hand asks two before the first is done.
+    """
+    lock = _TURNS.setdefault(widget, asyncio.Lock())
+    guarded: Wait = partial(_locked, lock, widget, work)
+    _worker: Worker[None] = widget.run_worker(guarded, group=group, exit_on_error=False)
+
+
+_TURNS: WeakKeyDictionary[Widget, asyncio.Lock] = WeakKeyDictionary()
+
+
+async def _locked(lock: asyncio.Lock, widget: Widget, work: Wait) -> None:
+    async with lock:
+        await _guarded(widget, work)
 
 
 async def _guarded(widget: Widget, work: Wait) -> None:

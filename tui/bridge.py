@@ -133,13 +133,15 @@ class Work(Protocol):
 class Job:
     """One operation in the background; `then` follows its success, in the screen's thread.
 
-    One that only oversees the work of others is not `pausable`.
+    `show` opens what came of it, at once or later. One that only oversees the work of others is not
+    `pausable`.
     """
 
     title: str
     lane: Lane
     work: Work
     then: Callable[[], None] | None = None
+    show: Callable[[], None] | None = None
     progress: JobProgress = field(default_factory=JobProgress)
     pausable: bool = True
     outcome: str = "stopped"
@@ -159,6 +161,11 @@ class Job:
     def active(self) -> bool:
         """Whether it waits or runs."""
         return self.state in ACTIVE
+
+    @property
+    def showable(self) -> bool:
+        """Whether there is something to open."""
+        return self.show is not None and self.state is JobState.DONE
 
     def stop(self) -> None:
         """Ask the job to end; one that has not begun is over at once."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tui.answers import summed, summed_verdicts, tell, told
 from tui.query import View
-from tui.shown_picture import ShownPicture, shown_picture
+from tui.shown_picture import ShownPicture, largest_picture, shown_picture
 from tui.text import count
 from tui.undo import Undos
 
@@ -127,6 +127,10 @@ class Commands:
         if row.thumbnail and Path(row.thumbnail).is_file():
             return ShownPicture(row.thumbnail, is_render=True)
         return shown_picture(self.asset(row.id))
+
+    def largest_picture(self, asset_id: int) -> ShownPicture | None:
+        """An asset's picture with the most to see. Raises AssetNotFound."""
+        return largest_picture(self.asset(asset_id))
 
     def lineage(self, asset: Asset) -> Lineage:
         """What an asset was made from, and what was made from it."""
@@ -294,8 +298,10 @@ class Commands:
 
     @cached_property
     def _makers(self) -> Mapping[str, Callable[[Sequence[Asset]], Form]]:
+        from tui.explaining import Explaining
         from tui.making import Making
         from tui.merging import Merging
+        from tui.sheets import Sheets
 
         making = Making(self._workspace)
         return {
@@ -304,10 +310,13 @@ class Commands:
             "resize": making.resize_form,
             "merge": Merging(self._workspace).form,
             "preview": self.rendering.form,
+            "sheet": Sheets(self._workspace, self.rendering).form,
+            "explain": Explaining(self._workspace).form,
             "trash": self.clearing.trash_form,
             "restore": self.clearing.restore_form,
             "move": self.placing.move_form,
             "sidecar": self.placing.sidecar_form,
+            "enrich": self.placing.enrich_form,
         }
 
     def library_form(self, verb: str, query: str) -> Form:

@@ -9,6 +9,7 @@ from textual.content import Content
 
 from registry.records import Asset, Preview
 from tui.sections import MOST_NAMED, Section, text
+from tui.shown_picture import WHOSE
 from tui.text import count, day, million, plain, size
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ def describe(asset: Asset, lineage: Lineage | None = None) -> tuple[Section, ...
         Section("Hashes", tuple(_hashes(asset.hashes))),
     )
     return tuple(section for section in sections if section.rows)
+
+
+def of_preview(asset: Asset, *, is_render: bool) -> tuple[Section, ...]:
+    """What there is to say of an asset's picture."""
+    rows = _preview(asset.preview) if is_render else [("", text(WHOSE.replace("\n", " "), "$dim"))]
+    return (Section("", tuple(rows)),)
 
 
 def diagnosis(checks: Sequence[Check]) -> tuple[Section, ...]:

@@ -24,13 +24,26 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What is to be read when something is done, with the path of a picture where there is one."""
+
+    title: str
+    sections: tuple[Section, ...]
+    picture: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """What would be done, in words; `work` does it, None where it cannot be done."""
+    """What would be done, in words; `work` does it, None where it cannot be done.
+
+    `told` is asked after `work` for what there is to read; most jobs say all in their outcome.
+    """
 
     title: str
     sections: tuple[Section, ...]
     work: Work | None
     lane: Lane = Lane.DISK
+    told: Callable[[], Told] | None = None
 
 
 Answers = Mapping[str, str]

@@ -68,8 +68,8 @@ def _graphics() -> MakePicture | None:
     return make if issubclass(Best, SixelImage | TGPImage) else None
 
 
-def read_picture(path: str) -> Picture | None:
-    """A picture with its longest side within `LONGEST_SIDE`, or None if it cannot be read.
+def read_picture(path: str, longest_side: int = LONGEST_SIDE) -> Picture | None:
+    """A picture with its longest side within so many pixels, or None if it cannot be read.
 
     Blocks while it decodes: call it in a thread. A picture so large that decoding it would eat the
     memory counts as unreadable.
@@ -80,9 +80,9 @@ def read_picture(path: str) -> Picture | None:
         with Image.open(Path(path)) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 return None
-            picture.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+            picture.draft("RGB", (longest_side, longest_side))
             small = picture.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    small.thumbnail((longest_side, longest_side))
     return small

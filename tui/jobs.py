@@ -91,7 +91,8 @@ class JobQueue:
         """Do a job once more that has ended; a failure of it is not shown any longer."""
         if not job.active:
             self._dismissed.add(job)
-            self.submit(Job(job.title, job.lane, job.work, job.then, pausable=job.pausable))
+            again = Job(job.title, job.lane, job.work, job.then, job.show, pausable=job.pausable)
+            self.submit(again)
 
     def clear(self) -> None:
         """Forget the jobs that have ended."""

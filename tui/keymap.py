@@ -81,10 +81,12 @@ ACT = Group(
             "",
             "render with prompt, seed, base and size of your choice",
         ),
+        Key("C", "form('sheet')", "C", "", "render side by side: two assets, or many weights"),
+        Key("b", "picture", "b", "", "the picture, as large as the terminal"),
         Key("V", "verify", "V", "", "verify: read again, look for damage"),
         Key("c", "form('convert')", "c", "convert", "convert (the plan is shown first)"),
         Key("m", "form('merge')", "m", "merge", "merge adapters, or checkpoints with each other"),
-        Key("e", "form('extract')", "e", "", "take out a VAE, UNet, text encoder or LoRA"),
+        Key("e", "form('extract')", "e", "", "take out a VAE, UNet, encoder, LoRA, embedding"),
         Key("z", "form('resize')", "z", "", "give a LoRA another rank"),
         Key("t", "tags", "t", "tags", "edit the tags"),
         Key("N", "note", "N", "", "write a note"),
@@ -93,8 +95,10 @@ ACT = Group(
         Key("Y", "copy_menu", "Y", "", "copy prompt, path, words or any hash"),
         Key("i", "inside", "i", "inside", "look inside: the tensors"),
         Key("equals_sign", "compare", "=", "", "compare two marked files tensor by tensor"),
+        Key("w", "form('explain')", "w", "", "find out what it was merged of"),
         Key("O", "open_folder", "O", "", "open the folder it lies in"),
         Key("A", "lookup", "A", "", "look it up on Civitai, by its hashes"),
+        Key("K", "form('enrich')", "K", "", "keep beside it what Civitai says of it"),
         Key("W", "form('sidecar')", "W", "", "write what is known beside it, for other programs"),
         Key("M", "form('move')", "M", "", "move it to another folder, or rename it"),
         Key("delete", "forget", "Del", "", "forget: out of the library, the file stays"),
@@ -108,6 +112,7 @@ PROGRAM = Group(
     (
         Key("r", "rescan", "r", "", "scan the library's folders again"),
         Key("R", "add_folder", "R", "", "scan another folder into the library"),
+        Key("F", "look_into", "F", "", "look into a file that is not in the library"),
         Key("d", "duplicates", "d", "", "duplicates, and the bytes they take"),
         Key(
             "L", "library_form('link')", "L", "", "show what is found to another program, as links"
@@ -227,6 +232,14 @@ HUB = Group(
         Key("y", "copy", "y", "copy", "copy the address"),
         Key("J", "app.jobs", "J", "jobs", "jobs"),
         Key("escape,q,H", "close", "Esc", "back", "back"),
+    ),
+)
+PICTURE = Group(
+    "A picture",
+    (
+        Key("y", "copy", "y", "copy path", "copy the path"),
+        Key("O", "open_folder", "O", "folder", "open the folder it lies in"),
+        Key("escape,q,b", "close", "Esc", "back", "back"),
     ),
 )
 GROUPS = (MOVE, SIDE, MARK, FIND, SORT, ACT, PROGRAM)

@@ -20,13 +20,14 @@ from tui.answers import (
     place_of,
     size_of_lora,
     title_of,
-    whole,
 )
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.sections import MOST_NAMED, Section, named, text
 from tui.text import count, size
 
 if TYPE_CHECKING:
+    from textual.content import Content
+
     from assetmgr.operations.convert import ConvertResult
     from assetmgr.operations.convert_plan import ConvertPlan
     from assetmgr.operations.failures import Failure
@@ -40,7 +41,12 @@ _PARTS = {
     "text_encoder": ("text_encoder", "text encoder"),
     "text_encoder_2": ("text_encoder_2", "second text encoder"),
 }
-_DIFFERENCE = ("lora", "LoRA: the difference to the other")
+_DIFFERENCES = (
+    ("lora", "LoRA: the difference to the other"),
+    ("full", "all that differs, as an adapter"),
+)
+_UNTRUNCATED = "full"
+_WITH_EMBEDDINGS = ("lora", "embedding")
 _MOST_VAES = 40
 
 
@@ -131,13 +137,17 @@ class Making:
     # ---- extractions
 
     def extract_form(self, assets: Sequence[Asset]) -> Form:
-        """What can be taken out of a checkpoint, or out of the difference of two."""
+        """What can be taken out of a checkpoint, an adapter, or the difference of two models."""
+        from tui.inversions import Inversions
+
         first = assets[0]
+        if len(assets) == 1 and first.kind in _WITH_EMBEDDINGS:
+            return Inversions(self._workspace).extract_form(first)
         models = all(asset.kind == "checkpoint" for asset in assets)
         held = {part.name for part in first.components} if models else set()
         parts = [option for name, option in _PARTS.items() if name in held]
         if models and len(assets) == 2:
-            parts.insert(0, _DIFFERENCE)
+            parts = [*_DIFFERENCES, *parts]
         if not parts or len(assets) > 2:
             raise BadValue(
                 "nothing can be taken out of this choice",
@@ -145,7 +155,7 @@ class Making:
             )
         fields = (
             Field("part", "take out", parts[0][0], tuple(parts)),
-            Field("rank", "rank of a LoRA", "32"),
+            *(_difference_fields() if len(assets) == 2 else ()),
             Field("output", "file", beside(first, ".{part}.safetensors")),
         )
         plan = partial(self._plan_extract, assets)
@@ -157,24 +167,30 @@ class Making:
 
         part = answers["part"]
         output = file(answers["output"].replace("{part}", part))
-        if part == _DIFFERENCE[0]:
-            return self._plan_difference(assets, whole(answers["rank"], "a rank"), output)
+        if part == _UNTRUNCATED:
+            return self._plan_full(assets, output, answers)
+        if part in dict(_DIFFERENCES):
+            return self._plan_difference(assets, output, answers)
         request = ConvertRequest((place_of(assets[0]),), output, change=Change(extract=part))
         return self._conversion(f"{part} of {assets[0].name}", list(plan_convert(request)))
 
-    def _plan_difference(self, assets: Sequence[Asset], rank: int, output: Path) -> Planned:
+    def _plan_difference(self, assets: Sequence[Asset], output: Path, answers: Answers) -> Planned:
         from assetmgr.operations.extract_lora import ExtractLoraRequest, plan_extract_lora
-        from converters.merge.low_rank import Size
 
-        tuned, base = assets
-        request = ExtractLoraRequest(place_of(tuned), place_of(base), output, Size(rank=rank))
-        plan = plan_extract_lora(self._workspace, request)
-        rows = (
-            ("tuned", text(plan.sources[0])),
-            ("base", text(plan.sources[1])),
-            ("target", text(output)),
-            ("modules", text(f"{len(plan.extraction.modules):,}")),
+        tuned, base = _tuned_first(assets, answers)
+        wanted = size_of_lora(answers["rank"])
+        if wanted is None:
+            raise BadValue("how much is to be kept?", hint="32 is a rank, 95% an energy")
+        request = ExtractLoraRequest(
+            place_of(tuned),
+            place_of(base),
+            output,
+            wanted,
+            answers["conv"] == "yes",
+            answers["precision"],
         )
+        plan = plan_extract_lora(self._workspace, request)
+        rows = _difference_rows(plan.sources, output, len(plan.extraction.modules), "modules")
 
         def work(progress: Progress, /) -> str:
             from assetmgr.operations.extract_lora import run_extract_lora
@@ -183,6 +199,24 @@ class Making:
             return f"{output.name} in {result.seconds:.1f} s, misses {result.error:.1%}"
 
         return Planned(f"LoRA of {tuned.name}", (Section("", rows),), work)
+
+    def _plan_full(self, assets: Sequence[Asset], output: Path, answers: Answers) -> Planned:
+        from assetmgr.operations.extract_full import ExtractFullRequest, plan_extract_full
+
+        tuned, base = _tuned_first(assets, answers)
+        request = ExtractFullRequest(place_of(tuned), place_of(base), output, answers["precision"])
+        plan = plan_extract_full(self._workspace, request)
+        rows = _difference_rows(plan.sources, output, len(plan.full.state), "at most")
+        left_out = named("Have no place in it", plan.full.left_out, "$warning")
+
+        def work(progress: Progress, /) -> str:
+            from assetmgr.operations.extract_full import run_extract_full
+
+            result = run_extract_full(self._workspace, plan, progress)
+            counts = f"{result.tensors:,} tensors differ, {result.unchanged:,} do not"
+            return f"{output.name}: {counts}, {size(result.nbytes)}"
+
+        return Planned(f"Difference of {tuned.name}", (Section("", rows), *left_out), work)
 
     # ---- other ranks
 
@@ -221,6 +255,30 @@ class Making:
             ("now", text(size(adapter.bytes))),
         )
         return Planned(f"Resizing of {adapter.name}", (Section("", rows),), work)
+
+
+def _difference_fields() -> tuple[Field, ...]:
+    return (
+        Field("tuned", "tuned is", "0", (("0", "the first"), ("1", "the second"))),
+        Field("rank", "rank or energy", "32", empty="of a LoRA: 32 is a rank, 95% an energy"),
+        Field("conv", "convolutions", "no", (("no", "are left out"), ("yes", "of the UNet too"))),
+        Field("precision", "precision", "fp16", same("fp16", "bf16", "fp32")),
+    )
+
+
+def _tuned_first(assets: Sequence[Asset], answers: Answers) -> Sequence[Asset]:
+    return assets if answers["tuned"] == "0" else assets[::-1]
+
+
+def _difference_rows(
+    sources: tuple[Path, Path], output: Path, count: int, what: str
+) -> tuple[tuple[str, Content], ...]:
+    return (
+        ("tuned", text(sources[0])),
+        ("base", text(sources[1])),
+        ("target", text(output)),
+        (what, text(f"{count:,}" if what == "modules" else f"{count:,} tensors")),
+    )
 
 
 def _keep(words: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -46,6 +46,10 @@ class Merging:
 
     def form(self, assets: Sequence[Asset]) -> Form:
         """The merge that a choice of assets suggests. Raises BadValue, FileMissing."""
+        from tui.inversions import Inversions
+
+        if any(asset.kind == "embedding" for asset in assets):
+            return Inversions(self._workspace).merge_form(assets)
         adapters = [asset for asset in assets if asset.kind != "checkpoint"]
         checkpoints = [asset for asset in assets if asset.kind == "checkpoint"]
         if adapters and len(checkpoints) > 1:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError, BadValue
 from tui.answers import folder, problem, summed, tell, title_of
+from tui.bridge import Lane
 from tui.forms import Answers, Field, Form, Planned, same
 from tui.sections import Section, named, text
 from tui.text import count, size
 from tui.undo import Undos
 
 if TYPE_CHECKING:
+    from assetmgr.operations.civitai_enrich import EnrichRequest
     from assetmgr.operations.failures import Failure
     from assetmgr.operations.move import Move
     from assetmgr.operations.sidecar import SidecarRequest, SidecarWritten
@@ -179,6 +181,44 @@ class Placing:
         progress.stage("writing", total, "files")
         done, failed = tell(write_sidecars(self._workspace, request), progress, 1)
         return summed(len(done), "written", failed)
+
+    def enrich_form(self, assets: Sequence[Asset]) -> Form:
+        """What Civitai says of assets, kept beside their files."""
+        fields = (
+            Field("pictures", "a picture too", "yes", same("yes", "no")),
+            Field("nsfw", "adult pictures", "no", _YES),
+            Field("overwrite", "files of others", "no", (("no", "stay"), ("yes", "get it in"))),
+        )
+        plan = partial(self._plan_enrich, assets)
+        return Form(title_of("Keep what Civitai says of", assets), fields, plan, "Ask")
+
+    def _plan_enrich(self, assets: Sequence[Asset], answers: Answers) -> Planned:
+        from assetmgr.operations.civitai_enrich import EnrichRequest
+
+        request = EnrichRequest(
+            tuple(f"#{asset.id}" for asset in assets),
+            answers["pictures"] == "yes",
+            answers["nsfw"] == "yes",
+            answers["overwrite"] == "yes",
+        )
+        rows = (
+            ("asks about", text(count(len(assets), "asset"))),
+            ("", text("by their hashes; tags, notes and ratings stay as they are", "$dim")),
+        )
+        work = partial(self._enrich, request)
+        return Planned(title_of("Keeping of", assets), (Section("", rows),), work, Lane.NETWORK)
+
+    def _enrich(self, request: EnrichRequest, progress: Progress) -> str:
+        from assetmgr.operations.civitai_enrich import Enriched, enrich
+
+        done, failed = tell(enrich(self._workspace, request, progress), progress)
+        known = [each for each in done if isinstance(each, Enriched) and each.match is not None]
+        for each in known:
+            for one in each.files:
+                progress.message(f"{one.path}: {one.state}")
+            for cause in each.problems:
+                progress.message(f"{each.asset.name}: {cause}")
+        return summed(len(known), f"of {len(request.references):,} known there", failed)
 
 
 def _kept(found: Iterator[Move | Failure], done: list[Move]) -> Iterator[Move | Failure]:

@@ -34,6 +34,15 @@ class Rendering:
         self._workspace = workspace
         self._sampler: SamplerClient | None = None
 
+    @property
+    def sampler(self) -> SamplerClient:
+        """The sampler's process, which begins when it is first needed."""
+        from assetmgr.sampler.client import SamplerClient
+
+        if self._sampler is None:
+            self._sampler = SamplerClient()
+        return self._sampler
+
     def close(self) -> None:
         """End the sampler's process."""
         if self._sampler is not None:
@@ -49,12 +58,9 @@ class Rendering:
     def _render(self, request: PreviewRequest, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
         from assetmgr.operations.preview import run_previews
-        from assetmgr.sampler.client import SamplerClient
 
-        if self._sampler is None:
-            self._sampler = SamplerClient()
         alone, verdicts = len(request.assets) == 1, []
-        for result in run_previews(self._workspace, request, progress, sampler=self._sampler):
+        for result in run_previews(self._workspace, request, progress, sampler=self.sampler):
             if isinstance(result, Failure):
                 told(result, progress, alone=alone)
                 verdicts.append("failed")
@@ -66,11 +72,16 @@ class Rendering:
 
     def form(self, assets: Sequence[Asset]) -> Form:
         """How to render, all of it chosen by hand."""
+        plan = partial(self._plan, assets)
+        return Form(title_of("Render", assets), self.fields(assets), plan, "Render")
+
+    def fields(self, assets: Sequence[Asset]) -> tuple[Field, ...]:
+        """All that can be chosen of a render."""
         from assetmgr.operations.preview_plan import PreviewRequest
         from assetmgr.sampler.solvers import SOLVERS
 
         usual, solvers = PreviewRequest(), [each.name for each in SOLVERS]
-        fields = (
+        return (
             Field("prompt", "prompt", "", empty="its trigger words"),
             Field("negative", "not", ""),
             Field("base", "on", "", self._bases(assets)),
@@ -82,8 +93,6 @@ class Rendering:
             Field("weight", "weight", "1", empty="of an adapter"),
             Field("device", "device", "auto", same(*_DEVICES)),
         )
-        plan = partial(self._plan, assets)
-        return Form(title_of("Render", assets), fields, plan, "Render")
 
     def _bases(self, assets: Sequence[Asset]) -> tuple[tuple[str, str], ...]:
         usual = ("", "the most complete checkpoint")
@@ -94,12 +103,23 @@ class Rendering:
         return (usual, *((place_of(base), base.name) for base in bases))
 
     def _plan(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.preview_plan import PreviewRequest, check_request, parse_size
+        from assetmgr.operations.preview_plan import check_request
+
+        request = self.request(assets, answers)
+        check_request(request)
+        said = "the picture and the verdict replace those that are known"
+        section = Section("", (("", text(said, "$dim")),))
+        work = partial(self._render, request)
+        return Planned(title_of("Preview of", assets), (section,), work, Lane.RENDER)
+
+    def request(self, assets: Sequence[Asset], answers: Answers) -> PreviewRequest:
+        """The answers to `fields`. Raises BadValue."""
+        from assetmgr.operations.preview_plan import PreviewRequest, parse_size
 
         size = parse_size(answers["size"])
         if answers["size"].strip() and size is None:
             raise BadValue("a size is two multiples of 8, such as 512x768")
-        request = PreviewRequest(
+        return PreviewRequest(
             assets=tuple(f"#{asset.id}" for asset in assets),
             base=answers["base"] or None,
             prompt=answers["prompt"].strip() or None,
@@ -112,11 +132,6 @@ class Rendering:
             weight=number(answers["weight"], "a weight"),
             device=answers["device"],
         )
-        check_request(request)
-        said = "the picture and the verdict replace those that are known"
-        section = Section("", (("", text(said, "$dim")),))
-        work = partial(self._render, request)
-        return Planned(title_of("Preview of", assets), (section,), work, Lane.RENDER)
 
 
 def _line(result: PreviewResult) -> str:

@@ -31,12 +31,20 @@ def shown_picture(asset: Asset) -> ShownPicture | None:
 
     Asks the disk: call it in a thread.
     """
-    return next((one for one in _pictures(asset) if Path(one.path).is_file()), None)
+    found = _pictures(asset, is_small=True)
+    return next((one for one in found if Path(one.path).is_file()), None)
 
 
-def _pictures(asset: Asset) -> Iterator[ShownPicture]:
+def largest_picture(asset: Asset) -> ShownPicture | None:
+    """The picture with the most to see: the render itself before its thumbnail. Asks the disk."""
+    found = _pictures(asset, is_small=False)
+    return next((one for one in found if Path(one.path).is_file()), None)
+
+
+def _pictures(asset: Asset, *, is_small: bool) -> Iterator[ShownPicture]:
     if asset.preview is not None:
-        for path in (asset.preview.thumbnail, asset.preview.path):
+        renders = (asset.preview.thumbnail, asset.preview.path)
+        for path in renders if is_small else reversed(renders):
             if path:
                 yield ShownPicture(path, is_render=True)
     for sidecar in asset.sidecars:

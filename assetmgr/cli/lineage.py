@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,26 +9,20 @@ import click
 
 from assetmgr.cli.library import family_lines
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.explain import (
-    ExplainRequest,
-    Ingredient,
-    Part,
-    Recovery,
-    Unexplained,
-    explain_checkpoint,
-)
-from assetmgr.operations.explain_candidates import Candidate
+from assetmgr.operations.explain import ExplainRequest, Recovery, Unexplained, explain_checkpoint
 from assetmgr.operations.explain_recipe import making_of, write_recipe
 from assetmgr.operations.explain_report import Making, record_recovery, recovery_json
+from assetmgr.operations.explain_words import (
+    TOLD,
+    block_lines,
+    called,
+    compared,
+    part_line,
+    rival_lines,
+)
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
-from converters.recovery.explanation import Certainty
-
-_SAME = 3
-"""Candidates that hold the same and are named."""
-_VAGUE = 0.45
-"""An unknown share from which on the weight of what is nearest says little."""
 
 
 @click.group(epilog="Example: assetmgr lineage explain blend.safetensors")
@@ -112,98 +105,22 @@ def explain(
 
 
 def _hint(found: Recovery) -> str:
-    counts = f"{found.models} models and {found.adapters} adapters were compared"
-    return f"{counts}; scan or name those it may be made of"
+    return f"{compared(found)} were compared; scan or name those it may be made of"
 
 
 def _print(session: Session, found: Recovery, making: Making) -> None:
     out = session.output
-    out.line(f"{plain(str(found.subject.path))}  {_TOLD[found.certainty]}")
-    out.fields([(part.name, _part(part)) for part in found.parts], indent="  ")
+    out.line(f"{plain(str(found.subject.path))}  {TOLD[found.certainty]}")
+    out.fields([(part.name, part_line(part)) for part in found.parts], indent="  ")
     for part in found.parts:
-        for slot_line in _blocks(part):
-            out.line(f"    {slot_line}")
-        for rival in part.rivals:
-            told = _sum((weight, _called(each)) for each, weight in rival)
-            out.line(f"  as good for the {part.name}: {plain(told)}")
+        for slot_line in block_lines(part):
+            out.line(f"    {plain(slot_line)}")
+        for line in rival_lines(part):
+            out.line(f"  {plain(line)}")
     for copy in found.copies:
-        out.line(f"  the same, but for rounding, as {plain(_called(copy))}")
+        out.line(f"  the same, but for rounding, as {plain(called(copy))}")
     for command in making.commands:
         out.line(f"  {plain(command)}")
     for each in found.left_out:
         session.warn(f"{each.candidate.path}: not compared: {each.reason}")
-    compared = f"{found.models} models and {found.adapters} adapters"
-    out.line(f"  compared with {compared}, {size(found.nbytes)} read, {found.seconds:.1f} s")
-
-
-_TOLD = {
-    Certainty.EXACT: "is explained exactly",
-    Certainty.ROUNDING: "is explained within rounding",
-    Certainty.PARTIAL: "is explained in part",
-    Certainty.NONE: "is not explained",
-}
-
-
-def _part(part: Part) -> str:
-    is_vague = not part.is_told and part.explanation.unknown >= _VAGUE
-    terms = ((1 if is_vague else each.weight, _ingredient(each)) for each in part.ingredients)
-    told = _sum(terms, part)
-    return f"{told or 'no model is related to it'}   {_certainty(part)}"
-
-
-def _sum(terms: Iterable[tuple[float, str]], part: Part | None = None) -> str:
-    """Weighted terms; the weights of blocks are about what is shown."""
-    about = "~" if part and any(each.blocks for each in part.ingredients) else ""
-    text = ""
-    for weight, name in terms:
-        sign = (" - " if weight < 0 else " + ") if text else "-" * (weight < 0)
-        factor = "" if abs(weight) == 1 and not about else f"{about}{abs(weight):.4g} × "
-        text += f"{sign}{factor}{name}"
-    return text
-
-
-def _ingredient(each: Ingredient) -> str:
-    averages = " (EMA)" if each.component.endswith("_ema") else ""
-    named = ", ".join(_called(same) for same in each.same[:_SAME])
-    more = f" and {len(each.same) - _SAME} more" if len(each.same) > _SAME else ""
-    same = f" (the same in {named}{more})" if each.same else ""
-    return f"{_called(each.candidate)}{averages}{same}"
-
-
-def _called(candidate: Candidate) -> str:
-    number = "" if candidate.asset is None else f"#{candidate.asset} "
-    return f"{number}{candidate.name}"
-
-
-def _certainty(part: Part) -> str:
-    found = part.explanation
-    if part.identical:
-        return "identical"
-    match found.certainty:
-        case Certainty.EXACT:
-            return f"{_percent(found.equal)} of {found.values:,} values as stored"
-        case Certainty.ROUNDING:
-            times = found.residual / found.rounding if found.rounding else 0.0
-            return f"within {found.precision} rounding ({times:.2g} × what is expected)"
-        case Certainty.PARTIAL:
-            share = _percent(found.explained or 0.0)
-            return f"{share} of the change explained, {_rest(found.unknown)}"
-        case _:
-            return f"is nearest, {_rest(found.unknown)}" if part.ingredients else "unexplained"
-
-
-def _rest(unknown: float) -> str:
-    return f"an unknown share of {unknown:.2g} remains" if unknown else "the rest is unknown"
-
-
-def _percent(share: float) -> str:
-    """Never 100 % for what is less."""
-    return "all" if share == 1 else f"{min(share, 0.9999):.2%}"
-
-
-def _blocks(part: Part) -> Iterator[str]:
-    """The weights of each block, an ingredient a line."""
-    for each in part.ingredients:
-        if each.blocks:
-            told = " ".join(f"{slot} {weight:g}" for slot, weight in each.blocks.items())
-            yield f"{plain(_called(each.candidate))}: {told}"
+    out.line(f"  compared with {compared(found)}, {size(found.nbytes)} read, {found.seconds:.1f} s")

@@ -7,11 +7,17 @@ from dataclasses import asdict
 from assetmgr.cli.options import Session
 from assetmgr.operations.preview import failed_check
 from assetmgr.operations.preview_plan import PreviewRequest
-from assetmgr.operations.preview_sheets import Sheet, SheetPlan, draw, plan_comparison, plan_grid
-from assetmgr.sampler.sheet_jobs import Difference
+from assetmgr.operations.preview_sheets import (
+    Sheet,
+    SheetPlan,
+    draw,
+    plan_comparison,
+    plan_grid,
+    told,
+    weights_of,
+)
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
-from converters.errors import BadValue
 
 
 def compare(session: Session, request: PreviewRequest) -> int:
@@ -35,28 +41,6 @@ def grid(session: Session, request: PreviewRequest, weights: str, prompts: tuple
         cells = [cell.to_json() for cell in sheet.cells]
         _document(session, sheet, {"cells": cells})
     return session.status
-
-
-def weights_of(text: str) -> tuple[float, ...]:
-    """The numbers of `0,0.5,1`. Raises BadValue."""
-    try:
-        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError as error:
-        raise BadValue(f"{text!r} is not a list of weights such as 0,0.5,1") from error
-
-
-def told(difference: Difference) -> str:
-    """The figures in a line."""
-    if difference.identical:
-        return "the pictures are identical"
-    latents = ""
-    if difference.latent_max is not None:
-        latents = f"latents differ by at most {difference.latent_max:.4g}, "
-        latents += f"{difference.latent_mean:.4g} on the average; "
-    return (
-        f"{latents}pixels by at most {difference.pixel_max * 255:.1f} of 255; "
-        f"PSNR {difference.psnr:.1f} dB, SSIM {difference.ssim:.4f}"
-    )
 
 
 def _drawn(session: Session, plan: SheetPlan) -> Sheet:

@@ -6,13 +6,11 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.change import DTYPES, Change, recast
 from assetmgr.operations.convert_plan import ConvertPlan
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
-from converters.containers import open_model
 from converters.diff import differences
 from converters.errors import Overflow, WriteFailed
 from converters.progress import SILENT, Progress
@@ -97,8 +95,7 @@ def write_converted(
     if verify:
         _verify(
             plan.format.seen(state, plan.identity),
-            plan.target,
-            plan.format.model(plan.target),
+            plan,
             progress,
         )
     losses = tuple(loss for _, loss in sorted(log.losses.items()))
@@ -147,10 +144,11 @@ def _write(
         return write(overflowing(plan.stored, dtype, progress))
 
 
-def _verify(state: StateDict, target: Path, model: Path, progress: Progress) -> None:
+def _verify(state: StateDict, plan: ConvertPlan, progress: Progress) -> None:
     """Compare the file with what was meant. Removes it and raises WriteFailed where it differs."""
+    target = plan.target
     progress.stage(f"verifying {target.name}", state.nbytes)
-    difference = next(differences(state, open_model(model).state_dict, progress), None)
+    difference = next(differences(state, plan.format.read(target), progress), None)
     if difference is not None:
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         raise WriteFailed(

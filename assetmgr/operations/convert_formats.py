@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assetmgr.operations.change import QUANTISED, Change
-from converters.adapters.peft_spelling import PEFT
-from converters.containers import Container
+from converters.adapters.peft_spelling import PEFT, peft_notes
+from converters.containers import Container, open_model
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import hash_file
 from converters.identify import Identity, Kind
@@ -23,7 +23,7 @@ from converters.writers.embedding_image import (
     write_embedding_image,
 )
 from converters.writers.gguf import gguf_layout, seen_in_gguf, write_gguf
-from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
+from converters.writers.peft_folder import read_peft_folder, weights_of, write_peft_folder
 from converters.writers.safetensors import Written, layout_of, write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 
@@ -37,7 +37,8 @@ class Format:
     `suffix` ends the target's name, empty for a folder; some kinds need another (`suffixes`).
     `size` is that of the target, as far as its headers tell; `seen` are the tensors as reading the
     target gives them. `layouts` are those that some kinds get where none is asked for;
-    `model` is the path to open of the target.
+    `model` is the path of the target's weights, or of some of them; `read` gives all of them.
+    `notes` are what to know of the target.
     """
 
     word: str
@@ -49,6 +50,8 @@ class Format:
     suffixes: Mapping[Kind, str] = field(default_factory=dict)
     layouts: Mapping[Kind, str] = field(default_factory=dict)
     model: Callable[[Path], Path] = lambda target: target
+    read: Callable[[Path], StateDict] = lambda target: open_model(target).state_dict
+    notes: Callable[[StateDict], tuple[str, ...]] = lambda _: ()
 
 
 def _same(state: StateDict, _: Identity) -> StateDict:
@@ -185,7 +188,9 @@ _PEFT_FOLDER = Format(
     lambda state, _: layout_of(state).nbytes,
     _same,
     _peft,
-    model=lambda target: target / WEIGHTS_FILE,
+    model=weights_of,
+    read=read_peft_folder,
+    notes=peft_notes,
 )
 
 

@@ -225,7 +225,7 @@ def _plan(
         identity,
         0,
         (*model.ignored, *dropped, *form.dropped(stored, identity)),
-        (*_warnings(model, identity), *notes, *mended, *_silence(form, identity)),
+        (*_warnings(model, identity), *notes, *mended, *_told(form, identity, stored)),
         change,
         form,
         request.overwrite,
@@ -279,6 +279,10 @@ def _warnings(model: Model, identity: Identity) -> tuple[str, ...]:
     if identity.kind is Kind.UNKNOWN:
         warnings.append("of unknown kind; the tensors are converted as they are")
     return tuple(warnings)
+
+
+def _told(form: Format, identity: Identity, state: StateDict) -> tuple[str, ...]:
+    return (*_silence(form, identity), *form.notes(state))
 
 
 def _silence(form: Format, identity: Identity) -> Iterator[str]:

@@ -157,6 +157,12 @@ def explain_checkpoint(
     )
 
 
+def candidates_of(workspace: Workspace, request: ExplainRequest) -> list[Candidate]:
+    """What a checkpoint would be compared with, by its header. Raises as `explain_checkpoint`."""
+    subject = _subject(workspace, request.checkpoint)
+    return find_candidates(workspace, subject, request.among, request.files)
+
+
 def _subject(workspace: Workspace, reference: str) -> Subject:
     path = find_file(workspace, reference)
     state = open_model(path).state_dict

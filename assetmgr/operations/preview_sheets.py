@@ -128,6 +128,28 @@ def plan_grid(
     )
 
 
+def weights_of(text: str) -> tuple[float, ...]:
+    """The numbers of `0,0.5,1`. Raises BadValue."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise BadValue(f"{text!r} is not a list of weights such as 0,0.5,1") from error
+
+
+def told(difference: Difference) -> str:
+    """The figures in a line."""
+    if difference.identical:
+        return "the pictures are identical"
+    latents = ""
+    if difference.latent_max is not None:
+        latents = f"latents differ by at most {difference.latent_max:.4g}, "
+        latents += f"{difference.latent_mean:.4g} on the average; "
+    return (
+        f"{latents}pixels by at most {difference.pixel_max * 255:.1f} of 255; "
+        f"PSNR {difference.psnr:.1f} dB, SSIM {difference.ssim:.4f}"
+    )
+
+
 def draw(
     plan: SheetPlan, progress: Progress = SILENT, *, sampler: SamplerClient | None = None
 ) -> Sheet:

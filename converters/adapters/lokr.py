@@ -20,6 +20,7 @@ from converters.adapters.module import (
     adding,
     kernel_of,
     numbers,
+    rank_of,
     scale,
 )
 
@@ -60,7 +61,7 @@ def _factored_shape(module: Module, role: str) -> Shape:
 
 def _delta(module: Module) -> Tensor:
     """w1 (a, c) ⊗ w2 (b, d · kernel), which is (a · b, c · d · kernel) in C order."""
-    return _first(module).kron(_second(module).flatten(1)).mul_(_scale(module))
+    return _first(module).kron(_second(module).flatten(1)).mul_(lokr_scale(module))
 
 
 def _first(module: Module) -> Tensor:
@@ -78,10 +79,10 @@ def _second(module: Module) -> Tensor:
     return a @ b.flatten(1)
 
 
-def _scale(module: Module) -> float:
-    for role in ("lokr_w2_b", "lokr_w1_b"):
-        if role in module.tensors:
-            return scale(module, module.shape(role)[0])
+def lokr_scale(module: Module) -> float:
+    """What the product is multiplied by. Raises MergeProblem for a broken alpha."""
+    if rank := rank_of(module):
+        return scale(module, rank)
     if "scale" in module.tensors:
         return scale(module, 1)
     if "alpha" in module.tensors:

@@ -131,6 +131,15 @@ def numbers(module: Module, role: str) -> Tensor:
     return tensor
 
 
+_BY_RANK = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
+"""Roles of tensors whose first axis is the rank of alpha / rank, the first that is there."""
+
+
+def rank_of(module: Module) -> int | None:
+    """The rank in alpha / rank; None where a module has none, and alpha means nothing."""
+    return next((module.shape(role)[0] for role in _BY_RANK if role in module.tensors), None)
+
+
 SCALED = frozenset({"alpha", "scale"})
 """The optional roles of families with a rank."""
 

@@ -1,4 +1,4 @@
-"""Adapter files with what PEFT keeps of them in a file beside: scales are alpha / r by that."""
+"""Adapter files with what PEFT keeps of them outside: scales in a file, the network in the path."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from converters.statedict import StateDict
 
 _PEFT_FILE = "adapter_model."
 _MOST_CONFIG = 1 << 21
+_HEAD = "base_model.model."
+_ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+
+
+def _of_encoder(name: str, encoder: str) -> str:
+    bare = name.removeprefix(_HEAD)
+    return name if bare == name else f"{encoder}.{bare}"
 
 
 def open_adapter(path: Path) -> StateDict:
@@ -27,11 +34,14 @@ def open_adapter(path: Path) -> StateDict:
 def with_config_beside(state: StateDict, path: Path) -> StateDict:
     """The tensors of a file with PEFT's configuration in the metadata, if one lies beside it.
 
-    Raises FileUnreadable for one that cannot be read.
+    Where the folder has the name of a text encoder, their names say so, too: PEFT's own are the
+    same for all encoders. Raises FileUnreadable for a configuration that cannot be read.
     """
     config = path.with_name(CONFIG_FILE)
     if not path.name.startswith(_PEFT_FILE) or not config.is_file():
         return state
+    if path.parent.name in _ENCODERS:
+        state = state.rename(lambda name: _of_encoder(name, path.parent.name))
     try:
         with config.open("rb") as file:
             text = file.read(_MOST_CONFIG).decode("utf-8")

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import json
 import struct
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from converters.adapters import Adapter, Module, load_adapter
 from converters.adapters.dora import SCALE, VECTOR
 from converters.adapters.flow_spelling import FLOW_FAMILIES, renamed
-from converters.adapters.module import numbers
+from converters.adapters.module import rank_of
 from converters.adapters.paths import FAMILIES, TEXT_PROJECTION, Layer, Layers, layers_of
-from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG, Json
+from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG
+from converters.adapters.peft_scales import lora_config
 from converters.adapters.places import DENOISER, place_of
 from converters.bases import Base
 from converters.bytesource import MemoryBytes
@@ -35,6 +36,9 @@ from converters.dtypes import DType
 from converters.embedding_forms import is_bundled
 from converters.errors import MergeProblem, UnsupportedFile
 from converters.statedict import Extent, LazyTensor, StateDict
+
+if TYPE_CHECKING:
+    from converters.compute import Tensor
 
 DIFFUSERS = "diffusers"
 _PEFT_ONLY = frozenset({"ia3_l", "oft_R", "boft_R"})
@@ -68,32 +72,47 @@ def respelled(state: StateDict, base: Base, layout: str) -> StateDict:
     Raises UnsupportedFile naming the first key or module that cannot be named so, MergeProblem and
     WrongFamily for a broken adapter. Reads only its alphas.
     """
-    if base not in (*FAMILIES, *FLOW_FAMILIES):
-        known = ", ".join(family.label for family in (*FAMILIES, *FLOW_FAMILIES))
-        raise UnsupportedFile(f"is for {base.label}; adapters of {known} are renamed")
-    adapter = load_adapter(state)
-    bundled = state.select(is_bundled)
-    _require_complete(adapter, bundled, layout)
-    spelling = SPELLINGS[layout]
-    named = _named(adapter.modules, base, layout)
-    _require_different(named)
+    modules = _modules(state, base, layout)
+    for module in modules:
+        _require_form(module, layout)
+    named = _named(modules, base, layout)
     if layout == DIFFUSERS:
         return _in_diffusers(named, state)
-    tensors: dict[str, LazyTensor] = dict(bundled)
+    spelling = SPELLINGS[layout]
+    tensors: dict[str, LazyTensor] = dict(state.select(is_bundled))
     for name, module in named:
         for role, tensor in _with_alpha(module).items():
             tensors[f"{name}.{spelling.endings.get(role, role)}"] = tensor
     return StateDict(tensors, _without_configs(state.metadata))
 
 
+def modules_of_diffusers(state: StateDict, base: Base) -> list[tuple[str, Module]]:
+    """The modules of an adapter of any algorithm by the paths of diffusers, components in front.
+
+    Raises as `respelled`.
+    """
+    return _named(_modules(state, base, DIFFUSERS), base, DIFFUSERS)
+
+
+def _modules(state: StateDict, base: Base, layout: str) -> Sequence[Module]:
+    """The modules of an adapter, where none of its keys would be lost. Raises UnsupportedFile."""
+    if base not in (*FAMILIES, *FLOW_FAMILIES):
+        known = ", ".join(family.label for family in (*FAMILIES, *FLOW_FAMILIES))
+        raise UnsupportedFile(f"is for {base.label}; adapters of {known} are renamed")
+    adapter = load_adapter(state)
+    _require_complete(adapter, state.select(is_bundled), layout)
+    return adapter.modules
+
+
 def _named(modules: Sequence[Module], base: Base, layout: str) -> list[tuple[str, Module]]:
-    """The modules with their names in a layout, in its form. Raises UnsupportedFile."""
-    for module in modules:
-        _require_form(module, layout)
+    """The modules with their names in a layout. Raises UnsupportedFile, MergeProblem."""
     if base in FLOW_FAMILIES:
-        return renamed(modules, base, layout)
-    layers = layers_of(base, [place_of(module.name) for module in modules])
-    return [(_name(module, base, layers, layout), module) for module in modules]
+        named = renamed(modules, base, layout)
+    else:
+        layers = layers_of(base, [place_of(module.name) for module in modules])
+        named = [(_name(module, base, layers, layout), module) for module in modules]
+    _require_different(named)
+    return named
 
 
 def _require_different(named: Sequence[tuple[str, Module]]) -> None:
@@ -140,13 +159,28 @@ def _with_alpha(module: Module) -> dict[str, LazyTensor]:
     tensors = {SCALE if role == VECTOR else role: t for role, t in module.tensors.items()}
     if VECTOR in module.tensors:
         tensors[SCALE] = _column(tensors[SCALE], len(module.shape("down")))
-    if module.stated.scale is not None and "down" in tensors:
-        alpha = module.stated.scale * module.shape("down")[0]
-        data = struct.pack("<f", alpha)
+    stated, rank = module.stated.scale, rank_of(module)
+    if stated is not None and rank is not None:
+        data = struct.pack("<f", stated * rank)
         tensors["alpha"] = LazyTensor(
             DType.F32, (), (Extent(MemoryBytes(data), 0, len(data)),), f"{module.name}.alpha"
         )
+    elif stated not in (None, 1.0) and _WHOLE in tensors:
+        tensors[_WHOLE] = _times(tensors[_WHOLE], stated)
     return tensors
+
+
+_WHOLE = "lokr_w1"
+"""The first factor of LoKr, whose alpha means nothing where the second is whole, too."""
+
+
+def _times(tensor: LazyTensor, factor: float) -> LazyTensor:
+    from converters.compute import floats, lazy
+
+    def product() -> Tensor:
+        return floats(tensor).mul_(factor)
+
+    return lazy(DType.F32, tensor.shape, product, tensor.origin, inputs=[tensor])
 
 
 def _column(vector: LazyTensor, axes: int) -> LazyTensor:
@@ -157,28 +191,27 @@ def _column(vector: LazyTensor, axes: int) -> LazyTensor:
 def _in_diffusers(named: list[tuple[str, Module]], state: StateDict) -> StateDict:
     """Factors as PEFT has them, and the scales in the metadata."""
     tensors: dict[str, LazyTensor] = {}
-    configs: dict[str, dict[str, tuple[int, float]]] = {}
+    configs: dict[str, dict[str, Module]] = {}
     for name, module in named:
         component, _, path = name.partition(".")
-        for role, tensor in _peft_tensors(module, path).items():
-            tensors[f"{name}.{_PEFT_ENDINGS[role]}"] = tensor
-        rank = module.shape("down")[0]
-        # Newer releases of transformers have no `text_model`; ends of paths serve all of them.
-        end = path.removeprefix("text_model.")
-        configs.setdefault(component, {})[end] = rank, _alpha(module, rank)
-    decomposed = any(VECTOR in module.tensors or SCALE in module.tensors for _, module in named)
+        for ending, tensor in lora_of_peft(module, path).items():
+            tensors[f"{name}.{ending}"] = tensor
+        configs.setdefault(component, {})[path] = module
     fields = {
         f"{component}.{field}": value
-        for component, scales in configs.items()
-        for field, value in _config(scales, use_dora=decomposed).items()
+        for component, modules in configs.items()
+        for field, value in lora_config(modules).items()
     }
     told = {**_without_configs(state.metadata), DIFFUSERS_CONFIG: json.dumps(fields)}
     return StateDict(tensors, told)
 
 
-def _peft_tensors(module: Module, path: str) -> dict[str, LazyTensor]:
-    """Factors with the axes that the layer has, and a magnitude as a vector."""
-    axes = 4 if _is_convolution(path, module) else 2
+def lora_of_peft(module: Module, path: str) -> dict[str, LazyTensor]:
+    """Factors with the axes that the layer has, and a magnitude as a vector, by PEFT's endings.
+
+    Raises UnsupportedFile for magnitudes of inputs.
+    """
+    axes = 4 if is_convolution(path, len(module.shape("down"))) else 2
     found = {role: _with_axes(module.tensors[role], axes) for role in ("up", "down")}
     for role in (SCALE, VECTOR):
         if role in module.tensors:
@@ -188,15 +221,21 @@ def _peft_tensors(module: Module, path: str) -> dict[str, LazyTensor]:
                     f"the magnitudes of module {module.name} are of its inputs, "
                     "which diffusers has no form for"
                 )
-            found[VECTOR] = magnitude.reshape((magnitude.numel,))
-    return found
+            ones = (1,) * (axes - 2)
+            found[VECTOR] = magnitude.reshape(
+                (1, magnitude.numel, *ones) if ones else (magnitude.numel,)
+            )
+    return {_PEFT_ENDINGS[role]: tensor for role, tensor in found.items()}
 
 
-def _is_convolution(path: str, module: Module) -> bool:
-    """SD1 projects in and out of attention by convolutions, the others by linear layers."""
+def is_convolution(path: str, axes: int) -> bool:
+    """Whether a layer is a convolution, by its path and the axes of what changes it.
+
+    SD1 projects in and out of attention by convolutions, the others by linear layers.
+    """
     if ".transformer_blocks." in path or path.startswith("text_model."):
         return False
-    return len(module.shape("down")) == 4
+    return axes == 4
 
 
 def _with_axes(tensor: LazyTensor, axes: int) -> LazyTensor:
@@ -204,33 +243,6 @@ def _with_axes(tensor: LazyTensor, axes: int) -> LazyTensor:
     if axes == 4 or len(tensor.shape) == 2:
         return tensor
     return tensor.reshape((tensor.shape[0], tensor.shape[1]))
-
-
-def _alpha(module: Module, rank: int) -> float:
-    if module.stated.scale is not None:
-        return module.stated.scale * rank
-    return float(numbers(module, "alpha").item()) if "alpha" in module.tensors else float(rank)
-
-
-def _config(scales: Mapping[str, tuple[int, float]], *, use_dora: bool) -> dict[str, Json]:
-    """The fields of a LoraConfig: the usual rank and alpha, and those of modules that differ."""
-    targets: list[Json] = [*sorted(scales)]
-    rank = Counter(rank for rank, _ in scales.values()).most_common(1)[0][0]
-    alpha = Counter(alpha for _, alpha in scales.values()).most_common(1)[0][0]
-    return {
-        "r": rank,
-        "lora_alpha": _whole(alpha),
-        "rank_pattern": {path: own for path, (own, _) in scales.items() if own != rank},
-        "alpha_pattern": {path: _whole(own) for path, (_, own) in scales.items() if own != alpha},
-        "target_modules": targets,
-        "use_dora": use_dora,
-        "lora_bias": False,
-        "bias": "none",
-    }
-
-
-def _whole(number: float) -> float:
-    return int(number) if number.is_integer() else number
 
 
 def _without_configs(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The texts of an output file: what its source said, the ModelSpec, and where it comes from.
 
-Sources: Stability-AI/ModelSpec `README.md` (keys and architecture names), transformers
+Sources: Stability-AI/ModelSpec `README.md` (keys), transformers
 `modeling_utils.py` (`format` must be `pt`). No date is written, so that the same conversion gives
 the same bytes.
 """
@@ -12,22 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from converters.extras import extras_as_metadata
-from converters.identify import Base, Identity, Kind
+from converters.identify import Identity, Kind, Prediction
+from converters.modelspec import SUFFIXES, architecture_of
 from converters.statedict import Plain, StateDict
 
 DERIVATION_KEY = "assetmgr.derivation"
 """Metadata key of the JSON object {operation, parameters, parents}."""
 
-_ARCHITECTURES = {Base.SD1: "stable-diffusion-v1"}
-_SUFFIXES = {
-    Kind.LORA: "/lora",
-    Kind.EMBEDDING: "/textual-inversion",
-    Kind.VAE: "/vae",
-    Kind.HYPERNETWORK: "/hypernetwork",
-}
+_PREDICTIONS = (Prediction.EPSILON, Prediction.V)
 _UNET_INPUT = ("model.diffusion_model.input_blocks.0.0.weight", "unet.conv_in.weight")
-_SD1_WIDTH, _SD1_RESOLUTION = 320, "512x512"
-"""Channels of the real UNet's first layer; a smaller one was trained on other sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +67,21 @@ def provenance(
 def _modelspec(
     state: StateDict, identity: Identity, title: str, merged: Sequence[Parent]
 ) -> dict[str, str]:
-    architecture = _ARCHITECTURES.get(identity.base)
-    if architecture is None or identity.kind not in {Kind.CHECKPOINT, *_SUFFIXES}:
+    architecture = architecture_of(identity.base, identity.variant, identity.prediction)
+    suffix = SUFFIXES.get(identity.kind)
+    if architecture is None or suffix is None:
         return {}
-    variant = "-inpainting" if identity.variant == "inpaint" else ""
     texts = {
         "sai_model_spec": "1.0.1",
-        "architecture": architecture + variant + _SUFFIXES.get(identity.kind, ""),
-        "implementation": "https://github.com/CompVis/stable-diffusion",
+        "architecture": architecture.name + suffix,
+        "implementation": architecture.implementation,
         "title": title,
     }
     if identity.kind is Kind.CHECKPOINT:
-        texts["prediction_type"] = identity.prediction.value
-        if _unet_width(state) == _SD1_WIDTH:
-            texts["resolution"] = _SD1_RESOLUTION
+        if identity.prediction in _PREDICTIONS:
+            texts["prediction_type"] = identity.prediction.value
+        if _unet_width(state) == architecture.channels:  # a smaller one was trained on other sizes
+            texts["resolution"] = f"{architecture.resolution}x{architecture.resolution}"
     if identity.trigger_words:
         texts["trigger_phrase"] = ", ".join(identity.trigger_words)
     if merged:

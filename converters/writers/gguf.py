@@ -27,7 +27,8 @@ from converters.statedict import Extent, LazyTensor, StateDict
 from converters.transform.cast import cast
 from converters.transform.quantise import can_be_quantised, dequantised, quantised
 from converters.transform.scaled_fp8 import unscaled
-from converters.writers.safetensors import Written, write_stream
+from converters.writers.safetensors import Written
+from converters.writers.streaming import write_stream
 
 MAX_TENSOR_NAME = 127
 """Bytes; programs made with ggml cut longer ones."""

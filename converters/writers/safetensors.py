@@ -1,32 +1,21 @@
-"""The one streaming safetensors writer: header first, then tensor after tensor from its source.
+"""Safetensors files: the header, and the order of what follows it.
 
 Format and order of tensors: huggingface/safetensors `safetensors/src/tensor.rs` (type rank
 descending, then name), so that the file equals what that library would write for the same tensors
-and metadata in sorted order. Unchanged bytes are read once, hashed and written from the same
-buffer; computed tensors are made in worker threads a bounded window ahead. Without hashes, for
-which bytes must come in order, the kernel copies unchanged bytes while others are computed: the
-interpreter has nothing to do with them, which matters most while it is busy importing torch.
+and metadata in sorted order.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.bytesource import FileBytes, pread_into
 from converters.errors import BadValue
-from converters.hashing import FileHashes, StreamHasher
-from converters.lanes import BLOCK_BYTES, Ring
+from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
-from converters.statedict import Buffer, Extent, LazyTensor, StateDict
-from converters.writers.atomic import AtomicTarget, refuse_full
-from converters.writers.computing import Computer
-
-_COPY_BYTES = 16 << 20
-"""Bytes that the kernel copies in one call, after which a cancellation is seen."""
+from converters.statedict import StateDict
+from converters.writers.streaming import write_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,158 +95,3 @@ def write_safetensors(
         progress=progress,
     )
     return Written(target, layout.nbytes, len(tensors), hashes)
-
-
-def write_stream(
-    header: bytes,
-    tensors: Sequence[LazyTensor],
-    target: Path,
-    *,
-    begins: int | None,
-    overwrite: bool,
-    with_hashes: bool,
-    progress: Progress,
-) -> FileHashes | None:
-    """Write a header and tensors one behind the other; `begins` is where AutoV3 begins, if it does.
-
-    Raises as `write_safetensors`.
-    """
-    nbytes = len(header) + sum(tensor.nbytes for tensor in tensors)
-    refuse_full(target, nbytes)
-    progress.stage(f"writing {target.name}", nbytes)
-    with AtomicTarget(target, overwrite=overwrite) as file:
-        parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
-        hashes = None
-        if with_hashes:
-            hashes = _write_hashed(file, header, parts, begins, progress)
-        else:
-            _write_scattered(file, header, parts, progress)
-        progress.advance(0)  # so that a cancellation is still seen before the commit
-        for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):
-            source.check_unchanged()
-        file.commit()
-    return hashes
-
-
-def _write_hashed(
-    file: AtomicTarget,
-    header: bytes,
-    parts: list[LazyTensor],
-    begins: int | None,
-    progress: Progress,
-) -> FileHashes:
-    """Everything in its order."""
-    computed = (part for part in parts if part.extents is None)
-    with StreamHasher(begins) as hasher, Computer(computed) as computer:
-        output = _Output(file, hasher, progress)
-        output.put(header)
-        for _, piece in _pieces(parts, len(header)):
-            if isinstance(piece, Extent):
-                output.copy(piece)
-            else:
-                output.put(computer.next())
-        return hasher.finish()
-
-
-def _write_scattered(
-    file: AtomicTarget, header: bytes, parts: list[LazyTensor], progress: Progress
-) -> None:
-    """Computed tensors as they are ready, stored bytes in the meantime."""
-    file.write(header)
-    progress.advance(len(header))
-    pieces = list(_pieces(parts, len(header)))
-    places = deque((at, piece) for at, piece in pieces if isinstance(piece, LazyTensor))
-    copies = _blocks((at, piece) for at, piece in pieces if isinstance(piece, Extent))
-    ring = Ring(1)
-    with Computer(piece for _, piece in places) as computer:
-        block = next(copies, None)
-        while places or block:
-            if block is None or computer.is_ready:
-                at, tensor = places.popleft()
-                file.write_at(at, computer.next())
-                progress.advance(tensor.nbytes)
-                continue
-            _copy(file, *block, ring)
-            progress.advance(block[1].nbytes)
-            block = next(copies, None)
-
-
-def _blocks(extents: Iterable[tuple[int, Extent]]) -> Iterator[tuple[int, Extent]]:
-    """Extents, each with its place in the target, cut into what is copied at a time."""
-    for at, extent in extents:
-        for done in range(0, extent.nbytes, _COPY_BYTES):
-            count = min(_COPY_BYTES, extent.nbytes - done)
-            yield at + done, Extent(extent.source, extent.offset + done, count)
-
-
-def _copy(file: AtomicTarget, at: int, extent: Extent, ring: Ring) -> None:
-    done = 0
-    if isinstance(extent.source, FileBytes):
-        done = file.copy_at(at, extent.source.fileno(), extent.offset, extent.nbytes)
-    while done < extent.nbytes:
-        block = ring.take(min(BLOCK_BYTES, extent.nbytes - done))
-        pread_into(extent.source, extent.offset + done, block.view)
-        file.write_at(at + done, block.view)
-        done += len(block.view)
-        block.release()
-
-
-def _pieces(tensors: list[LazyTensor], start: int) -> Iterator[tuple[int, Extent | LazyTensor]]:
-    """Where each piece belongs: computed tensors, and stored bytes with their neighbours joined."""
-    joined, joined_at, at = None, start, start
-    for tensor in tensors:
-        for piece in (tensor,) if tensor.extents is None else tensor.extents:
-            grown = _joined(joined, piece)
-            if grown is None:
-                if joined:
-                    yield joined_at, joined
-                joined, joined_at = None, at
-                if isinstance(piece, LazyTensor):
-                    yield at, piece
-                else:
-                    grown = piece
-            joined = grown
-            at += piece.nbytes
-    if joined:
-        yield joined_at, joined
-
-
-def _joined(extent: Extent | None, following: Extent | LazyTensor) -> Extent | None:
-    """Two extents that are one run of bytes."""
-    if extent is None or isinstance(following, LazyTensor):
-        return None
-    if extent.source is not following.source or _end(extent) != following.offset:
-        return None
-    return Extent(extent.source, extent.offset, extent.nbytes + following.nbytes)
-
-
-def _end(extent: Extent) -> int:
-    return extent.offset + extent.nbytes
-
-
-class _Output:
-    """Appends pieces to the file, hashing them on the way."""
-
-    def __init__(self, file: AtomicTarget, hasher: StreamHasher, progress: Progress) -> None:
-        self._file, self._hasher, self._progress = file, hasher, progress
-        self._ring = Ring()
-
-    def put(self, data: Buffer) -> None:
-        """Bytes in memory; a computed tensor must not be changed by anybody afterwards."""
-        view = memoryview(data)
-        for start in range(0, len(view), BLOCK_BYTES):
-            part = view[start : start + BLOCK_BYTES]
-            self._file.write(part)
-            self._hasher.update(part)
-            self._progress.advance(len(part))
-
-    def copy(self, piece: Extent) -> None:
-        """Bytes of a source."""
-        for start in range(0, piece.nbytes, BLOCK_BYTES):
-            block = self._ring.take(min(BLOCK_BYTES, piece.nbytes - start), self._hasher.lanes)
-            pread_into(piece.source, piece.offset + start, block.view)
-            self._hasher.update(block.view, block.release)
-            # Written while it is hashed; both only read the buffer, and it cannot come back to
-            # us before this thread takes the next one.
-            self._file.write(block.view)
-            self._progress.advance(len(block.view))

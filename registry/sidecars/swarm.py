@@ -5,6 +5,7 @@ Keys: `Stability-AI/ModelSpec` `README.md`.
 
 from __future__ import annotations
 
+from converters.modelspec import SUFFIXES, architecture_of
 from registry.sidecars.document import Fields, is_hash
 from registry.sidecars.known import Known, Written
 from registry.sidecars.markup import plain_text
@@ -13,21 +14,6 @@ from registry.sidecars.record import Origin, Sidecar
 OWNER = "swarm"
 _PREFIX = "modelspec."
 _PREDICTIONS = {"epsilon": "epsilon", "v": "v"}
-
-_ARCHITECTURES = {
-    ("sd-1", "epsilon"): "stable-diffusion-v1",
-    ("sd-2", "epsilon"): "stable-diffusion-v2-512",
-    ("sd-2", "v"): "stable-diffusion-v2-768-v",
-    ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base",
-    ("sdxl-refiner", "epsilon"): "stable-diffusion-xl-v1-refiner",
-}
-_SUFFIXES = {
-    "checkpoint": "",
-    "lora": "/lora",
-    "embedding": "/textual-inversion",
-    "controlnet": "/controlnet",
-    "vae": "/vae",
-}
 
 
 def read(fields: Fields) -> Sidecar:
@@ -75,6 +61,6 @@ def write(known: Known) -> Written:
 
 def _architecture(known: Known) -> str | None:
     """The id of a family and kind; None where ModelSpec has none, or it would be a guess."""
-    prediction = known.prediction if known.prediction in _PREDICTIONS else "epsilon"
-    family, suffix = _ARCHITECTURES.get((known.base, prediction)), _SUFFIXES.get(known.kind)
-    return None if family is None or suffix is None else f"{family}{suffix}"
+    found = architecture_of(known.base, prediction=known.prediction)
+    suffix = SUFFIXES.get(known.kind)
+    return None if found is None or suffix is None else found.name + suffix

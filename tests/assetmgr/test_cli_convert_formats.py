@@ -327,10 +327,6 @@ def test_a_lora_becomes_the_folder_of_peft_and_its_scales_come_back(
 ) -> None:
     folder, back = tmp_path / "fox", tmp_path / "back.safetensors"
     call = ("convert", "--layout", "peft", "-o", folder, "--verify", "--json")
-    several = program(*call, models.lora)
-    assert several.code == 1
-    assert "--components unet" in several.json[0]["hint"]
-    assert not folder.exists()
     (done,) = program(*call, models.lora, "--components", "unet").json
     assert (done["target"], done["container"]) == (str(folder), "safetensors")
     assert (done["verified"], len(done["dropped"]) > 0) == (True, True)
@@ -348,6 +344,27 @@ def test_a_lora_becomes_the_folder_of_peft_and_its_scales_come_back(
     for name, tensor in open_model(back).state_dict.items():
         if name.endswith(".alpha"):
             assert value(tensor).item() == pytest.approx(value(given[name]).item(), rel=1e-6)
+
+
+def test_a_lora_of_several_networks_becomes_a_folder_of_folders_for_peft(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fox"
+    call = ("convert", models.lora, "--layout", "peft", "-o", folder, "--verify", "--json")
+    (done,) = program(*call).json
+    assert (done["verified"], done["asset"]) == (True, None)
+    assert "text_model" in done["warnings"][0]
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*")) == [
+        f"{network}/{name}" for network in ("text_encoder", "unet") for name in files
+    ]
+    parts = [folder / network / files[1] for network in ("unet", "text_encoder")]
+    merges = [
+        program("merge", "adapters", models.checkpoint, *given, "--json", "-o", tmp_path / name)
+        for name, given in (("whole", [models.lora]), ("parts", parts))
+    ]
+    changed = [merge.json["changed_tensors"] for merge in merges]
+    assert changed[0] == changed[1] > 0
 
 
 def test_the_folder_of_peft_takes_no_other_container(

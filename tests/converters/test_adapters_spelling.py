@@ -315,27 +315,6 @@ def test_peft_is_told_the_ranks_and_alphas_that_differ(tmp_path: Path) -> None:
     assert len(config["target_modules"]) == 3
 
 
-@pytest.mark.parametrize(
-    ("heads", "words"),
-    [
-        (("lora_unet_", "lora_te_"), "changes text_encoder and unet"),
-        (("lora_te_",), "paths differ between releases of transformers"),
-    ],
-)
-def test_networks_that_one_folder_of_peft_cannot_name_are_refused(
-    heads: tuple[str, ...], words: str
-) -> None:
-    change = lora("sd-1").select(lambda name: name.startswith(heads))
-    with pytest.raises(UnsupportedFile, match=words):
-        in_peft(change, Base.SD1)
-
-
-def test_magnitudes_are_refused_for_peft() -> None:
-    parts = {"lora_up.weight": (8, 2), "lora_down.weight": (2, 8), "dora_scale": (8, 1)}
-    with pytest.raises(UnsupportedFile, match="DoRA"):
-        in_peft(of(parts), Base.SD1)
-
-
 def test_a_folder_that_holds_other_files_is_never_replaced(tmp_path: Path) -> None:
     state = in_peft(denoiser_lora("sd-1"), Base.SD1)
     write_peft_folder(state, tmp_path / "fox")

@@ -16,7 +16,7 @@ from converters.compute import buffer, value
 from converters.dtypes import DType
 from converters.errors import AssetmgrError, UnsupportedFile
 from converters.extras import file_extras
-from converters.identify import Base, Kind, identify
+from converters.identify import Base, Kind, Prediction, identify
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.transform.cast import cast
 from converters.transform.ema import EmaChoice, apply_ema
@@ -127,6 +127,36 @@ def test_pruning_drops_what_no_program_renders_with() -> None:
     assert set(dropped) == set(state) - set(pruned)
     assert "betas" in SCHEDULE_BUFFERS
     assert prune(pruned) == (pruned, ())
+
+
+@pytest.mark.parametrize(
+    ("base", "variant", "prediction", "kind", "expected"),
+    [
+        (Base.SD1, None, Prediction.EPSILON, Kind.CHECKPOINT, "stable-diffusion-v1"),
+        (Base.SD1, "inpaint", Prediction.EPSILON, Kind.VAE, "stable-diffusion-v1-inpainting/vae"),
+        (Base.SD1, "pix2pix", Prediction.EPSILON, Kind.CHECKPOINT, None),
+        (Base.SD2, None, Prediction.V, Kind.CHECKPOINT, "stable-diffusion-v2-768-v"),
+        (Base.SD2, None, Prediction.EPSILON, Kind.LORA, "stable-diffusion-v2-512/lora"),
+        (Base.SD2, None, Prediction.UNKNOWN, Kind.LORA, None),
+        (Base.SD2, "depth", Prediction.EPSILON, Kind.CHECKPOINT, "stable-diffusion-v2-depth"),
+        (Base.SDXL, None, Prediction.EDM, Kind.CHECKPOINT, "stable-diffusion-xl-v1-base"),
+        (Base.SDXL_REFINER, None, Prediction.EPSILON, Kind.LORA,
+         "stable-diffusion-xl-v1-refiner/lora"),
+        (Base.FLUX, None, Prediction.FLOW, Kind.CHECKPOINT, None),
+        (Base.SD1, None, Prediction.UNKNOWN, Kind.UPSCALER, None),
+    ],
+)  # fmt: skip
+def test_architectures_are_named_in_modelspecs_words_or_not_at_all(
+    base: Base, variant: str | None, prediction: Prediction, kind: Kind, expected: str | None
+) -> None:
+    identity = replace(
+        identify(StateDict({})), kind=kind, base=base, variant=variant, prediction=prediction
+    )
+    texts = provenance(StateDict({}), identity, title="x", operation="convert", parents=[])
+    assert texts.get("modelspec.architecture") == expected
+    assert ("modelspec.title" in texts) is (expected is not None)
+    told = texts.get("modelspec.prediction_type")
+    assert told is None or told == prediction
 
 
 @pytest.mark.parametrize(("width", "resolution"), [(320, "512x512"), (64, None)])

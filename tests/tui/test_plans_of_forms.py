@@ -10,13 +10,14 @@ import pytest
 
 from assetmgr.operations.scan import scan
 from assetmgr.workspace import Workspace
-from converters.errors import BadValue, FileMissing
+from converters.errors import BadValue, FileMissing, WrongFamily
 from converters.progress import SILENT
+from tui.bridge import Lane
 from tui.commands import Commands
 from tui.forms import Form, Planned
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
-from small_models import write_lora
+from small_models import safetensors, write_lora
 
 
 @pytest.fixture
@@ -74,9 +75,47 @@ def test_an_adapter_needs_a_checkpoint_to_go_into(commands: Commands, workspace:
         commands.form("merge", ids(workspace, "wash"))
 
 
-def test_nothing_is_taken_out_of_a_lora(commands: Commands, workspace: Workspace) -> None:
+def test_nothing_but_embeddings_is_taken_out_of_a_lora(
+    commands: Commands, workspace: Workspace
+) -> None:
+    with pytest.raises(WrongFamily, match="without embeddings"):
+        planned(commands.form("extract", ids(workspace, "wash")))
     with pytest.raises(BadValue, match="nothing can be taken out"):
-        commands.form("extract", ids(workspace, "wash"))
+        commands.form("extract", ids(workspace, ""))
+
+
+def test_embeddings_are_put_into_an_adapter_and_taken_out_again(
+    commands: Commands, workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "cat.safetensors").write_bytes(safetensors({"emb_params": (2, 768)}, {}, 1))
+    scan(workspace, [str(tmp_path)])
+    with pytest.raises(BadValue, match="mark the embeddings"):
+        commands.form("merge", ids(workspace, "cat"))
+    form = commands.form("merge", [*ids(workspace, "cat"), *ids(workspace, "wash")])
+    plan = planned(form, output=str(tmp_path / "bundle.safetensors"))
+    assert "cat" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT).startswith("1 file, ")
+    form = commands.form("extract", ids(workspace, "bundle"))
+    plan = planned(form, folder=str(tmp_path / "out"), rest=str(tmp_path / "rest.safetensors"))
+    assert plan.work is not None
+    assert plan.work(SILENT).startswith("2 files, ")
+    assert (tmp_path / "out" / "cat.safetensors").is_file()
+    assert (tmp_path / "rest.safetensors").is_file()
+
+
+def test_what_a_site_says_is_kept_only_when_it_was_asked_for(
+    commands: Commands, workspace: Workspace
+) -> None:
+    plan = planned(commands.form("enrich", ids(workspace, "")))
+    assert "asks about 2 assets" in said(plan)
+    assert plan.lane == Lane.NETWORK
+    assert plan.work is not None
+
+
+def test_only_one_checkpoint_is_explained(commands: Commands, workspace: Workspace) -> None:
+    with pytest.raises(BadValue, match="one checkpoint"):
+        commands.form("explain", ids(workspace, "wash"))
 
 
 def test_copies_become_links_and_get_their_bytes_back(commands: Commands, tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textual.screen import Screen
 
 from converters.progress import SILENT, Progress
 from registry.records import Asset, AssetRow
-from tui.background import in_background
+from tui.background import in_background, in_turn
 from tui.bridge import Job, Lane
 from tui.commands import Commands
-from tui.forms import Form, Planned
+from tui.forms import Form, Planned, Told
+from tui.images import MakePicture
 from tui.jobs import JobQueue
 from tui.sections import Section, text
 from tui.text import count, plain
@@ -34,9 +36,11 @@ _SHOWN = 12
 class ActingScreen(Screen[None]):
     """A screen with a browser and the details of one asset, whose keys act on assets."""
 
-    def __init__(self, commands: Commands, queue: JobQueue) -> None:
+    def __init__(
+        self, commands: Commands, queue: JobQueue, make_picture: MakePicture | None
+    ) -> None:
         super().__init__()
-        self._commands, self._queue = commands, queue
+        self._commands, self._queue, self._make_picture = commands, queue, make_picture
         self._copied: tuple[int, str] | None = None
 
     @property
@@ -76,7 +80,7 @@ class ActingScreen(Screen[None]):
 
     def _change(self, change: Callable[[], object], said: str = "") -> None:
         """Change something in the library and show it."""
-        in_background(self, partial(self._changed, change, said), group="change")
+        in_turn(self, partial(self._changed, change, said), group="change")
 
     async def _changed(self, change: Callable[[], object], said: str) -> None:
         await asyncio.to_thread(change)
@@ -199,7 +203,7 @@ class ActingScreen(Screen[None]):
 
     def action_undo(self) -> None:
         """Take the last change back."""
-        in_background(self, self._undo, group="change")
+        in_turn(self, self._undo, group="change")
 
     async def _undo(self) -> None:
         change = self._commands.undos.take()
@@ -232,6 +236,36 @@ class ActingScreen(Screen[None]):
             screen = InsideScreen(self._commands, self._queue, f"#{row.id}", row.name)
             self.app.push_screen(screen)
 
+    def action_look_into(self) -> None:
+        """Ask for a file, and show its tensors."""
+        from tui.screens.ask import AskScreen
+
+        self.app.push_screen(AskScreen("File to look into"), self._look_into)
+
+    def _look_into(self, answer: str | None) -> None:
+        from tui.screens.inside import InsideScreen
+
+        if answer and answer.strip():
+            path = str(Path(answer.strip()).expanduser())
+            self.app.push_screen(InsideScreen(self._commands, self._queue, path, path))
+
+    def action_picture(self) -> None:
+        """The picture of the asset under the cursor, as large as the terminal."""
+        self._with_asset(self._enlarge)
+
+    def _enlarge(self, asset: Asset) -> None:
+        in_background(self, partial(self._show_picture, asset), group="picture")
+
+    async def _show_picture(self, asset: Asset) -> None:
+        from tui.describe import of_preview
+
+        shown = await asyncio.to_thread(self._commands.largest_picture, asset.id)
+        if self._make_picture is None or shown is None:
+            self._say("there is no picture of it: p renders one", "warning")
+            return
+        told = Told(asset.name, of_preview(asset, is_render=shown.is_render), shown.path)
+        self._tell(lambda: told)
+
     def action_compare(self) -> None:
         """Two marked files, tensor by tensor."""
         from tui.screens.compare import CompareScreen
@@ -250,7 +284,8 @@ class ActingScreen(Screen[None]):
         def show() -> None:
             self.app.push_screen(CompareScreen(found[0]))
 
-        self._queue.submit(Job(f"Comparison of {plain(rows[0].name)}", Lane.DISK, work, show))
+        title = f"Comparison of {plain(rows[0].name)}"
+        self._queue.submit(Job(title, Lane.DISK, work, show=show))
 
     # ---- jobs
 
@@ -281,7 +316,7 @@ class ActingScreen(Screen[None]):
 
             self.app.push_screen(ReadingScreen("What the program needs", diagnosis(found)))
 
-        self._queue.submit(Job("Check of the program", Lane.LOOK, work, show))
+        self._queue.submit(Job("Check of the program", Lane.LOOK, work, show=show))
 
     def _submit(self, verb: str, lane: Lane, run: Callable[..., str]) -> None:
         rows = self._list.chosen
@@ -312,7 +347,19 @@ class ActingScreen(Screen[None]):
 
     def _do(self, planned: Planned | None) -> None:
         if planned is not None and planned.work is not None:
-            self._queue.submit(Job(planned.title, planned.lane, planned.work))
+            show = None if planned.told is None else partial(self._tell, planned.told)
+            self._queue.submit(Job(planned.title, planned.lane, planned.work, show=show))
+
+    def _tell(self, told: Callable[[], Told]) -> None:
+        """Show what there is to read of something done."""
+        from tui.screens.picture import PictureScreen
+        from tui.screens.reading import ReadingScreen
+
+        found = told()
+        if found.picture is not None and self._make_picture is not None:
+            self.app.push_screen(PictureScreen(self._commands, self._make_picture, found))
+        else:
+            self.app.push_screen(ReadingScreen(plain(found.title), found.sections))
 
     def action_rescan(self) -> None:
         """Look through the library's folders again."""

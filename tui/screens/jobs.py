@@ -16,12 +16,13 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from tui import keymap
-from tui.background import in_background
+from tui.background import in_background, in_turn
 from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands
 from tui.jobs import JobQueue
 from tui.sections import Section, text
 from tui.text import amount, duration, percent, plain, size
+from tui.widgets.cursor_list import CursorList
 from tui.widgets.facts import Facts
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
@@ -118,13 +119,24 @@ class JobsScreen(Screen[None]):
         """Do something to the download under the cursor, and look again."""
         if self._download is not None:
             doing = partial(self._changed, partial(change, self._download.id), run)
-            in_background(self, doing, group="change")
+            in_turn(self, doing, group="change")
 
     async def _changed(self, change: Callable[[], None], run: bool) -> None:
         await asyncio.to_thread(change)
         if run:
             self.action_run()
         await self._list()
+
+    def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
+        """Enter."""
+        message.stop()
+        self.action_show()
+
+    def action_show(self) -> None:
+        """Open what came of the job under the cursor."""
+        job = self._current
+        if job is not None and job.showable and job.show is not None:
+            job.show()
 
     def action_stop(self) -> None:
         """Stop the job under the cursor, or forget that it failed; cancel the download."""
@@ -166,7 +178,7 @@ class JobsScreen(Screen[None]):
     def action_clear(self) -> None:
         """Forget the jobs that have ended, and the downloads that are done."""
         self._queue.clear()
-        in_background(self, self._clear, group="change")
+        in_turn(self, self._clear, group="change")
         self.sync()
 
     async def _clear(self) -> None:
@@ -211,6 +223,8 @@ def _sections(job: Job) -> Iterator[Section]:
         rows.append(("outcome", text(job.outcome, style)))
     elif job.progress.reading.label:
         rows.append(("now", text(job.progress.reading.label)))
+    if job.showable:
+        rows.append(("", text("Enter opens what came of it", "$dim")))
     if job.state is JobState.FAILED and job.lane is not Lane.DOWNLOADS:
         rows.append(("", text("a does it again, x forgets it", "$dim")))
     yield Section(plain(job.title), tuple(rows))

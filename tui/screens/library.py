@@ -14,7 +14,7 @@ from textual.widgets import Footer
 
 from assetmgr.operations.preferences import Preferences, SavedSearch
 from tui import keymap
-from tui.background import in_background
+from tui.background import in_background, in_turn
 from tui.commands import Commands
 from tui.images import MakePicture
 from tui.jobs import JobQueue
@@ -44,8 +44,7 @@ class LibraryScreen(ActingScreen):
         make_picture: MakePicture | None,
         preferences: Preferences,
     ) -> None:
-        super().__init__(commands, queue)
-        self._make_picture = make_picture
+        super().__init__(commands, queue, make_picture)
         self._total: int | None = None
         self.preferences = preferences
 
@@ -231,7 +230,7 @@ class LibraryScreen(ActingScreen):
 
     def _remember(self, preferences: Preferences) -> None:
         self.preferences = preferences
-        in_background(self, partial(self._keep, preferences), group="preferences")
+        in_turn(self, partial(self._keep, preferences), group="preferences")
 
     async def _keep(self, preferences: Preferences) -> None:
         await asyncio.to_thread(self._commands.keep, preferences)

@@ -45,6 +45,7 @@ from registry.records import (
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.tensor_rows import Sharer
 from registry.text import fold
+from registry.together import Together
 
 if TYPE_CHECKING:  # listing a library needs none of what reads tensors
     from converters.weights import TensorDigest, Weights
@@ -64,6 +65,7 @@ class Library:
     def __init__(self, database: Database, machine: str = "") -> None:
         self._database = database
         self._machine = machine
+        self._record_file = Together(self._record_together)
 
     @property
     def name(self) -> str:
@@ -137,6 +139,13 @@ class Library:
         with self._database.reading() as connection:
             return references.with_digest(connection, digest)
 
+    def with_sha256(self, digests: Sequence[str]) -> Mapping[str, Asset]:
+        """The assets whose bytes have these SHA-256, by them; others are left out."""
+        with self._database.reading() as connection:
+            numbers = references.with_sha256(connection, digests)
+            found = reading.assets(connection, [*numbers.values()], self._machine)
+            return dict(zip(numbers, found, strict=True))
+
     def lineage(self, asset_id: int) -> Lineage:
         """What an asset was made from, generation by generation, and what was made from it."""
         with self._database.reading() as connection:
@@ -204,16 +213,25 @@ class Library:
     def record_file(self, scanned: ScannedFile, source: Source | None = None) -> Asset:
         """Record a file at its place; content that is known already keeps its user data.
 
-        `source` is where it came from, where that is known.
+        `source` is where it came from, where that is known. Those that threads bring at once are
+        recorded together.
         """
+        return self._record_file((scanned, source))
+
+    def _record_together(
+        self, arrived: Sequence[tuple[ScannedFile, Source | None]]
+    ) -> tuple[Asset, ...]:
         with self._database.writing() as connection:
-            (recorded,) = recording.record(connection, [scanned], self._machine)
-            assert recorded is not None  # its content is given
-            if recorded.outcome is Outcome.ADDED:
-                moves.settle(connection, [recorded.file_id], [])
-            if source is not None:
-                writing.record_source(connection, recorded.asset_id, source)
-            return self._get(connection, recorded.asset_id)
+            files = [scanned for scanned, _ in arrived]
+            recorded = [each for each in recording.record(connection, files, self._machine) if each]
+            assert len(recorded) == len(files)  # their contents are given
+            new = [each.file_id for each in recorded if each.outcome is Outcome.ADDED]
+            moves.settle(connection, new, [])
+            ids = [each.asset_id for each in recorded]
+            for asset_id, (_, source) in zip(ids, arrived, strict=True):
+                if source is not None:
+                    writing.record_source(connection, asset_id, source)
+            return reading.assets(connection, ids, self._machine)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
         """Record several files in one transaction; moves among them are left to `settle`.

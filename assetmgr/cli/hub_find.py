@@ -11,8 +11,8 @@ import click
 
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations import hub_find, hub_updates
-from assetmgr.operations.hub import parse_repo
 from assetmgr.operations.hub_find import HubFound, HubInfo, HubInfoFile, HubSearch
+from assetmgr.operations.hub_plan import parse_repo
 from assetmgr.operations.hub_updates import CURRENT, GONE, NEWER, HubUpdate
 from assetmgr.sources.hub_models import SORTS
 from assetmgr.sources.hub_tags import BASES, KINDS

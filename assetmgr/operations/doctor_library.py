@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
 from assetmgr.machine import find_machine, needs_name
+from assetmgr.operations import doctor_downloads
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.operations.programs import programs_of
 from assetmgr.operations.view_manifest import read_manifest
@@ -43,6 +44,7 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
                 _roots(library),
                 *_programs(library.roots()),
                 *_previews(library, paths.previews),
+                doctor_downloads.check(paths, settings, library.roots()),
             )
     except AssetmgrError as error:
         return (Check("database", ok=False, detail=str(error), hint=error.hint),)

@@ -17,7 +17,8 @@ from huggingface_hub import try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub import Download, DownloadRequest, plan_download, run_download
+from assetmgr.operations.hub_download import run_download
+from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
 from assetmgr.operations.names import safe_name
 from assetmgr.sources import hub_client
 from assetmgr.sources.web import Web
@@ -85,6 +86,20 @@ def test_a_file_is_verified_placed_by_its_kind_and_registered_with_its_source(
     assert (asset.id, asset.kind) == (item["asset"], "embedding")
     assert (source.source, source.repo, source.revision) == ("huggingface", REPO, COMMIT)
     assert (source.file, source.url) == (GEM, f"{hub.url}/{REPO}/resolve/{COMMIT}/{GEM}")
+
+
+def test_a_file_of_xet_storage_comes_over_http_and_is_the_right_one(
+    hub: HubServer, program: Program
+) -> None:
+    """Where our own transfer goes on, hashes and keeps to a rate, hf-xet has no part."""
+    hub.xet = True
+    (document,) = program("hub", "download", REPO, GEM, "--json").json
+    assert Path(document["path"]).read_bytes() == hub.files[GEM]
+    assert document["sha256"] == hub.sha256(GEM)
+    hub.sizes = False  # a mirror's list tells nothing: the file itself is asked what it is
+    again = program("hub", "download", REPO, GEM, "--again", "--json").json
+    assert (again[0]["sha256"], again[0]["state"]) == (document["sha256"], "already")
+    assert not any("xet" in line for line in hub.requests)
 
 
 def test_without_a_file_all_model_files_are_downloaded_and_nothing_else(

@@ -6,6 +6,7 @@ Its items are lines, or tiles of several lines beside each other (`Shape`).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import BindingType
 from textual.content import Content
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -144,6 +146,10 @@ class CursorList(ScrollView, can_focus=True):
             return super().render_lines(crop)
         finally:
             self._drawing = None
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """All but that for ANSI colours, which would go through all lines and find none."""
+        return [one for one in super().get_line_filters() if not isinstance(one, ANSIToTruecolor)]
 
     def _begin(self) -> Drawing:
         return Drawing(self.rich_style, self.scrollable_content_region.width, self.shape)

@@ -225,7 +225,9 @@ class Browser(Widget):
     @on(FilterBar.Changed)
     def _filter_typed(self, message: FilterBar.Changed) -> None:
         message.stop()
-        self._search(replace(self._view, text=message.text))
+        shown = self.query_one(AssetList).view or self._view
+        is_same = shown == self._view and message.text == shown.text  # a remembered filter comes in
+        self._search(replace(self._view, text=message.text), self.place if is_same else None)
 
     @on(FilterBar.Left)
     def _filter_left(self, message: FilterBar.Left) -> None:

@@ -1,8 +1,8 @@
 """Renders: previews of many LoRAs, LoRAs in and out of loaded networks, loading, and the start.
 
 Against diffusers' own ways. The renders are those of the demo's small trained family, so that they
-can be made on a CPU; what is read and changed has the true sizes of Stable Diffusion 1.5 where
-`--scale` is at least 1. Of the peer's 100 previews a few are made, and their mean is taken for all.
+can be made on a CPU; `preview-sd1` reads and changes files with the true sizes of Stable Diffusion
+1.5. Of the peer's 100 previews a few are made, and their mean is taken for all.
 Where there is a CUDA device, pictures of random weights are rendered on it too.
 
 Floors: loading reads every byte once (`read` measures that, into memory that is there); swapping a
@@ -23,30 +23,38 @@ from pathlib import Path
 from benchmarks.measure import Case, Result, python, run
 
 PREVIEWS = 100
+"""What times are given for."""
+MADE = 24
+"""Previews that are made; their mean stands for all."""
 PEERS = 2
-"""Previews that are made the peer's way; its mean stands for all."""
+"""The same of those that are made the peer's way."""
 
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
 
 def previews(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
-    """All of it; `scale` also makes fewer previews."""
+    """On the demo's family, in three minutes; a smaller `scale` also makes fewer previews."""
     home = scratch / "preview home"
     demo = scratch / "demo family"
     demo.mkdir()
-    count = max(PEERS, round(PREVIEWS * min(1.0, scale)))
+    count = max(PEERS, round(MADE * min(1.0, scale)))
     _job(home, "files", demo, count)
-    yield from _start(home, rounds)
+    yield from _start(home, min(rounds, 3))
     yield _many(home, demo, count)
     yield from _changes(home, demo, rounds, "demo family")
     shutil.rmtree(demo)
-    if scale >= 1:
-        sd1 = scratch / "preview sd-1"
-        run(Case("files", python("-m", "benchmarks.merge", str(sd1), "sd-1", "32", "1")))
-        _job(home, "sd1_files", sd1)
-        yield from _changes(home, sd1, rounds, "SD1.5")
-        shutil.rmtree(sd1)
     yield from _on_cuda(home, rounds)
+
+
+def changes_of_sd1(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
+    """LoRA in and out, and loading, with the sizes of Stable Diffusion 1.5; there is no smaller."""
+    if scale < 1:
+        return
+    home, sd1 = scratch / "preview home", scratch / "preview sd-1"
+    run(Case("files", python("-m", "benchmarks.merge", str(sd1), "sd-1", "32", "1")))
+    _job(home, "sd1_files", sd1)
+    yield from _changes(home, sd1, min(rounds, 2), "SD1.5")
+    shutil.rmtree(sd1)
 
 
 def _start(home: Path, rounds: int) -> Iterator[Result]:
@@ -64,17 +72,13 @@ def _many(home: Path, folder: Path, count: int) -> Result:
 
 
 def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Result]:
-    """LoRA in and out, and loading, as ratios to diffusers' time in the same round."""
+    """LoRA in and out, and loading, as ratios to diffusers' time."""
     for name, job, goal in (("LoRA in and out", "swap", 0.2), ("load a file", "load", 1 / 3)):
-        ours, theirs = [], []
-        for _ in range(rounds):
-            theirs.append(_job(home, f"{job}_peer", folder, 2)["each"])
-            ours.append(_job(home, job, folder, 2)["each"])
-        ratios = tuple(mine / other for mine, other in zip(ours, theirs, strict=True))
-        times = (statistics.median(ours), statistics.median(theirs))
-        yield Result(name, family, statistics.median(ratios), "x", goal, times, ratios)
-    reads = tuple(_job(home, "read", folder, 2)["each"] for _ in range(rounds))
-    yield Result("load a file", f"{family}: reading it", statistics.median(reads), "s", None, reads)
+        theirs = _job(home, f"{job}_peer", folder, rounds)["each"]
+        ours = _job(home, job, folder, rounds)["each"]
+        yield Result(name, family, ours / theirs, "x", goal, (ours, theirs))
+    read = _job(home, "read", folder, rounds)["each"]
+    yield Result("load a file", f"{family}: reading it", read, "s", None, (read,))
 
 
 def _on_cuda(home: Path, rounds: int) -> Iterator[Result]:

@@ -6,6 +6,7 @@ Importing the libraries is measured by itself, so that neither side is charged f
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 import warnings
@@ -41,6 +42,16 @@ _VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
+
+
+def _median(count: str, once: Callable[[], object]) -> float:
+    """The median time of so many calls after a first one."""
+    times = []
+    for _ in range(int(count) + 1):
+        started = time.perf_counter()
+        once()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
 
 
 @contextmanager
@@ -119,8 +130,11 @@ def imports() -> Seconds:
 def previews(folder: str, count: str) -> Seconds:
     """LoRAs on one base, each with its verdict and pictures, in a session that stays warm."""
     from assetmgr.sampler.jobs import ModelFile, RenderJob
-    from assetmgr.sampler.session import Session
+    from assetmgr.sampler.worker import leave_out_unused
     from converters.progress import SILENT
+
+    leave_out_unused()
+    from assetmgr.sampler.session import Session
 
     session, seconds = Session(), Seconds()
     base = ModelFile(str(Path(folder, "base.safetensors")), "base", "checkpoint")
@@ -181,16 +195,17 @@ def swap(folder: str, count: str) -> Seconds:
     state = open_model(str(Path(folder, "base.safetensors"))).state_dict
     bundle = load_bundle(state, torch.device("cpu"), torch.float32, SILENT)
     before = _content(bundle.unet.network)
-    seconds = Seconds()
-    for number in range(int(count) + 1):
-        with _timed(seconds, "all" if number else "first"):
-            lora = open_model(_first_lora(folder)).state_dict
-            plan = plan_merge(bundle.state_dict, [AdapterChoice("lora", lora, 1.0)], partial=True)
-            with bundle.patched(plan.state_dict):
-                pass
+
+    def in_and_out() -> None:
+        lora = open_model(_first_lora(folder)).state_dict
+        plan = plan_merge(bundle.state_dict, [AdapterChoice("lora", lora, 1.0)], partial=True)
+        with bundle.patched(plan.state_dict):
+            pass
+
+    each = _median(count, in_and_out)
     if _content(bundle.unet.network) != before:
         raise SystemExit("the networks are not what they were")
-    return {"each": seconds["all"] / int(count)}
+    return {"each": each}
 
 
 def swap_peer(folder: str, count: str) -> Seconds:
@@ -199,15 +214,15 @@ def swap_peer(folder: str, count: str) -> Seconds:
 
     pipeline = _from_single_file(folder, torch.float32)
     before = _content(pipeline.unet)
-    seconds = Seconds()
-    for number in range(int(count) + 1):
-        with _timed(seconds, "all" if number else "first"):
-            pipeline.load_lora_weights(_first_lora(folder))
-            pipeline.fuse_lora()
-            pipeline.unfuse_lora()
-            pipeline.unload_lora_weights()
-    same = _content(pipeline.unet) == before
-    return {"each": seconds["all"] / int(count), "exact": float(same)}
+
+    def in_and_out() -> None:
+        pipeline.load_lora_weights(_first_lora(folder))
+        pipeline.fuse_lora()
+        pipeline.unfuse_lora()
+        pipeline.unload_lora_weights()
+
+    each = _median(count, in_and_out)
+    return {"each": each, "exact": float(_content(pipeline.unet) == before)}
 
 
 def load(folder: str, count: str) -> Seconds:
@@ -219,13 +234,12 @@ def load(folder: str, count: str) -> Seconds:
     from converters.progress import SILENT
 
     _warm_up(folder)
-    seconds = Seconds()
-    for number in range(int(count) + 1):
-        with _timed(seconds, "all" if number else "first"):
-            state = open_model(str(Path(folder, "base.safetensors"))).state_dict
-            bundle = load_bundle(state, torch.device("cpu"), torch.float16, SILENT)
-        del bundle
-    return {"each": seconds["all"] / int(count)}
+
+    def load_once() -> None:
+        state = open_model(str(Path(folder, "base.safetensors"))).state_dict
+        load_bundle(state, torch.device("cpu"), torch.float16, SILENT)
+
+    return {"each": _median(count, load_once)}
 
 
 def load_peer(folder: str, count: str) -> Seconds:
@@ -233,25 +247,21 @@ def load_peer(folder: str, count: str) -> Seconds:
     import torch
 
     _warm_up(folder)
-    seconds = Seconds()
-    for number in range(int(count) + 1):
-        with _timed(seconds, "all" if number else "first"):
-            pipeline = _from_single_file(folder, torch.float16)
-        del pipeline
-    return {"each": seconds["all"] / int(count)}
+    return {"each": _median(count, lambda: _from_single_file(folder, torch.float16))}
 
 
 def read(folder: str, count: str) -> Seconds:
     """The floor of loading: all bytes of the file once into memory that is there already."""
     path = Path(folder, "base.safetensors")
     target = bytearray(path.stat().st_size)
-    seconds = Seconds()
-    for number in range(int(count) + 1):
-        with _timed(seconds, "all" if number else "first"), path.open("rb", buffering=0) as file:
+
+    def read_once() -> None:
+        with path.open("rb", buffering=0) as file:
             view = memoryview(target)
             while read := file.readinto(view):
                 view = view[read:]
-    return {"each": seconds["all"] / int(count)}
+
+    return {"each": _median(count, read_once)}
 
 
 def has_cuda() -> Seconds:

@@ -22,6 +22,9 @@ from registry.file_lock import is_held
 
 WANTED = tuple(field.name for field in fields(Wanted))
 
+CANCELLED = "(wish IS 'cancel' AND state != 'running')"
+"""The rows of downloads that are not wanted any more, whose bytes may be there still."""
+
 _VERSION = 1
 _BUSY_SECONDS = 15
 _SCHEMA = f"""
@@ -181,14 +184,12 @@ def one(connection: sqlite3.Connection, number: int) -> QueuedDownload:
 def give_back(
     connection: sqlite3.Connection, runner: str | None, number: int | None = None
 ) -> None:
-    """What a runner leaves is queued, paused or forgotten, as was asked of it."""
-    mine = "runner IS ? AND state = 'running' AND (? IS NULL OR id = ?)"
-    values = (runner, number, number)
-    connection.execute(f"DELETE FROM download WHERE wish = 'cancel' AND {mine}", values)
+    """What a runner leaves is queued, paused or cancelled, as was asked of it."""
     connection.execute(
-        "UPDATE download SET state = iif(wish = 'pause', 'paused', 'queued'), runner = NULL,"
-        f" wish = NULL WHERE {mine}",
-        values,
+        "UPDATE download SET state = iif(wish IS NULL, 'queued', 'paused'), runner = NULL,"
+        " wish = nullif(wish, 'pause')"
+        " WHERE runner IS ? AND state = 'running' AND (? IS NULL OR id = ?)",
+        (runner, number, number),
     )
 
 

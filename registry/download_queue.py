@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from converters.errors import BadValue
-from registry.download_file import WANTED, QueueFile, download_of, give_back, now, one
+from registry.download_file import CANCELLED, WANTED, QueueFile, download_of, give_back, now, one
 from registry.download_records import DownloadState, QueuedDownload, Wanted
 from registry.download_runner import Runner
 from registry.file_lock import FileLock
@@ -68,15 +68,16 @@ class DownloadQueue:
         with self.file.writing() as connection:
             self.file.take_back(connection)
             rows = connection.execute(
-                "SELECT * FROM download ORDER BY state = 'done', state = 'failed',"
-                " state != 'running', priority DESC, place"
+                f"SELECT * FROM download WHERE NOT ({CANCELLED}) ORDER BY state = 'done',"
+                " state = 'failed', state != 'running', priority DESC, place"
             )
             return tuple(download_of(row) for row in rows)
 
     def find(self, number: int) -> QueuedDownload | None:
         """A download; None once it was cancelled."""
         with self.file.writing() as connection:
-            row = connection.execute("SELECT * FROM download WHERE id = ?", (number,)).fetchone()
+            wanted = f"SELECT * FROM download WHERE id = ? AND NOT ({CANCELLED})"
+            row = connection.execute(wanted, (number,)).fetchone()
             return None if row is None else download_of(row)
 
     def pause(self, number: int) -> None:
@@ -102,14 +103,29 @@ class DownloadQueue:
             )
 
     def cancel(self, number: int) -> bool:
-        """Forget a download; False when it runs: its runner was told to."""
+        """Nobody wants a download any more; False when it runs: its runner was told.
+
+        It is not listed any more, but `cancelled` until `forget`: whoever is killed in between
+        leaves no bytes that nobody knows of.
+        """
         with self.file.writing() as connection:
             self.file.take_back(connection)
-            _change(connection, number, "wish = 'cancel'", "running")
-            gone = connection.execute(
-                "DELETE FROM download WHERE id = ? AND state != 'running'", (number,)
-            )
-            return bool(gone.rowcount)
+            changed = "UPDATE download SET wish = 'cancel' WHERE id = ?"
+            connection.execute(changed, (number,))
+            counted = f"SELECT count(*) FROM download WHERE id = ? AND {CANCELLED}"
+            return bool(connection.execute(counted, (number,)).fetchone()[0])
+
+    def cancelled(self) -> tuple[QueuedDownload, ...]:
+        """What nobody wants any more, and what has come of it is to be removed."""
+        with self.file.writing() as connection:
+            self.file.take_back(connection)
+            rows = connection.execute(f"SELECT * FROM download WHERE {CANCELLED}")
+            return tuple(download_of(row) for row in rows)
+
+    def forget(self, number: int) -> None:
+        """What had come of a cancelled download is removed."""
+        with self.file.writing() as connection:
+            connection.execute(f"DELETE FROM download WHERE id = ? AND {CANCELLED}", (number,))
 
     def move(self, number: int, *, first: bool) -> None:
         """Before or behind all others of its priority."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 
-from registry.download_file import QueueFile, give_back, now, one
+from registry.download_file import CANCELLED, QueueFile, give_back, now, one
 from registry.download_records import Arrival, DownloadState, Limits, QueuedDownload, Trouble
 
 KEPT = 200
@@ -66,7 +66,8 @@ class Runner:
         with self._file.writing() as connection:
             self._file.take_back(connection)
             rows = connection.execute(
-                "SELECT id, state FROM download WHERE state IN ('queued', 'running')"
+                "SELECT id, state FROM download"
+                f" WHERE state IN ('queued', 'running') AND NOT {CANCELLED}"
             )
             return {row["id"]: DownloadState(row["state"]) for row in rows}
 
@@ -117,7 +118,8 @@ class Runner:
 
 def _waiting(connection: sqlite3.Connection, only: Sequence[int] | None) -> Iterator[sqlite3.Row]:
     rows = connection.execute(
-        "SELECT id, host, bytes, content, folder FROM download WHERE state = 'queued'"
+        "SELECT id, host, bytes, content, folder FROM download"
+        f" WHERE state = 'queued' AND NOT {CANCELLED}"
         " ORDER BY priority DESC, place"
     )
     wanted = None if only is None else frozenset(only)

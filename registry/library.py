@@ -15,6 +15,7 @@ from converters.statedict import Plain
 from registry import (
     claim_rows,
     facets,
+    finding,
     health,
     moves,
     reading,
@@ -45,6 +46,7 @@ from registry.records import (
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.tensor_rows import Sharer
 from registry.text import fold
+from registry.together import Together
 
 if TYPE_CHECKING:  # listing a library needs none of what reads tensors
     from converters.weights import TensorDigest, Weights
@@ -64,6 +66,7 @@ class Library:
     def __init__(self, database: Database, machine: str = "") -> None:
         self._database = database
         self._machine = machine
+        self._record_file = Together(self._record_together)
 
     @property
     def name(self) -> str:
@@ -100,9 +103,9 @@ class Library:
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
             complete = limit is None and not offset
-            total = 0 if complete else reading.count(connection, wanted)
-            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
-            return Page(total or len(ids), reading.asset_rows(connection, ids))
+            total = None if complete else finding.count(connection, wanted)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(len(ids) if total is None else total, reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -110,7 +113,7 @@ class Library:
         """As `search`, but all that is known of each asset."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset)
             return reading.assets(connection, ids, self._machine)
 
     def get(self, asset_id: int) -> Asset:
@@ -136,6 +139,13 @@ class Library:
         """The number of the asset whose bytes have this BLAKE3 or SHA-256; None without one."""
         with self._database.reading() as connection:
             return references.with_digest(connection, digest)
+
+    def with_sha256(self, digests: Sequence[str]) -> Mapping[str, Asset]:
+        """The assets whose bytes have these SHA-256, by them; others are left out."""
+        with self._database.reading() as connection:
+            numbers = references.with_sha256(connection, digests)
+            found = reading.assets(connection, [*numbers.values()], self._machine)
+            return dict(zip(numbers, found, strict=True))
 
     def lineage(self, asset_id: int) -> Lineage:
         """What an asset was made from, generation by generation, and what was made from it."""
@@ -174,7 +184,7 @@ class Library:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
+            ids = finding.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 
@@ -204,16 +214,25 @@ class Library:
     def record_file(self, scanned: ScannedFile, source: Source | None = None) -> Asset:
         """Record a file at its place; content that is known already keeps its user data.
 
-        `source` is where it came from, where that is known.
+        `source` is where it came from, where that is known. Those that threads bring at once are
+        recorded together.
         """
+        return self._record_file((scanned, source))
+
+    def _record_together(
+        self, arrived: Sequence[tuple[ScannedFile, Source | None]]
+    ) -> tuple[Asset, ...]:
         with self._database.writing() as connection:
-            (recorded,) = recording.record(connection, [scanned], self._machine)
-            assert recorded is not None  # its content is given
-            if recorded.outcome is Outcome.ADDED:
-                moves.settle(connection, [recorded.file_id], [])
-            if source is not None:
-                writing.record_source(connection, recorded.asset_id, source)
-            return self._get(connection, recorded.asset_id)
+            files = [scanned for scanned, _ in arrived]
+            recorded = [each for each in recording.record(connection, files, self._machine) if each]
+            assert len(recorded) == len(files)  # their contents are given
+            new = [each.file_id for each in recorded if each.outcome is Outcome.ADDED]
+            moves.settle(connection, new, [])
+            ids = [each.asset_id for each in recorded]
+            sources = zip(ids, (source for _, source in arrived), strict=True)
+            told = [(asset_id, source) for asset_id, source in sources if source is not None]
+            writing.record_sources(connection, told)
+            return reading.assets(connection, ids, self._machine)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
         """Record several files in one transaction; moves among them are left to `settle`.
@@ -302,7 +321,7 @@ class Library:
         """Record where an asset came from. Saying the same twice changes nothing."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.record_source(connection, asset_id, source)
+            writing.record_sources(connection, [(asset_id, source)])
 
     def record_preview(self, asset_id: int, preview: Preview) -> None:
         """Keep the newest preview of an asset."""

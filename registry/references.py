@@ -11,6 +11,7 @@ from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
 from registry.places import canonical
 from registry.query.terms import Hash
+from registry.reading import batches
 from registry.text import fold, storable
 
 CANDIDATES_SHOWN = 8
@@ -44,6 +45,15 @@ def resolve(connection: Connection, reference: str, machine: str) -> int:
 def with_digest(connection: Connection, digest: str) -> int | None:
     """The asset of which this is the BLAKE3 or SHA-256, in lower-case hex."""
     found: int | None = connection.execute(_BY_DIGEST, {"digest": digest}).scalars().first()
+    return found
+
+
+def with_sha256(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
+    """The assets of which these are the SHA-256, in lower-case hex, by it."""
+    found: dict[str, int] = {}
+    for some in batches(digests):
+        statement = select(_asset.sha256, _asset.id).where(_asset.sha256.in_(some))
+        found.update((str(row.sha256), row.id) for row in connection.execute(statement))
     return found
 
 

@@ -13,8 +13,8 @@ from tui.sections import Section, text
 from tui.text import plain, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.hub import Download
     from assetmgr.operations.hub_find import HubFound
+    from assetmgr.operations.hub_plan import Download
     from assetmgr.operations.hub_updates import HubUpdate
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
@@ -52,10 +52,12 @@ class OnHub:
 
     def _files(self, wanted: str, progress: Progress) -> Iterator[Card]:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub import DownloadRequest, parse_repo, plan_download
+        from assetmgr.operations.hub_address import parse_named
         from assetmgr.operations.hub_find import info
+        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
 
-        repo, revision = parse_repo(wanted)
+        named = parse_named(wanted)
+        repo, revision = named.repo, named.revision
         told = info(self._workspace, repo, revision, progress)
         about = _about(told.found, told.summary)
         for found in plan_download(self._workspace, DownloadRequest(repo, revision)):
@@ -88,7 +90,7 @@ class OnHub:
 
     def _queue(self, found: Download, progress: Progress) -> str:
         from assetmgr.operations.downloads import enqueue
-        from assetmgr.operations.hub import wanted_of
+        from assetmgr.operations.hub_download import wanted_of
         from assetmgr.operations.placing import Destination
 
         (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])
@@ -139,7 +141,7 @@ class OnHub:
 
     def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub import DownloadRequest, plan_download
+        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
 
         (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
         if isinstance(found, Failure):

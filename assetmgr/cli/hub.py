@@ -1,151 +1,22 @@
-"""`assetmgr hub`: its verbs, of which `download` and `peek` are here."""
+"""`assetmgr hub`: the table of its verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
 import click
 
-from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
-from assetmgr.cli.hub_find import info, search, updates
-from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.cli.peek import report_peek
-from assetmgr.operations.downloads import PRIORITIES
-from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub import (
-    Download,
-    Downloaded,
-    DownloadRequest,
-    downloads,
-    parse_repo,
-    plan_download,
-    queue_download,
-)
-from assetmgr.operations.hub_cache import cache_downloads
-from assetmgr.operations.peek import hub_peek
-from assetmgr.text import plain, size
-from assetmgr.workspace import Workspace
+from assetmgr.cli.lazy import LazyGroup, Table
 
-_FIELDS: dict[str, object] = {
-    "repo": None,
-    "revision": None,
-    "file": None,
-    "url": None,
-    "bytes": None,
-    "sha256": None,
-    "asset": None,
-    "kind": None,
-    "safety": None,
-    "licence": None,
-    "download": None,
-    "state": None,
+VERBS: Table = {
+    "search": ("assetmgr.cli.hub_find:search", "Search repositories by the words in their names."),
+    "info": ("assetmgr.cli.hub_find:info", "Show files, hashes, licence and card of a repository."),
+    "peek": ("assetmgr.cli.hub_peek:peek", "Say what a remote file is, and whether it is safe."),
+    "download": ("assetmgr.cli.hub_download:download", "Download model files into the library."),
+    "updates": ("assetmgr.cli.hub_find:updates", "Say what has changed since it was downloaded."),
 }
 
 
-@click.group(epilog="Example: assetmgr hub download ORG/REPO model.safetensors")
+@click.command(
+    cls=LazyGroup, table=VERBS, epilog="Example: assetmgr hub download ORG/REPO model.safetensors"
+)
 def hub() -> None:
     """Find models on the Hugging Face Hub, look into their files, download, keep up to date."""
-
-
-for command in (search, info, updates):
-    hub.add_command(command)
-
-
-@hub.command(epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models")
-@click.argument("repo", metavar="REPO[@REVISION]")
-@click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like 'unet/*'.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like '*.bin'.")
-@click.option("--variant", help="Where a file has this variant, such as fp16, only that.")
-@click.option("--cache", is_flag=True, help="Into the cache that diffusers and others share.")
-@download_options
-@common_options
-@click.pass_obj
-def download(
-    session: Session,
-    repo: str,
-    files: tuple[str, ...],
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    variant: str | None,
-    cache: bool,
-    folder: Path | None,
-    layout: str | None,
-    again: bool,
-    later: bool,
-    priority: str,
-    rate: str | None,
-    dry_run: bool,
-) -> int:
-    """Download model files into the library, verified against the Hub's hashes.
-
-    FILE is a name, a folder or a pattern; without it and --include all model files. Files go to the
-    folder of their kind below the models folder unless --to names another; what the library has is
-    not fetched. Everything goes through the queue: what breaks off goes on with the same command,
-    or `downloads run`.
-    """
-    if cache and (folder or layout or later or rate):
-        cause = "--cache goes with none of --to, --layout, --queue and --rate."
-        raise click.UsageError(cause, click.get_current_context())
-    name, revision = parse_repo(repo)
-    request = DownloadRequest(
-        name,
-        revision,
-        files,
-        folder,
-        layout,
-        again,
-        PRIORITIES[priority],
-        rate,
-        include,
-        exclude,
-        variant,
-    )
-    with Workspace.open() as workspace, bars(session) as progress:
-        results: Iterable[Download | Downloaded | Failure]
-        if dry_run:
-            results = plan_download(workspace, request, progress)
-        elif later:
-            results = queue_download(workspace, request, progress)
-        elif cache:
-            results = cache_downloads(workspace, request, progress)
-        else:
-            results = downloads(workspace, request, progress, watch=progress.watch)
-        documents = [_report(session, result) for result in results]
-        if later:
-            warn_of_shortages(session, workspace)
-    if session.as_json:
-        session.output.document(documents)
-    return session.status
-
-
-@hub.command(epilog="Example: assetmgr hub peek ORG/REPO model.ckpt")
-@click.argument("repo", metavar="REPO[@REVISION]")
-@click.argument("file")
-@click.option("--tensors", is_flag=True, help="List every tensor.")
-@common_options
-@click.pass_obj
-def peek(session: Session, repo: str, file: str, tensors: bool) -> int:
-    """Say what a remote file is, and whether it is safe, without downloading it.
-
-    Only the header of a safetensors file or the pickle inside of a .ckpt is fetched.
-    """
-    name, revision = parse_repo(repo)
-    with Workspace.open() as workspace:
-        return report_peek(session, hub_peek(workspace, name, file, revision), tensors=tensors)
-
-
-def _report(session: Session, result: Download | Downloaded | Failure) -> dict[str, object]:
-    if isinstance(result, Failure):
-        session.fail(result)
-        return failed_item(result, _FIELDS)
-    if isinstance(result, Downloaded) and result.asset.safety.verdict.value == "dangerous":
-        session.warn(f"{result.path}: is a dangerous pickle; never open it with another program")
-    document = result.to_json()
-    if not session.as_json:
-        known = f"have it: #{document['asset']}" if document["state"] == "already" else None
-        state = known or document["state"] or "to download"
-        place = f" -> {plain(str(document['path']))}" if document["path"] else ""
-        session.output.line(f"{plain(result.file.name)}  {size(result.file.size)}  {state}{place}")
-    return document

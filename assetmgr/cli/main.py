@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -15,12 +14,13 @@ from click.exceptions import NoArgsIsHelpError
 
 from assetmgr import __version__
 from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL
+from assetmgr.cli.lazy import LazyGroup, Table, load
 from assetmgr.cli.options import Session
 from assetmgr.cli.output import StdoutFailed
 from assetmgr.operations.failures import Failure
 from converters.errors import AssetmgrError
 
-COMMANDS: dict[str, tuple[str, str]] = {
+COMMANDS: Table = {
     "inspect": ("assetmgr.cli.inspect:inspect", "Say what files are and whether they are safe."),
     "hash": ("assetmgr.cli.hash:hash_", "Print every hash of files, from one read."),
     "scan": ("assetmgr.cli.library:scan", "Add or update folders in the library."),
@@ -63,44 +63,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Name -> where the command is, and its line in the help; the order is that of the help."""
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command. None for an unknown name."""
-        entry = COMMANDS.get(cmd_name)
-        return _load(entry[0]) if entry else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or suggest one that is spelled alike."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            suggestion = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such command {args[0]!r}.{suggestion}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, importing none of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-def _load(place: str) -> click.Command:
-    module, _, attribute = place.partition(":")
-    command: click.Command = getattr(importlib.import_module(module), attribute)
-    return command
-
-
 @click.command(
     cls=LazyGroup,
+    table=COMMANDS,
     invoke_without_command=True,
     epilog="Example: assetmgr inspect model.ckpt",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -112,7 +77,7 @@ def cli(context: click.Context) -> int:
     if context.invoked_subcommand is not None:
         return 0
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return int(context.invoke(_load(COMMANDS["tui"][0])))
+        return int(context.invoke(load(COMMANDS["tui"][0])))
     click.echo(context.get_help())
     return 0
 

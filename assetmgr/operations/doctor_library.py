@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from assetmgr.config import Settings
 from assetmgr.machine import find_machine, needs_name
+from assetmgr.operations import doctor_downloads
 from assetmgr.operations.doctor_check import Check, is_file, is_folder
 from assetmgr.operations.programs import programs_of
 from assetmgr.operations.view_manifest import read_manifest
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
+from registry.pictures import THUMBNAIL_PNG
 
 if TYPE_CHECKING:
     from registry.health import Health
@@ -43,6 +45,7 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
                 _roots(library),
                 *_programs(library.roots()),
                 *_previews(library, paths.previews),
+                doctor_downloads.check(paths, settings, library.roots()),
             )
     except AssetmgrError as error:
         return (Check("database", ok=False, detail=str(error), hint=error.hint),)
@@ -109,7 +112,8 @@ def _links(places: Iterable[Path]) -> Check:
 def _previews(library: Library, folder: Path) -> Iterable[Check]:
     """Pictures that the library knows and that are gone, and pictures that it does not know."""
     known = {path for pictures in library.preview_pictures().values() for path in pictures}
-    gone = sorted(path for path in known if not is_file(path))
+    needed = (path for path in known if not path.endswith(THUMBNAIL_PNG))
+    gone = sorted(path for path in needed if not is_file(path))
     hint = "make them again with assetmgr preview" if gone else None
     detail = f"{len(gone)} of {len(known)} pictures are gone" + (f": {_some(gone)}" if gone else "")
     yield Check("previews", ok=not gone, detail=detail, hint=hint)

@@ -18,7 +18,7 @@ from assetmgr.operations.download_flow import Flow, FlowReading
 from assetmgr.operations.download_services import Connections
 from assetmgr.operations.downloads import (
     destination_of,
-    discard_part,
+    discard_cancelled,
     limits_of,
     open_queue,
     still_to_come,
@@ -103,6 +103,7 @@ def run_downloads(
     wanted = rate or workspace.settings.download_rate
     limit = None if wanted is None else parse_rate(wanted)
     with open_queue(workspace) as kept:
+        discard_cancelled(workspace, kept)
         if only is None:
             kept.retry()
         with kept.runner() as runner, Connections() as connections:
@@ -243,7 +244,7 @@ class _Run:
     def _stopped(self, download: QueuedDownload) -> str:
         wish = self._runner.stopped(download.id)
         if wish == "cancel":
-            discard_part(self._workspace, download.wanted)
+            discard_cancelled(self._workspace, self._queue)
             return "cancelled"
         return "paused" if wish == "pause" else "queued"
 

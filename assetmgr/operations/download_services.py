@@ -43,7 +43,7 @@ class Service:
 
 
 def _huggingface() -> Service:
-    from assetmgr.operations.hub import bring
+    from assetmgr.operations.hub_download import bring
     from assetmgr.sources.huggingface import connect
 
     return Service(connect, bring)

@@ -104,8 +104,8 @@ def cancel_downloads(
         every = frozenset(DownloadState) - {DownloadState.DONE}
         gone = _as_they_are(queue, _chosen(queue, numbers, every))
         for download in gone:
-            if queue.cancel(download.id):
-                discard_part(workspace, download.wanted)
+            queue.cancel(download.id)
+        discard_cancelled(workspace, queue)
         return gone
 
 
@@ -167,11 +167,16 @@ def still_to_come(workspace: Workspace, wanted: Wanted) -> int:
     return max((wanted.bytes or 0) - have, 0)
 
 
-def discard_part(workspace: Workspace, wanted: Wanted) -> None:
-    """Remove what has come of a download that is not wanted any more."""
-    part = part_for(workspace, wanted)
-    with naming(part):
-        discard(part)
+def discard_cancelled(workspace: Workspace, queue: DownloadQueue) -> None:
+    """Remove what has come of downloads that are not wanted any more, then forget these.
+
+    Also of those whose program was killed before it could. Raises WriteFailed.
+    """
+    for download in queue.cancelled():
+        part = part_for(workspace, download.wanted)
+        with naming(part):
+            discard(part)
+        queue.forget(download.id)
 
 
 def limits_of(workspace: Workspace) -> Limits:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.receiving import with_sha256
+from assetmgr.operations.receiving import all_with_sha256
 from assetmgr.sources import hub_cards, hub_models, hub_tags
 from assetmgr.sources.hub_models import HubFile, HubModel, HubQuery
 from converters.errors import BadValue, NotAvailable
@@ -150,7 +150,9 @@ def info(
     model = hub_models.repository(repo, revision, progress)
     words = model.card.words("instance_prompt")
     text = _card(model, progress)
-    files = (HubInfoFile(file, with_sha256(workspace, file.sha256)) for file in model.files or ())
+    listed = model.files or ()
+    known = all_with_sha256(workspace, [file.sha256 for file in listed if file.sha256])
+    files = (HubInfoFile(file, known.get(file.sha256 or "")) for file in listed)
     return HubInfo(_judged(model, _had(workspace)), hub_cards.summary(text), words, tuple(files))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.civitai_download import plan_civitai_download
-from assetmgr.operations.hub import check_name
+from assetmgr.operations.hub_plan import check_name
 from assetmgr.operations.inspect import Inspection, inspect_source
 from assetmgr.operations.receiving import with_sha256
 from assetmgr.sources import civitai, civitai_remote, huggingface

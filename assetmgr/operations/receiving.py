@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset, Source
 
-_PARTS = ".downloads"
+PARTS = ".downloads"
+"""The hidden folder that bytes gather in, below the folder that the file goes to."""
 
 HOME = Destination()
 """The folders by kind below the models folder."""
@@ -76,11 +77,13 @@ class Received:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    number = None if sha256 is None else workspace.library.find_hash(sha256)
-    if number is None:
-        return None
-    asset = workspace.library.get(number)
-    return asset if present(asset) is not None else None
+    return None if sha256 is None else all_with_sha256(workspace, [sha256]).get(sha256)
+
+
+def all_with_sha256(workspace: Workspace, digests: Sequence[str]) -> Mapping[str, Asset]:
+    """The assets of the library that have these bytes and are there, by the bytes' SHA-256."""
+    known = workspace.library.with_sha256(digests)
+    return {sha256: asset for sha256, asset in known.items() if present(asset) is not None}
 
 
 def present(asset: Asset) -> Path | None:
@@ -133,7 +136,7 @@ def receive(
 def part_of(root: Path, content: str) -> Path:
     """Where the bytes gather: hidden, on the target's disk, one name for one content."""
     name = hashlib.sha256(content.encode()).hexdigest()[:32]
-    return root / _PARTS / f"{name}{TEMPORARY_SUFFIX}"
+    return root / PARTS / f"{name}{TEMPORARY_SUFFIX}"
 
 
 def discard(part: Path) -> None:

@@ -36,7 +36,7 @@ SHIFT_OF_SD3 = 3.0
 T5_TOKENS = 256
 """Tokens of T5 that SD3 and Flux schnell take; Flux dev takes twice as many."""
 
-Network = Callable[[torch.Tensor, float], torch.Tensor]
+FlowNetwork = Callable[[torch.Tensor, float], torch.Tensor]
 """What the network gives for latents `(1, C, h, w)` at a level of noise."""
 
 
@@ -65,8 +65,7 @@ def flow_latents(
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     latents = torch.randn(shape, generator=generator).to(device)
     is_flux = bundle.identity.base is Base.FLUX
-    with awake(device, *_encoders(bundle)):
-        network = (_flux if is_flux else _sd3)(bundle, texts, sampling, device)
+    network = flow_network(bundle, texts, sampling, device)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
     unet = bundle.unet.network
     with awake(device, unet):
@@ -77,6 +76,15 @@ def flow_latents(
             progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
+
+
+def flow_network(
+    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
+) -> FlowNetwork:
+    """The transformer, told of the prompts; to be called while it is on the device."""
+    with awake(device, *_encoders(bundle)):
+        build = _flux if bundle.identity.base is Base.FLUX else _sd3
+        return build(bundle, texts, sampling, device)
 
 
 def _encoders(bundle: Bundle) -> list[torch.nn.Module]:
@@ -117,7 +125,7 @@ def _require_size(bundle: Bundle, sampling: Sampling) -> None:
             raise BadValue(f"this model paints at most {most * edge} pixels a side, not {pixels}")
 
 
-def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> Network:
+def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> FlowNetwork:
     transformer = bundle.unet.network
     pair = encode_pair(
         bundle.encoders,
@@ -170,7 +178,7 @@ def _prose(
     return encoded.to(transformer.dtype)
 
 
-def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> Network:
+def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> FlowNetwork:
     """The prompt alone: this family is guided by a number it is told, or not at all."""
     transformer, (encoder, _) = bundle.unet.network, bundle.encoders[0]
     dtype = transformer.dtype

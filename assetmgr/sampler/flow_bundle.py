@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from assetmgr.sampler.bundle import Bundle, Incomplete, Part, fill, require_complete
+from assetmgr.sampler.bundle import Bundle
+from assetmgr.sampler.networks import Incomplete, Part, fill, require_complete, unfilled
 from converters.bases import Base
 from converters.identify import Identity
 from converters.layouts import vae_config
@@ -109,7 +110,7 @@ def load_flow_vae(
 
 def _planned(sd: StateDict, role: str, base: Base) -> Part:
     mapped = network_names(sd, role, base)
-    with torch.device("meta"):
+    with unfilled():
         network = _BUILDERS[role](mapped, base)
     network.requires_grad_(requires_grad=False).eval()
     return Part(network, mapped, partial(network_names, role=role, base=base))

@@ -31,10 +31,10 @@ class Listening:
     places: int = 0
 
     @contextmanager
-    def halved(self) -> Iterator[None]:
-        """Render at half the strength."""
+    def scaled(self, part: float) -> Iterator[None]:
+        """Render at a part of the strength."""
         whole = self.strength
-        self.strength = whole / 2
+        self.strength = whole * part
         try:
             yield
         finally:

@@ -161,7 +161,10 @@ class OneByOne:
         """As the network with `return_dict=False`."""
         count = len(sample)
         outputs = [
-            self._network(sample[n : n + 1], time, **_item(told, n, count))[0] for n in range(count)
+            self._network(
+                sample[n : n + 1], time[n : n + 1] if time.ndim else time, **_item(told, n, count)
+            )[0]
+            for n in range(count)
         ]
         return (torch.cat(outputs),)
 

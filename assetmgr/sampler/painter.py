@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from assetmgr.sampler.bundle import latent_factor
 from assetmgr.sampler.denoising import denoiser_of
 from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.flow import Texts, flow_latents
+from assetmgr.sampler.flow import Texts, flow_latents, flow_network
 from assetmgr.sampler.memory import (
     Measure,
     Thrift,
@@ -22,6 +21,8 @@ from assetmgr.sampler.memory import (
     release_cache,
     tiled,
 )
+from assetmgr.sampler.networks import latent_factor
+from assetmgr.sampler.probes import Answers, answers, answers_on_lines
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import Denoiser, Picture, decode, sample
 from assetmgr.sampler.warm import Conditions, Warm
@@ -41,14 +42,28 @@ class Painter:
         """The latents `(1, C, H/8, W/8)` that are sampled, float32 on the CPU."""
         conditions, bundle, device = self.conditions, warm.bundle, self.thrift.device
         if bundle.family.flow:
-            tokens_of = self.tokens_of
-            texts = Texts(conditions.prompt, conditions.negative, tokens_of, warm.of_t5)
+            texts = self._texts(warm)
             self.progress.stage(label, conditions.sampling.steps, "steps")
             return flow_latents(bundle, texts, conditions.sampling, device, self.progress)
         encoded = self.conditionings(warm, embeddings)
         self.progress.stage(label, conditions.sampling.steps, "steps")
         with self.denoiser(warm) as denoiser:
             return sample(denoiser, *encoded, conditions.sampling, self.progress)
+
+    def answers(self, warm: Warm, latents: torch.Tensor, draws: int) -> Answers:
+        """What the denoiser makes of these latents with noise, at the prompt."""
+        conditions, bundle, device = self.conditions, warm.bundle, self.thrift.device
+        cfg, seed = conditions.sampling.cfg, conditions.sampling.seed
+        if bundle.family.flow:
+            network = flow_network(bundle, self._texts(warm), conditions.sampling, device)
+            with awake(device, bundle.unet.network):
+                return answers_on_lines(network, latents, draws, seed, device)
+        positive, _ = self.conditionings(warm, ())
+        with self.denoiser(warm) as denoiser:
+            return answers(denoiser, positive, latents, draws, cfg, seed)
+
+    def _texts(self, warm: Warm) -> Texts:
+        return Texts(self.conditions.prompt, self.conditions.negative, self.tokens_of, warm.of_t5)
 
     @contextmanager
     def denoiser(self, warm: Warm) -> Iterator[Denoiser]:

@@ -2,67 +2,156 @@
 
 Does the UNet take noise away? A picture may be smooth although blocks of the network were mixed up.
 So noise is added to the finished latents and the network asked for it: what it misses is compared
-with what the best guess from mean and variance alone would miss. Does the autoencoder give a
-picture back? It is shown a disc on a light ground, which any autoencoder knows how to draw.
+with what the best guess from mean and variance alone would miss. What it answers with an adapter at
+several weights shows what each does, which is cheaper and steadier than whole renders. Does the
+autoencoder give a picture back? It is shown a disc on a light ground, which any autoencoder knows
+how to draw.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from assetmgr.sampler.flow import FlowNetwork
 from assetmgr.sampler.prompt import Conditioning
-from assetmgr.sampler.render import Denoiser, decode, encode_picture, predicted, told_of
+from assetmgr.sampler.render import (
+    Denoiser,
+    decode,
+    encode_picture,
+    predicted,
+    repeated,
+    told_of,
+)
 from assetmgr.sampler.schedules import plain_levels
 
 LEVELS = (0.5, 1.2)
 """Noise added, in deviations of the latents: where a network knows most about a picture."""
 
 DRAWS = 2
-"""How often noise is drawn at each level."""
+"""How often noise is drawn at each level, to tell what a network misses of it."""
 
 LARGEST = 512
 """Longest side of the picture that an autoencoder is shown, in pixels."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The latents that a network takes noise of the levels `sigmas` off, `(1, C, h, w)` each.
+
+    The same latents and seed have the same noise, so that answers can be compared.
+    """
+
+    cleaned: tuple[torch.Tensor, ...]
+    sigmas: tuple[float, ...]
+
+    def apart(self, other: Answers) -> float:
+        """Root of the mean square between these answers and others, where both were asked."""
+        pairs = zip(self.cleaned, other.cleaned, strict=False)
+        squares = [(a - b).square().mean().item() for a, b in pairs]
+        return math.sqrt(math.fsum(squares) / len(squares))
+
+
 @torch.inference_mode()
-def noise_left(
-    denoiser: Denoiser, prompt: Conditioning, latents: torch.Tensor, cfg: float, seed: int
-) -> float:
-    """What the network misses of noise in these latents: 0 for nothing, 1 as much as a guess does.
+def answers(
+    denoiser: Denoiser,
+    prompt: Conditioning,
+    latents: torch.Tensor,
+    draws: int,
+    cfg: float,
+    seed: int,
+) -> Answers:
+    """What a UNet makes of these latents with noise, all levels of a draw in one batch.
 
     Raises NotFinite.
     """
-    generator = torch.Generator("cpu").manual_seed(seed + 1)
-    told = told_of(denoiser, (prompt,), cfg)
-    variance = max(latents.var().item(), 1e-6)
-    missed = []
-    for level in LEVELS * DRAWS:
-        noise = torch.randn(latents.shape, generator=generator)
-        sigma, found = _denoised(denoiser, told, latents, level * variance**0.5, noise)
-        guess = variance * sigma**2 / (variance + sigma**2)
-        missed.append((found - latents).square().mean().item() / guess)
+    device, spread = denoiser.network.device, _spread(latents)
+    told = repeated(told_of(denoiser, (prompt,), cfg), len(LEVELS))
+    levels = plain_levels(denoiser.training, device)
+    asked: list[float] = []
+    cleaned: list[torch.Tensor] = []
+    for draw in _noise(latents, draws, seed):
+        questions = [
+            _Question.of(copy(levels), level * spread, latents, noise)
+            for level, noise in zip(LEVELS, draw, strict=True)
+        ]
+        inputs = torch.cat([each.scaled() for each in questions])
+        times = torch.stack([each.time for each in questions])
+        outputs = predicted(denoiser, inputs, times, told, "the UNet on its own picture with noise")
+        cleaned += map(_Question.cleaned, questions, torch.split(outputs, 1))
+        asked += [each.sigma for each in questions]
+    return Answers(tuple(cleaned), tuple(asked))
+
+
+@torch.inference_mode()
+def answers_on_lines(
+    network: FlowNetwork, latents: torch.Tensor, draws: int, seed: int, device: torch.device
+) -> Answers:
+    """What a network of straight lines makes of these latents, mixed with noise."""
+    sigmas = tuple(level * _spread(latents) for level in LEVELS)
+    cleaned: list[torch.Tensor] = []
+    for noise in _noise(latents, draws, seed):
+        for sigma, each in zip(sigmas, noise, strict=True):
+            share = sigma / (1 + sigma)
+            mixed = (1 - share) * latents + share * each
+            cleaned.append(mixed - share * network(mixed.to(device), share).cpu())
+    return Answers(tuple(cleaned), sigmas * draws)
+
+
+def noise_left(answers: Answers, latents: torch.Tensor) -> float:
+    """What a network misses of noise in these latents: 0 for nothing, 1 as much as a guess does."""
+    variance = _spread(latents) ** 2
+    missed = [
+        (cleaned - latents).square().mean().item() * (variance + sigma**2) / (variance * sigma**2)
+        for cleaned, sigma in zip(answers.cleaned, answers.sigmas, strict=True)
+    ]
     return math.fsum(missed) / len(missed)
 
 
-def _denoised(
-    denoiser: Denoiser,
-    told: dict[str, Any],
-    latents: torch.Tensor,
-    wanted: float,
-    noise: torch.Tensor,
-) -> tuple[float, torch.Tensor]:
-    """The level of noise next to the wanted one, and what the network makes of latents with it."""
-    device = denoiser.network.device
-    levels = plain_levels(denoiser.training, device)
-    place = int((levels.sigmas[:-1].float().cpu() - wanted).abs().argmin())
-    sigma, time = float(levels.sigmas[place]), levels.timesteps[place]
-    noisy = (latents + sigma * noise).to(device)
-    scaled = levels.scale_model_input(noisy, time)
-    output = predicted(denoiser, scaled, time, told, "the UNet on its own picture with noise")
-    return sigma, levels.step(output, time, noisy).pred_original_sample.float().cpu()
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Latents with noise of a level that a UNet knows."""
+
+    scheduler: Any
+    sigma: float
+    time: torch.Tensor
+    noisy: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, scheduler: Any, wanted: float, latents: torch.Tensor, noise: torch.Tensor
+    ) -> _Question:
+        """At the level next to the wanted one."""
+        place = int((scheduler.sigmas[:-1].float().cpu() - wanted).abs().argmin())
+        sigma, time = float(scheduler.sigmas[place]), scheduler.timesteps[place]
+        return cls(scheduler, sigma, time, (latents + sigma * noise).to(time.device))
+
+    def scaled(self) -> torch.Tensor:
+        """What the network takes."""
+        scaled: torch.Tensor = self.scheduler.scale_model_input(self.noisy, self.time)
+        return scaled
+
+    def cleaned(self, output: torch.Tensor) -> torch.Tensor:
+        """The latents that its output stands for."""
+        step = self.scheduler.step(output, self.time, self.noisy)
+        cleaned: torch.Tensor = step.pred_original_sample.float().cpu()
+        return cleaned
+
+
+def _spread(latents: torch.Tensor) -> float:
+    return math.sqrt(max(latents.var().item(), 1e-6))
+
+
+def _noise(latents: torch.Tensor, draws: int, seed: int) -> Iterator[list[torch.Tensor]]:
+    """Noise for every level, draw by draw."""
+    generator = torch.Generator("cpu").manual_seed(seed + 1)
+    for _ in range(draws):
+        yield [torch.randn(latents.shape, generator=generator) for _ in LEVELS]
 
 
 def round_trip(vae: Any, width: int, height: int) -> float:

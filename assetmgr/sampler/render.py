@@ -9,7 +9,7 @@ for networks trained down to pure noise, which would burn out otherwise (arXiv 2
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ def predicted(
     unet, beside = denoiser.network, denoiser.beside
     if beside is not None:
         scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
-    inputs = scaled.to(unet.dtype)
+    inputs = scaled.to(told["encoder_hidden_states"].dtype)  # asking the UNet takes long
 
     def call() -> torch.Tensor:
         output: torch.Tensor = unet(inputs, time, **told, return_dict=False)[0]
@@ -134,6 +134,16 @@ def told_of(
         vector = guidance_vector(cfg, denoiser.guidance_width)
         told["timestep_cond"] = vector.to(unet.device, unet.dtype)
     return told
+
+
+def repeated(told: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The arguments for one item, for as many items."""
+    return {
+        name: repeated(value, count)
+        if isinstance(value, Mapping)
+        else value.expand(count, *value.shape[1:])
+        for name, value in told.items()
+    }
 
 
 def guidance_vector(cfg: float, width: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from assetmgr.sampler import judge
-from assetmgr.sampler.bundle import Bundle, Incomplete
+from assetmgr.sampler.bundle import Bundle
 from assetmgr.sampler.denoising import training_of
 from assetmgr.sampler.devices import (
     choose_device,
@@ -35,15 +35,16 @@ from assetmgr.sampler.memory import (
     is_exhausted,
     release_cache,
 )
+from assetmgr.sampler.networks import Incomplete
 from assetmgr.sampler.painter import Painter
 from assetmgr.sampler.pictures import write_picture
-from assetmgr.sampler.probes import difference, noise_left, round_trip
-from assetmgr.sampler.prompt import Conditioning, Tokenize
+from assetmgr.sampler.probes import DRAWS, Answers, difference, noise_left, round_trip
+from assetmgr.sampler.prompt import Tokenize
 from assetmgr.sampler.render import Picture, Sampling, encode_picture
 from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
-from assetmgr.sampler.subjects import Applied, applied
+from assetmgr.sampler.subjects import Applied, Scaled, applied
 from assetmgr.sampler.tokenizer import load_tokenizer
 from assetmgr.sampler.warm import Conditions, Warm, account_of, load_warm, place_of
 from converters.adapters.opening import open_adapter
@@ -239,9 +240,9 @@ class _Run:
         if not self._job.with_effect:
             return
         if not warm.bundle.family.flow:
-            positive, negative = self._painter.conditionings(warm, ())
-            yield self._noise_left(warm, positive, picture)
+            yield self._noise_left(warm, picture)
             if self._conditions.prompt != self._conditions.negative:
+                positive, negative = self._painter.conditionings(warm, ())
                 yield judge.prompt_matters(difference(positive, negative))
         yield self._round_trip(warm.bundle.vae.network)
 
@@ -256,20 +257,31 @@ class _Run:
             yield judge.same_picture(picture, reference)
             if getattr(change.decoder, "encoder", None) is not None:
                 yield self._round_trip(change.decoder)
-        elif change.halved is not None and not warm.bundle.family.flow:
-            positive, _ = self._painter.conditionings(warm, change.embeddings)
-            yield self._noise_left(warm, positive, picture)
-        yield effect
-        if change.halved is not None and effect.ok:
-            with change.halved():
-                half = self._changed(warm, change, "sample at half the weight")
-            yield judge.half_effect(half, picture, reference)
+        if change.scaled is not None:
+            yield from self._weighed(warm, change.scaled, picture, effect)
+        else:
+            yield effect
 
-    def _noise_left(self, warm: Warm, prompt: Conditioning, picture: Picture) -> Check:
-        sampling = self._conditions.sampling
-        with self._painter.denoiser(warm) as denoiser:
-            left = noise_left(denoiser, prompt, picture.latents, sampling.cfg, sampling.seed)
-        return judge.removes_noise(left)
+    def _noise_left(self, warm: Warm, picture: Picture) -> Check:
+        return judge.removes_noise(noise_left(self._answers(warm, picture), picture.latents))
+
+    def _answers(self, warm: Warm, picture: Picture, draws: int = DRAWS) -> Answers:
+        return self._painter.answers(warm, picture.latents, draws)
+
+    def _weighed(
+        self, warm: Warm, scaled: Scaled, picture: Picture, effect: Check
+    ) -> Iterator[Check]:
+        """What the denoiser answers with all, half and nothing of an asset that has a weight."""
+        whole = self._answers(warm, picture)
+        if not warm.bundle.family.flow:
+            yield judge.removes_noise(noise_left(whole, picture.latents))
+        yield effect
+        if effect.ok:
+            with scaled(0.5):
+                half = self._answers(warm, picture, 1)
+            with scaled(0.0):
+                without = self._answers(warm, picture, 1)
+            yield judge.half_effect(half.apart(without), whole.apart(without))
 
     def _round_trip(self, vae: Any) -> Check:
         sampling = self._conditions.sampling

@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from assetmgr.sampler.bundle import Bundle, latent_factor, load_vae
+from assetmgr.sampler.bundle import Bundle, load_vae
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
 from converters.embeddings import read_vectors
@@ -27,14 +28,17 @@ from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT
 from converters.statedict import StateDict
 
+Scaled = Callable[[float], AbstractContextManager[None]]
+"""Renders inside have a subject at this part of its weight; 0 is without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """A subject in effect: what the prompt may name, the decoder to use, the account of its file.
 
     `decoder` is None for the base's own, `encoder` is one that has no decoder. `unused` names
-    tensors that found no place, `note` says what was used. `halved` puts the subject in effect at
-    half its weight, where it has one.
+    tensors that found no place, `note` says what was used. `scaled` puts the subject in effect at
+    a part of its weight, where it has one.
     """
 
     note: str
@@ -42,7 +46,7 @@ class Applied:
     embeddings: tuple[NamedVectors, ...] = ()
     decoder: Any = None
     encoder: Any = None
-    halved: Callable[[], AbstractContextManager[None]] | None = None
+    scaled: Scaled | None = None
 
 
 Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
@@ -72,7 +76,7 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
         note = f"{report.applied} modules applied"
-        yield Applied(note, unused=tuple(report.unused), halved=patch.halved)
+        yield Applied(note, unused=tuple(report.unused), scaled=patch.scaled)
 
 
 @contextmanager
@@ -107,7 +111,7 @@ def _hypernetwork(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterato
     with listening(bundle.unet.network, hypernetwork, job.weight) as effect:
         if not effect.places:
             raise WrongFamily("no attention layer has the widths it is for", path=job.subject.path)
-        yield Applied(f"in effect in {effect.places} attention layers", halved=effect.halved)
+        yield Applied(f"in effect in {effect.places} attention layers", scaled=effect.scaled)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from assetmgr.sampler.bundle import Part, fill, require_complete
+from assetmgr.sampler.networks import Part, fill, require_complete, unfilled
 from converters.errors import CorruptFile
 from converters.progress import Progress
 from converters.statedict import StateDict
@@ -31,7 +31,7 @@ def load_tiny(sd: StateDict, device: torch.device, dtype: torch.dtype, progress:
     Raises Incomplete, and CorruptFile for a file that holds neither half.
     """
     mapped = tiny_to_diffusers(sd)
-    with torch.device("meta"):
+    with unfilled():
         network = _built(mapped)
     for half in ("encoder", "decoder"):
         if not any(name.startswith(half) for name in mapped):

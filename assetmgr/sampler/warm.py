@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from assetmgr.sampler.bundle import Bundle, Incomplete, load_bundle, outside
+from assetmgr.sampler.bundle import Bundle, load_bundle, outside
 from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
+from assetmgr.sampler.networks import Incomplete
 from assetmgr.sampler.render import Picture, Sampling
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from converters.bytesource import Fingerprint

@@ -33,10 +33,11 @@ class Transport(httpx.HTTPTransport):
     """That of httpx, over connections whose bodies can be read directly."""
 
     def __init__(self) -> None:
-        super().__init__()
+        context = httpx.create_ssl_context()
+        super().__init__(verify=context)
         # It has no way to be given a backend, although its pool has.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=context,
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,

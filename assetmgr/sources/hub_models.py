@@ -12,16 +12,16 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, body_within
 from assetmgr.sources.hub_client import asking, endpoint, headers
 from assetmgr.sources.hub_errors import no_hub
-from converters.errors import FileMissing
+from converters.errors import FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.sidecars.document import BadSidecar, Fields
 
 if TYPE_CHECKING:
     from httpx2 import Response
 
-MOST_ANSWER_BYTES = 32 << 20
 LONGEST_CARD = 1 << 20
 """Bytes of a card that are read."""
 
@@ -129,8 +129,12 @@ def search(query: HubQuery, progress: Progress = SILENT) -> Iterator[HubModel]:
         params.append(("sort", SORTS[query.sort]))
     subject, address = "the search", f"{endpoint()}/api/models?{urlencode(params)}"
     for _ in range(_MOST_PAGES):
-        with asking(subject, progress):
-            body, following = _ask(address, subject, MOST_ANSWER_BYTES)
+        try:
+            with asking(subject, progress):
+                body, following = _ask(address, subject, MOST_ANSWER_BYTES)
+        except FileMissing:  # a mirror such as olah serves repositories and finds none
+            hint = "check HF_ENDPOINT: a mirror may know only names of repositories"
+            raise NotAvailable("cannot be made at this address", path=subject, hint=hint) from None
         listed = _parsed(subject, b'{"items":' + body + b"}").values.get("items")
         if not isinstance(listed, list):
             raise no_hub(subject)
@@ -190,16 +194,13 @@ def _ask(address: str, subject: str, most: int) -> tuple[bytes, str | None]:
     )
 
     answer: Response
-    with get_session().stream("GET", address, headers=headers()) as answer:
+    asked = headers() | {"Accept-Encoding": ACCEPTED}
+    with get_session().stream("GET", address, headers=asked) as answer:
         if answer.status_code != HTTPStatus.OK:
             hf_raise_for_status(answer)
             raise no_hub(subject)
-        body = bytearray()
-        for piece in answer.iter_bytes():
-            body += piece
-            if len(body) >= most:
-                break
-    return bytes(body[:most]), answer.links.get("next", {}).get("url")
+        body = body_within(answer, most)
+    return body, answer.links.get("next", {}).get("url")
 
 
 def _model_of(fields: Fields) -> HubModel | None:

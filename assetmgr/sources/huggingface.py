@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.bodies import body_within
 from assetmgr.sources.hub_client import (
     SETTING,
     asking,
@@ -142,7 +143,7 @@ def _range(file: RemoteFile, start: int, count: int) -> bytes:
     )
 
     last = start + count - 1
-    wanted = headers() | {"Range": f"bytes={start}-{last}"}
+    wanted = headers() | {"Range": f"bytes={start}-{last}", "Accept-Encoding": "identity"}
     with (
         asking(file.label, repo=file.repo),
         http_stream_backoff(
@@ -155,17 +156,18 @@ def _range(file: RemoteFile, start: int, count: int) -> bytes:
             return _beginning(answer, file, last + 1)[start:]
         if answer.headers.get("Content-Range") != place:
             raise NotAvailable("the server gave another part of the file", path=file.label)
-        data: bytes = answer.read()
-    return data
+        return _exactly(answer, file, count)
 
 
 def _beginning(answer: Response, file: RemoteFile, count: int) -> bytes:
     """The first bytes of a whole file, as mirrors give that know no ranges; then it is let go."""
     if count > MOST_OF_BEGINNING:
         raise NotAvailable("the server gives no parts of files", path=file.label)
-    data = bytearray()
-    for piece in answer.iter_bytes():
-        data += piece
-        if len(data) >= count:
-            return bytes(data[:count])
-    raise NotAvailable("the server gave less than the file", path=file.label)
+    return _exactly(answer, file, count)
+
+
+def _exactly(answer: Response, file: RemoteFile, count: int) -> bytes:
+    data = body_within(answer, count)
+    if len(data) < count:
+        raise NotAvailable("the server gave less than the file", path=file.label)
+    return data

@@ -7,9 +7,7 @@ Last-Modified) is kept beside the bytes, so that bytes of two states are never p
 from __future__ import annotations
 
 import functools
-import random
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.direct import body_of
+from assetmgr.sources.lines import GOES_ON, Expired, Perseverance, Pulse
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
 from assetmgr.sources.web import BrokenOff, Web
@@ -28,15 +27,6 @@ from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_full
 if TYPE_CHECKING:
     import httpx
 
-WAITS = (1.0, 4.0, 15.0, 60.0)
-"""Seconds before a broken connection is made anew, while less than `ENOUGH_BYTES` come each time;
-after the last one it is given up."""
-ENOUGH_BYTES = 1 << 20
-
-DYING_SECONDS = 30.0
-DYING_RATE = 1024
-"""Bytes per second; a connection that gives less for so long is made anew."""
-
 SIZE_TOLERANCE = 1024
 """Bytes; announced sizes are in kilobytes, which someone may have rounded."""
 
@@ -45,13 +35,8 @@ _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb'\s*\{\s*"')
 _MOST_TAG = 1000
 _BEGINNING = 512
-_GOES_ON = "the same command goes on"
 _EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """How storage hosts refuse an address whose signature is too old."""
-
-
-class Expired(BrokenOff):
-    """A storage host refuses the address that the service has given out; it may give a new one."""
 
 
 Refusal = Callable[[Web, int, bytes, str], AssetmgrError]
@@ -100,7 +85,7 @@ class Transfer:
             return self.part.stat().st_size
 
     def _patiently(self, sink: Sink, progress: Progress) -> None:
-        patience = _Patience(sink.have)
+        patience = Perseverance(sink.have)
         while True:
             try:
                 if self._once(sink, progress):
@@ -129,7 +114,7 @@ class Transfer:
             self._keep_tag(answer)
             self._receive(answer, sink, progress)
         if total is not None and sink.have != total:
-            raise BrokenOff("the connection broke off", path=self.name, hint=_GOES_ON)
+            raise BrokenOff("the connection broke off", path=self.name, hint=GOES_ON)
         return True
 
     def _headers(self, sink: Sink) -> dict[str, str]:
@@ -144,7 +129,7 @@ class Transfer:
     def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
         """Bring the body into the sink, as fast as connection, disk and limit allow."""
         read = body_of(answer)
-        pulse = _Pulse(self.name)
+        pulse = Pulse(self.name)
         while True:
             view = sink.room()
             count = pulse.feel(functools.partial(read, view))
@@ -275,63 +260,7 @@ def tag_of(part: Path) -> Path:
     return part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
 
 
-class _Patience:
-    """How long to wait after a failure, by how much has come before it."""
-
-    def __init__(self, have: int) -> None:
-        self._failures = 0
-        self._at_first = self._since = have
-        self._expired_at = -1
-
-    def wait(self, error: AssetmgrError, have: int) -> float | None:
-        """Seconds, spread by chance lest all come back together; None when there is no use."""
-        if isinstance(error, Unreachable) and have == self._at_first:
-            return None  # nobody is there: that is said at once
-        if isinstance(error, Expired):
-            again, self._expired_at = self._expired_at == have, have
-            return None if again else 0.0
-        self._failures = 0 if have - self._since >= ENOUGH_BYTES else self._failures + 1
-        self._since = have
-        if self._failures > len(WAITS):
-            return None
-        longest = WAITS[self._failures - 1] if self._failures else 0.0
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
-
-
 def _state_of(answer: httpx.Response) -> str:
     """What the server calls this state; a weak ETag is none for us: bytes may differ."""
     tag: str = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")
-
-
-class _Pulse:
-    """Notices that next to nothing has come for a while.
-
-    Only the time that is spent waiting for the network counts, not what we spend ourselves.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._waited, self._came = 0.0, 0
-
-    def feel(self, read: Callable[[], int]) -> int | None:
-        """What a read gives; None where it gave nothing yet. Raises BrokenOff."""
-        started = time.monotonic()
-        count = None
-        try:
-            count = read()
-        except TimeoutError:
-            pass
-        except OSError:
-            raise BrokenOff("the connection broke off", path=self._name, hint=_GOES_ON) from None
-        self._waited += time.monotonic() - started
-        self._came += count or 0
-        self._judge()
-        return count
-
-    def _judge(self) -> None:
-        if self._waited < DYING_SECONDS:
-            return
-        if self._came < DYING_RATE * self._waited:
-            raise BrokenOff("the connection is dying", path=self._name, hint=_GOES_ON)
-        self._waited, self._came = 0.0, 0

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.request import getproxies
 
 from assetmgr import __version__
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, OtherEncoding, body_within
 from assetmgr.sources.origins import may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     import httpx
 
 MOST_REDIRECTS = 5
-MOST_ANSWER_BYTES = 32 << 20
-"""More than any answer that is no file."""
-
 _KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
@@ -108,13 +107,14 @@ class Web:
 
     def read(self, answer: httpx.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
         """The body of an answer that is no file, of at most so many bytes."""
-        body = bytearray()
         with self.naming(subject):
-            for piece in answer.iter_bytes():
-                body += piece
-                if len(body) > most:
-                    raise self.unfit(subject)
-        return bytes(body)
+            try:
+                body = body_within(answer, most + 1)
+            except OtherEncoding:
+                raise self.unfit(subject) from None
+        if len(body) > most:
+            raise self.unfit(subject)
+        return body
 
     def unfit(self, subject: str) -> AssetmgrError:
         """The error of an answer that this service would not give."""
@@ -161,8 +161,10 @@ class Web:
             logging.getLogger(name).setLevel(logging.WARNING)
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
-        named = {"User-Agent": f"assetmgr/{__version__}"}
-        return httpx.Client(timeout=timeout, headers=named, transport=Transport())
+        named = {"User-Agent": f"assetmgr/{__version__}", "Accept-Encoding": ACCEPTED}
+        # A proxy that the environment names is httpx's own matter: no connection is direct then.
+        transport = None if getproxies().keys() - {"no"} else Transport()
+        return httpx.Client(timeout=timeout, headers=named, transport=transport)
 
     def _request(
         self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None

@@ -78,8 +78,10 @@ def _command(command: click.Command, parent: click.Context, name: str) -> Iterat
     yield f"{'#' * len(words.split())} `{words}`"
     yield f"```text\n{_tidy(command.get_help(context))}\n```"
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            yield from _command(inner, context, inner.name or "")
+        for verb in command.list_commands(context):
+            inner = command.get_command(context, verb)
+            assert inner is not None
+            yield from _command(inner, context, verb)
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:

@@ -52,7 +52,9 @@ def _calls() -> Iterator[tuple[str, click.Command]]:
         command = cli.get_command(context, name)
         assert command is not None
         if isinstance(command, click.Group):
-            for verb, inner in command.commands.items():
+            for verb in command.list_commands(context):
+                inner = command.get_command(context, verb)
+                assert inner is not None
                 yield f"{name} {verb}", inner
         else:
             yield name, command

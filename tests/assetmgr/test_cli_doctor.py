@@ -36,7 +36,9 @@ ALWAYS = {
     "gpu",
     "terminal pictures",
 }
-OF_A_CURRENT_LIBRARY = {"folders", "programs", "links", "previews", "preview files"}
+OF_A_CURRENT_LIBRARY = {
+    *("folders", "programs", "links", "previews", "preview files", "downloads"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -227,12 +229,26 @@ def test_previews_without_picture_fail_and_pictures_without_asset_are_told(
     assert done.code == 0
     assert "4 in" in checks(done)["preview files"]["detail"]
     assert "1 (5 B) show no asset" in checks(done)["preview files"]["detail"]
-    for gone in (picture, png):
+    png.unlink()  # as it is of previews that were made before there were thumbnails in PNG
+    for gone in (picture, webp):
         gone.unlink()
         done = program("doctor", "--json")
         assert failed(done) == {"previews"}
         assert str(gone) in checks(done)["previews"]["detail"]
         gone.touch()
+
+
+def test_bytes_that_no_download_goes_on_with_are_named(program: Program, home: Path) -> None:
+    program("list")
+    left = home / "models" / ".downloads" / "0123.assetmgr-part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(2000))
+    left.with_name("0123.tag.assetmgr-part").write_text("state")
+    check = checks(program("doctor", "--json"))["downloads"]
+    assert check["ok"]
+    assert f"2.0 kB that nothing in it goes on with: {left}" in check["detail"]
+    assert check["hint"] == "those can be deleted"
+    assert left.exists()
 
 
 def test_a_full_disk_fails(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

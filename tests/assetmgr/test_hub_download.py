@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
+from helpers.loopback import Instead
 from huggingface_hub import try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub import Download, DownloadRequest, plan_download, run_download
+from assetmgr.operations.hub_download import run_download
+from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
 from assetmgr.operations.names import safe_name
 from assetmgr.sources import hub_client
 from assetmgr.sources.web import Web
@@ -85,6 +87,20 @@ def test_a_file_is_verified_placed_by_its_kind_and_registered_with_its_source(
     assert (asset.id, asset.kind) == (item["asset"], "embedding")
     assert (source.source, source.repo, source.revision) == ("huggingface", REPO, COMMIT)
     assert (source.file, source.url) == (GEM, f"{hub.url}/{REPO}/resolve/{COMMIT}/{GEM}")
+
+
+def test_a_file_of_xet_storage_comes_over_http_and_is_the_right_one(
+    hub: HubServer, program: Program
+) -> None:
+    """Where our own transfer goes on, hashes and keeps to a rate, hf-xet has no part."""
+    hub.xet = True
+    (document,) = program("hub", "download", REPO, GEM, "--json").json
+    assert Path(document["path"]).read_bytes() == hub.files[GEM]
+    assert document["sha256"] == hub.sha256(GEM)
+    hub.sizes = False  # a mirror's list tells nothing: the file itself is asked what it is
+    again = program("hub", "download", REPO, GEM, "--again", "--json").json
+    assert (again[0]["sha256"], again[0]["state"]) == (document["sha256"], "already")
+    assert not any("xet" in line for line in hub.requests)
 
 
 def test_without_a_file_all_model_files_are_downloaded_and_nothing_else(
@@ -241,6 +257,22 @@ def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
     assert (done.code, done.err) == (0, "")
     assert len([line for line in hub.fetched if "/cdn/" in line]) == 2
     assert remains(tmp_path) == [GEM]
+
+
+def test_a_token_that_expires_in_the_middle_keeps_what_came(
+    hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.break_after = [100]
+    hub.instead = [Instead(401, 9, below=f"/{REPO}/resolve/", after=1)]
+    done = program("hub", "download", REPO, GEM, "--to", tmp_path)
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "refuses access" in done.err
+    assert "hf_secret" not in done.err
+    hub.instead = []
+    assert program("hub", "download", REPO, GEM, "--to", tmp_path).code == 0
+    assert hub.fetched[-1].endswith("bytes=100-")
+    assert (tmp_path / GEM).read_bytes() == hub.files[GEM]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_an_answer_that_is_none_of_a_hub_is_called_so(
     assert (done.code, done.json["errors"][0]["code"]) == (3, "not_available")
 
 
+def test_a_mirror_that_cannot_search_is_told_from_a_repository_that_is_not_there(
+    hub: HubServer, program: Program
+) -> None:
+    hub.instead = [Instead(404, body=b"{}")]
+    done = program("hub", "search", "x")
+    assert done.code == 3
+    assert "the search: cannot be made at this address" in done.err
+    assert "mirror" in done.err
+
+
 def test_entries_of_other_types_are_passed_over(hub: HubServer, program: Program) -> None:
     odd = b'[3, null, {}, {"id": 4}, {"id": "org/a", "tags": 7, "downloads": "x", "gated": {}}]'
     hub.instead = [Instead(200, body=odd)]

@@ -82,8 +82,12 @@ def test_of_a_server_without_ranges_only_the_beginning_is_read(
     hub: HubServer, program: Program, models: Models
 ) -> None:
     hub.ranges = False
+    header = int.from_bytes(models.checkpoint.read_bytes()[:8], "little")
+    hub.hold_after = header + 2 * BLOCK_BYTES  # whoever wants more waits until it is too late
+    assert hub.hold_after < len(hub.files["model.safetensors"])
     done = program("hub", "peek", REPO, "model.safetensors", "--json")
     assert (done.code, done.json["kind"]) == (0, "checkpoint")
+    hub.hold_after = None
     hub.files["bad.ckpt"] += bytes(3 << 20)  # its directory is at the end
     done = program("hub", "peek", REPO, "bad.ckpt")
     assert done.code == 3

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from assetmgr.sources import lines
 from assetmgr.sources import sink as sinks
-from assetmgr.sources import transfer as transfers
 from assetmgr.sources.bandwidth import BURST_SECONDS, Bandwidth
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
@@ -300,8 +300,8 @@ def test_a_line_that_always_breaks_is_given_up_after_longer_and_longer_waits(
 ) -> None:
     reset(server, CONTENT.cut(10))
     assert "broke off" in refused(server, tmp_path / "part")
-    assert len(server.requests) == len(transfers.WAITS) + 1
-    for waited, most in zip(waits, transfers.WAITS, strict=True):
+    assert len(server.requests) == len(lines.WAITS) + 1
+    for waited, most in zip(waits, lines.WAITS, strict=True):
         assert most / 2 <= waited <= most
     assert (tmp_path / "part").stat().st_size == 10 * len(server.requests)
 
@@ -309,7 +309,7 @@ def test_a_line_that_always_breaks_is_given_up_after_longer_and_longer_waits(
 def test_a_line_that_brings_enough_each_time_is_never_given_up(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
-    monkeypatch.setattr(transfers, "ENOUGH_BYTES", 20_000)
+    monkeypatch.setattr(lines, "ENOUGH_BYTES", 20_000)
     reset(server, CONTENT.cut(20_000))
     fetch(server, tmp_path / "part")
     assert len(server.requests) == SIZE // 20_000
@@ -319,8 +319,8 @@ def test_a_line_that_brings_enough_each_time_is_never_given_up(
 def test_a_connection_that_is_dying_is_made_anew(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "DYING_SECONDS", 0.0)
-    monkeypatch.setattr(transfers, "DYING_RATE", 1e15)
+    monkeypatch.setattr(lines, "DYING_SECONDS", 0.0)
+    monkeypatch.setattr(lines, "DYING_RATE", 1e15)
     assert "dying" in refused(server, tmp_path / "part")
 
 
@@ -354,7 +354,7 @@ def test_nobody_there_is_said_at_once_but_waited_for_in_the_middle(
         pytest.raises(NotAvailable, match="cannot be reached"),
     ):
         fetch(leaving, part)
-    assert len(waits) == len(transfers.WAITS)
+    assert len(waits) == len(lines.WAITS)
     assert part.stat().st_size == 1000
 
 

@@ -34,6 +34,8 @@ class HubServer(TwoHosts):
     announced: dict[str, str] = field(default_factory=dict)
     refusal: tuple[int, str | None] | None = None
     """Status and `X-Error-Code` with which every file is refused."""
+    xet: bool = False
+    """Whether files of the other host are announced as those of Xet storage are."""
     commit: str = COMMIT
     """What `main` is."""
     about: dict[str, Any] = field(default_factory=dict)
@@ -165,6 +167,12 @@ class _Handler(Handler):
                 "X-Linked-Size": str(len(data)),
                 "X-Repo-Commit": self.hosts.commit,
             }
+            if self.hosts.xet:
+                headers |= {
+                    "X-Xet-Hash": hashlib.sha256(name.encode()).hexdigest(),
+                    "Link": f'<{self.hosts.url}/api/xet-read-token>; rel="xet-auth", '
+                    f'<{self.hosts.url}/api/xet-reconstruction>; rel="xet-reconstruction-info"',
+                }
             self.send(302, b"", headers)
         else:
             tag = self.hosts.announced.get(name, _blob(data))

@@ -177,6 +177,28 @@ def test_a_runner_is_told_what_others_wish(queue: DownloadQueue) -> None:
     ]
 
 
+def test_what_was_cancelled_is_remembered_until_its_bytes_are_gone(queue: DownloadQueue) -> None:
+    waits, runs, dead = queue.add([wanted("waits"), wanted("runs"), wanted("dead")])
+    with queue.runner() as runner:
+        queue.pause(waits.id)
+        assert claimed(runner) == ["runs", "dead"]
+        assert [queue.cancel(each.id) for each in (waits, runs, dead)] == [True, False, False]
+        assert runner.stopped(runs.id) == "cancel"
+    gone = [waits.id, runs.id, dead.id]  # the last was given up with its runner
+    assert [each.id for each in queue.cancelled()] == gone
+    assert (queue.all(), queue.find(waits.id)) == ((), None)
+    with queue.runner() as runner:
+        queue.retry()
+        assert runner.claim(FREE) is None
+        assert runner.unfinished() == {}
+    assert [each.label for each in (one.wanted for one in queue.add([wanted("dead")]))] == ["dead"]
+    assert [each.id for each in queue.cancelled()] == gone[:2], "wanted again"
+    for number in gone:
+        queue.forget(number)
+    assert queue.cancelled() == ()
+    assert labels(queue, DownloadState.QUEUED) == ["dead"]
+
+
 def test_failures_are_kept_and_only_those_that_may_pass_are_tried_again(
     queue: DownloadQueue,
 ) -> None:

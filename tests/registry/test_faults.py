@@ -188,8 +188,10 @@ def require_sound(path: Path) -> None:
         assert found(half).fetchall() == []
         kept = dict(found("SELECT value, number FROM facet WHERE name = 'tag' AND number > 0"))
         assert kept == dict(found("SELECT name, count(*) FROM tag GROUP BY name"))
-        kept = dict(found("SELECT value, number FROM facet WHERE name = 'kind' AND number > 0"))
-        assert kept == dict(found("SELECT kind, count(*) FROM asset GROUP BY kind"))
+        words = "kind, container, coalesce(rating, -1), state, min(copies, 2)"
+        counted = f"SELECT {words}, count(*) FROM asset GROUP BY {words}"
+        kept = f"SELECT {words}, sum(number) FROM alike WHERE number > 0 GROUP BY {words}"
+        assert set(found(kept)) == set(found(counted))
         counted = "SELECT count(*) FROM file WHERE asset_id = asset.id AND state = 'present'"
         assert found(f"SELECT id FROM asset WHERE copies <> ({counted})").fetchall() == []
 

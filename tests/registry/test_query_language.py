@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import scanned
 
-import registry.reading
+import registry.finding
 from converters.errors import BadValue
 from converters.pickles.safety import SafetyReport, Verdict
 from converters.weights import Listing, TensorDigests, Weights
+from registry.finding import asset_ids
 from registry.library import Library
 from registry.query import All, parse, parse_order
 from registry.query.parser import FILTERS, STATES
 from registry.query.terms import PathPart, Words
-from registry.reading import asset_ids
 from registry.records import POINTER, Asset, Claim, Preview
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars import Sidecar
@@ -295,12 +295,15 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
 
 
 @settings(deadline=None, max_examples=60)
-@given(query=queries, sort=st.sampled_from(["name", "-name", "size"]))
+@given(
+    query=queries,
+    sort=st.sampled_from(["name", "-name", "size", "-added", "rating", "-verdict", "-kind", "-id"]),
+)
 def test_pages_join_to_the_whole(zoo, query, sort):
     whole = zoo.search(query, sort=sort)
-    # Whether it is worth going through the index of names, and looking at one text after the other.
+    # Whether it is worth going through an index, and looking at one text after the other.
     for many, few in ((0, 0), (0, 2_500), (2_000, 2_500)):
-        with patch.multiple(registry.reading, _MANY=many, _FEW=few):
+        with patch.multiple(registry.finding, _MANY=many, _FEW=few):
             pages = [
                 zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
             ]

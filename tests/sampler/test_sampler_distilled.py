@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.adapters import lazy
 
-from assetmgr.sampler.bundle import build_unet
+from assetmgr.sampler.networks import build_unet
 from converters.bases import Base
 from converters.layouts import unet_to_diffusers, unet_to_ldm
 from converters.layouts.components import UNET

@@ -160,10 +160,12 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
             whole = [each.clone() for each in parameters()]
             changed = [n for n, each in enumerate(whole) if not torch.equal(each, before[n])]
             assert changed, name
-            with patch.halved():
+            with patch.scaled(0.5):
                 for n in changed:
                     middle = torch.lerp(before[n], whole[n], 0.5)
                     assert torch.equal(parameters()[n], middle)
+            with patch.scaled(0.0):
+                assert all(map(torch.equal, parameters(), before)), name
             assert all(map(torch.equal, parameters(), whole))
         assert all(map(torch.equal, parameters(), before)), name
         assert [each.data_ptr() for each in parameters()] == [p.data_ptr() for p in places], name

@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "diffusers", "transformers", "huggingface_hub", "httpx", "alembic", "safetensors")
+HEAVY = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "huggingface_hub",
+    "httpx",
+    "httpx2",
+    "alembic",
+    "safetensors",
+)
 
 
 def test_importing_the_program_loads_nothing_heavy() -> None:

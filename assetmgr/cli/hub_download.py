@@ -1,0 +1,124 @@
+"""`assetmgr hub download`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
+from assetmgr.cli.options import Session, common_options, failed_item
+from assetmgr.operations.downloads import PRIORITIES
+from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub_address import parse_named
+from assetmgr.operations.hub_cache import cache_downloads
+from assetmgr.operations.hub_download import downloads, queue_download
+from assetmgr.operations.hub_plan import (
+    Download,
+    Downloaded,
+    DownloadRequest,
+    plan_download,
+)
+from assetmgr.text import plain, size
+from assetmgr.workspace import Workspace
+
+_FIELDS: dict[str, object] = {
+    "repo": None,
+    "revision": None,
+    "file": None,
+    "url": None,
+    "bytes": None,
+    "sha256": None,
+    "asset": None,
+    "kind": None,
+    "safety": None,
+    "licence": None,
+    "download": None,
+    "state": None,
+}
+
+
+@click.command(
+    epilog="Example: assetmgr hub download ORG/REPO@main model.safetensors --to ~/models"
+)
+@click.argument("repo", metavar="REPO[@REVISION]")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like 'unet/*'.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like '*.bin'.")
+@click.option("--variant", help="Where a file has this variant, such as fp16, only that.")
+@click.option("--cache", is_flag=True, help="Into the cache that diffusers and others share.")
+@download_options
+@common_options
+@click.pass_obj
+def download(
+    session: Session,
+    repo: str,
+    files: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    variant: str | None,
+    cache: bool,
+    folder: Path | None,
+    layout: str | None,
+    again: bool,
+    later: bool,
+    priority: str,
+    rate: str | None,
+    dry_run: bool,
+) -> int:
+    """Download model files into the library, verified against the Hub's hashes.
+
+    REPO may be the address of a page of it, or of a file. FILE is a name, a folder or a pattern;
+    without it and --include all model files. Files go to the folder of their kind below the models
+    folder unless --to names another; what the library has is not fetched. Everything goes through
+    the queue: what breaks off goes on with the same command, or `downloads run`.
+    """
+    if cache and (folder or layout or later or rate):
+        cause = "--cache goes with none of --to, --layout, --queue and --rate."
+        raise click.UsageError(cause, click.get_current_context())
+    named = parse_named(repo)
+    request = DownloadRequest(
+        named.repo,
+        named.revision,
+        files or ((named.file,) if named.file else ()),
+        folder,
+        layout,
+        again,
+        PRIORITIES[priority],
+        rate,
+        include,
+        exclude,
+        variant,
+    )
+    with Workspace.open() as workspace, bars(session) as progress:
+        results: Iterable[Download | Downloaded | Failure]
+        if dry_run:
+            results = plan_download(workspace, request, progress)
+        elif later:
+            results = queue_download(workspace, request, progress)
+        elif cache:
+            results = cache_downloads(workspace, request, progress)
+        else:
+            results = downloads(workspace, request, progress, watch=progress.watch)
+        documents = [_report(session, result) for result in results]
+        if later:
+            warn_of_shortages(session, workspace)
+    if session.as_json:
+        session.output.document(documents)
+    return session.status
+
+
+def _report(session: Session, result: Download | Downloaded | Failure) -> dict[str, object]:
+    if isinstance(result, Failure):
+        session.fail(result)
+        return failed_item(result, _FIELDS)
+    if isinstance(result, Downloaded) and result.asset.safety.verdict.value == "dangerous":
+        session.warn(f"{result.path}: is a dangerous pickle; never open it with another program")
+    document = result.to_json()
+    if not session.as_json:
+        known = f"have it: #{document['asset']}" if document["state"] == "already" else None
+        state = known or document["state"] or "to download"
+        place = f" -> {plain(str(document['path']))}" if document["path"] else ""
+        session.output.line(f"{plain(result.file.name)}  {size(result.file.size)}  {state}{place}")
+    return document

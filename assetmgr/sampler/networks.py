@@ -1,0 +1,178 @@
+"""Networks of diffusers and transformers, built by the shapes of tensors and filled with these.
+
+They are built without memory (on the meta device) and without the values that training begins with,
+configured by what the tensors' shapes tell, and given the mapped tensors as they are. What a
+network wants and what the file has are compared before any tensor is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from assetmgr.sampler.tokenizer import VOCABULARY
+from converters import compute
+from converters.bases import Base
+from converters.layouts.components import UNET, VAE
+from converters.layouts.pipeline_configs import component_config
+from converters.progress import Progress
+from converters.statedict import LazyTensor, StateDict
+
+
+class Incomplete(Exception):
+    """A network cannot be built: tensors are missing, superfluous or of another shape."""
+
+    def __init__(self, missing: tuple[str, ...], unexpected: tuple[str, ...] = ()) -> None:
+        counts = f"{len(missing)} tensors missing, {len(unexpected)} unexpected"
+        super().__init__(f"{counts}: {', '.join((*missing, *unexpected)[:3])}")
+        self.missing = missing
+        self.unexpected = unexpected
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A network on its device, and how its tensors are found in a state dict of the same file."""
+
+    network: Any
+    mapped: StateDict
+    to_network_names: Callable[[StateDict], StateDict]
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Networks built inside have no memory, and nothing is drawn for it."""
+    with torch.device("meta"), _NoInitialValues():
+        yield
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves out the functions of `torch.nn.init`, a good part of the time of building."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The tensor itself in place of an initialised one."""
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def latent_factor(vae: Any) -> int:
+    """How many pixels of a picture one latent stands for, along an axis."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+def built(
+    mapped: StateDict, base: Base, name: str, to_network_names: Callable[[StateDict], StateDict]
+) -> Part:
+    """The network of a component, which has no memory yet."""
+    with unfilled():
+        network = _BUILDERS.get(name, _build_text_encoder)(component_config(base, name, mapped))
+    network.requires_grad_(requires_grad=False).eval()
+    return Part(network, mapped, to_network_names)
+
+
+def require_complete(parts: list[Part]) -> None:
+    """Raises Incomplete unless every network finds exactly the tensors it wants."""
+    missing: list[str] = []
+    unexpected: list[str] = []
+    for part in parts:
+        wanted = {name: tuple(t.shape) for name, t in part.network.state_dict().items()}
+        missing += sorted(wanted.keys() - part.mapped.keys())
+        unexpected += sorted(part.mapped.keys() - wanted.keys())
+        unexpected += [
+            f"{name} {list(tensor.shape)} instead of {list(wanted[name])}"
+            for name, tensor in part.mapped.items()
+            if name in wanted and tensor.shape != wanted[name]
+        ]
+        missing += _unheld_ids(part)
+    if missing or unexpected:
+        raise Incomplete(tuple(missing), tuple(unexpected))
+
+
+def _unheld_ids(part: Part) -> list[str]:
+    """What a text encoder of CLIP has no token embeddings for, though prompts may hold it."""
+    config = part.network.config
+    rows = getattr(config, "vocab_size", VOCABULARY)
+    if getattr(config, "model_type", "") != "clip_text_model" or rows >= VOCABULARY:
+        return []
+    ids, table = f"{rows} to {VOCABULARY - 1}", "token_embedding.weight"
+    name = next(_name_in_file(t) for name, t in part.mapped.items() if name.endswith(table))
+    return [f"token embeddings {ids} of the text encoder ({name})"]
+
+
+def fill(
+    part: Part, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> tuple[str, ...]:
+    """Give a network its tensors, on a device and in a type.
+
+    Returns the file's names of those that hold NaN or infinities there.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in part.mapped.items():
+        tensors[name] = loaded(tensor, device, dtype)
+        progress.advance(tensor.nbytes)
+    part.network.load_state_dict(tensors, assign=True, strict=True)
+    _make_positions(part.network, device)
+    return _broken(part, tensors)
+
+
+def _broken(part: Part, tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+    """Names of what is not finite; the extremes of all are fetched from the device at once."""
+    filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    if not filled:
+        return ()
+    extremes = torch.stack([torch.stack(torch.aminmax(each)).float() for each in filled.values()])
+    finite = torch.isfinite(extremes).all(dim=1).tolist()
+    names = (name for name, fine in zip(filled, finite, strict=True) if not fine)
+    return tuple(dict.fromkeys(_name_in_file(part.mapped[name]) for name in names))
+
+
+def _name_in_file(tensor: LazyTensor) -> str:
+    return tensor.origin.rpartition(": ")[2]
+
+
+def loaded(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The values of a tensor on a device and in a type."""
+    return compute.value(tensor).to(device, dtype)
+
+
+def _make_positions(network: Any, device: torch.device) -> None:
+    """Give the text encoder's position ids memory: the library keeps them out of state dicts."""
+    embeddings = getattr(getattr(network, "text_model", network), "embeddings", None)
+    if embeddings is not None:
+        count = embeddings.position_embedding.num_embeddings
+        embeddings.position_ids = torch.arange(count, device=device)[None]
+
+
+def build_unet(config: Mapping[str, Any]) -> Any:
+    """The UNet of a configuration as it stands in a pipeline's folder."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(**_arguments(config))
+
+
+def _build_vae(config: Mapping[str, Any]) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**_arguments(config))
+
+
+def _build_text_encoder(config: Mapping[str, Any]) -> Any:
+    import transformers
+
+    (name,) = config["architectures"]
+    return getattr(transformers, name)(transformers.CLIPTextConfig(**_arguments(config)))
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without what names the class."""
+    told = ("architectures", "model_type")
+    return {name: v for name, v in config.items() if name not in told and name[0] != "_"}
+
+
+_BUILDERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {UNET: build_unet, VAE: _build_vae}
+"""Component -> how its network is built; all others are text encoders."""

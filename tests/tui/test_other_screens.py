@@ -280,17 +280,16 @@ async def test_the_next_start_begins_where_the_last_one_ended(
         await tui.filter("style")
         await tui.press("enter", "s", "right_square_bracket", "right_square_bracket")
         await tui.press("G")
-        await tui.press("T", "enter", "j", "j", "j")
+        await tui.press("enter", "j", "j", "j")
+        assert tui.details.line == 3
         tui.app.theme = "assetmgr-contrast"
         commands.keep(tui.app.preferences)
     async with open_program() as tui:
         assert tui.app.theme == "assetmgr-contrast"
-        assert tui.list.tiled
-        await tui.press("T")
         assert tui.names() == ["ink wash", "detail tweaker"]
         assert tui.app.screen.query_one(FilterInput).value == "style"
         assert tui.list.current.name == "detail tweaker"
-        assert tui.details.line == 3
+        await tui.until(lambda: tui.details.line == 3)
 
 
 async def test_the_cursor_comes_back_to_its_asset_among_thousands(

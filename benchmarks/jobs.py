@@ -44,6 +44,47 @@ def convert_torch(source: str, target: str) -> None:
     save_file(loaded["state_dict"], target)
 
 
+def matrices(target: str, scale: str) -> None:
+    """As many fp16 numbers as the matrices of SD1's UNet have, 0.7 GB, as a model's are spread."""
+    import torch
+    from safetensors.torch import save_file
+
+    rows = max(1, round(4 * float(scale)))
+    name = "model.diffusion_model.input_blocks.{}.1.transformer_blocks.0.ff.net.2.weight"
+    layers = {name.format(n): torch.randn(1280 * rows, 1280) / 50 for n in range(54)}
+    save_file({name: layer.half() for name, layer in layers.items()}, target)
+
+
+def quantise(source: str, target: str, kind: str) -> None:
+    """To GGUF by this project's writer, with all hashes of the output."""
+    from pathlib import Path
+
+    from converters.containers import open_model
+    from converters.identify import identify
+    from converters.writers.gguf import write_gguf
+
+    state = open_model(source).state_dict
+    write_gguf(state, identify(state), Path(target), quantise=kind)
+
+
+def quantise_gguf(source: str, target: str, kind: str) -> None:
+    """As tools made with ggml's package do it, tensor by tensor; nothing is hashed."""
+    import gguf
+    import numpy as np
+    from safetensors import safe_open
+
+    chosen = gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(target, "sd1", use_temp_file=False)
+    with safe_open(source, "np") as file:
+        for name in file.keys():  # noqa: SIM118 - no mapping
+            blocks = gguf.quants.quantize(file.get_tensor(name).astype(np.float32), chosen)
+            writer.add_tensor(name, blocks, raw_dtype=chosen)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def cast_half(source: str, target: str) -> None:
     """To fp16 without averages, whose bytes are never read."""
     from pathlib import Path
@@ -213,6 +254,7 @@ JOBS = {
     for job in (
         *(convert, convert_unsynced, convert_hashed, convert_torch),
         *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder),
+        *(matrices, quantise, quantise_gguf),
         *(merge_ours, merge_plain, merge_mecha, sum_ours, sum_plain, sum_mecha),
     )
 }

@@ -28,6 +28,7 @@ from benchmarks import (
     low_rank,
     merge,
     preview,
+    quantise,
     remote,
     startup,
     tui,
@@ -66,6 +67,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "download": download.download,
     "remote": remote.peek,
     "preview": preview.previews,
+    "quantise": quantise.quantise,
     "preview-sd1": preview.changes_of_sd1,
 }
 """Everything that can be measured, one row each."""

@@ -9,7 +9,9 @@ may be computed on another device than the CPU; its inputs are then brought ther
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -66,7 +68,27 @@ _TORCH_NAMES = {
 
 def begin_import() -> None:
     """Import torch in the background, which takes longer than most of what is done before."""
-    threading.Thread(target=importlib.import_module, args=("torch",), daemon=True).start()
+    threading.Thread(target=_import_torch, daemon=True).start()
+
+
+def _import_torch() -> None:
+    """Import torch without ever searching what it makes for garbage.
+
+    It makes most of a million objects, which stay: a tenth of the import goes to searches, and
+    another third of it to that at the end of the program.
+    """
+    with _importing:
+        if "torch" in sys.modules:
+            return
+        gc.disable()
+        try:
+            importlib.import_module("torch")
+        finally:
+            gc.freeze()
+            gc.enable()
+
+
+_importing = threading.Lock()
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
@@ -226,6 +248,7 @@ def _translated(error: RuntimeError, on: str) -> Exception:
 
 @functools.cache
 def _use_one_thread() -> None:
+    _import_torch()
     import torch
 
     torch.set_num_threads(1)

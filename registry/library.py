@@ -15,6 +15,7 @@ from converters.statedict import Plain
 from registry import (
     claim_rows,
     facets,
+    finding,
     health,
     moves,
     reading,
@@ -102,9 +103,9 @@ class Library:
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
             complete = limit is None and not offset
-            total = 0 if complete else reading.count(connection, wanted)
-            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
-            return Page(total or len(ids), reading.asset_rows(connection, ids))
+            total = None if complete else finding.count(connection, wanted)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(len(ids) if total is None else total, reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -112,7 +113,7 @@ class Library:
         """As `search`, but all that is known of each asset."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset)
             return reading.assets(connection, ids, self._machine)
 
     def get(self, asset_id: int) -> Asset:
@@ -183,7 +184,7 @@ class Library:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
+            ids = finding.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 
@@ -228,9 +229,9 @@ class Library:
             new = [each.file_id for each in recorded if each.outcome is Outcome.ADDED]
             moves.settle(connection, new, [])
             ids = [each.asset_id for each in recorded]
-            for asset_id, (_, source) in zip(ids, arrived, strict=True):
-                if source is not None:
-                    writing.record_source(connection, asset_id, source)
+            sources = zip(ids, (source for _, source in arrived), strict=True)
+            told = [(asset_id, source) for asset_id, source in sources if source is not None]
+            writing.record_sources(connection, told)
             return reading.assets(connection, ids, self._machine)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
@@ -320,7 +321,7 @@ class Library:
         """Record where an asset came from. Saying the same twice changes nothing."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.record_source(connection, asset_id, source)
+            writing.record_sources(connection, [(asset_id, source)])
 
     def record_preview(self, asset_id: int, preview: Preview) -> None:
         """Keep the newest preview of an asset."""

@@ -23,7 +23,7 @@ from converters.progress import Progress
 from converters.writers.atomic import write_whole
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpx
 
 MOST_BYTES = 64 << 20
 MOST_FILES = 4096
@@ -115,7 +115,7 @@ def _joined(params: tuple[tuple[str, str], ...]) -> dict[str, str | list[str]]:
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
-def _tag(response: httpx2.Response) -> str | None:
+def _tag(response: httpx.Response) -> str | None:
     tag = response.headers.get("ETag", "")
     return tag if tag and tag.isascii() and tag.isprintable() and len(tag) <= _LONGEST_TAG else None
 

@@ -1,23 +1,23 @@
 """Bodies of answers straight from the socket into memory of ours.
 
-httpx2 reads 64 KB at a time and copies them thrice; beside threads that hash, taking turns for the
+httpx reads 64 KB at a time and copies them thrice; beside threads that hash, taking turns for the
 interpreter then costs several times as much as the bytes. So that a body can be read past it, a
-connection hands out the head of an answer alone first. Built on httpcore2's documented network
-backends (https://www.encode.io/httpcore/network-backends/; httpcore2 kept them).
+connection hands out the head of an answer alone first. Built on httpcore's documented network
+backends (https://www.encode.io/httpcore/network-backends/).
 """
 
 from __future__ import annotations
 
+import functools
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import httpcore2
-import httpx2
+import httpcore
+import httpx
 
 if TYPE_CHECKING:
-    import ssl
-
-    from httpcore2 import SOCKET_OPTION
+    from httpcore import SOCKET_OPTION
 
 WORTHWHILE_BYTES = 1 << 20
 """From so many bytes on a connection is given up for the speed."""
@@ -29,15 +29,20 @@ _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
 
 
-class Transport(httpx2.HTTPTransport):
-    """That of httpx2, over connections whose bodies can be read directly."""
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust: to read that takes longer than many an answer."""
+    return httpx.create_ssl_context()
+
+
+class Transport(httpx.HTTPTransport):
+    """That of httpx, over connections whose bodies can be read directly."""
 
     def __init__(self) -> None:
-        context = httpx2.create_ssl_context()
-        super().__init__(verify=context)
+        super().__init__(verify=_certificates())
         # It has no way to be given a backend, although its pool has.
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=context,
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=_certificates(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
@@ -49,10 +54,10 @@ Read = Callable[[memoryview], int]
 """Puts the next bytes into memory and gives their number, 0 at the end."""
 
 
-def body_of(answer: httpx2.Response) -> Read:
-    """How to read the body of an answer. What it raises is an OSError, or an error of httpx2.
+def body_of(answer: httpx.Response) -> Read:
+    """How to read the body of an answer. What it raises is an OSError, or an error of httpx.
 
-    Small bodies come through httpx2, which can use the connection again then; so do those whose
+    Small bodies come through httpx, which can use the connection again then; so do those whose
     length is not known, and those that come through a proxy.
     """
     stream = answer.extensions.get("network_stream")
@@ -94,10 +99,10 @@ class _Pieces:
         return count
 
 
-class DirectStream(httpcore2.NetworkStream):
+class DirectStream(httpcore.NetworkStream):
     """A connection that gives the head of each answer by itself."""
 
-    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
         self._head = bytearray()
         self._rest = b""
@@ -114,7 +119,7 @@ class DirectStream(httpcore2.NetworkStream):
         return received
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """For httpx2: up to the end of the head, then anything."""
+        """For httpx: up to the end of the head, then anything."""
         if self._in_head:
             return self._up_to_body(self._inner.read(max_bytes, timeout))
         self.at_body = False
@@ -147,7 +152,7 @@ class DirectStream(httpcore2.NetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         """The same over TLS."""
         return DirectStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
 
@@ -156,9 +161,9 @@ class DirectStream(httpcore2.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _Backend(httpcore2.NetworkBackend):
+class _Backend(httpcore.NetworkBackend):
     def __init__(self) -> None:
-        self._inner = httpcore2.SyncBackend()
+        self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -167,7 +172,7 @@ class _Backend(httpcore2.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
+    ) -> httpcore.NetworkStream:
         return DirectStream(
             self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         )

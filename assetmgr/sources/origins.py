@@ -1,6 +1,6 @@
 """Which addresses are safe: TLS but on this machine, no way into private networks, one token home.
 
-Works on the addresses of an HTTP client (httpx2) and everything alike.
+Works on the addresses of both HTTP clients in use (httpx, and huggingface_hub's), which are alike.
 """
 
 from __future__ import annotations

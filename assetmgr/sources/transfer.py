@@ -25,7 +25,7 @@ from converters.progress import Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_full
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpx
 
 SIZE_TOLERANCE = 1024
 """Bytes; announced sizes are in kilobytes, which someone may have rounded."""
@@ -126,7 +126,7 @@ class Transfer:
             headers["If-Range"] = tag
         return headers
 
-    def _receive(self, answer: httpx2.Response, sink: Sink, progress: Progress) -> None:
+    def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
         """Bring the body into the sink, as fast as connection, disk and limit allow."""
         read = body_of(answer)
         pulse = Pulse(self.name)
@@ -149,7 +149,7 @@ class Transfer:
             if wait > 0:
                 self.web.pause(wait, progress)
 
-    def _is_whole(self, answer: httpx2.Response, sink: Sink) -> bool:
+    def _is_whole(self, answer: httpx.Response, sink: Sink) -> bool:
         """Nothing lies behind the bytes we have: they are all, or none of this file."""
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
         if place is not None and int(place[3]) == sink.have:
@@ -159,7 +159,7 @@ class Transfer:
         sink.restart()
         return False
 
-    def _expected(self, answer: httpx2.Response, sink: Sink, progress: Progress) -> int | None:
+    def _expected(self, answer: httpx.Response, sink: Sink, progress: Progress) -> int | None:
         """How many bytes the whole file has; all that speaks against it is found before one comes.
 
         Raises what the answer means, or DiskFull.
@@ -180,7 +180,7 @@ class Transfer:
         refuse_full(self.part, (total or self.size or 0) - sink.have)
         return total
 
-    def _refused(self, answer: httpx2.Response) -> AssetmgrError:
+    def _refused(self, answer: httpx.Response) -> AssetmgrError:
         """What the answer means; the expired address of a storage host is asked for anew."""
         body = self.web.read(answer, self.name)
         error = self.refusal(self.web, answer.status_code, body, self.name)
@@ -188,18 +188,18 @@ class Transfer:
             return Expired(error.cause, path=error.path, hint=error.hint)
         return error
 
-    def _is_of_another_state(self, answer: httpx2.Response, sink: Sink) -> bool:
+    def _is_of_another_state(self, answer: httpx.Response, sink: Sink) -> bool:
         """Whether a server gives a part of a file that has changed, although it was told not to."""
         is_part = answer.status_code == HTTPStatus.PARTIAL_CONTENT and not self.pinned
         return is_part and bool(sink.have) and _state_of(answer) != self._tag()
 
-    def _total_of_part(self, answer: httpx2.Response, sink: Sink) -> int:
+    def _total_of_part(self, answer: httpx.Response, sink: Sink) -> int:
         place = _PLACE.fullmatch(answer.headers.get("Content-Range", ""))
         if place is None or place[1] is None or int(place[1]) != sink.have:
             raise NotAvailable("the server gave another part of the file", path=self.name)
         return int(place[3])
 
-    def _length(self, answer: httpx2.Response) -> int | None:
+    def _length(self, answer: httpx.Response) -> int | None:
         length = answer.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
 
@@ -211,7 +211,7 @@ class Transfer:
         cause = f"the server has {total:,} bytes, announced were {self.size:,}"
         return NotAvailable(cause, path=self.name, hint="try again later")
 
-    def _refuse_other_content(self, answer: httpx2.Response) -> None:
+    def _refuse_other_content(self, answer: httpx.Response) -> None:
         """Raises NotAvailable for a page or a message that comes in the place of a file."""
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise NotAvailable("the server gives the file in another form", path=self.name)
@@ -246,7 +246,7 @@ class Transfer:
             return None
         return text if 0 < len(text) <= _MOST_TAG and text.isprintable() else None
 
-    def _keep_tag(self, answer: httpx2.Response) -> None:
+    def _keep_tag(self, answer: httpx.Response) -> None:
         if self.pinned:
             return
         place = tag_of(self.part)
@@ -260,7 +260,7 @@ def tag_of(part: Path) -> Path:
     return part.with_name(f"{stem}.tag{TEMPORARY_SUFFIX}")
 
 
-def _state_of(answer: httpx2.Response) -> str:
+def _state_of(answer: httpx.Response) -> str:
     """What the server calls this state; a weak ETag is none for us: bytes may differ."""
     tag: str = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", "")

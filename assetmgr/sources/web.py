@@ -1,6 +1,6 @@
 """Requests to a service over HTTPS: its token stays at home, its limits are respected.
 
-Redirects are followed here, one by one, and not by httpx2: the token is a header that only requests
+Redirects are followed here, one by one, and not by httpx: the token is a header that only requests
 to the service's own origin get. Addresses are in no error and no log, because those of storage
 hosts are signed. Statuses and Retry-After: RFC 9110.
 """
@@ -17,19 +17,16 @@ from typing import TYPE_CHECKING, Self
 from urllib.request import getproxies
 
 from assetmgr import __version__
-from assetmgr.sources.bodies import ACCEPTED, OtherEncoding, body_within
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, OtherEncoding, body_within
 from assetmgr.sources.origins import may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpx
 
 MOST_REDIRECTS = 5
-MOST_ANSWER_BYTES = 32 << 20
-"""More than any answer that is no file."""
-
 _KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
@@ -75,17 +72,17 @@ class Web:
         json: object = None,
         headers: Mapping[str, str] | None = None,
         progress: Progress = SILENT,
-    ) -> Iterator[httpx2.Response]:
+    ) -> Iterator[httpx.Response]:
         """The answer, its body unread, once the service is not too busy to give one.
 
         Its status may be any but a redirect. `subject` is what errors name.
         """
-        import httpx2
+        import httpx
 
         if self.pace is not None:
             self.pace.wait(progress)
         with self.naming(subject):
-            url = httpx2.URL(self.endpoint + path)
+            url = httpx.URL(self.endpoint + path)
             url = url.copy_merge_params(params) if params else url
             request = self._request(method, url, json, headers)
             answer = self._patiently(request, subject, progress)
@@ -97,18 +94,18 @@ class Web:
     @contextmanager
     def open_elsewhere(
         self, address: str, subject: str, *, progress: Progress = SILENT
-    ) -> Iterator[httpx2.Response]:
+    ) -> Iterator[httpx.Response]:
         """The answer at a whole address that the service named; only its own gets the token."""
-        import httpx2
+        import httpx
 
         with self.naming(subject):
-            answer = self._patiently(self._to(httpx2.URL(address), {}, subject), subject, progress)
+            answer = self._patiently(self._to(httpx.URL(address), {}, subject), subject, progress)
             try:
                 yield answer
             finally:
                 answer.close()
 
-    def read(self, answer: httpx2.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
+    def read(self, answer: httpx.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
         """The body of an answer that is no file, of at most so many bytes."""
         with self.naming(subject):
             try:
@@ -126,60 +123,60 @@ class Web:
 
     @contextmanager
     def naming(self, subject: str) -> Iterator[None]:
-        """The errors of httpx2 as ours; theirs are dropped, because they may name addresses."""
-        import httpx2
+        """The errors of httpx as ours; theirs are dropped, because they may name addresses."""
+        import httpx
 
         try:
             yield
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise NotAvailable(
                 f"{self.setting} is not a web address", path=subject, hint="unset it"
             ) from None
-        except (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError):
+        except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
             hint = "the same command goes on"
             raise BrokenOff("the connection broke off", path=subject, hint=hint) from None
-        except httpx2.HTTPError:
+        except httpx.HTTPError:
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
             raise Unreachable(cause, path=subject, hint=hint) from None
 
-    def is_home(self, url: httpx2.URL) -> bool:
+    def is_home(self, url: httpx.URL) -> bool:
         """Whether an address is of the service itself, not of a host that it sends requests to."""
-        import httpx2
+        import httpx
 
-        return same_origin(httpx2.URL(self.endpoint), url)
+        return same_origin(httpx.URL(self.endpoint), url)
 
     def pause(self, seconds: float, progress: Progress) -> None:
         """Wait, in pieces, so that a cancellation is not waited for. Raises Cancelled."""
         pause(seconds, progress)
 
     @cached_property
-    def _client(self) -> httpx2.Client:
-        import httpx2
+    def _client(self) -> httpx.Client:
+        import httpx
 
         from assetmgr.sources.direct import Transport
 
         # It would log addresses, which may be signed.
-        for name in ("httpx2", "httpcore2"):
+        for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        timeout = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+        timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         named = {"User-Agent": f"assetmgr/{__version__}", "Accept-Encoding": ACCEPTED}
-        # A proxy that the environment names is httpx2's own matter: no connection is direct then.
+        # A proxy that the environment names is httpx's own matter: no connection is direct then.
         transport = None if getproxies().keys() - {"no"} else Transport()
-        return httpx2.Client(timeout=timeout, headers=named, transport=transport)
+        return httpx.Client(timeout=timeout, headers=named, transport=transport)
 
     def _request(
-        self, method: str, url: httpx2.URL, json: object, headers: Mapping[str, str] | None
-    ) -> httpx2.Request:
+        self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None
+    ) -> httpx.Request:
         own = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
         return self._client.build_request(
             method, url, headers={**(headers or {}), **own}, json=json
         )
 
     def _patiently(
-        self, request: httpx2.Request, subject: str, progress: Progress
-    ) -> httpx2.Response:
+        self, request: httpx.Request, subject: str, progress: Progress
+    ) -> httpx.Response:
         """Ask again while the service is busy, as late as it wants; the last answer is given."""
         for attempt in range(TRIES):
             answer = self._follow(request, subject)
@@ -192,7 +189,7 @@ class Web:
             self.pause(wait, progress)
         raise AssertionError("the last attempt returns")
 
-    def _follow(self, request: httpx2.Request, subject: str) -> httpx2.Response:
+    def _follow(self, request: httpx.Request, subject: str) -> httpx.Response:
 
         for _ in range(MOST_REDIRECTS + 1):
             answer = self._client.send(request, stream=True)
@@ -203,11 +200,11 @@ class Web:
             request = self._to(target, request.headers, subject)
         raise NotAvailable(f"{self.name} leads in circles", path=subject)
 
-    def _to(self, target: httpx2.URL, headers: Mapping[str, str], subject: str) -> httpx2.Request:
+    def _to(self, target: httpx.URL, headers: Mapping[str, str], subject: str) -> httpx.Request:
         """A request to an address that an answer named. Raises NotAvailable for an unsafe one."""
-        import httpx2
+        import httpx
 
-        home = httpx2.URL(self.endpoint)
+        home = httpx.URL(self.endpoint)
         if not may_follow(home, target):
             raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
         kept = {name: value for name, value in headers.items() if name in _KEPT_HEADERS}

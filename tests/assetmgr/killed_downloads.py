@@ -44,9 +44,9 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    import httpx2
+    import httpx
 
-    httpx2.Client().close()  # what is imported late is imported now
+    httpx.Client().close()  # what is imported late is imported now
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -7,31 +7,35 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
-import httpx2
+import httpx
 import pytest
+from helpers.hub_server import HubServer
+from helpers.loopback import Instead
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
+from assetmgr.sources import hub_client, hub_models
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.bodies import OtherEncoding, body_within
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
-from converters.errors import AssetmgrError, NotAvailable
+from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT
 
 TEXT = b'{"models": []}' * 100
-BOMB = gzip.compress(bytes(64 << 20), 1)
+BOMB = gzip.compress(bytes(64 << 20), 1, mtime=0)
 """Of 64 MB, in 300 KB."""
 
 
-def answer(body: bytes, encoding: str | None = None) -> httpx2.Response:
+def answer(body: bytes, encoding: str | None = None) -> httpx.Response:
     packed = {} if encoding is None else {"Content-Encoding": encoding}
     pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
-    return httpx2.Response(200, headers=packed, content=pieces)
+    return httpx.Response(200, headers=packed, content=pieces)
 
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [(None, TEXT), ("gzip", gzip.compress(TEXT)), ("deflate", zlib.compress(TEXT))],
+    [(None, TEXT), ("gzip", gzip.compress(TEXT, mtime=0)), ("deflate", zlib.compress(TEXT))],
+    ids=["plain", "gzip", "deflate"],
 )
 def test_a_body_is_what_was_packed_and_cut_where_it_is_too_long(
     encoding: str | None, body: bytes
@@ -69,6 +73,27 @@ def test_a_service_that_answers_with_a_bomb_is_told_from_one_that_answers() -> N
     ):
         web.read(found, "the search")
     assert "br" not in server.requests[0].headers["accept-encoding"]
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+def test_a_bomb_of_the_hub_costs_no_more_than_an_answer_may(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_client, "MOST_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(hub_models, "MOST_ANSWER_BYTES", 1 << 20)
+    bomb = Instead(status, headers={"Content-Encoding": "gzip"}, body=BOMB)
+    with HubServer("org/gems", {}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub_models.repository("org/gems")  # what is imported late is imported now
+        hub.instead = [bomb]
+        tracemalloc.start()
+        try:
+            with pytest.raises((NotAvailable, FileMissing)):
+                hub_models.repository("org/gems")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_a_proxy_of_the_environment_is_used(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
+import httpx
 import pytest
 from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
@@ -414,7 +414,7 @@ def test_a_token_goes_to_the_site_and_to_no_other_host_file_or_log(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "s3cr3t-key")
-    caplog.set_level(logging.DEBUG, "httpx2")
+    caplog.set_level(logging.DEBUG, "httpx")
     site.models[0]["modelVersions"][0]["description"] = "echo s3cr3t-key"
     done = program("civitai", "download", "7", "--to", tmp_path, "--verbose")
     assert done.code == 0
@@ -465,7 +465,7 @@ def test_a_redirect_in_circles_or_to_no_server_is_refused(
 def test_redirects_lead_neither_out_of_https_nor_into_the_private_network(
     home: str, target: str, safe: bool
 ) -> None:
-    assert may_follow(httpx2.URL(home), httpx2.URL(target)) is safe
+    assert may_follow(httpx.URL(home), httpx.URL(target)) is safe
 
 
 def test_an_endpoint_with_a_password_is_refused(

@@ -26,7 +26,7 @@ NEVER = (
     "transformers",
     "textual",
     "huggingface_hub",
-    "httpx2",
+    "httpx",
     "rich.progress",
 )
 LOADED = """

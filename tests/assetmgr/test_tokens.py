@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx2
+import httpx
 import keyring
 import pytest
 from helpers.civitai_server import CivitaiServer
+from helpers.examples import examples
 from helpers.hub_server import HubServer
 from helpers.loopback import Instead
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
@@ -216,12 +217,12 @@ ORIGINS = st.builds(
 
 
 @given(home=ORIGINS, other=ORIGINS)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_token_is_found_for_its_origin_and_for_no_other(home: str, other: str) -> None:
     store_token(SECRET, home)
     found = find_token((), other)
     forget_token(home)
-    one, two = httpx2.URL(home), httpx2.URL(other)
+    one, two = httpx.URL(home), httpx.URL(other)
     assert (found is not None) is (
         (one.scheme, one.host, one.port) == (two.scheme, two.host, two.port)
     )

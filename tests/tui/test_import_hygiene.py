@@ -10,6 +10,7 @@ HEAVY = (
     "diffusers",
     "transformers",
     "huggingface_hub",
+    "httpx",
     "httpx2",
     "alembic",
     "safetensors",

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.adapters import adapter as adapter_file
 from helpers.adapters import applied, lazy
+from helpers.examples import examples
 from helpers.sd1 import (
     SMALL,
     UNET,
@@ -27,7 +28,7 @@ from helpers.sd1 import (
     stored,
     unet_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.adapters import Factors
@@ -137,7 +138,7 @@ def test_the_text_encoder_has_a_weight_of_its_own() -> None:
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_merging_two_adapters_adds_both_changes(first: float, second: float) -> None:
     base = checkpoint()
     a, b = lora(seed=1), lora(seed=2, rank=3)
@@ -486,7 +487,7 @@ SIZES = st.lists(st.sampled_from([0, 1, 4, 32, 768]), max_size=4).map(tuple)
     ),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
     shapes: Shapes, partial: bool
 ) -> None:

@@ -213,6 +213,16 @@ def adapters() -> dict[str, Arrays]:
         "ia3": {**part(weight=(32, 1)), f"{at}.on_input": np.array(False)},
         "oft": part(oft_blocks=(4, 8, 8)),
         "dora": {**lora, **part(dora_scale=(1, 768))},
+        "boft": part(oft_blocks=(2, 4, 8, 8)),
+        "glora": part(
+            a1__weight=(4, 768), a2__weight=(768, 4), b1__weight=(4, 768), b2__weight=(32, 4)
+        ),
+        "norm": {
+            f"lora_unet_mid_block_resnets_0_norm1.{name}": numbers.normal(0, 0.1, 64).astype(
+                np.float32
+            )
+            for name in ("w_norm", "b_norm")
+        },
     }
 
 

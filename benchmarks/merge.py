@@ -1,17 +1,19 @@
 """LoRAs merged into checkpoints of the real sizes, and checkpoints with each other.
 
-Against the plain way (load, add, save), the way of A1111 (all in memory, in the stored type), and
-sd-mecha, which knows models of the real sizes only. The adapters have the modules that kohya's
-trainer gives them: all linear layers of attention blocks and text encoders.
+Against the plain way (load, add, save), the way of A1111 (all in memory, in the stored type), the
+script of kohya, and sd-mecha; these two know models of the real sizes only. The adapters have the
+modules that kohya's trainer gives them: all linear layers of attention blocks and text encoders.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import MB, Case, Result, compare, python, read_through, run, warm
@@ -31,7 +33,6 @@ _PREFIXES: Mapping[Base, Mapping[str, str]] = {
     Base.SDXL: {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
 }
 _SHAPES = {Base.SD1: checkpoint_shapes, Base.SDXL: true_sdxl}
-_OURS = "assetmgr"
 _TO_MECHA = 1 / 5
 _NOT_TRAINED = ("embedding", "time_emb", "norm", "text_projection", "conv_shortcut")
 
@@ -39,11 +40,17 @@ _NOT_TRAINED = ("embedding", "time_emb", "norm", "text_projection", "conv_shortc
 def merges(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     """SD1.5 with one adapter of rank 32, SDXL with three of rank 128, a sum of two SDXL."""
     names = ("SD1 + rank 32", "SDXL + 3 rank 128", "SDXL weighted sum")
+    real = scale >= 1
     with _files(scratch / "sd-1", Base.SD1, 32, scale) as folder:
-        yield from _merged(names[0], folder, 1, rounds, goal=1 / 1.6, memory=350.0)
+        plain = _Rival("load, add, save", 1 / 1.6, "merge_plain")
+        yield from _merged(names[0], folder, 1, rounds, 350.0, plain, *(_kohya() if real else ()))
     with _files(scratch / "sdxl", Base.SDXL, 128, scale) as folder:
-        yield from _merged(names[1], folder, 3, rounds, goal=1 / 3, memory=500.0, mecha=scale >= 1)
-        yield from _summed(names[2], folder, rounds, mecha=scale >= 1)
+        plain = _Rival("load, add, save", 1 / 3, "merge_plain")
+        mecha = [_Rival("sd-mecha", _TO_MECHA, "merge_mecha")] if real else []
+        yield from _merged(names[1], folder, 3, rounds, 500.0, plain, *mecha)
+        plain = _Rival("A1111's way", 1.0, "sum_plain")
+        mecha = [_Rival("sd-mecha", _TO_MECHA, "sum_mecha")] if real else []
+        yield from _summed(names[2], folder, rounds, plain, *mecha)
 
 
 @contextmanager
@@ -56,51 +63,72 @@ def _files(folder: Path, base: Base, rank: int, scale: float) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """Another way to do the same, and the share of its time that ours may take."""
+
+    name: str
+    goal: float
+    job: str = ""
+    command: Callable[[Path, list[Path]], list[str]] | None = None
+
+
 def _merged(
-    name: str,
-    folder: Path,
-    count: int,
-    rounds: int,
-    *,
-    goal: float,
-    memory: float,
-    mecha: bool = False,
+    name: str, folder: Path, count: int, rounds: int, memory: float, *rivals: _Rival
 ) -> Iterator[Result]:
     sources = [folder / "base.safetensors", *sorted(folder.glob("lora-*"))[:count]]
-    cases = ("load, add, save", "merge_plain"), ("assetmgr", "merge_ours")
-    mechas = (("sd-mecha", "merge_mecha"),) if mecha else ()
-    yield from _compared(name, (*cases, *mechas), folder, sources, rounds, goal, memory)
+    yield from _compared(name, "merge_ours", rivals, folder, sources, rounds, memory)
 
 
-def _summed(name: str, folder: Path, rounds: int, *, mecha: bool) -> Iterator[Result]:
+def _summed(name: str, folder: Path, rounds: int, *rivals: _Rival) -> Iterator[Result]:
     sources = [folder / "base.safetensors", folder / "other.safetensors"]
-    cases = ("A1111's way", "sum_plain"), ("assetmgr", "sum_ours")
-    mechas = (("sd-mecha", "sum_mecha"),) if mecha else ()
-    yield from _compared(name, (*cases, *mechas), folder, sources, rounds, 1.0, 200.0)
+    yield from _compared(name, "sum_ours", rivals, folder, sources, rounds, 200.0)
 
 
 def _compared(
     name: str,
-    jobs: Sequence[tuple[str, str]],
+    job: str,
+    rivals: Sequence[_Rival],
     folder: Path,
     sources: list[Path],
     rounds: int,
-    goal: float,
     memory: float,
 ) -> Iterator[Result]:
-    """Every way as a ratio to the first, ours also to sd-mecha, and our memory."""
-    target = folder / "merged.safetensors"
-    limit, *cases = (
-        Case(way, _job(job, target, sources), goal if way == _OURS else None, _fresh(sources))
-        for way, job in jobs
+    """Every way as a ratio to the first rival's, ours also to the others', and our memory."""
+    target, before = folder / "merged.safetensors", _fresh(sources)
+    first, *others = (
+        Case(
+            rival.name,
+            rival.command(target, sources) if rival.command else _job(rival.job, target, sources),
+            before=before,
+        )
+        for rival in rivals
     )
-    timed = compare(name, limit, cases, rounds)
-    yield from timed
-    ours, *others = timed[1:]
-    yield Result("memory", name, ours.private_bytes / MB, "MB", memory)
-    for other in others:
-        ratio = statistics.median(ours.seconds) / statistics.median(other.seconds)
-        yield Result(name, f"assetmgr to {other.case}", ratio, "x", _TO_MECHA)
+    ours = Case("assetmgr", _job(job, target, sources), rivals[0].goal, before)
+    limit, mine, *timed = compare(name, first, [ours, *others], rounds)
+    yield from (limit, mine, *timed)
+    yield Result("memory", name, mine.private_bytes / MB, "MB", memory)
+    for rival, other in zip(rivals[1:], timed, strict=True):
+        ratio = statistics.median(mine.seconds) / statistics.median(other.seconds)
+        yield Result(name, f"assetmgr to {other.case}", ratio, "x", rival.goal)
+
+
+def _kohya() -> Iterator[_Rival]:
+    """The script of kohya-ss/sd-scripts, if `SD_SCRIPTS` names a clone with its environment."""
+    clone = os.environ.get("SD_SCRIPTS")
+    if clone is None:
+        print("no comparison with kohya's script: set SD_SCRIPTS to a clone of it", file=sys.stderr)
+        return
+
+    def command(target: Path, sources: list[Path]) -> list[str]:
+        base, *adapters = map(str, sources)
+        return [
+            *(f"{clone}/venv/bin/python", f"{clone}/networks/merge_lora.py"),
+            *("--precision", "float", "--save_precision", "fp16", "--save_to", str(target)),
+            *("--sd_model", base, "--models", *adapters, "--ratios", *["0.5"] * len(adapters)),
+        ]
+
+    yield _Rival("kohya's script", 1 / 6, command=command)
 
 
 def _job(job: str, target: Path, sources: list[Path]) -> list[str]:

@@ -79,7 +79,13 @@ def _first(home: Path) -> tuple[float, float]:
     started = time.perf_counter()
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ.update(ASSETMGR_HOME=str(home), TERM="xterm-256color")
+        # As installed: a package manager leaves compiled modules behind.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ.update(
+            ASSETMGR_HOME=str(home),
+            TERM="xterm-256color",
+            PYTHONPYCACHEPREFIX=str(home / "compiled"),
+        )
         os.execv(sys.executable, python("-m", "assetmgr", "tui"))
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     seen: dict[bytes, float] = {}

@@ -9,7 +9,9 @@ may be computed on another device than the CPU; its inputs are then brought ther
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ __all__ = [
     "passing_value",
     "torch_dtype",
     "value",
+    "widened",
     "zeros",
 ]
 
@@ -66,7 +69,27 @@ _TORCH_NAMES = {
 
 def begin_import() -> None:
     """Import torch in the background, which takes longer than most of what is done before."""
-    threading.Thread(target=importlib.import_module, args=("torch",), daemon=True).start()
+    threading.Thread(target=_import_torch, daemon=True).start()
+
+
+def _import_torch() -> None:
+    """Import torch without ever searching what it makes for garbage.
+
+    It makes most of a million objects, which stay: a tenth of the import goes to searches, and
+    another third of it to that at the end of the program.
+    """
+    with _importing:
+        if "torch" in sys.modules:
+            return
+        gc.disable()
+        try:
+            importlib.import_module("torch")
+        finally:
+            gc.freeze()
+            gc.enable()
+
+
+_importing = threading.Lock()
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
@@ -136,15 +159,23 @@ def device() -> str:
 
 def passing_floats(tensor: LazyTensor) -> torch.Tensor:
     """As `floats`, for a stored tensor, in memory that the thread's next call uses again."""
-    import torch
-
     stored = passing_value(tensor)
     if device() != CPU:
         return stored.to(device()).float()
-    memory = getattr(_thread, "floats", None)
-    if memory is None or memory.numel() < tensor.numel:
-        memory = _thread.floats = torch.empty(tensor.numel)
-    return memory[: tensor.numel].view(tensor.shape).copy_(stored)
+    return widened(stored)
+
+
+def widened(stored: torch.Tensor, place: int = 0) -> torch.Tensor:
+    """A copy in float32 on the CPU, in memory that the thread's next call for a place uses again.
+
+    New memory would be given back and touched for the first time again and again.
+    """
+    import torch
+
+    places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
+    if place not in places or places[place].numel() < stored.numel():
+        places[place] = torch.empty(stored.numel())
+    return places[place][: stored.numel()].view(stored.shape).copy_(stored)
 
 
 _thread = threading.local()
@@ -226,6 +257,7 @@ def _translated(error: RuntimeError, on: str) -> Exception:
 
 @functools.cache
 def _use_one_thread() -> None:
+    _import_torch()
     import torch
 
     torch.set_num_threads(1)

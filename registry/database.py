@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    FromClause,
+    create_engine,
+    event,
+    exc,
+    inspect,
+    make_url,
+    text,
+)
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -233,12 +244,21 @@ def _engine(url: URL) -> Engine:
         hint = 'install "assetmgr[postgresql]"' if "psycopg" in str(error) else None
         raise LibraryUnusable(f"its driver is not installed: {error}", hint=hint) from error
     if engine.dialect.name == "sqlite":
+        engine.dialect.statement_compiler = _Hinted
         event.listen(engine, "connect", _set_up)
         event.listen(engine, "begin", _begin)
     elif engine.dialect.name == "postgresql":
         event.listen(engine, "connect", _set_up_server)
         event.listen(engine, "begin", _begin_on_server)
     return engine
+
+
+class _Hinted(SQLiteCompiler):
+    """Writes hints behind tables: `INDEXED BY` (https://sqlite.org/lang_indexedby.html)."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        """The hint as it was given."""
+        return text
 
 
 def _set_up_server(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -15,17 +15,14 @@ from converters.statedict import Plain
 from registry import (
     claim_rows,
     facets,
-    health,
-    moves,
+    finding,
     reading,
-    recording,
     references,
     sidecar_rows,
     tensor_rows,
     writing,
 )
 from registry.database import Database
-from registry.lineage import Descendant, Lineage, lineage, made_of
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
@@ -47,8 +44,9 @@ from registry.tensor_rows import Sharer
 from registry.text import fold
 from registry.together import Together
 
-if TYPE_CHECKING:  # listing a library needs none of what reads tensors
+if TYPE_CHECKING:  # listing a library needs none of what reads tensors or records files
     from converters.weights import TensorDigest, Weights
+    from registry.lineage import Descendant, Lineage
     from registry.sidecars.record import Origin
 
 HIGHEST_RATING = 5
@@ -102,9 +100,9 @@ class Library:
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
             complete = limit is None and not offset
-            total = 0 if complete else reading.count(connection, wanted)
-            ids = reading.asset_ids(connection, wanted, order, limit, offset, total)
-            return Page(total or len(ids), reading.asset_rows(connection, ids))
+            total = None if complete else finding.count(connection, wanted)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
+            return Page(len(ids) if total is None else total, reading.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -112,7 +110,7 @@ class Library:
         """As `search`, but all that is known of each asset."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, wanted, order, limit, offset)
+            ids = finding.asset_ids(connection, wanted, order, limit, offset)
             return reading.assets(connection, ids, self._machine)
 
     def get(self, asset_id: int) -> Asset:
@@ -148,11 +146,15 @@ class Library:
 
     def lineage(self, asset_id: int) -> Lineage:
         """What an asset was made from, generation by generation, and what was made from it."""
+        from registry.lineage import lineage
+
         with self._database.reading() as connection:
             return lineage(connection, asset_id)
 
     def made_of(self, sha256: str) -> tuple[Descendant, ...]:
         """What was made from a file with these bytes, which the library may not know itself."""
+        from registry.lineage import made_of
+
         with self._database.reading() as connection:
             return made_of(connection, sha256)
 
@@ -183,7 +185,7 @@ class Library:
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
-            ids = reading.asset_ids(connection, terms, parse_order("id"), None, 0)
+            ids = finding.asset_ids(connection, terms, parse_order("id"), None, 0)
             found = reading.assets(connection, ids, self._machine)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 
@@ -221,6 +223,8 @@ class Library:
     def _record_together(
         self, arrived: Sequence[tuple[ScannedFile, Source | None]]
     ) -> tuple[Asset, ...]:
+        from registry import moves, recording
+
         with self._database.writing() as connection:
             files = [scanned for scanned, _ in arrived]
             recorded = [each for each in recording.record(connection, files, self._machine) if each]
@@ -228,9 +232,9 @@ class Library:
             new = [each.file_id for each in recorded if each.outcome is Outcome.ADDED]
             moves.settle(connection, new, [])
             ids = [each.asset_id for each in recorded]
-            for asset_id, (_, source) in zip(ids, arrived, strict=True):
-                if source is not None:
-                    writing.record_source(connection, asset_id, source)
+            sources = zip(ids, (source for _, source in arrived), strict=True)
+            told = [(asset_id, source) for asset_id, source in sources if source is not None]
+            writing.record_sources(connection, told)
             return reading.assets(connection, ids, self._machine)
 
     def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
@@ -239,6 +243,8 @@ class Library:
         A file without hashes is shown from now on, and waits for them. One without content was
         recorded before; it is None in the result when it was forgotten since.
         """
+        from registry import recording
+
         with self._database.writing() as connection:
             return recording.record(connection, scanned, self._machine)
 
@@ -254,16 +260,22 @@ class Library:
 
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
+        from registry import moves
+
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
     def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
         """A file has another place, as it is there now; all that hangs on its asset stays."""
+        from registry import moves
+
         with self._database.writing() as connection:
             moves.relocate(connection, file_id, path, fingerprint)
 
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        from registry import moves
+
         with self._database.writing() as connection:
             moves.dissolve(connection, file_ids)
 
@@ -320,7 +332,7 @@ class Library:
         """Record where an asset came from. Saying the same twice changes nothing."""
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
-            writing.record_source(connection, asset_id, source)
+            writing.record_sources(connection, [(asset_id, source)])
 
     def record_preview(self, asset_id: int, preview: Preview) -> None:
         """Keep the newest preview of an asset."""
@@ -341,7 +353,7 @@ class Library:
     def preview_pictures(self) -> Mapping[int, tuple[str, ...]]:
         """The paths of all previews and thumbnails, by asset."""
         with self._database.reading() as connection:
-            return health.preview_pictures(connection)
+            return reading.preview_pictures(connection)
 
     def record_weights(self, asset_id: int, weights: Weights) -> None:
         """Keep the digests of an asset's tensors and components."""

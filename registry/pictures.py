@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+THUMBNAIL_PNG = ".thumbnail.png"
+"""How the name of a thumbnail in PNG ends; previews of older programs have none."""
+
 
 def thumbnail_png(thumbnail: str) -> str:
     """The thumbnail as PNG, beside the WebP; `<stem>.png` itself is the whole picture.
@@ -11,7 +14,7 @@ def thumbnail_png(thumbnail: str) -> str:
     >>> thumbnail_png("fox.webp")
     'fox.thumbnail.png'
     """
-    return str(Path(thumbnail).with_suffix(".thumbnail.png"))
+    return str(Path(thumbnail).with_suffix(THUMBNAIL_PNG))
 
 
 def picture_files(path: str | None, thumbnail: str | None) -> tuple[str, ...]:

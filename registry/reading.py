@@ -9,25 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Table,
-    bindparam,
-    func,
-    literal_column,
-    select,
-)
-from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
+from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
 from converters.bytesource import Fingerprint
-from registry import facets, schema
-from registry.query import All, Order
-from registry.query.contains import Found, number_at, number_with
-from registry.query.terms import Not, PathPart, Words
+from registry import schema
+from registry.pictures import picture_files
 from registry.records import (
     Asset,
     AssetRow,
@@ -40,7 +26,6 @@ from registry.records import (
     Source,
     Verification,
 )
-from registry.text import fold, needle
 
 if TYPE_CHECKING:
     from registry.sidecars.record import Sidecar
@@ -48,73 +33,9 @@ if TYPE_CHECKING:
 BATCH = 500
 """Assets fetched by one statement: far below the number of parameters that any database allows."""
 
-_MANY = 2_000
-"""From so many on, some are soon met in the order of names."""
-
-_FEW = 2_500
-"""The texts of so many assets are looked through before an index has told all that have a word."""
-
 AnyRow = Row[Any]
 _T = TypeVar("_T")
 _asset = schema.asset.c
-_UNINDEXED = {
-    _asset[name]: literal_column(f"+asset.{name}", _asset[name].type)
-    for name in ("id", "kind", "base")
-}
-
-
-def count(connection: Connection, query: All) -> int:
-    """How many assets match; where the indexes and the kept counts tell it, no asset is read."""
-    kept = facets.kept_number(connection, query)
-    if kept is not None:
-        return kept
-    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
-    if words and len(words) == len(query.terms):
-        return number_with(connection, words)
-    match query.terms:
-        case (Not(term),):
-            return count(connection, All(())) - count(connection, All((term,)))
-        case (PathPart(text),):
-            return number_at(connection, fold(text))
-    statement = select(func.count()).select_from(schema.asset).where(query.clause())
-    return connection.execute(statement).scalar_one()
-
-
-def asset_ids(
-    connection: Connection,
-    query: All,
-    order: Order,
-    limit: int | None,
-    offset: int,
-    expected: int = 0,
-) -> Sequence[int]:
-    """The numbers of matching assets, in their order; `expected` tells how many these are."""
-    clause = query.clause()
-    if expected > _MANY and order.word == "name" and connection.dialect.name == "sqlite":
-        clause = replacement_traverse(clause, {}, _in_order_of_names)
-        if _met_soon(connection, expected, limit, offset):
-            clause = replacement_traverse(clause, {}, _one_by_one)
-    statement = select(_asset.id).where(clause).order_by(*order.columns())
-    return connection.execute(_part(statement, limit, offset)).scalars().all()
-
-
-def _in_order_of_names(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:
-    """Keep SQLite from looking up all of many assets and sorting them: it goes through the index.
-
-    A column with a plus is looked for in no index (https://sqlite.org/optoverview.html).
-    """
-    return _UNINDEXED.get(element) if isinstance(element, Column) else None
-
-
-def _met_soon(connection: Connection, expected: int, limit: int | None, offset: int) -> bool:
-    """Whether the page is found among few assets, as they follow each other by name."""
-    whole = count(connection, All(()))
-    return limit is not None and (offset + limit) * whole <= _FEW * expected
-
-
-def _one_by_one(element: ExternallyTraversible, **_: object) -> ColumnElement[bool] | None:
-    """What full-text indexes would find in all assets is looked for in those that are met."""
-    return element.one_by_one if isinstance(element, Found) else None
 
 
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
@@ -164,6 +85,13 @@ def roots(connection: Connection, machine: str) -> tuple[str, ...]:
     return tuple(connection.execute(statement).scalars())
 
 
+def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
+    """The pictures of all previews, by asset."""
+    preview = schema.preview.c
+    rows = connection.execute(select(preview.asset_id, preview.path, preview.thumbnail))
+    return {row.asset_id: picture_files(row.path, row.thumbnail) for row in rows}
+
+
 _ROW_COLUMNS = (
     "id",
     "name",
@@ -184,12 +112,6 @@ _ROW_COLUMNS = (
 def batches(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Numbers or keys in runs that one statement can take."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
-
-
-def _part(statement: Select[Any], limit: int | None, offset: int) -> Select[Any]:
-    if limit is not None:
-        statement = statement.limit(limit)
-    return statement.offset(offset) if offset else statement
 
 
 def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:

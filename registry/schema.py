@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0007_lineage_version"
+REVISION = "0009_counted_once"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -43,6 +43,17 @@ _LISTED = (
     *("state", "copies", "safety", "verdict", "rating", "bytes", "variant", "container", "layout"),
     *("algorithm", "added", "updated"),
 )
+_FILTERS = ("kind", "base", *_LISTED)
+BY_ID, BY_NAME = "ix_asset_by_id", "ix_asset_by_name"
+FILE_BY_ID = "ix_file_by_id"
+BY_SIZE, BY_ADDED, BY_UPDATED = "ix_asset_by_size", "ix_asset_by_added", "ix_asset_by_updated"
+
+
+def _in_order(name: str, column: str) -> Index:
+    """An index in the order of a column, with all that lists are filtered by."""
+    rest = (other for other in _FILTERS if other != column)
+    return Index(name, column, "name_folded", "id", *rest).ddl_if(_SQLITE)
+
 
 asset = Table(
     "asset",
@@ -87,7 +98,11 @@ asset = Table(
     Column("state", String(8), nullable=False, server_default="missing"),
     Column("copies", Integer, nullable=False, server_default="0"),
     # SQLite filters, sorts and counts lists within an index, without the long rows of the table.
-    Index("ix_asset_by_name", "name_folded", "id", "kind", "base", *_LISTED).ddl_if(_SQLITE),
+    Index(BY_NAME, "name_folded", "id", *_FILTERS).ddl_if(_SQLITE),
+    Index(BY_ID, "id", *_FILTERS, "name_folded").ddl_if(_SQLITE),
+    _in_order(BY_SIZE, "bytes"),
+    _in_order(BY_ADDED, "added"),
+    _in_order(BY_UPDATED, "updated"),
     Index("ix_asset_by_kind", "kind", "base", "name_folded", *_LISTED).ddl_if(_SQLITE),
     Index(None, "name_folded").ddl_if(_POSTGRESQL),
     Index(None, "kind", "base").ddl_if(_POSTGRESQL),
@@ -151,9 +166,11 @@ file = Table(
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
-    Column("inode", String(20), nullable=False),
+    # Windows numbers files with 128 bits on ReFS. SQLite does not look at lengths.
+    Column("inode", String(20).with_variant(String(40), _POSTGRESQL), nullable=False),
     Column("state", String(8), nullable=False),
     UniqueConstraint("machine", "path"),
+    Index(FILE_BY_ID, "id", "asset_id").ddl_if(_SQLITE),
 )
 
 root = Table(
@@ -171,12 +188,31 @@ tag = Table(
     Index(None, "name", "asset_id"),
 )
 
-# How many assets there are of each kind, base, tag, …: kept by triggers on `asset` and `tag`.
+# How many assets there are of each tag: kept by triggers on `tag`.
 facet = Table(
     "facet",
     metadata,
     Column("name", String(16), primary_key=True),
     Column("value", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
+# How many assets are alike in all that lists are filtered by: kept by triggers on `asset`. What is
+# unknown of them is an empty text here, a rating -1; more than two copies count as two.
+alike = Table(
+    "alike",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("base", Text, primary_key=True),
+    Column("variant", Text, primary_key=True),
+    Column("container", Text, primary_key=True),
+    Column("layout", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("safety", Text, primary_key=True),
+    Column("verdict", Text, primary_key=True),
+    Column("rating", Integer, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("copies", Integer, primary_key=True),
     Column("number", Integer, nullable=False),
 )
 

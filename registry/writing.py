@@ -26,6 +26,8 @@ from registry.text import searchable
 Values = dict[str, Any]
 """Column -> value."""
 
+_SAID_OF_A_SOURCE = ("asset_id", "source", "repo", "revision", "file", "url")
+"""What makes a source another one; its licence does not."""
 _asset = schema.asset.c
 _file = schema.file.c
 
@@ -103,9 +105,14 @@ def _write_search_texts(
             select(*columns).where(_asset.id.in_(ids))
         )
     ]
-    connection.execute(delete(schema.asset_search).where(schema.asset_search.c.asset_id.in_(ids)))
-    if rows:
-        connection.execute(insert(schema.asset_search), rows)
+    search = schema.asset_search.c
+    old = select(search.asset_id, search.text).where(search.asset_id.in_(ids))
+    known = {row.asset_id: row.text for row in connection.execute(old)}
+    changed = [row for row in rows if known.get(row["asset_id"]) != row["text"]]
+    if changed:  # what an index of words costs most is a text: none is indexed twice
+        others = [row["asset_id"] for row in changed]
+        connection.execute(delete(schema.asset_search).where(search.asset_id.in_(others)))
+        connection.execute(insert(schema.asset_search), changed)
 
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:
@@ -170,15 +177,25 @@ def record_derived(
         connection.execute(insert(schema.derivation).values(values))
 
 
-def record_source(connection: Connection, asset_id: int, source: Source) -> None:
-    """Where an asset came from, unless that is known; a licence that was not told then is added."""
-    values = {"asset_id": asset_id, **asdict(source)}
-    licence = values.pop("licence")
-    if not _known(connection, schema.source, values):
-        connection.execute(insert(schema.source).values(**values, licence=licence))
-    elif licence is not None:
-        same = [schema.source.c[name] == value for name, value in values.items()]
-        connection.execute(update(schema.source).where(*same).values(licence=licence))
+def record_sources(connection: Connection, told: Sequence[tuple[int, Source]]) -> None:
+    """Where assets came from, unless that is known; a licence that was not told then is added."""
+    table = schema.source
+    names = _SAID_OF_A_SOURCE
+    known: set[tuple[object, ...]] = set()
+    for some in batches([asset_id for asset_id, _ in told]):
+        mine = select(*(table.c[name] for name in names)).where(table.c.asset_id.in_(some))
+        known.update(map(tuple, connection.execute(mine)))
+    new: dict[tuple[object, ...], Values] = {}
+    for asset_id, source in told:
+        values: Values = {"asset_id": asset_id, **asdict(source)}
+        key = tuple(values[name] for name in names)
+        if key not in known:
+            new[key] = values
+        elif source.licence is not None:
+            same = [table.c[name] == values[name] for name in names]
+            connection.execute(update(table).where(*same).values(licence=source.licence))
+    if new:
+        connection.execute(insert(table), list(new.values()))
 
 
 def record_preview(connection: Connection, asset_id: int, preview: Preview) -> None:

@@ -6,11 +6,12 @@ Screens other than the library are imported when they are opened: the first fram
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -63,6 +64,7 @@ class AssetManagerApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = known.theme if known.theme in {t.name for t in THEMES} else DARK.name
+        self.left: Preferences | None = None
         self.queue = JobQueue(self)
         self._library_screen = LibraryScreen(
             self._commands, self.queue, picture_widget(workspace.settings.images), known
@@ -98,11 +100,20 @@ class AssetManagerApp(App[None]):
             sort=view.order,
             facets=library.shows_facets,
             tiles=library.shows_tiles,
+            row=library.place.row,
+            asset=library.place.asset,
+            line=library.line,
         )
 
     def on_failed(self, message: Failed) -> None:
         """Something asked in the background failed, on whatever screen."""
         self.notify(message.sentence, severity="error", markup=False)
+
+    def on_browser_counted(self) -> None:
+        """All is there that stays: no search for garbage needs to look through it again."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     # ---- jobs
 
@@ -175,6 +186,12 @@ class AssetManagerApp(App[None]):
 
     # ---- leaving
 
+    def exit(self, *given: Any, **more: Any) -> None:
+        """Leave; how the screens look is noted while they are there."""
+        if self._library_screen.is_attached:
+            self.left = self.preferences
+        super().exit(*given, **more)
+
     async def action_quit(self) -> None:
         """Leave; running jobs are stopped first, if the user agrees."""
         from tui.screens.confirm import ConfirmScreen
@@ -210,5 +227,6 @@ def run_tui(workspace: Workspace) -> None:
         app.run()
     finally:
         commands.close()
-        with suppress(AssetmgrError):  # the next start begins as the first one did
-            commands.keep(app.preferences)
+        if app.left is not None:
+            with suppress(AssetmgrError):  # the next start begins as the first one did
+                commands.keep(app.left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from registry.records import AssetRow
 from tui.text import day, plain, size
@@ -77,6 +78,7 @@ class Placed:
     width: int
 
 
+@lru_cache(maxsize=64)
 def placed(width: int) -> tuple[Placed, ...]:
     """The columns that fit into `width` cells, left to right; the name takes what is left."""
     shown = [column for column in COLUMNS if column.from_width <= width]

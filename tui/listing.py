@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from registry.records import AssetRow, Page
 from tui.query import View
@@ -11,13 +12,21 @@ PAGE_ROWS = 128
 _PAGES_HELD = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a cursor stands: in which row, and on which asset (0: none)."""
+
+    row: int = 0
+    asset: int = 0
+
+
 class Listing:
     """The rows of one view of the library; pages not yet fetched answer with None."""
 
-    def __init__(self, view: View, first: Page) -> None:
+    def __init__(self, view: View, first: Page, number: int = 0) -> None:
         self.view = view
         self.total = first.total
-        self._pages: OrderedDict[int, tuple[AssetRow, ...]] = OrderedDict({0: tuple(first.rows)})
+        self._pages = OrderedDict({number: tuple(first.rows)})
         self._asked: set[int] = set()
 
     def row(self, index: int) -> AssetRow | None:

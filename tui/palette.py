@@ -7,7 +7,9 @@ from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui.keymap import Group, Key
+from tui.keymap import MARK, MOVE, READ, SIDE, Group, Key
+
+_MOVING = (MARK, SIDE, MOVE, READ)
 
 
 class KeyCommands(Provider):
@@ -30,6 +32,7 @@ class KeyCommands(Provider):
                 yield Hit(score, matcher.highlight(key.meaning), run, help=key.shown)
 
     def _keys(self) -> Iterator[Key]:
+        """Those first that do something; how to move, fingers know."""
         groups: tuple[Group, ...] = getattr(self.screen, "GROUPS", ())
-        for group in groups:
+        for group in sorted(groups, key=lambda group: group in _MOVING):
             yield from (key for key in group.keys if "{key}" not in key.action)

@@ -52,10 +52,12 @@ class OnHub:
 
     def _files(self, wanted: str, progress: Progress) -> Iterator[Card]:
         from assetmgr.operations.failures import Failure
+        from assetmgr.operations.hub_address import parse_named
         from assetmgr.operations.hub_find import info
-        from assetmgr.operations.hub_plan import DownloadRequest, parse_repo, plan_download
+        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
 
-        repo, revision = parse_repo(wanted)
+        named = parse_named(wanted)
+        repo, revision = named.repo, named.revision
         told = info(self._workspace, repo, revision, progress)
         about = _about(told.found, told.summary)
         for found in plan_download(self._workspace, DownloadRequest(repo, revision)):

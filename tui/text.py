@@ -15,7 +15,18 @@ from assetmgr.text import plain, size
 if TYPE_CHECKING:
     from tui.bridge import Reading
 
-__all__ = ["amount", "count", "day", "duration", "fit", "million", "percent", "plain", "size"]
+__all__ = [
+    "amount",
+    "count",
+    "day",
+    "duration",
+    "fit",
+    "fit_middle",
+    "million",
+    "percent",
+    "plain",
+    "size",
+]
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
@@ -31,6 +42,23 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     if width < 2:
         return set_cell_size(text, max(width, 0))
     return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
+
+
+def fit_middle(text: str, width: int) -> str:
+    """As `fit`, but cut in the middle: names of tensors begin alike and differ in their ends.
+
+    >>> fit_middle("lora_unet_down_blocks_0_to_k", 16)
+    'lora_un…s_0_to_k'
+    """
+    if cell_len(text) <= width or width < 5:
+        return fit(text, width)
+    head = set_cell_size(text, (width - 1) // 2)
+    tail, room = "", width - 1 - cell_len(head)
+    for letter in reversed(text):
+        if cell_len(letter + tail) > room:
+            break
+        tail = letter + tail
+    return set_cell_size(f"{head}…{tail}", width)
 
 
 def count(number: int, noun: str) -> str:

@@ -11,13 +11,13 @@ from assetmgr.cli.download_options import bars, download_options, warn_of_shorta
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub_address import parse_named
 from assetmgr.operations.hub_cache import cache_downloads
 from assetmgr.operations.hub_download import downloads, queue_download
 from assetmgr.operations.hub_plan import (
     Download,
     Downloaded,
     DownloadRequest,
-    parse_repo,
     plan_download,
 )
 from assetmgr.text import plain, size
@@ -69,19 +69,19 @@ def download(
 ) -> int:
     """Download model files into the library, verified against the Hub's hashes.
 
-    FILE is a name, a folder or a pattern; without it and --include all model files. Files go to the
-    folder of their kind below the models folder unless --to names another; what the library has is
-    not fetched. Everything goes through the queue: what breaks off goes on with the same command,
-    or `downloads run`.
+    REPO may be the address of a page of it, or of a file. FILE is a name, a folder or a pattern;
+    without it and --include all model files. Files go to the folder of their kind below the models
+    folder unless --to names another; what the library has is not fetched. Everything goes through
+    the queue: what breaks off goes on with the same command, or `downloads run`.
     """
     if cache and (folder or layout or later or rate):
         cause = "--cache goes with none of --to, --layout, --queue and --rate."
         raise click.UsageError(cause, click.get_current_context())
-    name, revision = parse_repo(repo)
+    named = parse_named(repo)
     request = DownloadRequest(
-        name,
-        revision,
-        files,
+        named.repo,
+        named.revision,
+        files or ((named.file,) if named.file else ()),
         folder,
         layout,
         again,

@@ -11,8 +11,8 @@ import click
 
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations import hub_find, hub_updates
+from assetmgr.operations.hub_address import parse_named
 from assetmgr.operations.hub_find import HubFound, HubInfo, HubInfoFile, HubSearch
-from assetmgr.operations.hub_plan import parse_repo
 from assetmgr.operations.hub_updates import CURRENT, GONE, NEWER, HubUpdate
 from assetmgr.sources.hub_models import SORTS
 from assetmgr.sources.hub_tags import BASES, KINDS
@@ -74,9 +74,9 @@ def _in_short(found: HubFound) -> Iterator[str]:
 @click.pass_obj
 def info(session: Session, repo: str) -> int:
     """Show files, hashes, licence and card of a repository, and which files are here already."""
-    name, revision = parse_repo(repo)
+    named = parse_named(repo)
     with Workspace.open() as workspace, session.progress() as progress:
-        found = hub_find.info(workspace, name, revision, progress)
+        found = hub_find.info(workspace, named.repo, named.revision, progress)
     if session.as_json:
         session.output.document({**found.to_json(), "errors": []})
         return session.status

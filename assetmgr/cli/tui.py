@@ -19,11 +19,13 @@ _PLACE = "tui.app:run_tui"
 @click.pass_obj
 def tui(session: Session) -> int:
     """Browse the library in the terminal."""
+    import gc
     import sys
 
     if session.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NotAvailable("the terminal UI needs a terminal", hint="use list and show in scripts")
     module, _, function = _PLACE.partition(":")
+    gc.disable()  # until the library is on the screen: what is imported for it stays
     with Workspace.open() as workspace:
         getattr(importlib.import_module(module), function)(workspace)
     return session.status

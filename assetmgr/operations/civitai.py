@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from assetmgr.sources import civitai
 from assetmgr.sources.civitai import Search
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 HASHES = ("sha256", "blake3", "crc32", "autov1", "autov2", "autov3")
 
 _PAIR = re.compile(r"(?:urn:air:[^@]*:civitai:)?(\d{1,18})?@(\d{1,18})(?:\+\d+)?")
-_PAGE = re.compile(r"(?:https?://)?[\w.:-]+/models/(\d{1,18})(?:/[^?#]*)?(?:[?#](.*))?")
+_PAGE = re.compile(r"(?:https?://)?([\w.:-]+)/models/(\d{1,18})(?:/[^?#]*)?(?:[?#](.*))?")
 _OF_PAGE = re.compile(r"\bmodelVersionId=(\d{1,18})")
-_ROUTE = re.compile(r"(?:https?://)?[\w.:-]+/api/download/models/(\d{1,18})(?:[?#].*)?")
+_ROUTE = re.compile(r"(?:https?://)?([\w.:-]+)/api/download/models/(\d{1,18})(?:[?#].*)?")
 _KIND_OF_TYPE = {word: kind for kind, words in TYPES.items() for word in words}
 _BASE_OF_TEXT = {text: base for base, texts in BASES.items() for text in texts}
 
@@ -47,16 +48,22 @@ def parse_reference(text: str) -> Reference:
         return Reference(number=text)
     if pair := _PAIR.fullmatch(text):
         return Reference(model=pair[1], version=pair[2])
-    if route := _ROUTE.fullmatch(text):
-        return Reference(version=route[1])
-    if page := _PAGE.fullmatch(text):
-        chosen = _OF_PAGE.search(page[2] or "")
-        return Reference(model=page[1], version=chosen[1] if chosen else None)
+    if (route := _ROUTE.fullmatch(text)) and _is_civitai(route[1]):
+        return Reference(version=route[2])
+    if (page := _PAGE.fullmatch(text)) and _is_civitai(page[1]):
+        chosen = _OF_PAGE.search(page[3] or "")
+        return Reference(model=page[2], version=chosen[1] if chosen else None)
     raise BadValue(
         "is neither a number nor an address of a model on Civitai",
         path=text,
         hint="such as 4384, 4384@128713, or the address of its page",
     )
+
+
+def _is_civitai(host: str) -> bool:
+    """Whether numbers of an address mean there what they mean here: its domains, or what is set."""
+    name = host.partition(":")[0]
+    return name.split(".")[-2:-1] == ["civitai"] or name == urlsplit(civitai.endpoint()).hostname
 
 
 def search(

@@ -15,6 +15,7 @@ from assetmgr.operations.view_manifest import read_manifest
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
+from registry.pictures import THUMBNAIL_PNG
 
 if TYPE_CHECKING:
     from registry.health import Health
@@ -111,7 +112,8 @@ def _links(places: Iterable[Path]) -> Check:
 def _previews(library: Library, folder: Path) -> Iterable[Check]:
     """Pictures that the library knows and that are gone, and pictures that it does not know."""
     known = {path for pictures in library.preview_pictures().values() for path in pictures}
-    gone = sorted(path for path in known if not is_file(path))
+    needed = (path for path in known if not path.endswith(THUMBNAIL_PNG))
+    gone = sorted(path for path in needed if not is_file(path))
     hint = "make them again with assetmgr preview" if gone else None
     detail = f"{len(gone)} of {len(known)} pictures are gone" + (f": {_some(gone)}" if gone else "")
     yield Check("previews", ok=not gone, detail=detail, hint=hint)

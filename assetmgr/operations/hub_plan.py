@@ -115,12 +115,6 @@ def _json(
     }
 
 
-def parse_repo(text: str) -> tuple[str, str | None]:
-    """`REPO[@REVISION]`."""
-    repo, _, revision = text.partition("@")
-    return repo, revision or None
-
-
 def plan_download(
     workspace: Workspace, request: DownloadRequest, progress: Progress = SILENT
 ) -> Iterator[Download | Failure]:

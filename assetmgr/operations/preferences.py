@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_SEARCHES = 500
 _MOST_BYTES = 1 << 20
+_GREATEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class SavedSearch:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """All of it. `kind` is the word of the kind tab ("" for all); `sort` as for a search."""
+    """All of it. `kind` is the word of the kind tab ("" for all); `sort` as for a search.
+
+    The cursor stood in `row` on `asset` (0: none), whose details were shown from `line` on.
+    """
 
     theme: str = ""
     kind: str = ""
@@ -36,6 +40,9 @@ class Preferences:
     sort: str = "name"
     facets: bool = False
     tiles: bool = False
+    row: int = 0
+    asset: int = 0
+    line: int = 0
     welcomed: bool = False
     searches: tuple[SavedSearch, ...] = ()
 
@@ -84,12 +91,17 @@ def _values(
     kind: type[Preferences | SavedSearch], document: Mapping[object, object]
 ) -> dict[str, object]:
     """The values whose types are those of the fields."""
-    types = {"bool": bool, "str": str}
+    types = {"bool": bool, "str": str, "int": int}
     wanted = {
         field.name: types[str(field.type)] for field in fields(kind) if str(field.type) in types
     }
     return {
         name: document[name]
         for name, expected in wanted.items()
-        if isinstance(document.get(name), expected)
+        if isinstance(document.get(name), expected) and _is_sane(document[name])
     }
+
+
+def _is_sane(value: object) -> bool:
+    """A number that no database takes would end the next start."""
+    return not isinstance(value, int) or 0 <= value <= _GREATEST

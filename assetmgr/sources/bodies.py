@@ -7,22 +7,33 @@ are gigabytes. Encodings: RFC 9110, section 8.4; those asked for are the ones th
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import httpx2
-
+MOST_ANSWER_BYTES = 32 << 20
+"""More than any answer that is no file."""
 ACCEPTED = "gzip, deflate"
 """The value of Accept-Encoding that goes with `body_within`."""
 
 _EITHER_HEADER = zlib.MAX_WBITS | 32
 
 
+class Answer(Protocol):
+    """The answer of an HTTP client: httpx's, or that of huggingface_hub's own."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Whatever their case."""
+
+    def iter_raw(self) -> Iterator[bytes]:
+        """The body as it comes, packed as it is."""
+
+
 class OtherEncoding(ValueError):
     """The body is packed in a way that was not asked for, or not as it is said to be."""
 
 
-def body_within(answer: httpx2.Response, most: int) -> bytes:
+def body_within(answer: Answer, most: int) -> bytes:
     """The unpacked body, cut at `most` bytes. Raises OtherEncoding, and what the client raises."""
     encoding = answer.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:

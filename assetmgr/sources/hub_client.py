@@ -7,6 +7,7 @@ answers with the token; all of its requests go through the one here instead. `HF
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -16,6 +17,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetmgr import __version__
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, body_within
 from assetmgr.sources.hub_errors import translated
 from assetmgr.sources.origins import home_of, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
@@ -33,6 +35,7 @@ TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _YES = frozenset({"1", "on", "yes", "true"})
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class _Asking(NamedTuple):
@@ -120,29 +123,46 @@ def _install() -> None:
     constants.HF_HUB_DISABLE_TELEMETRY = True
 
     class Patient(httpx2.Client):
-        """Asks again while the Hub is busy, as late as it wants."""
+        """Asks again while the Hub is busy, as late as it wants; bodies are no longer than fit."""
 
-        def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-            answer = super().send(request, **options)
+        def send(
+            self, request: httpx2.Request, *, stream: bool = False, **options: Any
+        ) -> httpx2.Response:
+            answer = super().send(request, stream=True, **options)
             for attempt in range(TRIES - 1):
                 if answer.status_code not in BUSY:
-                    return answer
+                    break
                 answer.close()
                 _wait(answer, attempt)
-                answer = super().send(request, **options)
+                answer = super().send(request, stream=True, **options)
             if answer.status_code not in BUSY:
-                return answer
+                return answer if stream and not answer.is_error else _read(answer)
             answer.close()  # not given back, or the library would go on trying
             cause = f"the Hub answers with status {answer.status_code}"
             raise NotAvailable(cause, path=_NOW.get(_NOBODY).subject, hint="try again later")
 
     def made() -> httpx2.Client:
         limits = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
-        return Patient(event_hooks={"request": [_guard]}, follow_redirects=True, timeout=limits)
+        hooks = {"request": [_guard]}
+        told = {"Accept-Encoding": ACCEPTED}
+        return Patient(event_hooks=hooks, follow_redirects=True, timeout=limits, headers=told)
 
     for name in ("huggingface_hub", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.ERROR)
     set_client_factory(made)
+
+
+def _read(answer: httpx2.Response) -> httpx2.Response:
+    """The answer with its body: the library reads that of an error as a whole, however long."""
+    import httpx2
+
+    if answer.request.method == "HEAD":
+        answer.read()
+        return answer
+    with contextlib.closing(answer):
+        body = body_within(answer, MOST_ANSWER_BYTES)
+    kept = [pair for pair in answer.headers.multi_items() if pair[0].lower() not in _OF_THE_BODY]
+    return httpx2.Response(answer.status_code, headers=kept, content=body, request=answer.request)
 
 
 def _wait(answer: httpx2.Response, attempt: int) -> None:

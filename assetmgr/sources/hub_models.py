@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from assetmgr.sources.bodies import ACCEPTED, body_within
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, body_within
 from assetmgr.sources.hub_client import asking, endpoint, headers
 from assetmgr.sources.hub_errors import no_hub
 from converters.errors import FileMissing, NotAvailable
@@ -22,7 +22,6 @@ from registry.sidecars.document import BadSidecar, Fields
 if TYPE_CHECKING:
     from httpx2 import Response
 
-MOST_ANSWER_BYTES = 32 << 20
 LONGEST_CARD = 1 << 20
 """Bytes of a card that are read."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.request import getproxies
 
 from assetmgr import __version__
-from assetmgr.sources.bodies import ACCEPTED, OtherEncoding, body_within
+from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, OtherEncoding, body_within
 from assetmgr.sources.origins import may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
 from converters.errors import AssetmgrError, NotAvailable
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     import httpx
 
 MOST_REDIRECTS = 5
-MOST_ANSWER_BYTES = 32 << 20
-"""More than any answer that is no file."""
-
 _KEPT_HEADERS = frozenset({"range", "if-range", "accept-encoding", "user-agent"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _PIECE = 1 << 20
-"""Elements that a thread computes at a time."""
+"""Elements that a thread widens, changes and rounds at a time.
+
+Fewer would stay in faster memory, but every product reads all of down.
+"""
 _PIECE_ELSEWHERE = 1 << 24
 """The same for other devices, which are slow to call and have much to do at a time."""
-_BLOCK = 1 << 18
-"""Elements that are widened, changed and rounded before the next: they stay in the cache."""
 
 Rows = tuple[int, int]
 
@@ -105,11 +106,7 @@ def with_products(
 def _starts(weight: LazyTensor, on: str) -> Iterator[int]:
     """The first rows of the pieces."""
     elements = _PIECE if on == CPU else _PIECE_ELSEWHERE
-    yield from range(0, weight.shape[0], _rows_in(elements, weight))
-
-
-def _rows_in(elements: int, weight: LazyTensor) -> int:
-    return max(1, elements * weight.shape[0] // weight.numel)
+    yield from range(0, weight.shape[0], max(1, elements * weight.shape[0] // weight.numel))
 
 
 def _together(pieces: Sequence[LazyTensor]) -> bytes:
@@ -123,17 +120,12 @@ def _piece(
     shared: _Shared,
     hold: Callable[[Tensor], None],
 ) -> Tensor:
-    from converters.compute import device, empty, passing_floats
+    from converters.compute import empty, passing_floats
 
-    stacks = shared.take()
     result = empty((weight.shape[0], weight.numel // weight.shape[0]), dtype)
-    step = _rows_in(_BLOCK if device() == CPU else weight.numel, weight)
-    for start in range(0, weight.shape[0], step):
-        stop = min(start + step, weight.shape[0])
-        block = passing_floats(weight.slice0(start, stop)).view(stop - start, -1)
-        for stack in stacks:
-            stack.add_to(block, first + start)
-        if not all_finite(block, dtype):
-            hold(block)
-        result[start:stop] = block
-    return result
+    block = passing_floats(weight).view(result.shape)
+    for stack in shared.take():
+        stack.add_to(block, first)
+    if not all_finite(block, dtype):
+        hold(block)
+    return result.copy_(block)

@@ -17,7 +17,6 @@ from sqlalchemy import (
     column,
     exists,
     func,
-    join,
     literal,
     select,
     table,
@@ -92,10 +91,9 @@ def path_contains(needle: str) -> ColumnElement[bool]:
     scan = select(file.asset_id).where(file.path_folded.contains(needle, autoescape=True))
     if len(needle) < _TRIGRAM:  # paths do not end in breaks: not all their letters begin trigrams
         return schema.asset.c.id.in_(scan)
-    found = select(_path_words.c.rowid).where(_path_words.c.file_words.op("MATCH")(_quoted(needle)))
     has = func.instr(file.path_folded, needle) > 0
     one_by_one = exists().where(file.asset_id == schema.asset.c.id, has)
-    return Found(select(file.asset_id).where(file.id.in_(found)), scan, one_by_one)
+    return Found(_assets_at(_paths_with(needle)), scan, one_by_one)
 
 
 def number_with(connection: Connection, needles: Sequence[str]) -> int:
@@ -109,15 +107,24 @@ def number_with(connection: Connection, needles: Sequence[str]) -> int:
 
 def number_at(connection: Connection, needle: str) -> int:
     """How many assets have a file with this folded text in its path."""
-    file, words = schema.file.c, _path_words.c
-    assets = func.count(file.asset_id.distinct())
+    file = schema.file.c
     if connection.dialect.name == "sqlite" and len(needle) >= _TRIGRAM:
-        both = join(schema.file, _path_words, file.id == words.rowid)
-        statement = select(assets).select_from(both)
-        statement = statement.where(words.file_words.op("MATCH")(_quoted(needle)))
+        statement = _assets_at(_paths_with(needle))
     else:
-        statement = select(assets).where(file.path_folded.contains(needle, autoescape=True))
-    return connection.execute(statement).scalar_one()
+        statement = select(file.asset_id).where(file.path_folded.contains(needle, autoescape=True))
+    number = select(func.count()).select_from(statement.distinct().subquery())
+    return connection.execute(number).scalar_one()
+
+
+def _paths_with(needle: str) -> Select[Any]:
+    words = _path_words.c
+    return select(words.rowid).where(words.file_words.op("MATCH")(_quoted(needle)))
+
+
+def _assets_at(files: Select[Any]) -> Select[Any]:
+    """The assets of files whose numbers are known, from an index, not from the long rows."""
+    assets = select(schema.file.c.asset_id).where(schema.file.c.id.in_(files))
+    return assets.with_hint(schema.file, f"INDEXED BY {schema.FILE_BY_ID}", "sqlite")
 
 
 def _are_long(needles: Sequence[str]) -> bool:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from helpers.hub_server import HubServer
+from helpers.loopback import Instead
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
+from assetmgr.sources import hub_client, hub_models
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.bodies import OtherEncoding, body_within
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
-from converters.errors import AssetmgrError, NotAvailable
+from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT
 
 TEXT = b'{"models": []}' * 100
@@ -70,6 +73,27 @@ def test_a_service_that_answers_with_a_bomb_is_told_from_one_that_answers() -> N
     ):
         web.read(found, "the search")
     assert "br" not in server.requests[0].headers["accept-encoding"]
+
+
+@pytest.mark.parametrize("status", [200, 403, 404])
+def test_a_bomb_of_the_hub_costs_no_more_than_an_answer_may(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_client, "MOST_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(hub_models, "MOST_ANSWER_BYTES", 1 << 20)
+    bomb = Instead(status, headers={"Content-Encoding": "gzip"}, body=BOMB)
+    with HubServer("org/gems", {}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub_models.repository("org/gems")  # what is imported late is imported now
+        hub.instead = [bomb]
+        tracemalloc.start()
+        try:
+            with pytest.raises((NotAvailable, FileMissing)):
+                hub_models.repository("org/gems")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_a_proxy_of_the_environment_is_used(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
+from helpers.loopback import Instead
 from huggingface_hub import try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
@@ -256,6 +257,22 @@ def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
     assert (done.code, done.err) == (0, "")
     assert len([line for line in hub.fetched if "/cdn/" in line]) == 2
     assert remains(tmp_path) == [GEM]
+
+
+def test_a_token_that_expires_in_the_middle_keeps_what_came(
+    hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.break_after = [100]
+    hub.instead = [Instead(401, 9, below=f"/{REPO}/resolve/", after=1)]
+    done = program("hub", "download", REPO, GEM, "--to", tmp_path)
+    assert (done.code, len(done.errors)) == (3, 1)
+    assert "refuses access" in done.err
+    assert "hf_secret" not in done.err
+    hub.instead = []
+    assert program("hub", "download", REPO, GEM, "--to", tmp_path).code == 0
+    assert hub.fetched[-1].endswith("bytes=100-")
+    assert (tmp_path / GEM).read_bytes() == hub.files[GEM]
 
 
 @pytest.mark.parametrize(

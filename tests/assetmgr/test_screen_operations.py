@@ -116,7 +116,7 @@ def test_a_search_of_the_same_name_is_replaced() -> None:
         "{",
         "[]",
         "[" * 100_000,
-        '{"theme": 1, "sort": null, "facets": "yes", "searches": {"name": "x"}}',
+        '{"theme": 1, "sort": null, "row": -1, "asset": 1e9, "line": 99999999999, "facets": "yes"}',
         '{"searches": [1, null, {"name": "x"}, {"name": 1, "query": "y"}]}',
     ],
 )

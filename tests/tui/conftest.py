@@ -15,6 +15,7 @@ from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from textual.widgets._footer import FooterKey
 from textual.worker import Worker, WorkerCancelled
 
 from assetmgr.operations.duplicates import Copy, Group
@@ -136,6 +137,9 @@ class Driver:
 # The pilot looks fifty times a second whether all is quiet; `rest` looks for itself.
 textual._wait.SLEEP_GRANULARITY = 0.002
 textual._wait.SLEEP_IDLE = 0.001
+
+# A footer's key would be compact at first and then not, each time that one is made.
+FooterKey.__dict__["compact"]._default = False
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 

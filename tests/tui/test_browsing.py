@@ -173,3 +173,12 @@ async def test_it_works_on_a_large_terminal(open_program: Open) -> None:
         assert tui.names()[:5] == NAMES
         assert tui.facts().startswith("anything v5")
         assert tui.details.region.bottom <= 23
+
+
+async def test_the_details_can_be_read_while_facets_are_shown(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("f", "escape", "enter")
+        assert tui.details.region.height > 9
+        assert "anything v5" in tui.facts()
+        await tui.press("escape")
+        assert tui.list.region.height

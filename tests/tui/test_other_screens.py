@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers.waiting import until
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from assetmgr.operations.installed import ModelFolder
+from assetmgr.operations.preferences import load_preferences
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
 from registry.download_records import DownloadState, QueuedDownload, Trouble, Wanted
-from tui.app import AssetManagerApp
+from tui.app import AssetManagerApp, run_tui
+from tui.listing import PAGE_ROWS
 from tui.screens.compare import CompareScreen
 from tui.screens.duplicates import DuplicatesScreen
 from tui.screens.form import Options
@@ -24,11 +28,12 @@ from tui.screens.inside import InsideScreen
 from tui.screens.jobs import JobsScreen
 from tui.screens.welcome import WelcomeScreen
 from tui.testing import Script, ScriptedCommands
+from tui.widgets.asset_list import AssetList
 from tui.widgets.filter_bar import FilterInput
 from tui.widgets.table import TableLines
 
 if TYPE_CHECKING:
-    from conftest import Open
+    from conftest import Open, Put
 
 
 async def test_the_jobs_are_paused_and_stopped(open_program: Open) -> None:
@@ -274,12 +279,39 @@ async def test_the_next_start_begins_where_the_last_one_ended(
     async with open_program() as tui:
         await tui.filter("style")
         await tui.press("enter", "s", "right_square_bracket", "right_square_bracket")
+        await tui.press("G")
+        await tui.press("enter", "j", "j", "j")
+        assert tui.details.line == 3
         tui.app.theme = "assetmgr-contrast"
         commands.keep(tui.app.preferences)
     async with open_program() as tui:
         assert tui.app.theme == "assetmgr-contrast"
         assert tui.names() == ["ink wash", "detail tweaker"]
         assert tui.app.screen.query_one(FilterInput).value == "style"
+        assert tui.list.current.name == "detail tweaker"
+        await tui.until(lambda: tui.details.line == 3)
+
+
+async def test_the_cursor_comes_back_to_its_asset_among_thousands(
+    workspace: Workspace, commands: ScriptedCommands, open_program: Open, put: Put
+) -> None:
+    for number in range(PAGE_ROWS):
+        put(f"another {number:03}", 100 + number)
+    async with open_program() as tui:
+        await tui.press("G", "k")
+        stood = tui.list.current
+        commands.keep(tui.app.preferences)
+    workspace.library.forget([1])  # an earlier one
+    async with open_program() as tui:
+        assert stood is not None
+        assert tui.list.current.id == stood.id
+        await tui.press("g")
+        await tui.until(lambda: tui.list.current is not None)
+        assert tui.list.current.name == "another 000"
+    workspace.library.forget(row.id for row in workspace.library.search("").rows)
+    put("only one", 7)
+    async with open_program() as tui:
+        assert tui.names() == ["only one"]
 
 
 async def test_the_first_start_offers_folders_of_other_programs() -> None:
@@ -293,3 +325,18 @@ async def test_the_first_start_offers_folders_of_other_programs() -> None:
             await pilot.press("enter")
             await until(pilot, lambda: script.asked)
     assert script.asked == ["scan /ui/[models] /mine"]
+
+
+def test_leaving_notes_how_the_screens_look(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def user(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: len(pilot.app.screen_stack) > 1)
+        await until(pilot, lambda: pilot.app.screen.query_one(AssetList).loaded)
+        await pilot.press("s", "G", "q")
+
+    run = partialmethod(AssetManagerApp.run, headless=True, auto_pilot=user)
+    monkeypatch.setattr(AssetManagerApp, "run", run)
+    run_tui(workspace)
+    kept = load_preferences(workspace)
+    assert (kept.sort, kept.row) == ("-size", 8)

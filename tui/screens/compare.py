@@ -45,7 +45,7 @@ class CompareScreen(Screen[None]):
         lines = self.query_one(TableLines)
         note = ("Both hold the same tensors.",)
         rows = [
-            TableRow((Cell(plain(each.name)), Cell(plain(each.how), "dim")))
+            TableRow((Cell(plain(each.name), both_ends=True), Cell(plain(each.how), "dim")))
             for each in found.differences
         ]
         lines.show(rows, note)

@@ -154,5 +154,5 @@ def _rows(groups: Sequence[Group]) -> Iterator[TableRow]:
         for copy in group.copies:
             place = PurePath(copy.path)
             shares = "  (hard link)" if copy.shares else ""
-            path = Cell(plain(f"  {place}{shares}"), "dim")
+            path = Cell(plain(f"  {place}{shares}"), "dim", both_ends=True)
             yield TableRow((Cell(""), Cell(""), Cell(size(copy.bytes), "dim"), path), copy)

@@ -15,7 +15,7 @@ FILTERS = Section(
         ("-tag:x", text("everything without")),
         ("size:>1gb", text("or <")),
         ("rating:>=3", text("from 0 to 5")),
-        ("is:duplicate", text("also is:missing is:offline is:unsafe")),
+        ("is:duplicate", text("also is:missing is:offline is:unsafe is:contradicted")),
     ),
 )
 

@@ -82,7 +82,7 @@ class InsideScreen(Screen[None]):
         yield Table(
             TableColumn("Tensor", 0),
             TableColumn("Type", 8),
-            TableColumn("Shape", 20),
+            TableColumn("Shape", 16),
             TableColumn("Size", 9, right=True, from_width=70),
         )
         yield Static(id="summary", markup=False)
@@ -266,7 +266,8 @@ def _alarm(found: Statistics | None) -> str:
 
 
 def _branch(branch: Branch, depth: int, *, opened: bool) -> TableRow:
-    name = Cell(_INDENT * depth + label(branch, opened=opened), "title" if branch.below else "name")
+    style = "title" if branch.below else "name"
+    name = Cell(_INDENT * depth + label(branch, opened=opened), style, both_ends=True)
     if branch.tensor is not None and not branch.below:
         return TableRow((name, *_facts(branch.tensor)), branch)
     held = Cell(count(branch.count, "tensor"), "dim")
@@ -274,7 +275,8 @@ def _branch(branch: Branch, depth: int, *, opened: bool) -> TableRow:
 
 
 def _flat(tensor: Tensor) -> TableRow:
-    return TableRow((Cell(plain(tensor.name) or "(no name)"), *_facts(tensor)), tensor)
+    name = Cell(plain(tensor.name) or "(no name)", both_ends=True)
+    return TableRow((name, *_facts(tensor)), tensor)
 
 
 def _facts(tensor: Tensor) -> tuple[Cell, ...]:

@@ -18,6 +18,7 @@ from tui.background import in_background, in_turn
 from tui.commands import Commands
 from tui.images import MakePicture
 from tui.jobs import JobQueue
+from tui.listing import Place
 from tui.query import SORTS, View, view_of
 from tui.screens.acting import ActingScreen
 from tui.text import count, plain
@@ -54,8 +55,9 @@ class LibraryScreen(ActingScreen):
         yield TitleBar(plain(self._commands.library_name))
         yield Browser(
             self._commands,
-            Details(self._commands, self._make_picture),
+            Details(self._commands, self._make_picture, (known.asset, known.line)),
             view_of(known.kind, known.query, known.sort),
+            Place(known.row, known.asset),
             tiled=known.tiles,
         )
         yield JobsPane(self._queue)
@@ -177,6 +179,16 @@ class LibraryScreen(ActingScreen):
     def view(self) -> View:
         """What the list shows."""
         return self._browser.view
+
+    @property
+    def place(self) -> Place:
+        """Where the cursor stands."""
+        return self._browser.place
+
+    @property
+    def line(self) -> int:
+        """From which line on the details are shown."""
+        return self._details.line
 
     @property
     def shows_facets(self) -> bool:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tui.text import plain
+from tui.text import count, plain
 from tui.widgets.table import Cell, TableColumn, TableLines, TableRow
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class WelcomeScreen(ModalScreen[tuple[str, ...]]):
                 (
                     Cell("[x]" if str(folder.path) in self._chosen else "[ ]", "title"),
                     Cell(folder.program),
-                    Cell(plain(str(folder.path)), "dim"),
-                    Cell(f"{folder.files:,} files", "dim"),
+                    Cell(plain(str(folder.path)), "dim", both_ends=True),
+                    Cell(count(folder.files, "file"), "dim"),
                 ),
                 str(folder.path),
             )

@@ -11,7 +11,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
-from textual.strip import Strip
 
 from registry.records import AssetRow, Page
 from tui import keymap
@@ -164,19 +163,19 @@ class AssetList(CursorList):
 
     # ---- drawing
 
-    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
+    def draw(self, index: int, line: int, base: Style, width: int) -> list[Segment]:
         """A line of a row or tile; of one that is not here yet, an ellipsis."""
         row = self._listing.row(index) if self._listing else None
         if row is None:
             self._load_visible()
-            return Strip([Segment(fit("   …" if not line else "", width), base)], width)
+            return [Segment(fit("   …" if not line else "", width), base)]
         marked = row.id in self._marks
         mark = Segment(MARK, base + self.style_of("marked")) if marked else Segment(" ", base)
         if self._tiled:
             picture = self._pictures.get(row)
             drawn = tiles.draw_tile(row, line, picture, base, self.style_of)
-            return Strip([mark, *drawn, Segment(" ", base)], width)
-        return Strip([mark, *self._columns(row, base, width)]).adjust_cell_length(width, base)
+            return [mark, *drawn, Segment(" ", base)]
+        return [mark, *self._columns(row, base, width)]
 
     def _columns(self, row: AssetRow, base: Style, width: int) -> Iterator[Segment]:
         for place in placed(width):

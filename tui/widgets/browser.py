@@ -14,10 +14,10 @@ from textual.widget import Widget
 
 from converters.errors import BadValue, Cancelled
 from converters.progress import CancellableProgress
-from registry.records import AssetRow
+from registry.records import AssetRow, Page
 from tui.background import in_background
 from tui.commands import Commands
-from tui.listing import PAGE_ROWS, Listing
+from tui.listing import PAGE_ROWS, Listing, Place
 from tui.query import TABS, View, tab_counts
 from tui.text import plain
 from tui.widgets.asset_list import AssetList
@@ -52,6 +52,7 @@ class Browser(Widget):
         commands: Commands,
         beside: Widget,
         view: View | None = None,
+        place: Place | None = None,
         *,
         tiled: bool = False,
     ) -> None:
@@ -59,6 +60,7 @@ class Browser(Widget):
         self._commands = commands
         self._beside = beside
         self._view = view or View()
+        self._first = place or Place()
         self._counting: CancellableProgress | None = None
 
     def compose(self) -> ComposeResult:
@@ -80,7 +82,7 @@ class Browser(Widget):
         """Counts and rows anew; the cursor stays on its asset."""
         in_background(self, self._count, group="count")
         self.query_one(AssetList).forget_pictures()
-        self._search(self._view, self.current)
+        self._search(self._view, self.place)
 
     def turn_tab(self, steps: int) -> None:
         """To the kind at the right or left."""
@@ -121,6 +123,14 @@ class Browser(Widget):
     def current(self) -> AssetRow | None:
         """The row under the cursor."""
         return self.query_one(AssetList).current
+
+    @property
+    def place(self) -> Place:
+        """Where the cursor stands; until there is a list, where it stood at the last end."""
+        assets = self.query_one(AssetList)
+        if not assets.loaded:
+            return self._first
+        return Place(assets.cursor, 0 if self.current is None else self.current.id)
 
     @property
     def tiled(self) -> bool:
@@ -179,27 +189,33 @@ class Browser(Widget):
         self.query_one(KindTabs).counts = counts
         self.post_message(self.Counted(counts[0]))
 
-    def _search(self, view: View, stay: AssetRow | None = None) -> None:
+    def _search(self, view: View, stay: Place | None = None) -> None:
         self._view = view
         in_background(self, partial(self._list, view, stay), group="search")
 
-    async def _list(self, view: View, stay: AssetRow | None) -> None:
+    async def _list(self, view: View, stay: Place | None) -> None:
+        number = stay.row // PAGE_ROWS if stay else 0
         try:
-            page = await asyncio.to_thread(self._commands.page, view, 0, PAGE_ROWS)
+            page = await asyncio.to_thread(self._page, view, number)
+            if number and not page.rows:  # there are fewer now
+                number, page = 0, await asyncio.to_thread(self._page, view, 0)
         except BadValue as error:
             if not self.query_one(AssetList).loaded:  # a remembered filter means nothing any more
                 await self._list(replace(view, text=""), stay)
             self.query_one(FilterBar).refuse(plain(error.cause))
             return
-        self._show(Listing(view, page), stay)
+        self._show(Listing(view, page, number), stay)
 
-    def _show(self, listing: Listing, stay: AssetRow | None) -> None:
+    def _page(self, view: View, number: int) -> Page:
+        return self._commands.page(view, number * PAGE_ROWS, PAGE_ROWS)
+
+    def _show(self, listing: Listing, stay: Place | None) -> None:
         view, assets = listing.view, self.query_one(AssetList)
-        found = listing.find(stay.id) if stay else None
+        found = listing.find(stay.asset) if stay else None
         self.query_one(ListHeader).view = view
         self.query_one(KindTabs).active = view.tab
         self.query_one(FilterBar).tell(f"{listing.total:,} found" if view.text.strip() else "")
-        cursor = assets.cursor if stay and found is None else found or 0
+        cursor = stay.row if stay and found is None else found or 0
         assets.show(listing, cursor, _empty_note(view))
         self._count_facets()
         self.post_message(self.Viewed(view))
@@ -209,7 +225,9 @@ class Browser(Widget):
     @on(FilterBar.Changed)
     def _filter_typed(self, message: FilterBar.Changed) -> None:
         message.stop()
-        self._search(replace(self._view, text=message.text))
+        shown = self.query_one(AssetList).view or self._view
+        is_same = shown == self._view and message.text == shown.text  # a remembered filter comes in
+        self._search(replace(self._view, text=message.text), self.place if is_same else None)
 
     @on(FilterBar.Left)
     def _filter_left(self, message: FilterBar.Left) -> None:

@@ -6,7 +6,8 @@ Its items are lines, or tiles of several lines beside each other (`Shape`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -14,6 +15,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
+from textual.content import Content
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -30,6 +33,16 @@ class Shape:
     columns: int
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What all lines of one drawing share; to work it out for each would be half of the work."""
+
+    base: Style
+    width: int
+    shape: Shape
+    styles: dict[str, Style] = field(default_factory=dict)
 
 
 class CursorList(ScrollView, can_focus=True):
@@ -76,7 +89,7 @@ class CursorList(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._cursor = 0
         self._note: tuple[str, ...] = ()
-        self._base: Style | None = None
+        self._drawing: Drawing | None = None
 
     # ---- what subclasses say
 
@@ -86,8 +99,8 @@ class CursorList(ScrollView, can_focus=True):
         """How many items there are."""
 
     @abstractmethod
-    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
-        """A line of an item."""
+    def draw(self, index: int, line: int, base: Style, width: int) -> list[Segment]:
+        """A line of an item, in `width` cells; what is missing at its end is filled."""
 
     @property
     def shape(self) -> Shape:
@@ -121,41 +134,47 @@ class CursorList(ScrollView, can_focus=True):
 
     def style_of(self, word: str) -> Style:
         """The style of a word of `COMPONENT_CLASSES`."""
-        return self.get_component_rich_style(f"cursor-list--{word}", partial=True)
+        known = {} if self._drawing is None else self._drawing.styles
+        if word not in known:
+            known[word] = self.get_component_rich_style(f"cursor-list--{word}", partial=True)
+        return known[word]
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Some lines of the visible part; the style they share is worked out once."""
-        self._base = self.rich_style
+        """Some lines of the visible part."""
+        self._drawing = self._begin()
         try:
             return super().render_lines(crop)
         finally:
-            self._base = None
+            self._drawing = None
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """All but that for ANSI colours, which would go through all lines and find none."""
+        return [one for one in super().get_line_filters() if not isinstance(one, ANSIToTruecolor)]
+
+    def _begin(self) -> Drawing:
+        return Drawing(self.rich_style, self.scrollable_content_region.width, self.shape)
 
     def render_line(self, y: int) -> Strip:
         """One line of the visible part."""
-        width, shape = self.scrollable_content_region.width, self.shape
+        drawing = self._drawing or self._begin()
+        base, width, shape = drawing.base, drawing.width, drawing.shape
         row, line = divmod(y + self.scroll_offset.y, shape.height)
         first = row * shape.columns
-        base = self._base or self.rich_style
         if first >= self.count:
             return self._note_line(y, base, width)
-        last = min(first + shape.columns, self.count)
-        strips = [self._drawn(index, line, base, shape.width) for index in range(first, last)]
-        if shape.columns == 1:
-            return strips[0]
-        return Strip.join(strips).adjust_cell_length(width, base)
-
-    def _drawn(self, index: int, line: int, base: Style, width: int) -> Strip:
-        if index == self._cursor:
-            base += self.style_of("cursor")
-        return self.draw(index, line, base, width)
+        last, segments, end = min(first + shape.columns, self.count), [], base
+        for index in range(first, last):
+            end = base + self.style_of("cursor") if index == self._cursor else base
+            segments += self.draw(index, line, end, shape.width)
+        return Strip(segments).adjust_cell_length(width, end if shape.columns == 1 else base)
 
     def _note_line(self, y: int, base: Style, width: int) -> Strip:
-        line = y - max((self.size.height - len(self._note)) // 3, 0)
-        if self.count or not 0 <= line < len(self._note):
+        note = [line for words in self._note for line in _wrapped(words, width - 4)]
+        line = y - max((self.size.height - len(note)) // 3, 0)
+        if self.count or not 0 <= line < len(note):
             return Strip.blank(width, base)
         style = base + self.style_of("dim")
-        words = self._note[line]
+        words = note[line]
         margin = max((width - cell_len(words)) // 2, 0)
         return Strip([Segment(fit(" " * margin + words, width), style)], width)
 
@@ -226,3 +245,8 @@ class CursorList(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Keep the cursor in sight, and no empty horizontal bar."""
         self.lay_out()
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    """The lines of a sentence, which may be an error with a long path."""
+    return [line.plain for line in Content(words).wrap(max(width, 8))] or [""]

@@ -39,9 +39,12 @@ class ReadingScroll(VerticalScroll):
 class Details(Widget):
     """Picture and facts of one asset."""
 
-    def __init__(self, commands: Commands, make_picture: MakePicture | None) -> None:
+    def __init__(
+        self, commands: Commands, make_picture: MakePicture | None, start: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`start` is an asset and the line from which its facts are shown at first."""
         super().__init__()
-        self._commands = commands
+        self._commands, self._start = commands, start
         self._make_picture = make_picture
         self.asset: Asset | None = None
 
@@ -57,6 +60,11 @@ class Details(Widget):
         if row is None or self.asset is None or row.id != self.asset.id:
             self.asset = None
         in_background(self, partial(self._load, row), group="details")
+
+    @property
+    def line(self) -> int:
+        """From which line on the facts are shown."""
+        return self.query_one(ReadingScroll).scroll_offset.y
 
     def start_reading(self) -> None:
         """Take the keyboard."""
@@ -86,11 +94,20 @@ class Details(Widget):
         caption: str = "",
     ) -> None:
         if self.asset is None:
-            self.query_one(ReadingScroll).scroll_home(animate=False)
+            self._scroll(asset)
         self.asset = asset
         self.query_one(Facts).sections = sections
         for thumbnail in self.query(Thumbnail):
             thumbnail.show(picture, caption if picture else _why_no_picture(asset))
+
+    def _scroll(self, asset: Asset | None) -> None:
+        """Another asset is read from its beginning, the first one from where it was left."""
+        scroll, (number, line) = self.query_one(ReadingScroll), self._start
+        self._start = (0, 0)
+        if asset is not None and asset.id == number:
+            self.call_after_refresh(scroll.scroll_to, y=line, animate=False)
+        else:
+            scroll.scroll_home(animate=False)
 
 
 def _read_picture(asset: Asset) -> tuple[Picture | None, str]:

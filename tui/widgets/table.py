@@ -10,12 +10,11 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
-from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.columns import GAP
-from tui.text import fit
+from tui.text import fit, fit_middle
 from tui.widgets.cursor_list import CursorList
 
 
@@ -31,10 +30,14 @@ class TableColumn:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """An inert text (made by `plain`) in a style of `CursorList`."""
+    """An inert text (made by `plain`) in a style of `CursorList`.
+
+    What is too long is cut at its end, or where both ends matter in the middle.
+    """
 
     text: str
     style: str = "name"
+    both_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class TableLines(CursorList):
         self._rows = rows
         self.reset(self.cursor if cursor is None else cursor, note)
 
-    def draw(self, index: int, line: int, base: Style, width: int) -> Strip:
+    def draw(self, index: int, line: int, base: Style, width: int) -> list[Segment]:
         """The cells of a row in their columns."""
         segments = [Segment(" ", base)]
         cells = self._rows[index].cells
@@ -91,8 +94,9 @@ class TableLines(CursorList):
                 break
             cell, right = cells[number], self.columns[number].right
             style = base + self.style_of(cell.style)
-            segments += (Segment(fit(cell.text, room, right=right), style), Segment("  ", base))
-        return Strip(segments).adjust_cell_length(width, base)
+            text = cell.text if not cell.both_ends else fit_middle(cell.text, room)
+            segments += (Segment(fit(text, room, right=right), style), Segment("  ", base))
+        return segments
 
     def moved(self) -> None:
         """Tell which row the cursor stands on."""

@@ -1,0 +1,177 @@
+"""Which assets match a query, how many they are, and a page of them in an order.
+
+SQLite's planner knows nothing of how often a filter holds, so the way is chosen here: pages of many
+are found by going through an index in the order that is wanted, those of few by sorting them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
+
+from registry import alike, schema
+from registry.query import All, Order
+from registry.query.contains import Found, number_at, number_with
+from registry.query.order import ORDERS
+from registry.query.terms import Contradicted, Hash, Not, PathPart, Tag, Words
+from registry.text import fold, needle
+
+_MANY = 2_000
+"""From so many on, some are soon met in the order of an index."""
+
+_FEW = 5_000
+"""So many assets are looked at one by one before an index has told all that have a word."""
+
+_asset, _facet = schema.asset.c, schema.facet.c
+_INDEXES = {
+    "name": schema.BY_NAME,
+    "size": schema.BY_SIZE,
+    "added": schema.BY_ADDED,
+    "updated": schema.BY_UPDATED,
+    "id": schema.BY_ID,
+}
+"""The index that has assets in an order; the other orders have few values, and names within."""
+
+_BY_NAME = Order("name", descending=False)
+_FOUND_ELSEWHERE = (Words, PathPart, Tag, Hash, Contradicted)
+"""Terms that are looked up in other tables, which give the numbers of assets."""
+
+_UNINDEXED = literal_column("+asset.id", _asset.id.type)
+
+
+def count(connection: Connection, query: All) -> int:
+    """How many assets match; where indexes and kept counts tell it, no asset is read."""
+    if alike.tells(query):
+        return alike.number(connection, query)
+    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
+    if len(words) == len(query.terms):
+        return number_with(connection, words)
+    match query.terms:
+        case (Not(term),):
+            return count(connection, All(())) - count(connection, All((term,)))
+        case (PathPart(text),):
+            return number_at(connection, fold(text))
+        case (Tag(name),):
+            return _number_tagged(connection, fold(name))
+    statement = select(func.count()).select_from(schema.asset).where(query.clause())
+    found: int = connection.execute(_as_found(statement, query)).scalar_one()
+    return found
+
+
+def asset_ids(
+    connection: Connection,
+    query: All,
+    order: Order,
+    limit: int | None,
+    offset: int,
+    expected: int | None = None,
+) -> Sequence[int]:
+    """The numbers of matching assets, in their order; `expected` tells how many these are."""
+    if expected == 0:
+        return ()
+    if limit is None or expected is None or connection.dialect.name != "sqlite":
+        statement = _ordered(query.clause(), order)
+        return _ids(connection, _as_found(statement, query), limit, offset)
+    if order.word not in _INDEXES and alike.tells(query):
+        return _by_value(connection, query, order, limit, offset)
+    return _page(connection, query, order, limit, offset, expected)
+
+
+def through_ids(statement: Select[Any]) -> Select[Any]:
+    """In SQLite assets whose numbers are known are read from an index, not from their long rows."""
+    return statement.with_hint(schema.asset, f"INDEXED BY {schema.BY_ID}", "sqlite")
+
+
+def _number_tagged(connection: Connection, name: str) -> int:
+    number = select(func.coalesce(func.sum(_facet.number), 0))
+    number = number.where(_facet.name == "tag", _facet.value == name)
+    found: int = connection.execute(number).scalar_one()
+    return found
+
+
+def _as_found(statement: Select[Any], query: All) -> Select[Any]:
+    is_found = any(isinstance(term, _FOUND_ELSEWHERE) for term in query.terms)
+    return through_ids(statement) if is_found else statement
+
+
+def _by_value(
+    connection: Connection, query: All, order: Order, limit: int, offset: int
+) -> Sequence[int]:
+    """A page in an order of few values: of each the assets in the order of names."""
+    column = ORDERS[order.word]
+    ids: list[int] = []
+    for value, number in _sorted(alike.by(connection, query, column), order):
+        if offset < number and len(ids) < limit:
+            rest = limit - len(ids)
+            has = column.is_(None) if value is None else column == value
+            ids += _page(connection, query, _BY_NAME, rest, offset, number, has)
+        offset = max(0, offset - number)
+    return ids
+
+
+def _sorted(values: Iterable[tuple[Any, int]], order: Order) -> Sequence[tuple[Any, int]]:
+    """The values in their order, the unknown last."""
+    known = [pair for pair in values if pair[0] is not None]
+    unknown = [pair for pair in values if pair[0] is None]
+    return [*sorted(known, reverse=order.descending), *unknown]
+
+
+def _page(
+    connection: Connection,
+    query: All,
+    order: Order,
+    limit: int,
+    offset: int,
+    expected: int,
+    *more: ColumnElement[bool],
+) -> Sequence[int]:
+    clause = and_(query.clause(), *more)
+    index = _INDEXES.get(order.word)
+    is_soon_met = _is_soon_met(connection, expected, limit, offset)
+    if index is None or not (is_soon_met or expected > _MANY):
+        return _ids(connection, _as_found(_ordered(clause, order), query), limit, offset)
+    clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
+    statement = _ordered(clause, order).with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
+    return _ids(connection, statement, limit, offset)
+
+
+def _is_soon_met(connection: Connection, expected: int, limit: int, offset: int) -> bool:
+    """Whether the page is found among few assets, as they follow each other."""
+    return (offset + limit) * alike.number(connection, All(())) <= _FEW * expected
+
+
+def _in_order(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:
+    """Keep SQLite from looking up all of many assets and sorting them: it goes through the index.
+
+    A column with a plus is looked for in no index (https://sqlite.org/optoverview.html).
+    """
+    is_number = isinstance(element, Column) and element is _asset.id
+    return _UNINDEXED if is_number else None
+
+
+def _one_by_one(element: ExternallyTraversible, **options: object) -> ColumnElement[Any] | None:
+    """What full-text indexes would find in all assets is looked for in those that are met."""
+    return element.one_by_one if isinstance(element, Found) else _in_order(element, **options)
+
+
+def _ordered(clause: ColumnElement[bool], order: Order) -> Select[tuple[int]]:
+    return select(_asset.id).where(clause).order_by(*order.columns())
+
+
+def _ids(
+    connection: Connection, statement: Select[Any], limit: int | None, offset: int
+) -> Sequence[int]:
+    part = statement if limit is None else statement.limit(limit)
+    return connection.execute(part.offset(offset) if offset else part).scalars().all()

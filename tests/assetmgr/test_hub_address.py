@@ -1,0 +1,59 @@
+"""How a repository is named: by itself, or by the address of a page that was copied."""
+
+from __future__ import annotations
+
+import pytest
+
+from assetmgr.operations.civitai import parse_reference
+from assetmgr.operations.hub_address import Named, parse_named
+from converters.errors import BadValue
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("org/gems", Named("org/gems")),
+        ("org/gems@v2", Named("org/gems", "v2")),
+        ("https://huggingface.co/org/gems", Named("org/gems")),
+        ("https://hf.co/org/gems/", Named("org/gems")),
+        ("https://huggingface.co/org/gems/tree/main", Named("org/gems", "main")),
+        ("https://huggingface.co/org/gems/tree/v2/unet", Named("org/gems", "v2", "unet")),
+        (
+            "https://huggingface.co/org/gems/blob/refs%2Fpr%2F1/a/b%20c.bin",
+            Named("org/gems", "refs/pr/1", "a/b c.bin"),
+        ),
+        (
+            "https://huggingface.co/org/gems/resolve/main/x.bin?download=true",
+            Named("org/gems", "main", "x.bin"),
+        ),
+        ("http://localhost:8090/org/gems", Named("org/gems")),
+    ],
+)
+def test_an_address_names_repository_revision_and_file(
+    text: str, meant: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:8090")
+    assert parse_named(text) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://evil.example/org/gems",
+        "https://huggingface.co@evil.example/org/gems",
+        "https://huggingface.co/org",
+        "https://huggingface.co/datasets/org/gems",
+        "https://huggingface.co/org/gems/tree",
+    ],
+)
+def test_an_address_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(BadValue):
+        parse_named(text)
+
+
+@pytest.mark.parametrize(
+    "host", ["tensor.art", "civitai.com.evil.example", "evil.example/civitai.com"]
+)
+def test_numbers_of_another_site_are_none_of_civitai(host: str) -> None:
+    with pytest.raises(BadValue):
+        parse_reference(f"https://{host}/models/70")

@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/assetmgr demo $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check --no-cache .
@@ -36,8 +36,10 @@ docs: $(READY)
 pictures: demo
 	$(BIN)/python -m docs.scripts.pictures $(DEMO)/home
 
+# Broken files of every container, and the tests' laws with twenty times the examples.
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz_readers
+	$(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=thorough --numprocesses auto
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

@@ -34,6 +34,7 @@ __all__ = [
     "passing_value",
     "torch_dtype",
     "value",
+    "widened",
     "zeros",
 ]
 
@@ -158,15 +159,23 @@ def device() -> str:
 
 def passing_floats(tensor: LazyTensor) -> torch.Tensor:
     """As `floats`, for a stored tensor, in memory that the thread's next call uses again."""
-    import torch
-
     stored = passing_value(tensor)
     if device() != CPU:
         return stored.to(device()).float()
-    memory = getattr(_thread, "floats", None)
-    if memory is None or memory.numel() < tensor.numel:
-        memory = _thread.floats = torch.empty(tensor.numel)
-    return memory[: tensor.numel].view(tensor.shape).copy_(stored)
+    return widened(stored)
+
+
+def widened(stored: torch.Tensor, place: int = 0) -> torch.Tensor:
+    """A copy in float32 on the CPU, in memory that the thread's next call for a place uses again.
+
+    New memory would be given back and touched for the first time again and again.
+    """
+    import torch
+
+    places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
+    if place not in places or places[place].numel() < stored.numel():
+        places[place] = torch.empty(stored.numel())
+    return places[place][: stored.numel()].view(stored.shape).copy_(stored)
 
 
 _thread = threading.local()

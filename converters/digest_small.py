@@ -22,7 +22,7 @@ TINY_BYTES = 16
 """Adapters have a scale of a few bytes in each module, nearly always of the same few values."""
 
 
-def weigh_content(state: StateDict, parts: Parts, path: Path, content: bytes) -> Weights:
+def weigh_content(state: StateDict, parts: Parts, path: Path, content: memoryview) -> Weights:
     """All digests of the tensors of the file at `path`, whose whole content is at hand.
 
     Raises FileProblem as `WeightsDigest.finish` does.
@@ -31,7 +31,7 @@ def weigh_content(state: StateDict, parts: Parts, path: Path, content: bytes) ->
     if isinstance(stored, StoredTensors) and not parts and is_at(stored.source, path):
         return _weigh_stored(stored, content)
     digest = WeightsDigest(state, parts)
-    digest.stream(path)(memoryview(content))
+    digest.stream(path)(content)
     return digest.finish()
 
 
@@ -54,7 +54,7 @@ class _Plan:
 _PLANS: WeakKeyDictionary[Structure, _Plan] = WeakKeyDictionary()
 
 
-def _weigh_stored(stored: StoredTensors, content: bytes) -> Weights:
+def _weigh_stored(stored: StoredTensors, content: memoryview) -> Weights:
     """The same as the stream of the file would give, without describing each tensor anew."""
     plan = _PLANS.get(stored.structure)
     if plan is None:

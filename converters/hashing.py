@@ -18,6 +18,7 @@ ten times as fast as the CRC32 of zlib.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -39,6 +40,7 @@ AUTOV1_BYTES = 0x10000
 SMALL_BYTES = 4 << 20
 """Files up to this size are read as a whole and hashed by one thread."""
 NO_PARTS: Parts = {}
+_OWN = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +132,27 @@ def _hash_small(
     also: Sequence[Consumer],
 ) -> HashedFile:
     """Without threads of its own: starting them takes longer than the work."""
-    content = source.pread(0, source.size)
-    data = memoryview(content)
+    data = _memory(source.size)
+    pread_into(source, 0, data)
     progress.advance(len(data))
     for consume in also:
         consume(data)
     hashes = hash_bytes(data, header_bytes)
     weights, unread = None, None
     if state is not None:
-        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, content))
+        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, data))
     source.check_unchanged()
     return HashedFile(hashes, weights, source.fingerprint, unread)
+
+
+def _memory(size: int) -> memoryview:
+    """The first bytes of this thread's own buffer.
+
+    Fresh memory for each file takes longer to get than to read into.
+    """
+    if not hasattr(_OWN, "buffer"):
+        _OWN.buffer = bytearray(SMALL_BYTES)
+    return memoryview(_OWN.buffer)[:size]
 
 
 def hash_bytes(data: memoryview, header_bytes: int | None = None) -> FileHashes:

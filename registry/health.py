@@ -12,12 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, exc, inspect, make_url, select, text
+from sqlalchemy import Connection, create_engine, exc, inspect, make_url, text
 
 from registry import schema
 from registry.backup import backups
 from registry.database import advice, explain, file_of, name_of
-from registry.pictures import picture_files
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
@@ -60,13 +59,6 @@ def examine(url: str) -> Health:
         path = file_of(parsed) or Path()
         return replace(_sqlite(path), backups=tuple(kept.name for kept in backups(path)))
     return _server(url, name_of(parsed))
-
-
-def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
-    """The pictures of all previews, by asset."""
-    preview = schema.preview.c
-    rows = connection.execute(select(preview.asset_id, preview.path, preview.thumbnail))
-    return {row.asset_id: picture_files(row.path, row.thumbnail) for row in rows}
 
 
 def _unusable(name: str, problem: str, hint: str) -> Health:

@@ -16,17 +16,13 @@ from registry import (
     claim_rows,
     facets,
     finding,
-    health,
-    moves,
     reading,
-    recording,
     references,
     sidecar_rows,
     tensor_rows,
     writing,
 )
 from registry.database import Database
-from registry.lineage import Descendant, Lineage, lineage, made_of
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
@@ -48,8 +44,9 @@ from registry.tensor_rows import Sharer
 from registry.text import fold
 from registry.together import Together
 
-if TYPE_CHECKING:  # listing a library needs none of what reads tensors
+if TYPE_CHECKING:  # listing a library needs none of what reads tensors or records files
     from converters.weights import TensorDigest, Weights
+    from registry.lineage import Descendant, Lineage
     from registry.sidecars.record import Origin
 
 HIGHEST_RATING = 5
@@ -149,11 +146,15 @@ class Library:
 
     def lineage(self, asset_id: int) -> Lineage:
         """What an asset was made from, generation by generation, and what was made from it."""
+        from registry.lineage import lineage
+
         with self._database.reading() as connection:
             return lineage(connection, asset_id)
 
     def made_of(self, sha256: str) -> tuple[Descendant, ...]:
         """What was made from a file with these bytes, which the library may not know itself."""
+        from registry.lineage import made_of
+
         with self._database.reading() as connection:
             return made_of(connection, sha256)
 
@@ -222,6 +223,8 @@ class Library:
     def _record_together(
         self, arrived: Sequence[tuple[ScannedFile, Source | None]]
     ) -> tuple[Asset, ...]:
+        from registry import moves, recording
+
         with self._database.writing() as connection:
             files = [scanned for scanned, _ in arrived]
             recorded = [each for each in recording.record(connection, files, self._machine) if each]
@@ -240,6 +243,8 @@ class Library:
         A file without hashes is shown from now on, and waits for them. One without content was
         recorded before; it is None in the result when it was forgotten since.
         """
+        from registry import recording
+
         with self._database.writing() as connection:
             return recording.record(connection, scanned, self._machine)
 
@@ -255,16 +260,22 @@ class Library:
 
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
+        from registry import moves
+
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
     def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
         """A file has another place, as it is there now; all that hangs on its asset stays."""
+        from registry import moves
+
         with self._database.writing() as connection:
             moves.relocate(connection, file_id, path, fingerprint)
 
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        from registry import moves
+
         with self._database.writing() as connection:
             moves.dissolve(connection, file_ids)
 
@@ -342,7 +353,7 @@ class Library:
     def preview_pictures(self) -> Mapping[int, tuple[str, ...]]:
         """The paths of all previews and thumbnails, by asset."""
         with self._database.reading() as connection:
-            return health.preview_pictures(connection)
+            return reading.preview_pictures(connection)
 
     def record_weights(self, asset_id: int, weights: Weights) -> None:
         """Keep the digests of an asset's tensors and components."""

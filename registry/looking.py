@@ -20,7 +20,7 @@ from converters.hashing import FileHashes, HashedFile
 from converters.progress import Progress
 from registry.claims import claims_of
 from registry.content import not_understood, understood
-from registry.on_disk import fingerprint_of, hash_model
+from registry.on_disk import fingerprint_of, hash_model, is_worth_digesting
 from registry.records import Claim, Content, ScannedFile
 
 FRESH_SECONDS = 60
@@ -29,7 +29,10 @@ FRESH_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What the headers of a file tell; `problem` is why its content is unknown or dangerous."""
+    """What the headers of a file tell; `problem` is why its content is unknown or dangerous.
+
+    `kind` is what it is, of a model whose tensors are to be digested.
+    """
 
     path: str
     fingerprint: Fingerprint
@@ -37,11 +40,7 @@ class Looked:
     header_bytes: int | None
     problem: FileProblem | None
     claims: tuple[Claim, ...] = ()
-
-    @property
-    def kind(self) -> str | None:
-        """What it is; None for what could not be opened."""
-        return None if self.content.container is None else self.content.kind
+    kind: str | None = None
 
     @property
     def may_be_unfinished(self) -> bool:
@@ -93,7 +92,8 @@ def look_into(path: str) -> Looked:
         content = not_understood(problem)
         return Looked(path, fingerprint, content, None, problem, claims)
     content, start = understood(model), model.header_bytes
-    return Looked(path, fingerprint, content, start, model.danger, claims)
+    kind = content.kind if is_worth_digesting(model, content.kind) else None
+    return Looked(path, fingerprint, content, start, model.danger, claims, kind)
 
 
 def read(

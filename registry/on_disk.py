@@ -7,7 +7,7 @@ import stat
 
 from converters.bytesource import Fingerprint
 from converters.canonical import canonical_parts
-from converters.containers import is_pipeline, open_model
+from converters.containers import Model, is_pipeline, open_model
 from converters.errors import FileMissing, FileProblem, FileUnreadable
 from converters.hashing import HashedFile, hash_file
 from converters.hashing_folder import fingerprint_of_folder, hash_folder
@@ -49,15 +49,19 @@ def hash_model(
     return hash_file(path, progress, header_bytes=header_bytes, weights_of=state, parts=parts)
 
 
+def is_worth_digesting(model: Model, kind: str) -> bool:
+    """Whether a scan digests the tensors of a model of a kind; the rest waits for those who ask."""
+    state, stored = model.state_dict, model.state_dict.tensors
+    nbytes = stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
+    if kind == Kind.LORA and nbytes < LEAST_BYTES * len(state):
+        return False
+    return 0 < nbytes <= MOST_TIMES * model.nbytes and len(state) <= MOST_TENSORS
+
+
 def _tensors(path: str, kind: str) -> StateDict | None:
-    """What is worth digesting of a model in a scan; the rest waits for those who ask."""
+    """What is to be digested of a model."""
     try:
         model = open_model(path)
     except FileProblem:  # it was one a moment ago; hashing tells what is wrong now
         return None
-    state, stored = model.state_dict, model.state_dict.tensors
-    nbytes = stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
-    if kind == Kind.LORA and nbytes < LEAST_BYTES * len(state):
-        return None
-    is_model = 0 < nbytes <= MOST_TIMES * model.nbytes and len(state) <= MOST_TENSORS
-    return state if is_model else None
+    return model.state_dict if is_worth_digesting(model, kind) else None

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
 from converters.bytesource import Fingerprint
 from registry import schema
+from registry.pictures import picture_files
 from registry.records import (
     Asset,
     AssetRow,
@@ -82,6 +83,13 @@ def roots(connection: Connection, machine: str) -> tuple[str, ...]:
     root = schema.root.c
     statement = select(root.path).where(root.machine == machine).order_by(root.path)
     return tuple(connection.execute(statement).scalars())
+
+
+def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
+    """The pictures of all previews, by asset."""
+    preview = schema.preview.c
+    rows = connection.execute(select(preview.asset_id, preview.path, preview.thumbnail))
+    return {row.asset_id: picture_files(row.path, row.thumbnail) for row in rows}
 
 
 _ROW_COLUMNS = (

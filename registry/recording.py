@@ -27,7 +27,7 @@ _SHORT = 256
 _SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
 _file = schema.file.c
-_KEPT_BY_THE_DATABASE = ("id", "state", "copies", "verdict")
+_KEPT_BY_THE_DATABASE = ("id", "verdict")
 
 Owners = Mapping[str, int]
 """The asset of each file, by path."""
@@ -279,6 +279,9 @@ def _first_values(scanned: ScannedFile) -> Values:
         "bytes": scanned.bytes,
         "added": moment,
         "updated": moment,
+        # As the database will count them when the file is there: it need not change the row then.
+        "state": PRESENT,
+        "copies": 1,
     }
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0008_alike"
+REVISION = "0009_counted_once"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(

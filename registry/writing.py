@@ -105,9 +105,14 @@ def _write_search_texts(
             select(*columns).where(_asset.id.in_(ids))
         )
     ]
-    connection.execute(delete(schema.asset_search).where(schema.asset_search.c.asset_id.in_(ids)))
-    if rows:
-        connection.execute(insert(schema.asset_search), rows)
+    search = schema.asset_search.c
+    old = select(search.asset_id, search.text).where(search.asset_id.in_(ids))
+    known = {row.asset_id: row.text for row in connection.execute(old)}
+    changed = [row for row in rows if known.get(row["asset_id"]) != row["text"]]
+    if changed:  # what an index of words costs most is a text: none is indexed twice
+        others = [row["asset_id"] for row in changed]
+        connection.execute(delete(schema.asset_search).where(search.asset_id.in_(others)))
+        connection.execute(insert(schema.asset_search), changed)
 
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:

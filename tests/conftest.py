@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
@@ -21,7 +22,14 @@ from helpers.examples import register_profiles
 
 register_profiles()
 
-_LONGEST = ("tests/test_benchmarks.py", "tests/sampler/test_sampler_families.py")
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it ever again."""
+    gc.collect()
+    gc.freeze()
+
+
+_LONGEST = ("tests/test_benchmarks.py", "tests/sampler/", "tests/tui/", "tests/demo/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,6 @@ from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.programs import Program, programs_of
 from assetmgr.operations.scan import report_json
 from assetmgr.operations.scan import scan as scan_paths
 from assetmgr.operations.tagging import change_tags, parse_tag_change
@@ -24,6 +23,7 @@ from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
+    from assetmgr.operations.programs import Program
     from registry.lineage import Ancestor, Descendant, Lineage
     from registry.records import Asset, AssetRow, Claim, Contradiction, ScanReport
     from registry.sidecars.record import Sidecar
@@ -50,6 +50,8 @@ def scan(session: Session, paths: tuple[str, ...], watch: bool) -> int:
     in the library when their headers were read; hashes follow. A program's own folder is
     recognised, and the folders that its configuration names elsewhere are scanned, too.
     """
+    from assetmgr.operations.programs import programs_of
+
     programs = programs_of(paths)
     _tell_programs(session, programs)
     with Workspace.open() as workspace, session.progress() as progress:

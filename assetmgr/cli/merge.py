@@ -92,7 +92,8 @@ def adapters(
 
     They are merged in the order given. The second weight is that of the text encoders; without it
     the first serves for all. Assets are named by path, #ID, hash or name. A key that finds no place
-    is an error unless --partial.
+    is an error unless --partial. The folder of a pipeline becomes a single file, that of an SD3 or
+    Flux pipeline such a folder again.
 
     Block weights are those of the A1111 extension: 26 or 17 numbers for SD1 and SD2 (BASE, IN, M00,
     OUT), 20 or 12 for SDXL, 26 for its refiner, 61 for Flux; or ALL, NONE or ALL0.5; for SD1

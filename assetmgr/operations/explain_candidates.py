@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.walk import model_files
+from converters.adapters.opening import with_config_beside
 from converters.bases import Base
 from converters.containers import open_model
 from converters.errors import AssetmgrError, AssetNotFound, UnsupportedFile
@@ -140,7 +141,7 @@ def open_candidates(candidates: Sequence[Candidate], family: Base, progress: Pro
     progress.stage("reading headers", len(candidates), "files")
     for candidate in candidates:
         try:
-            state = open_model(candidate.path).state_dict
+            state = with_config_beside(open_model(candidate.path).state_dict, candidate.path)
             kind = _kind(candidate, state, family)
         except AssetmgrError as error:
             left_out.append(LeftOut(candidate, error.cause))

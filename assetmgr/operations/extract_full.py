@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import (
     Derivation,
@@ -15,10 +14,10 @@ from assetmgr.operations.derive import (
     parent_of,
     register_derived,
 )
-from assetmgr.operations.extract_lora import model_of
+from assetmgr.operations.extract_lora import model_of, two_models
 from assetmgr.operations.lora_files import UNWRITTEN, require_target
 from converters.dtypes import DType
-from converters.errors import BadValue, UnsupportedFile
+from converters.errors import UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.merge.extract_full import FullPlan, plan_full, without_equal
@@ -92,10 +91,8 @@ class ExtractFullResult:
 
 def plan_extract_full(workspace: Workspace, request: ExtractFullRequest) -> ExtractFullPlan:
     """Compare the checkpoints by their headers. Raises as `plan_extract_lora`."""
-    tuned, base = (find_file(workspace, text) for text in (request.tuned, request.base))
+    tuned, base = two_models(workspace, request.tuned, request.base)
     require_target(request.output, (tuned, base), overwrite=request.overwrite)
-    if tuned.samefile(base):
-        raise BadValue("is given twice, as TUNED and as BASE", path=tuned)
     dtype = DTYPES[request.dtype] or DType.F16
     plan = plan_full(model_of(tuned), model_of(base), dtype)
     return ExtractFullPlan(request, (tuned, base), plan)

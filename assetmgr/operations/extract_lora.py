@@ -122,12 +122,18 @@ def plan_extract_lora(workspace: Workspace, request: ExtractLoraRequest) -> Extr
     FileProblem.
     """
     request.size.check()
-    tuned, base = (find_file(workspace, text) for text in (request.tuned, request.base))
+    tuned, base = two_models(workspace, request.tuned, request.base)
     require_target(request.output, (tuned, base), overwrite=request.overwrite)
-    if tuned.samefile(base):
-        raise BadValue("is given twice, as TUNED and as BASE", path=tuned)
     extraction = plan_extraction(model_of(tuned), model_of(base), convolutions=request.convolutions)
     return ExtractLoraPlan(request, (tuned, base), extraction)
+
+
+def two_models(workspace: Workspace, tuned: str, base: str) -> tuple[Path, Path]:
+    """The files of two references. Raises AssetNotFound, BadValue where both are one."""
+    paths = find_file(workspace, tuned), find_file(workspace, base)
+    if paths[0].samefile(paths[1]):
+        raise BadValue("is given twice, as TUNED and as BASE", path=paths[0])
+    return paths
 
 
 def model_of(path: Path) -> Model:

@@ -20,7 +20,7 @@ from assetmgr.operations.lora_files import (
     write_lora,
 )
 from assetmgr.operations.merge import WeightedAdapter
-from converters.containers import open_model
+from converters.adapters.opening import open_adapter
 from converters.errors import BadValue, MergeProblem, UnsupportedFile, WrongFamily
 from converters.identify import Base, identify
 from converters.merge.addends import Addend, addends_of
@@ -142,7 +142,7 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
 
 def _part(workspace: Workspace, chosen: WeightedAdapter) -> Part:
     path = find_file(workspace, chosen.reference)
-    state = open_model(path).state_dict
+    state = open_adapter(path)
     try:
         addends = addends_of(state)
     except (UnsupportedFile, MergeProblem) as error:

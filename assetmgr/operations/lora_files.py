@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.derive import Derivation, file_hashes_json, register_derived
+from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
@@ -21,8 +22,13 @@ from converters.writers.safetensors import write_safetensors
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-_OF_THE_SOURCE = frozenset({"sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"})
-"""Hashes of the tensors, which are others now."""
+_OF_THE_SOURCE = frozenset(
+    {
+        *("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256"),
+        *(CONFIG_FILE, DIFFUSERS_CONFIG),
+    }
+)
+"""Hashes and scales of the tensors, which are others now: what is written has alphas."""
 
 
 UNWRITTEN: Mapping[str, object] = {

@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING
 
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
-from assetmgr.operations.derive import Derivation, parent_of, register_derived
+from assetmgr.operations.derive import (
+    Derivation,
+    file_hashes_json,
+    parent_of,
+    register_derived,
+)
 from assetmgr.operations.overflow import clamped_warnings
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.containers import open_model
 from converters.dtypes import DType
-from converters.errors import AssetmgrError, BadValue, UnsupportedFile
+from converters.errors import AssetmgrError, BadValue, TargetExists, naming
 from converters.hashing import FileHashes
 from converters.identify import identify
-from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
+from converters.layouts.pipeline import (
+    TRANSFORMER,
+    is_pipeline_state,
+    pipeline_parts,
+    to_single_file,
+)
 from converters.merge.into_checkpoint import (
     AdapterChoice,
     AdapterReport,
@@ -35,14 +45,14 @@ from converters.statedict import Plain, StateDict
 from converters.transform.cast import OnOverflow
 from converters.transform.metadata import Parent, provenance
 from converters.writers.atomic import refuse_existing
+from converters.writers.changed_pipeline import changed_pipeline_size, write_changed_pipeline
 from converters.writers.safetensors import layout_of, write_safetensors
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 OPERATION = "merge adapters"
-_TRANSFORMER = "transformer"
-"""The component of a pipeline in place of a UNet."""
+_SUFFIX = ".safetensors"
 DEVICES = ("cpu", "auto", "cuda", "mps")
 """What can compute the sums, as `preview` has it."""
 
@@ -79,13 +89,17 @@ class MergeRequest:
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """A merge that fits, as a lazy state dict."""
+    """A merge that fits, as a lazy state dict.
+
+    `folder` is the pipeline whose folder the target is to be like, None for a single file.
+    """
 
     request: MergeRequest
     sources: tuple[Path, ...]
     merged: MergedCheckpoint
     nbytes: int
     warnings: tuple[str, ...]
+    folder: Path | None = None
 
     @property
     def state(self) -> StateDict:
@@ -109,12 +123,15 @@ class MergePlan:
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """A merge that was made; `asset` is its number in the library."""
+    """A merge that was made; `asset` is its number in the library.
+
+    Of a pipeline's folder no single hash tells.
+    """
 
     plan: MergePlan
     nbytes: int
     seconds: float
-    hashes: FileHashes
+    hashes: FileHashes | None
     asset: int
 
     @property
@@ -133,7 +150,7 @@ class MergeResult:
 
 
 def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, object]:
-    names = ("blake3", "sha256", "crc32", "autov1", "autov2", "autov3")
+    hashes = done.hashes if done else None
     return {
         "target": str(plan.request.output),
         "adapters": [_adapter_json(plan, number, done) for number in range(len(plan.reports))],
@@ -141,7 +158,7 @@ def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, o
         "tensors": len(plan.state),
         "bytes": nbytes,
         "seconds": done.seconds if done else None,
-        "hashes": {name: getattr(done.hashes, name) for name in names} if done else None,
+        "hashes": file_hashes_json(hashes) if hashes else None,
         "overflow": dict(sorted(done.overflow.items())) if done else None,
         "warnings": list(done.warnings if done else plan.warnings),
         "asset": done.asset if done else None,
@@ -225,13 +242,13 @@ def weigh_blocks(
 def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePlan:
     """Plan the merge from headers alone.
 
-    A pipeline's folder is merged into as the single file of its components. Raises WrongFamily or
+    A pipeline's folder is merged into as the single file of its components; one with a transformer,
+    which has none here, becomes such a folder again. Raises WrongFamily or
     UnusedKeys when an adapter does not fit, UnsupportedFile for what cannot be merged, BadValue for
     block weights, TargetExists, FileProblem.
     """
     if not request.adapters:
         raise BadValue("name at least one adapter")
-    refuse_existing(request.output, overwrite=request.overwrite)
     base = find_file(workspace, request.checkpoint)
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
     if request.output.absolute() in {path.absolute() for path in (base, *paths)}:
@@ -239,6 +256,8 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise BadValue("is given twice; give it once, with the sum of its weights", path=twice[0])
     checkpoint, notes = _open_checkpoint(base, request.dtype)
+    folder = base if is_pipeline_state(checkpoint) else None
+    _require_target(request, folder)
     choices = [
         AdapterChoice(
             str(path),
@@ -249,21 +268,33 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         )
         for path, adapter in zip(paths, request.adapters, strict=True)
     ]
-    merged = plan_merge(
-        checkpoint,
-        choices,
-        partial=request.partial,
-        dtype=DTYPES[request.dtype],
-        device=_device(request.device),
-        clamped=request.on_overflow is OnOverflow.CLAMP,
-    )
-    return MergePlan(
-        request,
-        (base, *paths),
-        merged,
-        layout_of(merged.state_dict).nbytes,
-        (*notes, *merged.warnings),
-    )
+    device = _device(request.device)
+    with naming(base):  # what is wrong with an adapter names that
+        merged = plan_merge(
+            checkpoint,
+            choices,
+            partial=request.partial,
+            dtype=DTYPES[request.dtype],
+            device=device,
+            clamped=request.on_overflow is OnOverflow.CLAMP,
+        )
+    state = merged.state_dict
+    nbytes = layout_of(state).nbytes if folder is None else changed_pipeline_size(state)
+    warnings = (*notes, *merged.warnings)
+    return MergePlan(request, (base, *paths), merged, nbytes, warnings, folder)
+
+
+def _require_target(request: MergeRequest, folder: Path | None) -> None:
+    """Raises TargetExists, BadValue for the name of a file where a folder is to be."""
+    output = request.output
+    if folder is not None and output.suffix == _SUFFIX:
+        raise BadValue(
+            f"ends in {_SUFFIX}, but a pipeline with a transformer becomes a folder", path=output
+        )
+    if folder is None or not output.is_dir():
+        refuse_existing(output, overwrite=request.overwrite)
+    elif not request.overwrite:  # else its writer looks at what is in it
+        raise TargetExists("already exists", path=output, hint="use --overwrite to replace it")
 
 
 def _device(name: str) -> str:
@@ -278,18 +309,14 @@ def _device(name: str) -> str:
 def _open_checkpoint(path: Path, dtype: str) -> tuple[StateDict, tuple[str, ...]]:
     """The checkpoint in one file, and notes about what that leaves out, makes up or widens.
 
-    Raises UnsupportedFile for a pipeline that has no single file here.
+    A pipeline with a transformer, which has no single file here, stays one.
     """
     state = _open(path)
     if not is_pipeline_state(state):
         return state, _widened(state, dtype)
     parts = pipeline_parts(state)
-    if _TRANSFORMER in parts:
-        raise UnsupportedFile(
-            "is a pipeline with a transformer, which has no single file here",
-            path=path,
-            hint=f"merge into the weights in its folder {_TRANSFORMER}",
-        )
+    if TRANSFORMER in parts:
+        return state, ()
     single = to_single_file(parts)
     return single.state, single.notes
 
@@ -318,16 +345,23 @@ def run_merge_adapters(
     begin_import()  # while the sources are hashed
     parents = [parent_of(workspace, path, progress) for path in plan.sources]
     derivation = Derivation(OPERATION, _parameters(plan), parents)
-    written = write_safetensors(
-        plan.state.with_metadata(_texts(plan, parents, derivation)),
-        request.output,
-        overwrite=request.overwrite,
-        progress=progress,
-    )
-    assert written.hashes is not None
-    asset = register_derived(workspace, request.output, written.hashes, derivation)
+    state = plan.state.with_metadata(_texts(plan, parents, derivation))
+    nbytes, hashes = _write(plan, state, progress)
+    asset = register_derived(workspace, request.output, hashes, derivation)
     seconds = time.perf_counter() - started
-    return MergeResult(plan, written.nbytes, seconds, written.hashes, asset)
+    return MergeResult(plan, nbytes, seconds, hashes, asset)
+
+
+def _write(plan: MergePlan, state: StateDict, progress: Progress) -> tuple[int, FileHashes | None]:
+    """Write the file, or the folder; how large it is, and the hashes of a file."""
+    output, overwrite = plan.request.output, plan.request.overwrite
+    if plan.folder is None:
+        written = write_safetensors(state, output, overwrite=overwrite, progress=progress)
+        return written.nbytes, written.hashes
+    made = write_changed_pipeline(
+        plan.folder, state, output, overwrite=overwrite, progress=progress
+    )
+    return made.nbytes, None
 
 
 def _parameters(plan: MergePlan) -> dict[str, Plain]:

@@ -25,6 +25,7 @@ from assetmgr.operations.merge_recipe import (
     recipe_text,
 )
 from assetmgr.operations.overflow import clamped_warnings
+from converters.compute import begin_import
 from converters.containers import open_model
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
@@ -240,6 +241,8 @@ def run_merge_checkpoints(
     started = time.perf_counter()
     request = plan.request
     refuse_full(request.output, plan.nbytes)
+    if plan.merge.merged:
+        begin_import()  # while the sources are hashed
     parents = [
         replace(parent_of(workspace, path, progress), name=name)
         for path, name in zip(plan.sources, plan.names, strict=True)

@@ -28,6 +28,7 @@ from assetmgr.operations.preview_plan import (
     plan_job,
 )
 from assetmgr.operations.read_ahead import ReadAhead
+from assetmgr.operations.scanned_files import require_unchanged
 from assetmgr.sampler.batch_progress import BatchProgress
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
@@ -181,11 +182,13 @@ def _render(
 ) -> PreviewResult | Failure:
     subject = planned.subject
     try:
+        require_subject(subject)
         companions = companions_of(workspace, planned.checkpoint)
     except AssetmgrError as error:
         return Failure.of(error, path=subject.file.path)
     try:
         outcome = client.render(replace(planned.job, companions=companions), progress)
+        require_subject(subject)
     except (NotAvailable, Cancelled):
         raise
     except AssetmgrError as error:
@@ -193,6 +196,15 @@ def _render(
     if subject.asset is not None:
         record_preview(workspace, subject.asset, outcome)
     return PreviewResult(subject.asset, subject.file.path, outcome)
+
+
+def require_subject(subject: Subject) -> None:
+    """Raises FileMissing and SourceChanged unless the file is the one that the library knows.
+
+    What is rendered of another file is no verdict on the asset.
+    """
+    if subject.scanned is not None:
+        require_unchanged(subject.scanned)
 
 
 def companions_of(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile, ...]:

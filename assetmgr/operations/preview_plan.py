@@ -27,7 +27,7 @@ from converters.writers.atomic import refuse_existing
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import Asset, Preview
+    from registry.records import Asset, File, Preview
 
 PREVIEWABLE = ("checkpoint", "lora", "embedding", "hypernetwork", "vae")
 """Kinds that can be rendered."""
@@ -94,7 +94,8 @@ class Subject:
     """A file to render and what is known of it.
 
     `asset` is its number in the library, None for a file outside of it. `words` call it in a
-    prompt; `prompt` and `size` are its own wishes. `last` is its newest preview.
+    prompt; `prompt` and `size` are its own wishes. `last` is its newest preview, `scanned` the file
+    as the library knows it.
     """
 
     asset: int | None
@@ -104,6 +105,7 @@ class Subject:
     prompt: str | None
     size: tuple[int, int] | None
     last: Preview | None = None
+    scanned: File | None = None
 
     @property
     def is_checkpoint(self) -> bool:
@@ -194,6 +196,7 @@ def from_asset(asset: Asset) -> Subject:
         prompt=asset.metadata.get(PROMPT_KEY),
         size=parse_size(asset.metadata.get(RESOLUTION_KEY)) or _last_size(asset.preview),
         last=asset.preview,
+        scanned=next((file for file in asset.files if file.path == asset.path), None),
     )
 
 

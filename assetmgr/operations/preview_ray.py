@@ -22,6 +22,7 @@ from assetmgr.operations.preview import (
     companions_of,
     plan_previews,
     record_preview,
+    require_subject,
 )
 from assetmgr.operations.preview_plan import PreviewRequest
 from assetmgr.sampler.client import SamplerClient
@@ -81,6 +82,7 @@ def _remote(workspace: Workspace, number: int, planned: PlannedPreview) -> Remot
     url = workspace.settings.database_url
     shared = url if url is not None and not url.startswith("sqlite") else None
     try:
+        require_subject(planned.subject)
         companions = companions_of(workspace, planned.checkpoint)
     except AssetmgrError as error:
         return Failure.of(error, path=planned.subject.file.path)

@@ -17,7 +17,7 @@ from assetmgr.operations.lora_files import (
     require_target,
     write_lora,
 )
-from converters.containers import open_model
+from converters.adapters.opening import open_adapter
 from converters.errors import MergeProblem, UnsupportedFile
 from converters.merge.addends import Addend, addends_of
 from converters.merge.lora_tensors import ModuleError, total_error
@@ -102,7 +102,7 @@ def plan_resize(workspace: Workspace, request: ResizeRequest) -> ResizePlan:
     request.size.check()
     path = find_file(workspace, request.adapter)
     require_target(request.output, (path,), overwrite=request.overwrite)
-    state = open_model(path).state_dict
+    state = open_adapter(path)
     try:
         modules = addends_of(state)
     except (UnsupportedFile, MergeProblem) as error:

@@ -28,15 +28,20 @@ def find_file(workspace: Workspace, asset: int, number: int, path: str) -> File:
 
 def require_as_scanned(file: File) -> None:
     """Raises FileMissing, SourceChanged, and UnsupportedFile for what the Hub's cache keeps."""
-    from registry.on_disk import fingerprint_of
-
     path = Path(file.path)
     if _in_hub_cache(path):
         cause = "lies in the cache of the Hugging Face Hub, which shares files among revisions"
         raise UnsupportedFile(cause, path=path, hint="use: hf cache rm")
+    require_unchanged(file)
+
+
+def require_unchanged(file: File) -> None:
+    """Raises FileMissing, and SourceChanged for a file that is not the one that was scanned."""
+    from registry.on_disk import fingerprint_of
+
     if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
         hint = "scan its folder again"
-        raise SourceChanged("changed since it was scanned", path=path, hint=hint)
+        raise SourceChanged("changed since it was scanned", path=file.path, hint=hint)
 
 
 def _in_hub_cache(path: Path) -> bool:

@@ -52,12 +52,19 @@ class Texts:
 
 @torch.inference_mode()
 def flow_latents(
-    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device, progress: Progress
+    bundle: Bundle,
+    texts: Texts,
+    sampling: Sampling,
+    device: torch.device,
+    progress: Progress,
+    *,
+    split: bool = False,
 ) -> torch.Tensor:
     """Latents `(1, C, H/8, W/8)`, float32 on the CPU, computed on a device.
 
-    Networks that are elsewhere come to the device for their turn. Raises NotFinite, and BadValue
-    for a size that the model cannot paint.
+    Networks that are elsewhere come to the device for their turn; with `split` the negative prompt
+    and the prompt are computed one after the other, which takes less memory. Raises NotFinite, and
+    BadValue for a size that the model cannot paint.
     """
     _require_size(bundle, sampling)
     factor, channels = bundle.latent_factor, int(bundle.vae.network.config.latent_channels)
@@ -65,7 +72,7 @@ def flow_latents(
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     latents = torch.randn(shape, generator=generator).to(device)
     is_flux = bundle.identity.base is Base.FLUX
-    network = flow_network(bundle, texts, sampling, device)
+    network = flow_network(bundle, texts, sampling, device, split=split)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
     unet = bundle.unet.network
     with awake(device, unet):
@@ -79,12 +86,13 @@ def flow_latents(
 
 
 def flow_network(
-    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
+    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device, *, split: bool = False
 ) -> FlowNetwork:
     """The transformer, told of the prompts; to be called while it is on the device."""
     with awake(device, *_encoders(bundle)):
-        build = _flux if bundle.identity.base is Base.FLUX else _sd3
-        return build(bundle, texts, sampling, device)
+        if bundle.identity.base is Base.FLUX:
+            return _flux(bundle, texts, sampling, device)
+        return _sd3(bundle, texts, sampling, device, split=split)
 
 
 def _encoders(bundle: Bundle) -> list[torch.nn.Module]:
@@ -125,7 +133,9 @@ def _require_size(bundle: Bundle, sampling: Sampling) -> None:
             raise BadValue(f"this model paints at most {most * edge} pixels a side, not {pixels}")
 
 
-def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device) -> FlowNetwork:
+def _sd3(
+    bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device, *, split: bool
+) -> FlowNetwork:
     transformer = bundle.unet.network
     pair = encode_pair(
         bundle.encoders,
@@ -147,14 +157,24 @@ def _sd3(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device)
     pooled = torch.cat([clip.pooled for clip, _ in told if clip.pooled is not None])
     require_finite(hidden, "the text encoding of the prompts")
 
+    pooled = pooled.to(transformer.dtype)
+    batch = 1 if split else len(told)
+
     def network(latents: torch.Tensor, level: float) -> torch.Tensor:
-        output: torch.Tensor = transformer(
-            hidden_states=latents.to(transformer.dtype).repeat(len(told), 1, 1, 1),
-            timestep=torch.full((len(told),), 1000 * level, device=latents.device),
-            encoder_hidden_states=hidden,
-            pooled_projections=pooled.to(transformer.dtype),
-            return_dict=False,
-        )[0].float()
+        output = torch.cat(
+            [
+                transformer(
+                    hidden_states=latents.to(transformer.dtype).repeat(len(some), 1, 1, 1),
+                    timestep=torch.full((len(some),), 1000 * level, device=latents.device),
+                    encoder_hidden_states=some,
+                    pooled_projections=beside,
+                    return_dict=False,
+                )[0].float()
+                for some, beside in zip(
+                    torch.split(hidden, batch), torch.split(pooled, batch), strict=True
+                )
+            ]
+        )
         return guided(output, sampling.cfg) if len(told) == 2 else output
 
     return network

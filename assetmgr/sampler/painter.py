@@ -44,7 +44,9 @@ class Painter:
         if bundle.family.flow:
             texts = self._texts(warm)
             self.progress.stage(label, conditions.sampling.steps, "steps")
-            return flow_latents(bundle, texts, conditions.sampling, device, self.progress)
+            split = Measure.HALVES in self.thrift.taken
+            sampling = conditions.sampling
+            return flow_latents(bundle, texts, sampling, device, self.progress, split=split)
         encoded = self.conditionings(warm, embeddings)
         self.progress.stage(label, conditions.sampling.steps, "steps")
         with self.denoiser(warm) as denoiser:
@@ -55,7 +57,9 @@ class Painter:
         conditions, bundle, device = self.conditions, warm.bundle, self.thrift.device
         cfg, seed = conditions.sampling.cfg, conditions.sampling.seed
         if bundle.family.flow:
-            network = flow_network(bundle, self._texts(warm), conditions.sampling, device)
+            split = Measure.HALVES in self.thrift.taken
+            texts = self._texts(warm)
+            network = flow_network(bundle, texts, conditions.sampling, device, split=split)
             with awake(device, bundle.unet.network):
                 return answers_on_lines(network, latents, draws, seed, device)
         positive, _ = self.conditionings(warm, ())

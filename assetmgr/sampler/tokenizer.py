@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Protocol
 
@@ -42,8 +43,9 @@ def load_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tokenizer_files(*, padding_is_end: bool) -> dict[str, bytes]:
-    """The files of a tokenizer folder as transformers' CLIPTokenizer reads them.
+@functools.cache
+def tokenizer_files(*, padding_is_end: bool) -> Mapping[str, bytes]:
+    """The files of a tokenizer folder as transformers' CLIPTokenizer reads them; made once.
 
     CLIP-L pads with its end token, the OpenCLIP encoders with the token of `!`, number 0.
     """

@@ -8,6 +8,8 @@ backends (https://www.encode.io/httpcore/network-backends/).
 
 from __future__ import annotations
 
+import functools
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,6 @@ import httpcore
 import httpx
 
 if TYPE_CHECKING:
-    import ssl
-
     from httpcore import SOCKET_OPTION
 
 WORTHWHILE_BYTES = 1 << 20
@@ -29,15 +29,20 @@ _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
 
 
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust: to read that takes longer than many an answer."""
+    return httpx.create_ssl_context()
+
+
 class Transport(httpx.HTTPTransport):
     """That of httpx, over connections whose bodies can be read directly."""
 
     def __init__(self) -> None:
-        context = httpx.create_ssl_context()
-        super().__init__(verify=context)
+        super().__init__(verify=_certificates())
         # It has no way to be given a backend, although its pool has.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
+            ssl_context=_certificates(),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,

@@ -22,6 +22,7 @@ from converters.adapters.lora import LOCON, LORA
 from converters.adapters.module import Factors, Family, Module, Shape
 from converters.adapters.oft import OFT, OFT_DIAG, OFT_PEFT
 from converters.adapters.peft_config import peft_configs
+from converters.dtypes import CODES
 from converters.embedding_forms import is_bundled
 from converters.errors import MergeProblem
 from converters.identify.adapter_keys import Key, adapter_keys
@@ -185,4 +186,11 @@ def _broken(tensors: Mapping[str, LazyTensor]) -> str:
     for role in ("alpha", "scale"):
         if role in tensors and tensors[role].numel != 1:
             return f"the {role} of its module is not one number"
+    for role, tensor in tensors.items():
+        if role not in _NUMBERS and (not tensor.dtype.is_float or tensor.dtype in CODES):
+            return f"the {role} of its module is {tensor.dtype.label}, whose scale is not here"
     return ""
+
+
+_NUMBERS = frozenset({"alpha", "scale", "on_input"})
+"""Roles of single numbers, which some trainers keep as integers."""

@@ -38,11 +38,14 @@ _HELD = (
     (re.compile(r"text_encoders\.clip_g\.transformer\."), _SECOND, ("te2",)),
     (re.compile(r"text_encoders\.t5xxl\.transformer\."), _THIRD, ("te3", "te2")),
     (re.compile(r"text_encoder\."), TEXT_ENCODER, ("te1",)),
-    (re.compile(r"text_encoder_2\."), _SECOND, ("te2",)),
+    # The second encoder of Flux is T5, the third of other families.
+    (re.compile(r"text_encoder_2\."), _SECOND, ("te2", "te3")),
     (re.compile(r"text_encoder_3\."), _THIRD, ("te3",)),
 )
 """Prefixes of text encoders in a checkpoint, their component, and what trainers call them."""
 
+_FIRST_LAYERS = ("conv_in", "x_embedder", "context_embedder")
+"""Layers that tell the denoiser of a pipeline: of UNets, Flux and SD3."""
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 _FUSED = ("self_attn_q_proj", "self_attn_k_proj", "self_attn_v_proj")
 _LAYERS = {
@@ -129,7 +132,7 @@ def _joined(targets: list[Target]) -> Target:
 def _denoiser_names(checkpoint: StateDict) -> Names:
     for head in ("unet.", "transformer."):  # components of a pipeline
         inner = {n.removeprefix(head): t for n, t in checkpoint.items() if n.startswith(head)}
-        if f"{head}conv_in.weight" in checkpoint or f"{head}x_embedder.weight" in checkpoint:
+        if any(f"{head}{mark}.weight" in checkpoint for mark in _FIRST_LAYERS):
             return Names(inner, head)
     return Names(checkpoint).denoiser
 

@@ -114,6 +114,12 @@ def _components(folder: Path) -> list[str]:
     return [name for name, entry in index.items() if _has_weights(name, entry)]
 
 
+def index_of(folder: Path) -> tuple[str, ...]:
+    """The folders that a pipeline's index names, with weights or without. Raises CorruptFile."""
+    index = _configuration(folder / MODEL_INDEX)
+    return tuple(name for name, entry in index.items() if _is_component(name, entry))
+
+
 def _scheduler_metadata(folder: Path) -> dict[str, str]:
     """What the schedule's configuration says of the weights; nothing where it cannot be read."""
     try:
@@ -159,9 +165,15 @@ def _configuration(path: Path) -> dict[str, object]:
 
 
 def _has_weights(name: str, entry: object) -> bool:
+    if not _is_component(name, entry):
+        return False
+    return isinstance(entry, list) and not _WITHOUT_WEIGHTS.search(entry[1])
+
+
+def _is_component(name: str, entry: object) -> bool:
     if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], str):
         return False
-    return bool(_COMPONENT.fullmatch(name)) and not _WITHOUT_WEIGHTS.search(entry[1])
+    return bool(_COMPONENT.fullmatch(name))
 
 
 def _weights(folder: Path) -> Path:

@@ -30,6 +30,8 @@ from converters.layouts.sd_vae import vae_to_diffusers, vae_to_ldm
 from converters.layouts.text_encoders import clip_to_transformers, layer_count
 from converters.statedict import LazyTensor, StateDict
 
+TRANSFORMER = "transformer"
+"""The component of a pipeline in place of a UNet."""
 FIRST_ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 
 
@@ -62,7 +64,7 @@ V_MARKER, ZERO_SNR_MARKER = "v_pred", "ztsnr"
 """Names of empty tensors that mark an SDXL checkpoint (ComfyUI `comfy/supported_models.py`)."""
 
 COMPONENTS = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
-_OTHER_COMPONENTS = {"transformer", "prior", FIRST_ENCODER, SECOND_ENCODER}
+_OTHER_COMPONENTS = {TRANSFORMER, "prior", FIRST_ENCODER, SECOND_ENCODER}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Self
 from converters.errors import AssetmgrError
 from converters.statedict import Buffer, LazyTensor
 
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
 _WORKERS = 2
 
@@ -21,6 +21,7 @@ class Computer:
     def __init__(self, tensors: Iterable[LazyTensor]) -> None:
         self._waiting = deque(tensors)
         self._running: deque[tuple[LazyTensor, Future[Buffer]]] = deque()
+        self._held = 0
         self._pool = ThreadPoolExecutor(_WORKERS, "compute") if self._waiting else None
 
     def __enter__(self) -> Self:
@@ -40,6 +41,7 @@ class Computer:
         """The bytes of the next tensor. Raises what computing it raises."""
         self._start_more()
         tensor, future = self._running.popleft()
+        self._held -= tensor.nbytes
         data = future.result()
         if memoryview(data).nbytes != tensor.nbytes:
             raise AssetmgrError(
@@ -49,11 +51,10 @@ class Computer:
         return data
 
     def _start_more(self) -> None:
-        held = sum(tensor.nbytes for tensor, _ in self._running)
         while self._waiting and self._pool is not None:
             tensor = self._waiting[0]
-            if self._running and held + tensor.nbytes > WINDOW_BYTES:
+            if self._running and self._held + tensor.nbytes > WINDOW_BYTES:
                 return
-            held += tensor.nbytes
+            self._held += tensor.nbytes
             self._running.append((tensor, self._pool.submit(tensor.read)))
             self._waiting.popleft()

@@ -10,7 +10,7 @@ from pathlib import Path
 from converters.bases import Prediction
 from converters.identify import Identity
 from converters.layouts.components import UNET, VAE
-from converters.layouts.pipeline import ZERO_SNR_MARKER, Components
+from converters.layouts.pipeline import TRANSFORMER, ZERO_SNR_MARKER, Components
 from converters.layouts.pipeline_configs import (
     TOKENIZERS,
     component_config,
@@ -23,9 +23,10 @@ from converters.writers.atomic import refuse_full, write_whole
 from converters.writers.folder import AtomicFolder
 from converters.writers.safetensors import layout_of, write_safetensors
 
-_WEIGHTS = {UNET: "diffusion_pytorch_model.safetensors", VAE: "diffusion_pytorch_model.safetensors"}
+_DENOISERS = (UNET, TRANSFORMER)
+_WEIGHTS = dict.fromkeys((*_DENOISERS, VAE), "diffusion_pytorch_model.safetensors")
 _TEXT_WEIGHTS = "model.safetensors"
-_OWN = frozenset(
+OWN_NAMES = frozenset(
     {
         *("model_index.json", "scheduler", "unet", "transformer", "vae", "feature_extractor"),
         *("safety_checker", "image_encoder"),
@@ -73,15 +74,12 @@ def write_pipeline(
     index = model_index(base, identity.variant, parts, edm)
     snr = ZERO_SNR_MARKER in components.dropped
     refuse_full(target, pipeline_size(components))
-    with AtomicFolder(target, _OWN, overwrite=overwrite) as folder:
+    with AtomicFolder(target, OWN_NAMES, overwrite=overwrite) as folder:
         nbytes = 0
         for name, part in parts.items():
-            place = folder.path / name / _WEIGHTS.get(name, _TEXT_WEIGHTS)
-            written = write_safetensors(
-                _described(name, part), place, with_hashes=False, progress=progress
-            )
-            nbytes += written.nbytes
-            _write_json(place.with_name("config.json"), component_config(base, name, part, edm))
+            nbytes += write_component(folder.path / name, part, progress)
+            config = component_config(base, name, part, edm)
+            _write_json(folder.path / name / "config.json", config)
             for file, data in tokenizer.get(TOKENIZERS.get(name, ""), {}).items():
                 write_whole(folder.path / TOKENIZERS[name] / file, data)
         scheduler = scheduler_config(base, identity.prediction, edm, zero_terminal_snr=snr)
@@ -91,9 +89,17 @@ def write_pipeline(
     return WrittenPipeline(target, nbytes, sum(map(len, parts.values())))
 
 
+def write_component(folder: Path, part: StateDict, progress: Progress) -> int:
+    """The weights in the folder of a component, which has its name; how many bytes they are."""
+    name = folder.name
+    place = folder / _WEIGHTS.get(name, _TEXT_WEIGHTS)
+    described = _described(name, part)
+    return write_safetensors(described, place, with_hashes=False, progress=progress).nbytes
+
+
 def _described(name: str, part: StateDict) -> StateDict:
     """The texts of the model lie in its denoiser; transformers insists on a format in all files."""
-    texts = part.metadata if name == UNET else {}
+    texts = part.metadata if name in _DENOISERS else {}
     return StateDict(part.tensors, {**texts, "format": "pt"})
 
 

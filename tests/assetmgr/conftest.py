@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `cli_models`
 
 import cli_models
+from helpers.dying import Dying
 
 from assetmgr.cli.main import run
 from registry.library import Library
@@ -30,9 +31,18 @@ def _new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _library(_own_home: None, _new_library: Path) -> None:
+def _library(_own_home: None, _new_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty library that need not be migrated again for every test."""
     shutil.copy(_new_library, Path(os.environ["ASSETMGR_HOME"]) / "library.db")
+    monkeypatch.setattr("registry.scanner.STILL_SECONDS", 0.01)  # broken files of tests stay so
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hub_client() -> Iterator[None]:
+    """huggingface_hub keeps its connections for the whole process."""
+    yield
+    if "huggingface_hub" in sys.modules:
+        sys.modules["huggingface_hub"].close_session()
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,21 @@ def process() -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture
+def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` without the seconds that importing torch takes."""
+    answer = '{"torch": "2.9", "cuda": [["H200", 150000000000]], "mps": false}'
+    monkeypatch.setattr("assetmgr.operations.doctor_machine.PROBE", f"print({answer!r})")
+
+
+@pytest.fixture(scope="session")
+def dying() -> Iterator[Dying]:
+    """Runs the program as a process that dies at a step of its own."""
+    killed = Dying()
+    yield killed
+    killed.close()
 
 
 @dataclass(frozen=True)

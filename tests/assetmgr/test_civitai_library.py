@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.civitai_server import CivitaiServer
+from helpers.examples import examples
 from helpers.loopback import Instead
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -234,7 +235,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
             redrawn(bytes(whole), "x")
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_a_damaged_picture_is_refused_or_drawn(data: st.DataObject) -> None:
     whole = bytearray(picture(form=data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]))))

@@ -42,10 +42,7 @@ OF_A_CURRENT_LIBRARY = {
 
 
 @pytest.fixture(autouse=True)
-def _quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the seconds that importing torch takes."""
-    answer = '{"torch": "2.9", "cuda": [["H200", 150000000000]], "mps": false}'
-    monkeypatch.setattr(doctor_machine, "PROBE", f"print({answer!r})")
+def _nothing_set(quick_probe: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CIVITAI_TOKEN", "CIVITAI_API_KEY", "CIVITAI_API_TOKEN", "CIVITAI_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
 

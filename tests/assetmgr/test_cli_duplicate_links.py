@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli_models
 import pytest
+from helpers.dying import KILLED, Dying
 
 from assetmgr.operations import file_links
 from assetmgr.operations.link_journal import NAME
 
 if TYPE_CHECKING:
-    from conftest import Done, Program
+    from conftest import Program
 
 OLD = 1_600_000_000_000_000_000
 LINK = ("duplicates", "--link", "--json")
@@ -289,50 +289,32 @@ def test_a_torn_line_of_the_journal_hides_no_other(
     assert len(program(*UNDO).json["restored"]) == 2
 
 
-_DIE = """
-import os, sys
-from pathlib import Path
-from assetmgr.cli.main import run
-from assetmgr.operations import file_links, duplicate_links, link_journal
-def dies(owner, name, after):
-    call = getattr(owner, name)
-    def dying(*arguments):
-        if after:
-            call(*arguments)
-        os._exit(9)
-    setattr(owner, name, dying)
-dies({place}, {after})
-sys.exit(run(["duplicates", {option!r}]))
-"""
-
-
 @pytest.mark.parametrize("option", ["--link", "--undo"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    "place",
+    "step",
     [
-        "link_journal.Journal, 'append'",
-        "file_links, 'hard_link'",
-        "file_links, 'copy'",
-        "Path, 'replace'",
-        "duplicate_links, '_tell_library'",
-        "link_journal.Journal, 'rewrite'",
+        "assetmgr.operations.link_journal:Journal.append",
+        "assetmgr.operations.file_links:hard_link",
+        "assetmgr.operations.file_links:copy",
+        "pathlib:Path.replace",
+        "assetmgr.operations.duplicate_links:_tell_library",
+        "assetmgr.operations.link_journal:Journal.rewrite",
     ],
 )
 def test_a_kill_at_any_step_loses_nothing_and_can_be_undone(
-    place: str,
+    step: str,
     after: bool,
     option: str,
     program: Program,
-    process: Callable[..., Done],
+    dying: Dying,
     folder: Path,
 ) -> None:
     kept, copy = _pair(folder)
     content = kept.read_bytes()
     if option == "--undo":
         program(*LINK)
-    done = process(code=_DIE.format(place=place, after=after, option=option))
-    assert done.code in {0, 9}, done.err
+    assert dying.run(step, ["duplicates", option], after=after) in {0, KILLED}
     assert kept.read_bytes() == copy.read_bytes() == content
     assert program(*UNDO).code == 0
     assert kept.read_bytes() == copy.read_bytes() == content

@@ -9,7 +9,7 @@ import cli_models
 import numpy as np
 import pytest
 from helpers import pipelines, sd1
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from converters.dtypes import DType
 from converters.statedict import StateDict
@@ -29,10 +29,8 @@ EXTRACTED = {
 RESIZED = EXTRACTED - {"tuned", "base", "unchanged", "left_out"} | {"source"}
 
 
-def _floats(path: Path, name: str) -> np.ndarray:
-    with safe_open(path, "np") as file:
-        found: np.ndarray = file.get_tensor(name).astype(np.float32)
-    return found
+def _floats(path: Path) -> dict[str, np.ndarray]:
+    return {name: values.astype(np.float32) for name, values in load_file(path).items()}
 
 
 def _tuned(base: StateDict) -> StateDict:
@@ -91,10 +89,9 @@ def test_merged_into_its_base_it_is_the_tuned_model_within_the_stated_error(
     told = program("extract", "lora", "--json", tuned, models.checkpoint, *size, "-o", lora).json
     done = program("merge", "adapters", models.checkpoint, lora, "-o", again, "--dtype", "fp32")
     assert done.code == 0, done.err
-    missing = whole = 0.0
-    for name in (QUERY, TEXT):
-        missing += np.square(_floats(tuned, name) - _floats(again, name)).sum()
-        whole += np.square(_floats(tuned, name) - _floats(models.checkpoint, name)).sum()
+    wanted, found, base = map(_floats, (tuned, again, models.checkpoint))
+    missing = sum(np.square(wanted[name] - found[name]).sum() for name in (QUERY, TEXT))
+    whole = sum(np.square(wanted[name] - base[name]).sum() for name in (QUERY, TEXT))
     assert np.sqrt(missing / whole) == pytest.approx(told["error"], rel=0.02, abs=2e-3)
 
 
@@ -142,9 +139,10 @@ def test_every_family_comes_back_through_its_lora(
     done = program("merge", "adapters", base, lora, "-o", again)
     assert done.code == 0, done.err
     unseen = "transformer.resblocks.2." if family == "sd-2" else "nothing"
-    for name in _trained(state):
+    wanted, found = _floats(tuned), _floats(again)
+    for name in state:
         if unseen not in name:
-            assert np.allclose(_floats(tuned, name), _floats(again, name), atol=1e-5), name
+            assert np.allclose(wanted[name], found[name], atol=1e-5), name
 
 
 def test_the_result_knows_both_its_parents(
@@ -212,8 +210,9 @@ def test_a_full_difference_brings_the_tuned_model_back(
     (seen,) = program("inspect", "--json", diff).json
     assert (seen["kind"], seen["base"], seen["algorithm"]) == ("lora", family, ["full", "norm"])
     assert program("merge", "adapters", base, diff, "-o", again).code == 0
+    wanted, found = _floats(other), _floats(again)
     for name in kept:
-        assert np.allclose(_floats(other, name), _floats(again, name), atol=1e-6), name
+        assert np.allclose(wanted[name], found[name], atol=1e-6), name
     same = tmp_path / "same.safetensors"
     write_safetensors(state, same)
     for call in (("full",), ("lora", "--rank", "4")):

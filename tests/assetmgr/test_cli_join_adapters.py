@@ -51,6 +51,25 @@ def test_the_sum_merges_as_its_parts_one_after_the_other(
         assert (tensor - two[name]).abs().max() <= 1e-5, name
 
 
+def test_what_is_made_of_an_adapter_of_peft_has_the_scale_that_lies_beside_it(
+    program: Program, models: Models, other: Path, tmp_path: Path
+) -> None:
+    folder, small = tmp_path / "fox", tmp_path / "small.safetensors"
+    assert program("convert", models.unet_lora, "--layout", "peft", "-o", folder).code == 0
+    source = folder / "adapter_model.safetensors"
+    joined = tmp_path / "joined.safetensors"
+    options = ("--dtype", "fp32", "-o")
+    assert program("resize", source, "--rank", "4", *options, small).code == 0
+    assert program("merge", "adapters-into-one", source, other, *options, joined).code == 0
+    for made, parts in ((small, [models.unet_lora]), (joined, [models.unet_lora, other])):
+        merges = [tmp_path / f"{number}.safetensors" for number in range(2)]
+        for target, adapters in zip(merges, ([made], parts), strict=True):
+            call = ("merge", "adapters", models.checkpoint, *adapters, "--overwrite")
+            assert program(*call, *options, target).code == 0
+        one, two = map(load_file, merges)
+        assert all((tensor - two[name]).abs().max() <= 1e-5 for name, tensor in one.items())
+
+
 def test_a_truncated_sum_tells_what_it_lacks_and_where_it_comes_from(
     program: Program, models: Models, other: Path, tmp_path: Path
 ) -> None:

@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cli_models
 import pytest
+from helpers.dying import KILLED, Dying
 
 from assetmgr.operations import file_links
 from assetmgr.operations.layouts import LAYOUTS
@@ -24,7 +24,7 @@ from registry.library import Library
 from registry.records import Content, Preview, ScannedFile
 
 if TYPE_CHECKING:
-    from conftest import Done, Program
+    from conftest import Program
 
 COMFY = ("link", "--layout", "comfyui")
 
@@ -268,6 +268,7 @@ def test_names_are_made_ones_that_every_system_takes(
     assert names == {"a_b__.safetensors", "_con.safetensors"}
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_the_doctor_names_links_that_lead_nowhere(
     program: Program, source: Path, comfy: Path
 ) -> None:
@@ -410,52 +411,34 @@ def test_links_made_before_a_crash_are_still_known_as_ours(
     assert len(program("link", "--remove", comfy, "--json").json["removed"]) == 1
 
 
-_DIE = """
-import os, sys
-from assetmgr.cli.main import run
-from assetmgr.operations import file_links, view
-from converters.writers import atomic
-def dies(owner, name, after):
-    call = getattr(owner, name)
-    def dying(*arguments, **options):
-        if after:
-            call(*arguments, **options)
-        os._exit(9)
-    setattr(owner, name, dying)
-dies({place}, {after})
-sys.exit(run({call!r}))
-"""
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("place", "kind"),
+    ("step", "kind"),
     [
-        ("view, 'write_manifest'", "symlink"),
-        ("file_links, 'symlink'", "symlink"),
-        ("file_links, 'hard_link'", "hardlink"),
-        ("file_links, 'copy'", "copy"),
-        ("view, '_unlink'", "symlink"),
-        ("view, '_remove_empty'", "symlink"),
+        ("view:write_manifest", "symlink"),
+        ("file_links:symlink", "symlink"),
+        ("file_links:hard_link", "hardlink"),
+        ("file_links:copy", "copy"),
+        ("view:_unlink", "symlink"),
+        ("view:_remove_empty", "symlink"),
     ],
 )
 def test_a_kill_at_any_step_leaves_what_the_next_run_understands(
-    place: str,
+    step: str,
     kind: str,
     after: bool,
     program: Program,
-    process: Callable[..., Done],
+    dying: Dying,
     source: Path,
     comfy: Path,
 ) -> None:
     making = [*COMFY, str(comfy), "--as", kind]
     removing = ["link", "--remove", str(comfy)]
-    removes = place.startswith("view, '_")
+    removes = step.startswith("view:_")
     if removes:
         program(*making)
     call = removing if removes else making
-    done = process(code=_DIE.format(place=place, after=after, call=call))
-    assert done.code == 9, done.err
+    assert dying.run(f"assetmgr.operations.{step}", call, after=after) == KILLED
     assert program(*making).code == 0
     names = [path.name for path in (comfy / "models" / "loras").iterdir()]
     assert names == ["style.safetensors"]

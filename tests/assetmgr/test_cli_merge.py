@@ -11,10 +11,10 @@ import cli_models
 import numpy as np
 import pytest
 import torch
-from helpers import pipelines, sd1
+from helpers import mmdit, pipelines, sd1
 from helpers.gguf import gguf
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from converters.writers.safetensors import write_safetensors
 
@@ -427,19 +427,77 @@ def test_quantised_blocks_are_merged_as_the_numbers_they_stand_for(
     assert narrow.json["warnings"] == []
 
 
-def test_a_pipeline_with_a_transformer_is_refused_with_the_way_out(
-    program: Program, models: Models, tmp_path: Path
+def _flow_pipeline(folder: Path, family: str) -> None:
+    """A pipeline's folder as diffusers writes it, and what repositories have beside that."""
+    network = mmdit.flux(guided=True) if family == "flux" else mmdit.sd3()
+    network.save_pretrained(folder / "transformer", max_shard_size="300kB")
+    mmdit.t5().save_pretrained(folder / "text_encoder_2")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
+    mmdit.vae(1.0, 0.1).save_pretrained(folder / "vae")
+    (folder / "image_encoder").mkdir()
+    (folder / "image_encoder" / "pytorch_model.bin").write_text("no model")
+    (folder / "whole.safetensors").write_text("another copy")
+    index = {
+        "_class_name": "FluxPipeline",
+        "transformer": ["diffusers", "X"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "image_encoder": ["transformers", "CLIPVisionModel"],
+        "text_encoder_2": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["flux", "sd3"])
+def test_a_pipeline_with_a_transformer_becomes_such_a_folder_again(
+    family: str, program: Program, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "flux"
-    for component, name in (("transformer", "x_embedder"), ("vae", "decoder.conv_in")):
-        (folder / component).mkdir(parents=True)
-        save_file(
-            {f"{name}.weight": torch.zeros(2, 2)},
-            folder / component / "diffusion_pytorch_model.safetensors",
-        )
-    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]}
-    (folder / "model_index.json").write_text(json.dumps(index | {"vae": ["diffusers", "Y"]}))
-    done = program("merge", "adapters", folder, models.lora, "-o", tmp_path / "x")
-    assert done.code == 1
-    assert "is a pipeline with a transformer" in done.errors[0]
-    assert "hint: merge into the weights in its folder transformer" in done.err
+    import diffusers
+
+    base, target = tmp_path / "base", tmp_path / "merged"
+    _flow_pipeline(base, family)
+    layer = "transformer_blocks.0.attn.to_q"
+    text = "encoder.block.0.layer.0.SelfAttention.q"
+    shapes = {
+        f"transformer.{layer}.lora_A.weight": (2, 64),
+        f"transformer.{layer}.lora_B.weight": (64, 2),
+    }
+    if family == "flux":
+        name = f"lora_te3_{text.replace('.', '_')}"
+        shapes |= {f"{name}.lora_up.weight": (64, 2), f"{name}.lora_down.weight": (2, 64)}
+    adapter = cli_models.tensors(tmp_path / "a.safetensors", shapes)
+    call = ("merge", "adapters", "--json", base, f"{adapter}=0.5", "-o")
+    misnamed = program(*call, tmp_path / "x.safetensors")
+    assert misnamed.code == 2
+    assert "becomes a folder" in misnamed.json["errors"][0]["error"]
+    done = program(*call, target)
+    found = done.json
+    assert (done.code, found["hashes"]) == (0, None), done.err
+    assert (found["changed_tensors"], isinstance(found["asset"], int)) == (
+        2 if family == "flux" else 1,
+        True,
+    )
+    assert {path.relative_to(target).as_posix() for path in target.glob("*/*")} == {
+        *("transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"),
+        *("text_encoder_2/config.json", "text_encoder_2/model.safetensors"),
+        *("vae/config.json", "vae/diffusion_pytorch_model.safetensors"),
+        *("tokenizer/vocab.json", "image_encoder/pytorch_model.bin"),
+    }
+    network = {"flux": "FluxTransformer2DModel", "sd3": "SD3Transformer2DModel"}[family]
+    before, after = (
+        getattr(diffusers, network).from_pretrained(folder / "transformer").state_dict()
+        for folder in (base, target)
+    )
+    change = load_file(adapter)
+    up, down = (change[f"transformer.{layer}.lora_{part}.weight"].float() for part in "BA")
+    before[f"{layer}.weight"] += 0.5 * up @ down
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor)
+    assert program(*call, target).json["errors"][0]["code"] == "target_exists"
+    assert program(*call, target, "--overwrite").code == 0
+    (target / "mine.txt").touch()
+    assert program(*call, target, "--overwrite").json["errors"][0]["code"] == "target_exists"
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import cli_models
 import pytest
-from hypothesis import HealthCheck, given, settings
+from helpers.examples import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from assetmgr.operations.programs import recognise
@@ -233,7 +234,7 @@ def test_a_pipe_is_no_configuration(root: Path) -> None:
     assert "not a regular file" in found.warnings[0]
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.sampled_from(list("ab: -|>&*!{}[]'\"\n#%@~.?<,")), max_size=60))
 def test_no_text_at_all_stops_a_scan(text: str, tmp_path: Path) -> None:
     root = tmp_path / "any"

@@ -62,6 +62,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_raylet_start_wait_time_s": "300",
+        # A worker for every core, started before anybody asks, would only be in the way.
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
         "RAY_agent_register_timeout_ms": "300000",
         "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
     }.items():

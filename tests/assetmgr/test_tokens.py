@@ -15,9 +15,10 @@ import httpx
 import keyring
 import pytest
 from helpers.civitai_server import CivitaiServer
+from helpers.examples import examples
 from helpers.hub_server import HubServer
 from helpers.loopback import Instead
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
@@ -216,7 +217,7 @@ ORIGINS = st.builds(
 
 
 @given(home=ORIGINS, other=ORIGINS)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_token_is_found_for_its_origin_and_for_no_other(home: str, other: str) -> None:
     store_token(SECRET, home)
     found = find_token((), other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -16,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from helpers.examples import examples
 from helpers.scripted_server import Answer, Content, Reply, Request, ScriptedServer
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from assetmgr.sources import lines
@@ -79,14 +78,8 @@ def fetch(
         return kind(f"status {status}", path=subject)
 
     path = "/files/model.bin"
-    transfer = Transfer(_web(server.url), path, "model.bin", part, size, refusal, pinned)
-    return transfer.run(progress)
-
-
-@functools.cache
-def _web(url: str) -> Web:
-    """One client for all tests: making one takes longer than they do."""
-    return Web("the service", url, "s3cret", "SERVICE_ENDPOINT")
+    with Web("the service", server.url, "s3cret", "SERVICE_ENDPOINT") as web:
+        return Transfer(web, path, "model.bin", part, size, refusal, pinned).run(progress)
 
 
 def refused(server: ScriptedServer, part: Path, size: int | None = SIZE) -> str:
@@ -151,7 +144,7 @@ ANSWERS = st.one_of(
 """What a server does, and whether the file is pinned: then it has one content only."""
 
 
-@hypothesis_settings(max_examples=60)
+@examples(60)
 @given(ANSWERS)
 def test_whatever_happens_on_the_way_the_result_is_the_file_as_it_was_at_one_time(
     server: ScriptedServer, happens: tuple[list[Answer], bool]
@@ -230,7 +223,8 @@ def test_a_page_that_is_wanted_is_a_file(server: ScriptedServer, tmp_path: Path)
     def refusal(*_: object) -> AssetmgrError:
         return NotAvailable("no")
 
-    Transfer(_web(server.url), "/x", "index.html", part, None, refusal, True).run(SILENT)
+    with Web("the service", server.url, None, "SERVICE_ENDPOINT") as web:
+        Transfer(web, "/x", "index.html", part, None, refusal, True).run(SILENT)
     assert part.read_bytes() == page
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from helpers.adapters import adapter, applied, close, modules, only
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -115,7 +116,7 @@ def _check_against_lycoris(
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("name", LYCORIS)
 @given(SEEDS, STRENGTHS)
-@settings(deadline=None, max_examples=4)
+@examples(4)
 def test_lycoris_computes_the_same_at_every_strength(
     name: str, kind: str, dtype: torch.dtype, seed: int, strength: float
 ) -> None:
@@ -126,7 +127,7 @@ def test_lycoris_computes_the_same_at_every_strength(
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("name", DECOMPOSED)
 @given(SEEDS)
-@settings(deadline=None, max_examples=4)
+@examples(4)
 def test_lycoris_computes_the_same_decomposed_weights(
     name: str, kind: str, dtype: torch.dtype, seed: int
 ) -> None:
@@ -134,7 +135,7 @@ def test_lycoris_computes_the_same_decomposed_weights(
 
 
 @given(st.floats(0, 1))
-@settings(deadline=None, max_examples=10)
+@examples(10)
 def test_the_strength_of_a_decomposed_weight_blends_it_with_the_old_one(strength: float) -> None:
     torch.manual_seed(0)
     weight = torch.randn(16, 12)
@@ -182,7 +183,7 @@ def test_a_middle_may_join_two_ranks() -> None:
 
 
 @given(st.tuples(*[st.integers(1, 5)] * 4))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_cores_of_any_two_ranks_are_contracted(sizes: tuple[int, int, int, int]) -> None:
     first, second, out, inner = sizes
     core, a, b = (
@@ -427,7 +428,7 @@ def test_an_alpha_that_is_no_number_is_refused_by_its_key(name: str) -> None:
 
 
 @given(st.sampled_from(sorted(PARTS)), st.data())
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_tensors_of_any_shape_fit_or_are_refused(name: str, data: st.DataObject) -> None:
     sizes = st.lists(st.sampled_from([0, 1, 2, 3, 4, 12, 16]), max_size=4).map(tuple)
     shapes = dict(PARTS[name])

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pytest
 import torch
 from helpers.adapters import adapter
+from helpers.examples import examples
 from helpers.sd1 import state_dict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.adapters import load_adapter
@@ -134,7 +135,7 @@ PARTS = ("to_q", "to_k", "to_v")
 
 
 @given(st.sets(st.sampled_from([*PARTS, "proj_mlp"]), min_size=1), st.booleans())
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_some_layers_of_a_matrix_become_one_module(chosen: set[str], alike: bool) -> None:
     """Those that are missing stay as they are; one scale for all leaves the numbers alone."""
     head = "transformer.single_transformer_blocks.2."

@@ -77,12 +77,17 @@ def merged(family: str, change: StateDict, weight: float = 0.5) -> dict[str, byt
     return {name: bytes(plan.state_dict[name].read()) for name in plan.changed}
 
 
+@functools.cache
+def merged_as_it_is(family: str) -> dict[str, bytes]:
+    return merged(family, lora(family))
+
+
 @pytest.mark.parametrize("layout", [name for name in SPELLINGS if name != "lycoris"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lora_changes_the_same_under_every_name(family: str, layout: str) -> None:
     source = lora(family)
     target = respelled(source, Base(family), layout)
-    assert merged(family, target) == merged(family, source)
+    assert merged(family, target) == merged_as_it_is(family)
     assert len(load_adapter(target).modules) == len(load_adapter(source).modules)
     assert target.metadata["ss_output_name"] == "fox"
     told = identify(target)

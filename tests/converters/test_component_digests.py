@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.examples import examples
 from helpers.pipelines import CLIP_G_PREFIX, checkpoint, openclip_shapes
 from helpers.sd1 import (
     CLIP,
@@ -22,7 +23,7 @@ from helpers.sd1 import (
     unet_shapes,
     vae_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import FileBytes, MemoryBytes
@@ -260,7 +261,7 @@ def _at(source: FileBytes, start: int, count: int, name: str) -> LazyTensor:
 ranges = st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 500)), max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(places=ranges, cut=st.integers(0, 8), block=st.sampled_from([64, 700, 5000]))
 def test_tensors_may_overlap_in_the_file_and_between_components(
     tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int]], cut: int, block: int
@@ -281,7 +282,7 @@ small_shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
 named = st.dictionaries(st.text("abc.", min_size=1, max_size=5), small_shapes, max_size=6)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(shapes=named, order=st.randoms(use_true_random=False))
 def test_any_order_and_any_container_have_one_digest(
     tmp_path_factory: pytest.TempPathFactory, shapes: Mapping[str, tuple[int, ...]], order: object
@@ -299,7 +300,7 @@ def test_any_order_and_any_container_have_one_digest(
         assert weigh(other, {"all": other}) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(shapes=named, small=st.booleans())
 def test_files_of_all_sizes_are_digested_alike(
     tmp_path_factory: pytest.TempPathFactory, shapes: Mapping[str, tuple[int, ...]], small: bool

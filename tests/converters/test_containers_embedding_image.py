@@ -23,8 +23,9 @@ from helpers.embedding_pngs import (
     png,
     repair,
 )
+from helpers.examples import examples
 from helpers.inspecting import inspected_in_a_process
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -156,7 +157,7 @@ SMALL_VESSELS = [as_text(SMALL), as_text(SMALL, "zTXt"), as_pixels(json.dumps(SM
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_mutated_picture_gives_an_error_of_ours_or_tensors_of_the_right_size(
     drawn: st.DataObject,
 ) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.examples import examples
 from helpers.gguf import ARRAY, BOOL, F32, I32, NUMBER, STRING, U8, U32, array, entry, gguf, text
 from helpers.inspecting import inspected_in_a_process
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -37,7 +38,7 @@ PLAIN = {"F32": "f4", "F16": "f2", "F64": "f8", "I8": "i1", "I16": "i2", "I32": 
     st.sampled_from([2, 3]),
     st.sampled_from([1, 32, 64]),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_plain_tensors_are_extents_with_their_dimensions_reversed(
     described: dict[str, tuple[list[int], str]], version: int, alignment: int
 ) -> None:
@@ -284,7 +285,7 @@ MIXED = gguf(
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@examples(500)
 def test_a_mutated_file_gives_an_error_of_ours_or_tensors_of_the_right_size(
     drawn: st.DataObject,
 ) -> None:

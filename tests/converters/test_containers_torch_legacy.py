@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.examples import examples
 from helpers.inspecting import inspected_in_a_process
 from helpers.pickles import (
     call_name,
@@ -19,7 +20,7 @@ from helpers.pickles import (
     text,
     tuple_of,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -64,7 +65,7 @@ def tensors(draw: st.DrawFn) -> dict[str, torch.Tensor]:
 
 
 @given(tensors())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_tensors_are_read_equal_to_torch(value: dict[str, torch.Tensor]) -> None:
     data = saved(value)
     expected = torch.load(io.BytesIO(data), weights_only=True)
@@ -257,7 +258,7 @@ def test_what_follows_the_last_storage_is_looked_into() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_mutated_file_gives_an_error_of_ours_or_tensors_of_the_right_size(
     drawn: st.DataObject,
 ) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.examples import examples
 from helpers.inspecting import inspected_in_a_process
 from helpers.pickles import call_name, number, pickled, text, tuple_of
 from helpers.torch_tar import VALUE, by_key, integers, members, placed, stored, tar
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -135,7 +136,7 @@ def test_an_archive_cut_before_its_end_gives_an_error_of_ours() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_mutated_archive_gives_an_error_of_ours_or_tensors_of_the_right_size(
     drawn: st.DataObject,
 ) -> None:

@@ -7,8 +7,9 @@ import zipfile
 
 import pytest
 import torch
+from helpers.examples import examples
 from helpers.pickles import dict_of, pickled, tensor, torch_zip
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -32,7 +33,7 @@ def packed(value: object, method: int) -> bytes:
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 40))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_packed_storages_and_their_views_are_read_equal(numbers: list[int], start: int) -> None:
     whole = torch.tensor(numbers, dtype=torch.float16)
     model = opened(packed({"whole": whole, "part": whole[start:]}, zipfile.ZIP_DEFLATED))
@@ -73,7 +74,7 @@ def test_a_tensor_of_zeros_may_shrink_as_much_as_it_can() -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_mutated_packed_file_gives_an_error_of_ours_or_tensors_of_the_right_size(
     drawn: st.DataObject,
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.adapters import adapter, lazy
+from helpers.examples import examples
 from helpers.sd1 import kohya_modules, lora_shapes, state_dict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
@@ -48,7 +49,7 @@ def as_saved(state: StateDict) -> StateDict:
     st.sampled_from(TYPES),
     st.lists(st.sampled_from(["a1111", "diffusers", "emb_params", "tensor"]), max_size=4),
 )
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_any_way_through_the_forms_gives_the_embedding_back(
     name: str, count: int, width: int, dtype: torch.dtype, way: list[str]
 ) -> None:
@@ -67,7 +68,7 @@ def test_any_way_through_the_forms_gives_the_embedding_back(
 
 
 @given(st.integers(1, 4), st.sampled_from(TYPES))
-@settings(deadline=None, max_examples=15)
+@examples(15)
 def test_a_pair_is_split_and_joined_again(count: int, dtype: torch.dtype) -> None:
     pair = {"clip_l": vectors(count, 768, dtype), "clip_g": vectors(count, 1280, dtype)}
     (inversion,) = inversions_in(stored(pair), "fox")
@@ -91,7 +92,7 @@ def _lora() -> StateDict:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_what_is_bundled_in_an_adapter_comes_out_as_it_went_in(
     chosen: list[tuple[str, bool]],
 ) -> None:

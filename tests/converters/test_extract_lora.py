@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import pipelines
+from helpers.examples import examples
 from helpers.sd1 import (
     CLIP,
     SMALL,
@@ -22,7 +23,7 @@ from helpers.sd1 import (
     stored,
     unet_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.compute import value
@@ -117,7 +118,7 @@ def test_the_stated_error_is_the_true_one(rank: int, dtype: DType) -> None:
 
 
 @given(st.sampled_from([0.3, 0.5, 0.9, 0.99, 1.0]))
-@settings(deadline=None, max_examples=5)
+@examples(5)
 def test_an_energy_is_reached_with_the_least_rank(energy: float) -> None:
     base = base_of()
     tuned = changed(base, QUERY)

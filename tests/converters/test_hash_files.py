@@ -11,7 +11,8 @@ from pathlib import Path
 
 import blake3
 import pytest
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters import hashing
@@ -58,7 +59,7 @@ def test_autov3_covers_what_follows_the_header_and_ignores_the_header(tmp_path: 
     assert len({sha256 for _, sha256 in seen}) == 2
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     size=st.integers(0, 0x130000),
     cuts=st.lists(st.integers(0, 0x130000), max_size=5),
@@ -130,7 +131,7 @@ def stored(path: Path, tensors: dict[str, tuple[DType, tuple[int, ...], int, int
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(data=st.data())
 def test_the_digest_of_the_stream_is_the_digest_of_the_tensors(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

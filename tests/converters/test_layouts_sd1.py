@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from helpers.examples import examples
 from helpers.sd1 import (
     CLIP,
     OLD_CLIP,
@@ -20,7 +21,7 @@ from helpers.sd1 import (
     unet_shapes,
     vae_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.errors import CorruptFile
@@ -68,28 +69,28 @@ def shapes_of(sd: StateDict) -> dict[str, tuple[int, ...]]:
 
 
 @given(widths())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_renaming_a_unet_and_back_gives_the_same_names_and_shapes(w: Widths) -> None:
     original = state_dict(prefixed(UNET, unet_shapes(w)))
     assert shapes_of(unet_to_ldm(unet_to_diffusers(original))) == shapes_of(original)
 
 
 @given(widths())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_renaming_an_autoencoder_and_back_gives_the_same_names_and_shapes(w: Widths) -> None:
     original = state_dict(prefixed(VAE, vae_shapes(w)))
     assert shapes_of(vae_to_ldm(vae_to_diffusers(original))) == shapes_of(original)
 
 
 @given(widths())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_renaming_a_text_encoder_and_back_gives_the_same_names_and_shapes(w: Widths) -> None:
     original = state_dict(prefixed(CLIP, clip_shapes(w))).drop({f"{CLIP}embeddings.position_ids"})
     assert shapes_of(clip_to_ldm(clip_to_transformers(original))) == shapes_of(original)
 
 
 @given(widths())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_configurations_are_read_from_shapes(w: Widths) -> None:
     sd = state_dict(checkpoint_shapes(w))
     unet, vae, clip = unet_config(sd), vae_config(sd), clip_config(sd)
@@ -106,7 +107,7 @@ def test_configurations_are_read_from_shapes(w: Widths) -> None:
 
 
 @given(widths())
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_the_expected_names_are_exactly_those_of_a_complete_model(w: Widths) -> None:
     unet, vae, clip = unet_shapes(w), vae_shapes(w), clip_shapes(w)
     assert set(expected_unet(state_dict(unet))) == set(unet)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.adapters import adapter as adapter_file
 from helpers.adapters import applied, lazy
+from helpers.examples import examples
 from helpers.sd1 import (
     SMALL,
     UNET,
@@ -27,7 +28,7 @@ from helpers.sd1 import (
     stored,
     unet_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.adapters import Factors
@@ -137,7 +138,7 @@ def test_the_text_encoder_has_a_weight_of_its_own() -> None:
 
 
 @given(st.floats(-2, 2), st.floats(-2, 2))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_merging_two_adapters_adds_both_changes(first: float, second: float) -> None:
     base = checkpoint()
     a, b = lora(seed=1), lora(seed=2, rank=3)
@@ -296,6 +297,16 @@ def test_an_adapter_that_fits_nowhere_is_refused_even_when_partial() -> None:
 def test_modules_without_names_cannot_be_merged() -> None:
     pairs = {f"unet:{n}:{part}": (4, 32) for n in range(8) for part in ("up", "down")}
     assert "no names" in refused(UnsupportedFile, checkpoint(), choose(state_dict(pairs)))
+
+
+@pytest.mark.parametrize("half", ["lora_up.weight", "lora_down.weight"])
+def test_factors_that_are_codes_are_an_error_that_names_their_type(half: str) -> None:
+    codes = stored(
+        DType.I8, lora()[f"{QUERY}.{half}"].shape, bytes(lora()[f"{QUERY}.{half}"].numel)
+    )
+    said = refused(UnusedKeys, checkpoint(), choose(lora().overlay({f"{QUERY}.{half}": codes})))
+    assert f"{QUERY}.{half}" in said
+    assert "is I8, whose scale is not here" in said
 
 
 @pytest.mark.parametrize("half", ["lora_up.weight", "lora_down.weight"])
@@ -476,7 +487,7 @@ SIZES = st.lists(st.sampled_from([0, 1, 4, 32, 768]), max_size=4).map(tuple)
     ),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
     shapes: Shapes, partial: bool
 ) -> None:

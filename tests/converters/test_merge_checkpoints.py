@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import pipelines
+from helpers.examples import examples
 from helpers.sd1 import (
     CLIP,
     SMALL,
@@ -22,7 +23,7 @@ from helpers.sd1 import (
     unet_shapes,
     vae_shapes,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.compute import value
@@ -272,7 +273,7 @@ def _doubled(tensor: LazyTensor) -> LazyTensor:
     st.floats(0, 1, exclude_min=True),
     st.floats(0, 1, exclude_max=True),
 )
-@settings(deadline=None, max_examples=100)
+@examples(40)
 def test_whatever_the_numbers_the_result_is_finite_or_one_error_says_why(
     method: str, alpha: float, beta: float | None, density: float, drop: float
 ) -> None:
@@ -535,7 +536,7 @@ NAMES = st.sampled_from([QUERY, FIRST, TEXT, DECODER, "betas", "other", f"{UNET}
     st.sampled_from([DType.F16, DType.I64, DType.F8_E4M3]),
     st.sampled_from(["weighted-sum", "slerp", "cosine-a"]),
 )
-@settings(deadline=None, max_examples=60)
+@examples(30)
 def test_whatever_shapes_come_the_plan_stands_or_one_error_says_why(
     ours: dict[str, tuple[int, ...]], theirs: dict[str, tuple[int, ...]], dtype: DType, method: str
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from helpers.examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -45,7 +46,7 @@ def near(found: Array, expected: Array) -> bool:
 
 
 @given(tensors(3), ALPHAS, ALPHAS)
-@settings(deadline=None, max_examples=50)
+@examples(30)
 def test_weighted_sum(models: list[Array], alpha: float, beta: float) -> None:
     a, b, c = models
     assert near(merged("weighted-sum", [a, b], alpha=alpha), (1 - alpha) * a + alpha * b)
@@ -54,14 +55,14 @@ def test_weighted_sum(models: list[Array], alpha: float, beta: float) -> None:
 
 
 @given(tensors(3), ALPHAS)
-@settings(deadline=None, max_examples=50)
+@examples(30)
 def test_add_difference(models: list[Array], alpha: float) -> None:
     a, b, c = models
     assert near(merged("add-difference", models, alpha=alpha), a + alpha * (b - c))
 
 
 @given(tensors(3), ALPHAS)
-@settings(deadline=None, max_examples=50)
+@examples(30)
 def test_train_difference(models: list[Array], alpha: float) -> None:
     a, b, c = models
     expected = a.copy()
@@ -73,7 +74,7 @@ def test_train_difference(models: list[Array], alpha: float) -> None:
 
 
 @given(tensors(2), st.floats(0, 1, width=32))
-@settings(deadline=None, max_examples=80)
+@examples(40)
 def test_slerp(models: list[Array], alpha: float) -> None:
     a, b = (model.reshape(-1) for model in models)
     lengths = np.linalg.norm(a), np.linalg.norm(b)
@@ -100,7 +101,7 @@ def test_slerp_keeps_the_length_of_models_of_one_length() -> None:
 
 
 @given(tensors(4), ALPHAS, st.floats(0.05, 1))
-@settings(deadline=None, max_examples=80)
+@examples(40)
 def test_ties(models: list[Array], alpha: float, density: float) -> None:
     base, *others = models
     deltas = [other - base for other in others]
@@ -126,7 +127,7 @@ def test_ties_keeps_the_share_of_the_largest_differences() -> None:
 
 
 @given(tensors(3), ALPHAS, st.floats(0, 0.95), st.integers(0, 2**40))
-@settings(deadline=None, max_examples=50)
+@examples(30)
 def test_dare(models: list[Array], alpha: float, drop: float, seed: int) -> None:
     numbers = Numbers(alpha=alpha, drop=drop, seed=seed, name="x")
     expected = models[0].copy()
@@ -164,7 +165,7 @@ FIRST_MASK = [59, 130]
 
 
 @given(tensors(3), ALPHAS)
-@settings(deadline=None, max_examples=50)
+@examples(30)
 def test_perpendicular(models: list[Array], alpha: float) -> None:
     a, b, c = models
     ours, theirs = a - c, b - c
@@ -177,7 +178,7 @@ def test_perpendicular(models: list[Array], alpha: float) -> None:
 
 
 @given(tensors(4))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_average(models: list[Array]) -> None:
     assert near(merged("average", models), np.mean(models, axis=0))
 
@@ -197,7 +198,7 @@ def _unit(a: Array) -> Array:
 
 
 @given(tensors(2), st.floats(0, 1, width=32))
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_cosine_a_and_b(models: list[Array], alpha: float) -> None:
     a, b = models
     similar = {
@@ -230,7 +231,7 @@ def test_a_method_that_has_nothing_to_survey_still_answers() -> None:
 
 
 @given(tensors(2), st.floats(0, 1, width=32))
-@settings(deadline=None, max_examples=40)
+@examples(40)
 def test_the_symmetric_methods_are_symmetric(models: list[Array], alpha: float) -> None:
     a, b = models
     for method in ("weighted-sum", "slerp"):
@@ -244,7 +245,7 @@ def test_the_symmetric_methods_are_symmetric(models: list[Array], alpha: float) 
 
 
 @given(tensors(3))
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_the_ends_of_every_method(models: list[Array]) -> None:
     a, b, c = models
     for method in ("add-difference", "train-difference", "perpendicular"):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import deserialize
 from safetensors.torch import save
@@ -55,7 +56,7 @@ def state_dicts(draw: st.DrawFn) -> dict[str, torch.Tensor]:
     state_dicts(),
     st.none() | st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=4),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whatever_the_library_writes_is_read_equal(
     tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None
 ) -> None:
@@ -75,7 +76,7 @@ def test_whatever_the_library_writes_is_read_equal(
 
 
 @given(state_dicts(), st.data())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_what_is_accepted_after_a_mutation_the_library_accepts_too(
     tensors: dict[str, torch.Tensor], data: st.DataObject
 ) -> None:

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.dtypes import DType
@@ -69,7 +70,7 @@ def recipes(draw: st.DrawFn) -> dict[int, float]:
 
 
 @given(recipes(), st.sampled_from(list(GRIDS)))
-@settings(deadline=None, max_examples=25)
+@examples(25)
 def test_any_mixture_comes_back_and_nothing_else_is_chosen(
     mixed: dict[int, float], precision: str
 ) -> None:
@@ -227,7 +228,7 @@ def test_steps_are_those_of_the_type(kind: type, dtype: DType) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_rounding_to_half_precision_is_that_of_numpy(seed: int) -> None:
     random = np.random.default_rng(seed)
     values = random.standard_normal(300) * 2.0 ** random.integers(-20, 10, 300)

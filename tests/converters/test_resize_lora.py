@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.examples import examples
 from helpers.sd1 import SMALL, kohya_modules, lora_shapes, random_fill, state_dict, stored
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.compute import value
@@ -62,7 +63,7 @@ def test_the_same_or_a_larger_rank_changes_nothing(rank: int) -> None:
 
 
 @given(st.integers(1, 7), st.sampled_from([0.5, 4.0, 64.0]))
-@settings(deadline=None, max_examples=12)
+@examples(12)
 def test_a_smaller_rank_is_the_best_of_that_rank_and_its_error_is_true(
     rank: int, alpha: float
 ) -> None:
@@ -79,7 +80,7 @@ def test_a_smaller_rank_is_the_best_of_that_rank_and_its_error_is_true(
 
 
 @given(st.floats(0.05, 1))
-@settings(deadline=None, max_examples=12)
+@examples(12)
 def test_an_energy_is_kept_with_the_least_rank(energy: float) -> None:
     before = lora()
     for module in resized(before, Size(energy=energy)).modules:
@@ -181,7 +182,7 @@ SIZES = st.lists(st.sampled_from([0, 1, 2, 3]), max_size=5).map(tuple)
     st.sampled_from([DType.F16, DType.F64, DType.I64, DType.F8_E4M3, DType.F8_E8M0]),
     st.sampled_from([Size(rank=1), Size(energy=0.5)]),
 )
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_whatever_shapes_come_they_are_resized_or_one_error_says_why(
     shapes: dict[str, tuple[int, ...]], dtype: DType, size: Size
 ) -> None:
@@ -257,7 +258,7 @@ WEIGHTS = st.lists(st.floats(-2, 2, width=16), min_size=1, max_size=3)
 
 
 @given(WEIGHTS)
-@settings(deadline=None, max_examples=12)
+@examples(12)
 def test_a_sum_of_loras_is_exact_and_has_their_ranks_together(weights: list[float]) -> None:
     parts = [lora(rank=2 + number, alpha=1 + number) for number in range(len(weights))]
     addends = [addends_of(part) for part in parts]

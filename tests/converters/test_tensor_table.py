@@ -6,8 +6,9 @@ import json
 import zlib
 
 import pytest
+from helpers.examples import examples
 from helpers.pipelines import true_sdxl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.errors import CorruptFile
@@ -48,7 +49,7 @@ def test_names_and_shapes_take_little_beside_the_digests() -> None:
     assert len(pack(listed(table))) < len(table) * (DIGEST_BYTES + 5)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(table=tables, data=st.data())
 def test_damage_is_a_clear_error_or_harmless(
     table: dict[str, TensorDigest], data: st.DataObject

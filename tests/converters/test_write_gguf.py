@@ -10,7 +10,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bases import Base
@@ -52,7 +53,7 @@ def states(draw: st.DrawFn) -> StateDict:
     return StateDict(tensors, draw(st.dictionaries(texts, texts, max_size=3)))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(state=states())
 def test_plain_tensors_and_texts_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, state: StateDict
@@ -73,7 +74,7 @@ def test_plain_tensors_and_texts_come_back_as_they_were(
 NUMBERS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     kind=st.sampled_from(sorted(QUANTISERS)),
     first=st.lists(NUMBERS, min_size=32, max_size=32),

@@ -14,7 +14,8 @@ from pathlib import Path
 import blake3
 import pytest
 import safetensors
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import FileBytes, MemoryBytes
@@ -69,7 +70,7 @@ def _sources(data: bytes) -> st.SearchStrategy[tuple[Extent, ...] | Callable[[],
     return st.sampled_from([whole, halves, lambda: data])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(made=state_dicts(), with_hashes=st.booleans())
 def test_what_is_written_reads_back_and_equals_the_librarys_own_file(
     tmp_path_factory: pytest.TempPathFactory,

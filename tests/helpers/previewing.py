@@ -30,6 +30,7 @@ def asset(number: int, kind: str, **more: object) -> SimpleNamespace:
         "metadata": {},
         "hashes": {"sha256": f"{number:02x}" * 32, "autov3": None},
         "preview": None,
+        "files": (),
     }
     return SimpleNamespace(**{**known, **more})
 
@@ -70,6 +71,8 @@ class Sampler:
 
     def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
         self.jobs.append(job)
+        progress.stage("sample", job.steps, "steps")
+        progress.advance(job.steps)
         match job.subject.name:
             case "broken":
                 raise CorruptFile("not a model", path=job.subject.path)
@@ -103,8 +106,10 @@ class Setting:
     settings: Settings = field(default_factory=Settings)
     sampler: Sampler = field(default_factory=Sampler)
 
-    def run(self, request: PreviewRequest) -> list[PreviewResult | Failure]:
+    def run(
+        self, request: PreviewRequest, progress: Progress = SILENT
+    ) -> list[PreviewResult | Failure]:
         workspace = SimpleNamespace(
             library=self.shelf, settings=self.settings, paths=Paths(self.home)
         )
-        return list(run_previews(workspace, request, SILENT, sampler=self.sampler))
+        return list(run_previews(workspace, request, progress, sampler=self.sampler))

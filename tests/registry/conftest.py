@@ -31,6 +31,11 @@ def new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _what_is_broken_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.scanner.STILL_SECONDS", 0.01)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A library in which nothing was recorded yet, in each of the databases."""

@@ -1,13 +1,15 @@
-"""Scans in a process of their own that are there to be killed: one for each line of stdin.
+"""Scans that are there to be killed: one for each line of stdin.
 
-Each is a fork of this process, so that it begins at once. What it was told to do is `URL\tFOLDER`;
-it scans the folder and tags what is known meanwhile. Every tag is printed when it is kept. A second
-line says that it was killed, or let go on to its end.
+Each is a fork of this process, so that it begins at once. A line is `URL\tFOLDER\tCALLS`: it scans
+the folder, tags what is known meanwhile, and kills itself after so many calls of functions, of any
+thread and of any sort; 0 lets it go on to its end. Every tag is told when it is kept, at the end
+`done` with the number of calls there were, and `end` in any case.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from itertools import count
@@ -16,13 +18,21 @@ from registry.library import Library
 from registry.scanner import scan
 
 
-def work(url: str, folder: str, number: int) -> None:
+def work(url: str, folder: str, calls: int, number: int) -> None:
+    done = count(1)
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        if event.endswith("call") and next(done) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
     with Library.open(url) as library:
         tagging = threading.Thread(target=tag_all, args=(library, number), daemon=True)
         tagging.start()
         scan(library, [folder])
         tagging.join()
-    say("done")
+    say(f"done\t{next(done)}")
 
 
 def tag_all(library: Library, number: int) -> None:
@@ -38,19 +48,14 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    say("ready")
-    for number in count():
-        line = sys.stdin.readline()
-        if not line:
-            return
+    for number, line in enumerate(sys.stdin):
         child = os.fork()
         if child == 0:
+            url, folder, calls = line.rstrip("\n").split("\t")
             try:
-                work(*line.rstrip("\n").split("\t"), number)
+                work(url, folder, int(calls), number)
             finally:
                 os._exit(0)
-        say(f"pid\t{child}")
-        sys.stdin.readline()  # until then its number means no other process
         os.waitpid(child, 0)
         say("end")
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from small_models import scanned
 
@@ -244,7 +245,7 @@ one_term = st.tuples(st.sampled_from(["", "-"]), st.one_of(words, filters)).map(
 queries = st.lists(one_term, max_size=4).map(" ".join)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(50)
 @given(query=queries)
 def test_the_clause_and_the_match_of_a_query_agree(zoo, assets, query):
     terms = parse(query)
@@ -259,7 +260,7 @@ odd_texts = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@examples(80)
 @given(text=odd_texts)
 def test_a_part_of_a_text_is_found_exactly_where_it_is(odd, text):
     assets = odd.assets(sort="id")
@@ -269,7 +270,7 @@ def test_a_part_of_a_text_is_found_exactly_where_it_is(odd, text):
             assert found == [asset.id for asset in assets if term.match(asset)]
 
 
-@settings(deadline=None, max_examples=40)
+@examples(30)
 @given(query=queries)
 def test_facets_count_what_a_query_finds(zoo, assets, query):
     terms = parse(query)
@@ -285,7 +286,7 @@ def test_facets_count_what_a_query_finds(zoo, assets, query):
     assert zoo.facets(query) == expected
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(term=one_term)
 def test_a_term_and_its_negation_part_the_library(zoo, term):
     other = term.removeprefix("-") if term.startswith("-") else f"-{term}"
@@ -294,7 +295,7 @@ def test_a_term_and_its_negation_part_the_library(zoo, term):
     assert sorted(ids(zoo, term) + ids(zoo, other)) == ids(zoo, "")
 
 
-@settings(deadline=None, max_examples=60)
+@examples(30)
 @given(
     query=queries,
     sort=st.sampled_from(["name", "-name", "size", "-added", "rating", "-verdict", "-kind", "-id"]),
@@ -311,14 +312,14 @@ def test_pages_join_to_the_whole(zoo, query, sort):
         assert {page.total for page in pages} == {whole.total}
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(first=queries, second=queries)
 def test_queries_join_as_and(zoo, first, second):
     both = set(ids(zoo, f"{first} {second}"))
     assert both == set(ids(zoo, first)) & set(ids(zoo, second))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(text=st.text(max_size=30))
 def test_any_text_is_a_query_or_is_refused(zoo, text):
     with contextlib.suppress(BadValue):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.previewing import BASE, LORA, Setting, Shelf, asset
@@ -11,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.config import Settings, load_settings
+from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult
 from assetmgr.operations.preview_batch import in_order
 from assetmgr.operations.preview_plan import Subject, base_of, from_asset
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.paths import Paths
 from assetmgr.sampler.batch_progress import BatchProgress, duration
+from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from converters.errors import BadValue, Cancelled
 from converters.progress import Progress
+from registry.records import File
 
 
 @pytest.fixture
@@ -54,6 +59,71 @@ def test_an_interrupted_run_goes_on_where_it_was(library: Setting) -> None:
     assert set(library.shelf.previews) == {1, 2}
     library.shelf.content[2] = asset(3, "lora", name="patient")
     assert rendered(library, PreviewRequest()) == ["patient", "lora-4"]
+
+
+class StopAt(Progress):
+    """Cancels at one of the events."""
+
+    def __init__(self, event: int) -> None:
+        self.left = event
+
+    def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
+        self.advance()
+
+    def advance(self, amount: int = 1) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Cancelled
+
+
+@pytest.mark.parametrize("event", range(6))
+def test_what_was_done_before_a_cancellation_is_kept_whenever_it_comes(
+    library: Setting, event: int
+) -> None:
+    library.shelf.content.append(asset(3, "lora"))
+    with pytest.raises(Cancelled):
+        library.run(PreviewRequest(), StopAt(event))
+    done = event // 2  # each render has two events
+    assert len(library.shelf.previews) == done
+    assert len(rendered(library, PreviewRequest())) == 3 - done
+
+
+def scanned(path: Path, number: int) -> SimpleNamespace:
+    """A LoRA as the library knows it from a scan of its file."""
+    path.write_bytes(b"as scanned")
+    status = path.stat()
+    file = File(number, str(path), "present", 10, status.st_mtime_ns, status.st_ino)
+    return asset(number, "lora", path=str(path), files=(file,))
+
+
+@pytest.mark.parametrize(
+    ("happen", "code"),
+    [
+        (Path.unlink, "not_found"),
+        (lambda path: path.write_bytes(b"another one"), "source_changed"),
+    ],
+    ids=["gone", "changed"],
+)
+def test_a_file_that_vanishes_or_changes_on_the_way_is_an_error_of_its_own(
+    library: Setting, tmp_path: Path, happen: Callable[[Path], object], code: str
+) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("before", "during", "sound")]
+    library.shelf.content += [scanned(path, 3 + n) for n, path in enumerate(paths)]
+    happen(paths[0])
+    draw = library.sampler.render
+
+    def render(job: RenderJob, progress: Progress) -> RenderOutcome:
+        outcome = draw(job, progress)
+        if job.subject.path == str(paths[1]):
+            happen(paths[1])
+        return outcome
+
+    library.sampler.render = render
+    results = library.run(PreviewRequest())
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert [failure.path for failure in failures] == [str(path) for path in paths[:2]]
+    assert {failure.code for failure in failures} == {code}
+    assert set(library.shelf.previews) == {1, 2, 5}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from helpers.examples import examples
 from helpers.previewing import BASE, LORA, Setting, Shelf, asset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
@@ -222,7 +223,7 @@ def test_ssim_agrees_with_its_definition() -> None:
     assert ssim(first.pixels, first.pixels) == pytest.approx(1)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.text(max_size=120), st.integers(20, 400))
 def test_labels_fit_their_width_and_lose_only_what_they_say_they_lose(
     text: str, width: int

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import SD3Transformer2DModel
 from helpers import mmdit
 from safetensors.torch import save_file
 
 from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.memory import Measure, Thrift
 from assetmgr.sampler.session import Session
 from assetmgr.sampler.tokenizer import tokenizer_files
 from converters.errors import BadValue
@@ -149,6 +151,28 @@ def test_a_render_ends_at_the_latents_of_the_diffusers_pipeline(
     made = _made(word, tmp_path)
     ours = _latents(flow_job, made.alone(), made.companions())
     assert (ours - _theirs(made, flow_job)).abs().max() <= 1e-4
+
+
+def test_guidance_of_sd3_in_two_turns_gives_the_same_picture(
+    flow_job: RenderJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, batches = _made("sd3 medium", tmp_path), []
+    at_once = _latents(flow_job, made.alone(), made.companions())
+    monkeypatch.setattr(
+        Thrift,
+        "begin",
+        lambda device, _low, _forced: Thrift(device, frozenset({Measure.HALVES}), set()),
+    )
+    forward = SD3Transformer2DModel.forward
+
+    def watched(self: Any, **told: Any) -> Any:
+        batches.append(len(told["hidden_states"]))
+        return forward(self, **told)
+
+    monkeypatch.setattr(SD3Transformer2DModel, "forward", watched)
+    one_by_one = _latents(flow_job, made.alone(), made.companions())
+    assert batches == [1] * 8, "four steps, two turns"
+    assert torch.allclose(one_by_one, at_once, atol=1e-5)
 
 
 def _all_in_one(made: Made, *without: str) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.sampler import judge
@@ -30,7 +31,7 @@ def circle(edge: int = 64, radius: float = 0.3, x: float = 0.5, y: float = 0.5) 
     return pixels
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.floats(0.18, 0.4), st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.sampled_from([64, 512]))
 def test_a_shape_on_a_ground_passes_wherever_it_lies(
     radius: float, x: float, y: float, edge: int

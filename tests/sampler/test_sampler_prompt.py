@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.sampler.embeddings import NamedVectors
@@ -112,7 +113,7 @@ def test_vectors_replace_token_embeddings_only_where_the_prompt_names_them() -> 
     assert torch.equal(without, _hidden(spy, tokenize("a", letters))), "nothing stays behind"
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(st.floats(0.5, 2))
 def test_emphasis_scales_a_token_against_the_others_and_keeps_the_mean(weight: float) -> None:
     spy = Spy()

@@ -8,7 +8,8 @@ import torch
 
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.prompt import Conditioning
-from assetmgr.sampler.render import DECODED_AGAIN, Denoiser, Sampling, decode, sample
+from assetmgr.sampler.render import DECODED_AGAIN, Denoiser, Sampling, decode, guided, sample
+from assetmgr.sampler.schedules import Training, scheduler_of
 from assetmgr.sampler.solvers import SOLVERS, Solver, solver_named
 from converters.progress import SILENT, Progress
 
@@ -147,3 +148,23 @@ def test_a_decoder_that_overflows_in_half_precision_is_tried_in_single() -> None
 def test_a_picture_that_is_not_finite_in_single_precision_fails() -> None:
     with pytest.raises(NotFinite, match="VAE decoder"):
         decode(OverflowingVae(), TARGET * torch.inf)
+
+
+def test_guidance_is_brought_back_to_the_spread_of_the_prompt_for_zero_terminal_snr() -> None:
+    outputs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    negative, positive = outputs.split(1)
+    mixed = negative + 7 * (positive - negative)
+    narrow = mixed * positive.std() / mixed.std()  # arXiv 2305.08891, equations 15 and 16
+    assert torch.allclose(guided(outputs, 7.0), mixed)
+    assert torch.allclose(guided(outputs, 7.0, 0.7), 0.7 * narrow + 0.3 * mixed, atol=1e-5)
+
+
+def test_the_schedule_of_zero_terminal_snr_ends_in_pure_noise() -> None:
+    scheduler = scheduler_of(
+        Training("v_prediction", zero_snr=True), solver_named("DDIM"), 4, torch.device("cpu")
+    )
+    roots = _ALPHAS.sqrt()
+    shifted = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2  # its algorithm 1
+    assert torch.allclose(scheduler.alphas_cumprod.double(), shifted, atol=1e-5)
+    assert scheduler.alphas_cumprod[-1] < 1e-6
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]

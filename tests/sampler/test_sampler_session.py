@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
@@ -123,6 +124,27 @@ def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
     assert pixels(session.render(alone, SILENT)) == pixels(outcome)
 
 
+def test_a_lora_of_peft_renders_with_the_scale_that_lies_beside_it(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    from converters.adapters.peft_spelling import in_peft
+    from converters.bases import Base
+    from converters.containers import open_model
+    from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
+
+    arrays = {n: a for n, a in load_file(models.lora()).items() if n.startswith("lora_unet_")}
+    for name in arrays:
+        if name.endswith(".alpha"):
+            arrays[name] = np.array(0.5, np.float16)
+    weak = models.write("weak", arrays)
+    write_peft_folder(in_peft(open_model(weak).state_dict, Base.SD1), models.folder / "fox")
+    pictures = [
+        pixels(session.render(on_base(path, "lora"), SILENT))
+        for path in (weak, models.folder / "fox" / WEIGHTS_FILE)
+    ]
+    assert pictures[0] == pictures[1]
+
+
 def test_nothing_of_an_adapter_remains_after_its_render(
     session: Session, job: RenderJob, on_base: OnBase, models: Models
 ) -> None:
@@ -191,6 +213,16 @@ def adapters() -> dict[str, Arrays]:
         "ia3": {**part(weight=(32, 1)), f"{at}.on_input": np.array(False)},
         "oft": part(oft_blocks=(4, 8, 8)),
         "dora": {**lora, **part(dora_scale=(1, 768))},
+        "boft": part(oft_blocks=(2, 4, 8, 8)),
+        "glora": part(
+            a1__weight=(4, 768), a2__weight=(768, 4), b1__weight=(4, 768), b2__weight=(32, 4)
+        ),
+        "norm": {
+            f"lora_unet_mid_block_resnets_0_norm1.{name}": numbers.normal(0, 0.1, 64).astype(
+                np.float32
+            )
+            for name in ("w_norm", "b_norm")
+        },
     }
 
 

@@ -15,6 +15,7 @@ from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from textual.widgets._footer import FooterKey
 from textual.worker import Worker, WorkerCancelled
 
 from assetmgr.operations.duplicates import Copy, Group
@@ -142,6 +143,9 @@ textual._wait.SLEEP_IDLE = 0.001
 # What rests before it is fetched rests shorter: the driver waits for all of it.
 form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
 browser.FACETS_SETTLE_SECONDS = 0.005
+
+# A footer's key would be compact at first and then not, each time that one is made.
+FooterKey.__dict__["compact"]._default = False
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 

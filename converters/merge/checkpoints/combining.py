@@ -23,7 +23,7 @@ from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_BLOCK_ELEMENTS = 1 << 18
+_BLOCK_ELEMENTS = 1 << 17
 
 
 @dataclass(slots=True)
@@ -182,9 +182,13 @@ def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
 def _combined(
     part: Part, block: Sequence[LazyTensor], shape: tuple[int, ...], log: MergeLog
 ) -> Tensor:
-    from converters.compute import value
+    from converters.compute import value, widened
 
-    models = [value(tensor).float().reshape(shape) for tensor in block]
+    stored = [value(tensor).reshape(shape) for tensor in block]
+    if part.method.elementwise:
+        models = [widened(tensor, place) for place, tensor in enumerate(stored)]
+    else:
+        models = [tensor.float() for tensor in stored]
     return _held_in(part, part.method.combine(models, part.numbers), log)
 
 

@@ -1,0 +1,174 @@
+"""Which folders and files a scan looks at: roots, links, hidden and odd things."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from types import SimpleNamespace
+
+import pytest
+from scan_counts import counts
+from small_models import lora_bytes, write_lora
+
+from converters.writers.atomic import TEMPORARY_SUFFIX
+from registry.scanner import scan
+
+
+def test_folders_without_inodes_are_told_apart(library, models, monkeypatch):
+    """As on some network shares and FAT disks."""
+    for number, folder in enumerate(("a", "b", "b/c")):
+        write_lora(models / folder / f"{number}.safetensors", number)
+    real = os.stat
+
+    def without_inode(path, *rest, **more):
+        found = real(path, *rest, **more)
+        if not stat.S_ISDIR(found.st_mode):
+            return found
+        told = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return SimpleNamespace(**told | {"st_ino": 0})
+
+    monkeypatch.setattr(os, "stat", without_inode)
+    assert counts(scan(library, [models])) == {"added": 3}
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="names differ by case, or are told in theirs")
+def test_a_folder_typed_in_another_case_is_the_same(library, models):
+    write_lora(models / "fox.safetensors")
+    scan(library, [models])
+    typed = models.with_name(models.name.upper())
+    if typed.exists():
+        assert counts(scan(library, [typed])) == {"unchanged": 1}
+        assert library.roots() == (str(models),)
+
+
+def test_an_absent_root_is_an_error_and_loses_nothing(library, tmp_path):
+    write_lora(tmp_path / "disk" / "a.safetensors")
+    write_lora(tmp_path / "home" / "b.safetensors", 1)
+    scan(library, [tmp_path / "disk", tmp_path / "home"])
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    report = scan(library)
+    assert counts(report) == {"unchanged": 1, "failed": 1}
+    assert (report.errors[0].path, report.errors[0].code) == (str(tmp_path / "disk"), "not_found")
+    assert library.search("is:missing").total == 0
+    (gone,) = library.search("is:offline").rows
+    assert (gone.name, gone.state) == ("a", "offline")
+    (tmp_path / "unmounted").rename(tmp_path / "disk")
+    assert counts(scan(library)) == {"unchanged": 2}
+    assert library.search("is:offline").total == 0
+
+
+def test_a_folder_that_never_existed_does_not_become_a_root(library, tmp_path):
+    report = scan(library, [tmp_path / "nowhere"])
+    assert report.failed == 1
+    assert library.roots() == ()
+
+
+def test_a_scan_of_one_root_leaves_the_others_alone(library, tmp_path):
+    one = write_lora(tmp_path / "one" / "a.safetensors", 1)
+    two = write_lora(tmp_path / "two" / "b.safetensors", 2)
+    scan(library, [tmp_path / "one", tmp_path / "two"])
+    one.unlink()
+    two.unlink()
+    assert counts(scan(library, [tmp_path / "two"])) == {"missing": 1}
+    assert library.find("a").state == "present"
+    assert library.roots() == (str(tmp_path / "one"), str(tmp_path / "two"))
+
+
+def test_a_folder_within_a_root_is_scanned_without_becoming_one(library, models):
+    write_lora(models / "a.safetensors", 1)
+    write_lora(models / "sub" / "b.safetensors", 2)
+    scan(library, [models])
+    assert counts(scan(library, [models / "sub"])) == {"unchanged": 1}
+    assert library.roots() == (str(models),)
+
+
+def test_a_sibling_whose_name_begins_alike_is_another_folder(library, tmp_path):
+    write_lora(tmp_path / "models-old" / "a.safetensors")
+    (tmp_path / "models").mkdir()
+    scan(library, [tmp_path / "models-old", tmp_path / "models"])
+    assert counts(scan(library, [tmp_path / "models"])) == {}
+    assert len(library.roots()) == 2
+
+
+def test_hidden_and_unfinished_files_are_left_alone(library, models):
+    for name in (
+        ".hidden.safetensors",
+        ".git/a.safetensors",
+        "a.safetensors.part",
+        f".a.safetensors.0123{TEMPORARY_SUFFIX}",
+        "readme.txt",
+        "loading.safetensors",
+    ):
+        write_lora(models / name)
+    (models / "loading.safetensors.aria2").touch()
+    assert counts(scan(library, [models])) == {}
+
+
+def test_packages_of_the_programs_beside_the_models_are_left_alone(library, models):
+    (models / "venv" / "lib" / "python3.11").mkdir(parents=True)
+    (models / "venv" / "pyvenv.cfg").touch()
+    for folder in ("venv/lib/python3.11", "python/Lib/site-packages", "web/node_modules/x"):
+        write_lora(models / folder / "distutils-precedence.pth")
+    write_lora(models / "models" / "fox.safetensors", 1)
+    assert counts(scan(library, [models])) == {"added": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_are_followed_and_circles_of_them_end(library, tmp_path):
+    write_lora(tmp_path / "disk" / "deep" / "a.safetensors")
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "disk").symlink_to(tmp_path / "disk")
+    (models / "again").symlink_to(tmp_path / "disk" / "deep")
+    (tmp_path / "disk" / "back").symlink_to(models)
+    (models / "self").symlink_to(models / "self")
+    (models / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    report = scan(library, [models])
+    assert counts(report) == {"added": 1}
+    real = tmp_path / "disk" / "deep" / "a.safetensors"
+    assert library.find(str(models / "disk" / "deep" / "a.safetensors")).path == str(real)
+    real.unlink()
+    assert counts(scan(library)) == {"missing": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_to_a_file_is_a_place_under_its_own_name(library, tmp_path):
+    blob = tmp_path / "blobs" / "0123abcd"
+    write_lora(blob)
+    snapshot = tmp_path / "snapshots" / "model.safetensors"
+    snapshot.parent.mkdir()
+    snapshot.symlink_to(blob)
+    assert counts(scan(library, [tmp_path / "snapshots"])) == {"added": 1}
+    assert library.find(str(snapshot)).path == str(snapshot)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_unicode_is_named_in_the_errors(library, models):
+    (models / os.fsdecode(b"caf\xe9.safetensors")).write_bytes(lora_bytes())
+    write_lora(models / "b.safetensors", 1)
+    report = scan(library, [models])
+    assert counts(report) == {"added": 1, "failed": 1}
+    assert report.errors[0].path.endswith("caf\\xe9.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are none")
+def test_pipes_sockets_and_devices_are_never_opened(library, models):
+    os.mkfifo(models / "pipe.safetensors")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(models / "socket.ckpt"))
+        (models / "zero.pt").symlink_to("/dev/zero")
+        assert counts(scan(library, [models])) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["line\nbreak", "tab\tand\x1b[31mred", "right\u202eleft", "x" * (255 - len(".safetensors"))],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="refuses such names")
+def test_odd_names_are_kept_as_they_are(library, models, name):
+    path = write_lora(models / f"{name}.safetensors")
+    assert counts(scan(library, [models])) == {"added": 1}
+    assert library.find(str(path)).name == name
+    assert counts(scan(library)) == {"unchanged": 1}

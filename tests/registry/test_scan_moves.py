@@ -1,0 +1,102 @@
+"""Files that move, vanish, come back or change between scans: what was said of them stays."""
+
+from __future__ import annotations
+
+import os
+
+from scan_counts import counts
+from small_models import write_lora
+
+from registry.scanner import scan, scan_file
+
+
+def test_a_moved_file_keeps_its_tags_and_is_one_file(library, models):
+    path = write_lora(models / "a.safetensors")
+    scan(library, [models])
+    asset = library.find("a")
+    library.tag([asset.id], ["keeper"])
+    (models / "sub").mkdir()
+    moved = path.rename(models / "sub" / "a.safetensors")
+    assert counts(scan(library)) == {"moved": 1}
+    after = library.get(asset.id)
+    assert after.tags == ("keeper",)
+    assert [file.path for file in after.files] == [str(moved)]
+    assert library.search().total == 1
+
+
+def test_a_renamed_file_gives_its_asset_the_new_name(library, models):
+    path = write_lora(models / "old name.safetensors")
+    scan(library, [models])
+    path.rename(models / "new name.safetensors")
+    scan(library)
+    assert library.find("new name").kind == "lora"
+    assert library.search("new").total == 1
+    assert library.search("old").total == 0
+
+
+def test_a_file_moved_to_another_root_is_moved_not_added(library, tmp_path):
+    path = write_lora(tmp_path / "one" / "a.safetensors")
+    (tmp_path / "two").mkdir()
+    scan(library, [tmp_path / "one", tmp_path / "two"])
+    path.rename(tmp_path / "two" / "a.safetensors")
+    assert counts(scan(library)) == {"moved": 1}
+
+
+def test_a_file_that_went_missing_earlier_is_moved_when_it_turns_up_elsewhere(library, tmp_path):
+    path = write_lora(tmp_path / "one" / "a.safetensors")
+    scan(library, [tmp_path / "one"])
+    elsewhere = path.rename(tmp_path / "a.safetensors")
+    assert counts(scan(library)) == {"missing": 1}
+    asset = scan_file(library, elsewhere)
+    assert [(file.path, file.state) for file in asset.files] == [(str(elsewhere), "present")]
+
+
+def test_two_files_swap_their_names(library, models):
+    a, b = write_lora(models / "a.safetensors", 1), write_lora(models / "b.safetensors", 2)
+    scan(library, [models])
+    first = library.find(str(a)).id
+    a.rename(models / "c")
+    b.rename(a)
+    (models / "c").rename(b)
+    assert counts(scan(library)) == {"updated": 2}
+    assert library.find(str(b)).id == first
+
+
+def test_a_vanished_file_is_missing_and_restored_when_it_is_back(library, models):
+    path = write_lora(models / "a.safetensors")
+    scan(library, [models])
+    library.tag([1], ["mine"])
+    hidden = path.rename(models / "a.hidden")
+    assert counts(scan(library)) == {"missing": 1}
+    assert counts(scan(library)) == {}
+    assert library.find("a").state == "missing"
+    assert library.search("is:missing").total == 1
+    hidden.rename(path)
+    report = scan(library)
+    assert counts(report) == {"restored": 1}
+    assert report.bytes_hashed == 0
+    assert library.find("a").state == "present"
+    assert library.find("a").tags == ("mine",)
+
+
+def test_a_missing_file_that_comes_back_written_anew_is_restored(library, models):
+    path = write_lora(models / "a.safetensors")
+    scan(library, [models])
+    path.unlink()
+    scan(library)
+    write_lora(path)
+    os.utime(path, ns=(1, 1))
+    assert counts(scan(library)) == {"restored": 1}
+
+
+def test_changed_content_is_another_asset_and_the_old_one_is_kept(library, models):
+    path = write_lora(models / "a.safetensors", 1)
+    scan(library, [models])
+    old = library.find("a")
+    library.tag([old.id], ["first"])
+    write_lora(path, 2)
+    os.utime(path, ns=(1, 1))
+    assert counts(scan(library)) == {"updated": 1}
+    assert library.find(str(path)).id != old.id
+    assert library.get(old.id).tags == ("first",)
+    assert library.get(old.id).state == "missing"

@@ -27,8 +27,10 @@ from registry.library import Library
 from registry.records import Content, Preview, PreviewCheck, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
+from tui.screens import form
 from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
+from tui.widgets import browser, details, tiles
 from tui.widgets.asset_list import AssetList
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.details import Details
@@ -137,6 +139,10 @@ class Driver:
 # The pilot looks fifty times a second whether all is quiet; `rest` looks for itself.
 textual._wait.SLEEP_GRANULARITY = 0.002
 textual._wait.SLEEP_IDLE = 0.001
+
+# What rests before it is fetched rests shorter: the driver waits for all of it.
+form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
+browser.FACETS_SETTLE_SECONDS = 0.005
 
 # A footer's key would be compact at first and then not, each time that one is made.
 FooterKey.__dict__["compact"]._default = False

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 
-SETTLE_SECONDS = 0.04
-"""How long the cursor rests before anything is fetched: a held key fetches nothing."""
+SETTLE_SECONDS = 0.07
+"""How long the cursor rests before anything is fetched: a held key, which repeats after 30 to 50
+thousandths, fetches nothing, and so no thread takes the interpreter from the frames."""
 
 
 class ReadingScroll(VerticalScroll):

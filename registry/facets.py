@@ -5,6 +5,7 @@ Of the whole library the database keeps count itself; what a query finds is coun
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -50,8 +51,13 @@ def _values(*group: Any) -> Iterator[tuple[str, str, int]]:
     *words, algorithms, number = group
     for name, word in zip(FACETS, words, strict=False):
         yield name, NO_VERDICT if word is None else word, number
-    for algorithm in frozenset(json.loads(algorithms)):
+    for algorithm in _distinct(algorithms):
         yield "algorithm", algorithm, number
+
+
+@functools.lru_cache(1024)
+def _distinct(algorithms: str) -> frozenset[str]:
+    return frozenset(json.loads(algorithms))
 
 
 def _tags(connection: Connection, query: All) -> dict[str, int]:

@@ -137,14 +137,23 @@ def _page(
     expected: int,
     *more: ColumnElement[bool],
 ) -> Sequence[int]:
+    limit = min(limit, expected - offset)
+    if limit <= 0:
+        return ()
+    backwards = 2 * offset > expected
+    if backwards:  # less is passed by from the end
+        offset = expected - offset - limit
     clause = and_(query.clause(), *more)
     index = _INDEXES.get(order.word)
     is_soon_met = _is_soon_met(connection, expected, limit, offset)
     if index is None or not (is_soon_met or expected > _MANY):
-        return _ids(connection, _as_found(_ordered(clause, order), query), limit, offset)
-    clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
-    statement = _ordered(clause, order).with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
-    return _ids(connection, statement, limit, offset)
+        statement = _as_found(_ordered(clause, order, backwards=backwards), query)
+    else:
+        clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
+        statement = _ordered(clause, order, backwards=backwards)
+        statement = statement.with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
+    ids = _ids(connection, statement, limit, offset)
+    return ids[::-1] if backwards else ids
 
 
 def _is_soon_met(connection: Connection, expected: int, limit: int, offset: int) -> bool:
@@ -166,8 +175,10 @@ def _one_by_one(element: ExternallyTraversible, **options: object) -> ColumnElem
     return element.one_by_one if isinstance(element, Found) else _in_order(element, **options)
 
 
-def _ordered(clause: ColumnElement[bool], order: Order) -> Select[tuple[int]]:
-    return select(_asset.id).where(clause).order_by(*order.columns())
+def _ordered(
+    clause: ColumnElement[bool], order: Order, *, backwards: bool = False
+) -> Select[tuple[int]]:
+    return select(_asset.id).where(clause).order_by(*order.columns(backwards=backwards))
 
 
 def _ids(

@@ -119,7 +119,7 @@ def small(svg: str) -> str:
 PICTURES: dict[str, tuple[str, ...]] = {
     "library": ("=kind:checkpoint", "f", "escape", "j"),
     "grid": ("T", "j"),
-    "form": ("=shapes-training", "j", "c"),
+    "form": ("=kind:hypernetwork", "c"),
     "merge": ("=kind:lora", "m"),
     "jobs": ("V", "J"),
     "inside": ("=kind:lora", "i", "l", "j", "l", "j", "j", "v"),

@@ -30,15 +30,19 @@ class Order:
     word: str
     descending: bool
 
-    def columns(self) -> tuple[UnaryExpression[object] | ColumnElement[object], ...]:
-        """What to order by."""
+    def columns(self, *, backwards: bool = False) -> tuple[UnaryExpression[object], ...]:
+        """What to order by, from the first asset or `backwards` from the last."""
         column, number = ORDERS[self.word], schema.asset.c.id
-        first = column.desc() if self.descending else column.asc()
+        first = _directed(column, self.descending != backwards)
         if self.word == "name":  # either way through the index of names and numbers
-            return first, number.desc() if self.descending else number.asc()
+            return first, _directed(number, self.descending != backwards)
         if self.word in _OFTEN_UNKNOWN:
-            first = first.nulls_last()
-        return first, schema.asset.c.name_folded, number
+            first = first.nulls_first() if backwards else first.nulls_last()
+        return first, *(_directed(each, backwards) for each in (schema.asset.c.name_folded, number))
+
+
+def _directed(column: ColumnElement[object], descending: bool) -> UnaryExpression[object]:
+    return column.desc() if descending else column.asc()
 
 
 def parse_order(text: str) -> Order:

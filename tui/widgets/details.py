@@ -36,6 +36,15 @@ class ReadingScroll(VerticalScroll):
 
     BINDINGS: ClassVar[list[BindingType]] = keymap.READ.bindings()
 
+    # At once: what waits for a refresh loses a key that is pressed again before it.
+    def action_scroll_down(self) -> None:
+        """A line down."""
+        self.scroll_down(animate=False, immediate=True)
+
+    def action_scroll_up(self) -> None:
+        """A line up."""
+        self.scroll_up(animate=False, immediate=True)
+
 
 class Details(Widget):
     """Picture and facts of one asset."""
@@ -108,7 +117,7 @@ class Details(Widget):
         if asset is not None and asset.id == number:
             self.call_after_refresh(scroll.scroll_to, y=line, animate=False)
         else:
-            scroll.scroll_home(animate=False)
+            scroll.scroll_home(animate=False, immediate=True)
 
 
 def _read_picture(asset: Asset) -> tuple[Picture | None, str]:

@@ -64,6 +64,6 @@ def _tags(connection: Connection, query: All) -> dict[str, int]:
     if not query.terms:
         kept = select(_facet.value, _facet.number).where(_facet.name == "tag", _facet.number > 0)
         return dict(map(tuple, connection.execute(kept)))
-    matching = select(_asset.id).where(query.clause())
+    matching = through_ids(select(_asset.id).where(query.clause()))
     tags = select(_tag.name, func.count()).where(_tag.asset_id.in_(matching)).group_by(_tag.name)
     return dict(map(tuple, connection.execute(tags)))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.measure import MB, Case, Result, compare, python, read_through, run
 
-GOAL = 0.5
+GOAL = 1.0
+"""Ours hashes the result and waits for the disk; the peer does neither."""
 PRIVATE_GOAL = 300.0
 """MB; 150 of them are torch's own."""
 TYPES = ("Q8_0", "Q4_0")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SMALLEST = 1024
 """Elements; smaller tensors are not worth the loss."""
-PIECE_ELEMENTS = 1 << 20
-"""Elements that are quantised at a time."""
+PIECE_ELEMENTS = 1 << 18
+"""Elements that are quantised at a time: what is made of them on the way stays in the cache."""
 
 _BLOCK = 32
 _PRECISE = (

@@ -90,7 +90,7 @@ class OnHub:
 
     def _queue(self, found: Download, progress: Progress) -> str:
         from assetmgr.operations.downloads import enqueue
-        from assetmgr.operations.hub_download import wanted_of
+        from assetmgr.operations.hub_receive import wanted_of
         from assetmgr.operations.placing import Destination
 
         (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])

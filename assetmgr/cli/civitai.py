@@ -18,10 +18,10 @@ from assetmgr.operations import civitai as models
 from assetmgr.operations.civitai_download import (
     CivitaiRequest,
     civitai_download,
-    plan_civitai_download,
     queue_civitai_download,
 )
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
+from assetmgr.operations.civitai_plan import plan_civitai_download
 from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.peek import civitai_peek

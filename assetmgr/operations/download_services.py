@@ -43,14 +43,14 @@ class Service:
 
 
 def _huggingface() -> Service:
-    from assetmgr.operations.hub_download import bring
+    from assetmgr.operations.hub_receive import bring
     from assetmgr.sources.huggingface import connect
 
     return Service(connect, bring)
 
 
 def _civitai() -> Service:
-    from assetmgr.operations.civitai_download import bring
+    from assetmgr.operations.civitai_receive import bring
     from assetmgr.sources.civitai import connect
 
     return Service(connect, bring)

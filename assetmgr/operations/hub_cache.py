@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub_download import announced
 from assetmgr.operations.hub_plan import Download, Downloaded, DownloadRequest, plan_download
+from assetmgr.operations.hub_receive import announced
 from assetmgr.operations.receiving import Received, already_there
 from assetmgr.sources import hub_cache
 from converters.errors import AssetmgrError, Cancelled, CorruptFile, TargetExists

@@ -1,120 +1,22 @@
-"""Download from the Hugging Face Hub into the library: verified, placed by kind, registered."""
+"""Download from the Hugging Face Hub through the queue."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from assetmgr.operations.download_run import Ended, Watch, error_of, run_downloads, unwatched
-from assetmgr.operations.downloads import destination_of, enqueue
+from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_plan import Download, Downloaded, DownloadRequest, plan_download
+from assetmgr.operations.hub_receive import wanted_of
 from assetmgr.operations.placing import Destination
-from assetmgr.operations.receiving import Announced, Received, receive
-from assetmgr.sources import huggingface
-from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.huggingface import RemoteFile
-from assetmgr.sources.web import Web
 from converters.progress import SILENT, Progress
-from registry.download_records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-
-SERVICE = "huggingface"
-
-
-def run_download(
-    workspace: Workspace,
-    download: Download,
-    folder: Path | None = None,
-    progress: Progress = SILENT,
-) -> Downloaded:
-    """Fetch, verify, place and register one file beside the queue; what is known is not fetched.
-
-    Bytes that were fetched before an interruption are not fetched again. Raises CorruptFile when
-    the bytes are not what the Hub announced, WriteProblem, NotAvailable, Cancelled.
-    """
-    wanted = wanted_of(download, Destination(folder))
-    with huggingface.connect() as web:
-        received = bring(workspace, wanted, web, Bandwidth(), progress)
-    return Downloaded(download.file, received.path, received.asset, received.state)
-
-
-def wanted_of(download: Download, destination: Destination, *, again: bool = False) -> Wanted:
-    """A file as the queue keeps it: by its name at a commit, and what was announced of it."""
-    file = download.file
-    subject = {"repo": file.repo, "commit": file.commit, "name": file.name, "git": file.git_sha1}
-    folder = destination.folder
-    return Wanted(
-        service=SERVICE,
-        host=urlsplit(file.url).netloc,
-        subject=json.dumps(subject),
-        label=file.label,
-        content=_content(file),
-        bytes=file.size,
-        sha256=file.sha256,
-        folder=None if folder is None else str(folder.absolute()),
-        layout=destination.layout,
-        licence=download.licence,
-        again=again,
-    )
-
-
-def bring(
-    workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
-) -> Received:
-    """Fetch a file of the queue into the library; a row of `download_services`."""
-    file = _file_of(wanted)
-    return receive(
-        workspace,
-        announced(file, wanted.licence),
-        lambda part, telling: huggingface.fetch(web, file, part, limit, telling),
-        destination=destination_of(wanted),
-        again=wanted.again,
-        progress=progress,
-    )
-
-
-def announced(file: RemoteFile, licence: str | None) -> Announced:
-    """A file as the Hub announces it."""
-    from registry.records import Source
-
-    return Announced(
-        service="the Hub",
-        label=file.label,
-        name=file.name,
-        family=file.repo.split("/")[-1],
-        size=file.size,
-        sha256=file.sha256,
-        git_sha1=file.git_sha1,
-        content=_content(file),
-        source=Source(SERVICE, file.repo, file.commit, file.name, file.url, licence),
-    )
-
-
-def _content(file: RemoteFile) -> str:
-    """The same for the same bytes and for no others."""
-    return file.sha256 or f"{file.label}@{file.commit}"
-
-
-def _file_of(wanted: Wanted) -> RemoteFile:
-    told = json.loads(wanted.subject)
-    repo, commit, name = (str(told[word]) for word in ("repo", "commit", "name"))
-    return RemoteFile(
-        repo=repo,
-        commit=commit,
-        name=name,
-        size=wanted.bytes,
-        sha256=wanted.sha256,
-        git_sha1=told["git"],
-        url=huggingface.address(repo, name, commit),
-    )
 
 
 def downloads(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.civitai_download import plan_civitai_download
+from assetmgr.operations.civitai_plan import plan_civitai_download
 from assetmgr.operations.hub_plan import check_name
 from assetmgr.operations.inspect import Inspection, inspect_source
 from assetmgr.operations.receiving import with_sha256

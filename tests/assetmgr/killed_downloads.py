@@ -12,7 +12,7 @@ import signal
 import sys
 
 from assetmgr.operations.download_run import run_downloads
-from assetmgr.operations.hub_download import bring
+from assetmgr.operations.hub_receive import bring
 from assetmgr.sources.huggingface import connect
 from assetmgr.workspace import Workspace
 from registry.library import Library

@@ -18,8 +18,8 @@ from huggingface_hub import try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub_download import run_download
 from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
+from assetmgr.operations.hub_receive import run_download
 from assetmgr.operations.names import safe_name
 from assetmgr.sources import hub_client
 from assetmgr.sources.web import Web

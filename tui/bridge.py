@@ -17,7 +17,7 @@ from typing import Protocol
 
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import CancellableProgress, Progress
-from tui.text import plain
+from tui.text import plain, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,22 @@ class Reading:
     def fraction(self) -> float | None:
         """Between 0 and 1, or None where no total is known."""
         return min(self.done / self.total, 1.0) if self.total else None
+
+    @property
+    def percent(self) -> str:
+        """How much is done, in four cells; nothing where the total is not known."""
+        return "" if self.fraction is None else f"{self.fraction:4.0%}"
+
+    @property
+    def amount(self) -> str:
+        """How much is done, of how much, in words."""
+        if self.unit == "B":
+            done, total = size(self.done), self.total and size(self.total)
+        else:
+            done, total = f"{self.done:,}", self.total and f"{self.total:,} {self.unit}"
+        if total:
+            return f"{done} / {total}"
+        return done if self.done else ""
 
     def rate(self, now: float) -> float | None:
         """Units in a second, None before there is anything to measure."""

@@ -6,24 +6,18 @@ Widths are terminal cells, not characters: a CJK character takes two.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
 from assetmgr.text import plain, size
 
-if TYPE_CHECKING:
-    from tui.bridge import Reading
-
 __all__ = [
-    "amount",
     "count",
     "day",
     "duration",
     "fit",
     "fit_middle",
     "million",
-    "percent",
     "plain",
     "size",
 ]
@@ -86,22 +80,6 @@ def million(number: int) -> str:
 def day(moment: datetime) -> str:
     """The date of a moment in UTC, as 2026-01-31."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")
-
-
-def percent(reading: Reading) -> str:
-    """How much of a stage is done, in four cells; nothing where its total is not known."""
-    return "" if reading.fraction is None else f"{reading.fraction:4.0%}"
-
-
-def amount(reading: Reading) -> str:
-    """How much is done, of how much."""
-    if reading.unit == "B":
-        done, total = size(reading.done), reading.total and size(reading.total)
-    else:
-        done, total = f"{reading.done:,}", reading.total and f"{reading.total:,} {reading.unit}"
-    if total:
-        return f"{done} / {total}"
-    return done if reading.done else ""
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands
 from tui.jobs import JobQueue
 from tui.sections import Section, text
-from tui.text import amount, duration, percent, plain, size
+from tui.text import duration, plain, size
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.facts import Facts
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
@@ -204,8 +204,8 @@ def _row(job: Job, now: float) -> TableRow:
     cells = (
         Cell(job.state, _STYLES.get(job.state, "dim")),
         Cell(plain(job.title)),
-        Cell(percent(reading) if job.active else "", "dim"),
-        Cell(amount(reading) if job.active else "", "dim"),
+        Cell(reading.percent if job.active else "", "dim"),
+        Cell(reading.amount if job.active else "", "dim"),
         Cell(unit if going and rate else "", "dim"),
         Cell(duration(left) if going and left is not None else _took(job), "dim"),
     )

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from tui.bridge import Job, JobState
 from tui.jobs import JobQueue
-from tui.text import amount, fit, percent, plain
+from tui.text import fit, plain
 
 READINGS_PER_SECOND = 10
 _BAR_CELLS = 16
@@ -82,7 +82,7 @@ class JobLine(Widget):
         if self.job.state is not JobState.RUNNING:
             return "", str(self.job.state)
         reading = self.job.progress.reading
-        far = " ".join(part for part in (percent(reading), amount(reading)) if part)
+        far = " ".join(part for part in (reading.percent, reading.amount) if part)
         return reading.label, far
 
     def on_click(self, event: events.Click) -> None:

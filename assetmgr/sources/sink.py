@@ -26,6 +26,7 @@ from registry.file_lock import try_lock
 HELD_SECONDS = 0.5
 """Bytes are not held in memory for longer: what is killed then has not lost them."""
 
+_TRIES = 10
 _ENOUGH_FOR_HEADER = 9
 _LONGEST_HEADER = 100_000_000
 
@@ -59,13 +60,23 @@ class Sink:
 
     def __enter__(self) -> Self:
         with naming(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._path.open("a+b", buffering=0)
+            self._stream = self._opened()
         if not try_lock(self._stream.fileno()):
             self._stream.close()
             cause = "is being downloaded by another program"
             raise WriteFailed(cause, path=self._path, hint="wait until that is done")
         return self
+
+    def _opened(self) -> io.FileIO:
+        """The file, in a folder that another download, the last in it, may just be removing."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return self._path.open("a+b", buffering=0)
+            except (FileNotFoundError, FileExistsError):
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def __exit__(self, *_: object) -> None:
         try:

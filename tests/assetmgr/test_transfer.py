@@ -380,6 +380,24 @@ def test_a_stop_is_noticed_while_nothing_comes(server: ScriptedServer, tmp_path:
 # ---- the disk
 
 
+def test_a_folder_that_another_download_just_removes_is_made_again(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, made = tmp_path / ".downloads" / "part", Path.mkdir
+    removed: list[Path] = []
+
+    def made_and_removed(folder: Path, *args: object, **options: object) -> None:
+        made(folder, *args, **options)  # type: ignore[arg-type]
+        if folder == part.parent and len(removed) < 3:
+            folder.rmdir()  # by the last download that was in it
+            removed.append(folder)
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed)
+    fetch(server, part)
+    assert part.read_bytes() == CONTENT.data
+    assert len(removed) == 3
+
+
 def test_another_program_at_the_same_bytes_is_noticed(
     server: ScriptedServer, tmp_path: Path
 ) -> None:

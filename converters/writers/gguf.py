@@ -83,7 +83,7 @@ def gguf_layout(state: StateDict, identity: Identity, quantise: str | None) -> G
     Raises UnsupportedFile for adapters, and for names, shapes and types that GGUF has not.
     """
     if identity.kind in _WITHOUT_READERS:
-        raise UnsupportedFile(f"is a {identity.kind}, which no program reads from GGUF")
+        raise UnsupportedFile(f"is of kind {identity.kind}, which no program reads from GGUF")
     state = _without_fp8(state)
     infos, parts, position = [], [], 0
     for name, tensor in state.items():

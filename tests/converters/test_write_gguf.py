@@ -171,7 +171,7 @@ def test_eight_bit_floats_become_f16_without_loss() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.LORA, Kind.EMBEDDING, Kind.HYPERNETWORK])
 def test_what_no_program_reads_from_gguf_is_refused(kind: Kind) -> None:
-    with pytest.raises(UnsupportedFile, match=f"is a {kind}"):
+    with pytest.raises(UnsupportedFile, match=f"is of kind {kind}"):
         gguf_layout(StateDict({}), some(kind=kind), None)
 
 

@@ -18,7 +18,6 @@ from assetmgr.operations.file_links import clone, copy, hard_link
 from assetmgr.operations.placing import Destination
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import tag_of
-from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
     CorruptFile,
@@ -27,7 +26,6 @@ from converters.errors import (
     WriteProblem,
 )
 from converters.hashing import FileHashes, hash_file
-from converters.identify import identify
 from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
@@ -35,6 +33,7 @@ from registry.file_lock import is_held
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
+    from converters.containers import Model
     from registry.records import Asset, Source
 
 PARTS = ".downloads"
@@ -73,6 +72,16 @@ class Received:
     path: Path
     asset: Asset
     state: str
+
+
+def get_ready(workspace: Workspace) -> None:
+    """Have what the end of a download needs, while its bytes are on their way.
+
+    Raises what `Workspace.library` raises: nothing could be registered then.
+    """
+    import registry.scanner
+
+    _ = registry.scanner, workspace.library
 
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
@@ -239,6 +248,8 @@ def _verified(
         raise CorruptFile(cause, path=file.label, hint="they were removed; try again")
     if model is None:
         return hashes, "unknown", "unknown"
+    from converters.identify import identify
+
     identity = identify(model.state_dict)
     return hashes, str(identity.kind), str(identity.base)
 
@@ -286,6 +297,8 @@ def _taken(target: Path) -> AssetmgrError:
 
 
 def _open(path: Path) -> Model | None:
+    from converters.containers import open_model
+
     try:
         return open_model(path)
     except FileProblem:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.download_run import Ended, Watch, error_of, run_downloads, unwatched
+from assetmgr.operations.download_reading import Watch, unwatched
+from assetmgr.operations.download_run import Ended, error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_plan import (

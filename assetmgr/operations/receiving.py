@@ -30,6 +30,7 @@ from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
 from registry.file_lock import is_held
+from registry.together import Together
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -326,7 +327,17 @@ def _name(part: Path, target: Path) -> None:
             # No hard links on this file system: on Windows a rename refuses by itself.
             refuse_existing(target, overwrite=False)
             part.rename(target)
-        sync_folder(target.parent)
+        _synced(target.parent)
+
+
+def _sync_folders(folders: Sequence[Path]) -> list[None]:
+    for folder in set(folders):
+        sync_folder(folder)
+    return [None for _ in folders]
+
+
+_synced = Together(_sync_folders)
+"""Makes new names durable: of all files that arrive at once in one step."""
 
 
 def _register(

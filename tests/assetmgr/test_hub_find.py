@@ -49,21 +49,6 @@ def hub(models: Models, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing is waited for; what would have been is added up."""
-    waited: list[float] = []
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        clock[0] += seconds
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    return waited
-
-
 def model(repo: str, *tags: str, **fields: Any) -> dict[str, Any]:
     """A repository as a search answers it."""
     return {"id": repo, "sha": COMMIT, "tags": list(tags), "downloads": 1234, **fields}

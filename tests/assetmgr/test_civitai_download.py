@@ -22,7 +22,7 @@ from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai_receive import run_civitai_download
-from assetmgr.sources import direct, lines, trickle
+from assetmgr.sources import direct, trickle
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace

@@ -8,13 +8,14 @@ backends (https://www.encode.io/httpcore/network-backends/).
 
 from __future__ import annotations
 
-import functools
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
+
+from assetmgr.sources.trust import certificates
 
 if TYPE_CHECKING:
     from httpcore import SOCKET_OPTION
@@ -29,22 +30,16 @@ _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
 
 
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust: to read that takes longer than many an answer."""
-    return httpx.create_ssl_context()
-
-
 class Transport(httpx.HTTPTransport):
     """That of httpx, over connections whose bodies can be read directly."""
 
     def __init__(self) -> None:
-        super().__init__(verify=_certificates())
+        super().__init__(verify=certificates())
         # It has no way to be given a backend, although its pool has.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_certificates(),
+            ssl_context=certificates(),
             max_connections=100,
-            max_keepalive_connections=20,
+            max_keepalive_connections=100,
             keepalive_expiry=5.0,
             network_backend=_Backend(),
         )

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.direct import body_of
 from assetmgr.sources.lines import GOES_ON, Expired, Perseverance, Pulse
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
@@ -128,6 +127,8 @@ class Transfer:
 
     def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
         """Bring the body into the sink, as fast as connection, disk and limit allow."""
+        from assetmgr.sources.direct import body_of  # brings httpx with it
+
         read = body_of(answer)
         pulse = Pulse(self.name)
         while True:

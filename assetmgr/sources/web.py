@@ -155,6 +155,7 @@ class Web:
         import httpx
 
         from assetmgr.sources.direct import Transport
+        from assetmgr.sources.trust import certificates
 
         # It would log addresses, which may be signed.
         for name in ("httpx", "httpcore"):
@@ -164,7 +165,9 @@ class Web:
         named = {"User-Agent": f"assetmgr/{__version__}", "Accept-Encoding": ACCEPTED}
         # A proxy that the environment names is httpx's own matter: no connection is direct then.
         transport = None if getproxies().keys() - {"no"} else Transport()
-        return httpx.Client(timeout=timeout, headers=named, transport=transport)
+        return httpx.Client(
+            timeout=timeout, headers=named, transport=transport, verify=certificates()
+        )
 
     def _request(
         self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None

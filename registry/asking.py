@@ -35,10 +35,8 @@ class Asking(Opened):
         """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            complete = limit is None and not offset
-            total = None if complete else finding.count(connection, wanted)
-            ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
-            return Page(len(ids) if total is None else total, listing.asset_rows(connection, ids))
+            total, ids = finding.page(connection, wanted, order, limit, offset)
+            return Page(total, listing.asset_rows(connection, ids))
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -125,7 +123,7 @@ class Asking(Opened):
         """Present, complete checkpoints of a family that adapters can be tried on, best first."""
         terms = All((Is("kind", "checkpoint"), Is("base", base), Not(Missing()), Not(Offline())))
         with self._database.reading() as connection:
-            ids = finding.asset_ids(connection, terms, parse_order("id"), None, 0)
+            ids = finding.asset_ids(connection, terms, parse_order("id"))
             found = self._assets(connection, ids)
         return tuple(sorted(filter(_can_render, found), key=_as_base))
 

@@ -16,7 +16,7 @@ from assetmgr.sources.hub_cards import summary
 from assetmgr.sources.hub_models import HubModel
 from assetmgr.sources.hub_tags import base_of, kind_of
 from assetmgr.workspace import Workspace
-from registry.sidecars.document import Fields
+from registry.document import Fields
 
 if TYPE_CHECKING:
     from conftest import Done, Models

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.lineage import Lineage
-    from registry.records import Asset, AssetRow, Page
+    from registry.list_records import AssetRow, Page
+    from registry.records import Asset
     from tui.clearing import Clearing
     from tui.downloads import Downloads
     from tui.forms import Form

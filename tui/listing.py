@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from registry.records import AssetRow, Page
+from registry.list_records import AssetRow, Page
 from tui.query import View
 
 PAGE_ROWS = 128

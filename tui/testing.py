@@ -17,7 +17,8 @@ from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from converters.statistics import Statistics
 from registry.download_records import QueuedDownload
-from registry.records import Asset, Page
+from registry.list_records import Page
+from registry.records import Asset
 from tui.cards import Ask, Card
 from tui.commands import Commands
 from tui.downloads import Downloads

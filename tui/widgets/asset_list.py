@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from registry.records import AssetRow, Page
+from registry.list_records import AssetRow, Page
 from tui import keymap
 from tui.background import Failed, in_background
 from tui.columns import placed

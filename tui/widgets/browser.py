@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from converters.errors import BadValue, Cancelled
 from converters.progress import CancellableProgress
-from registry.records import AssetRow, Page
+from registry.list_records import AssetRow, Page
 from tui.background import in_background
 from tui.commands import Commands
 from tui.listing import PAGE_ROWS, Listing, Place

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from converters.bytesource import Fingerprint
 from converters.errors import AssetNotFound, BadValue, CorruptFile
+from converters.progress import SILENT, Progress
 from converters.statedict import Plain
 from registry import (
     claim_rows,
@@ -22,12 +23,14 @@ from registry import (
     tensor_rows,
     writing,
 )
+from registry.beginning import beginning
 from registry.database import Database
 from registry.places import find_root, within
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
 from registry.records import (
     Asset,
+    Beginning,
     Contradiction,
     KnownFile,
     Outcome,
@@ -40,6 +43,7 @@ from registry.records import (
     Source,
 )
 from registry.sidecar_rows import Found, Key, Stamp
+from registry.stopping import stoppable
 from registry.tensor_rows import Sharer
 from registry.text import fold
 from registry.together import Together
@@ -94,15 +98,39 @@ class Library:
         self.close()
 
     def search(
-        self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
+        self,
+        query: str = "",
+        *,
+        sort: str = "name",
+        limit: int | None = None,
+        offset: int = 0,
+        total: int | None = None,
     ) -> Page:
-        """The rows that match a query, in an order ("-size" descends). Raises BadValue."""
+        """The rows that match a query, in an order ("-size" descends). Raises BadValue.
+
+        Whoever knows how many match gives their `total`; then they are not counted again.
+        """
         wanted, order = parse(query), parse_order(sort)
         with self._database.reading() as connection:
-            complete = limit is None and not offset
-            total = None if complete else finding.count(connection, wanted)
+            if total is None and (limit is not None or offset):
+                total = finding.count(connection, wanted)
             ids = finding.asset_ids(connection, wanted, order, limit, offset, total)
             return Page(len(ids) if total is None else total, reading.asset_rows(connection, ids))
+
+    def beginning(
+        self, query: str, *, sort: str = "name", limit: int, progress: Progress = SILENT
+    ) -> Beginning:
+        """The first rows of a search, before it is known how many follow. As `search`."""
+        wanted, order = parse(query), parse_order(sort)
+        with self._database.reading() as connection, stoppable(connection, progress):
+            ids, total = beginning(connection, wanted, order, limit)
+            return Beginning(total, reading.asset_rows(connection, ids))
+
+    def number(self, query: str, progress: Progress = SILENT) -> int:
+        """How many assets match a query. Raises BadValue."""
+        wanted = parse(query)
+        with self._database.reading() as connection, stoppable(connection, progress):
+            return finding.count(connection, wanted)
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -172,13 +200,15 @@ class Library:
         """How many assets there are of each kind."""
         return self.facets()["kind"]
 
-    def facets(self, query: str = "") -> Mapping[str, Mapping[str, int]]:
+    def facets(
+        self, query: str = "", progress: Progress = SILENT
+    ) -> Mapping[str, Mapping[str, int]]:
         """How many of the assets that match have each kind, base, safety, verdict, algorithm, tag.
 
         What most have comes first. Assets without preview have the verdict `none`.
         """
         wanted = parse(query)
-        with self._database.reading() as connection:
+        with self._database.reading() as connection, stoppable(connection, progress):
             return facets.count(connection, wanted)
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:

@@ -337,6 +337,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first rows of a search result; its `total` is None as long as nobody has counted it."""
+
+    total: int | None
+    rows: tuple[AssetRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScanError:
     """A file or folder that could not be read, with its cause; `code` is that of the error tree."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.lineage import Lineage
-    from registry.records import Asset, AssetRow, Page
+    from registry.records import Asset, AssetRow, Beginning, Page
     from tui.clearing import Clearing
     from tui.downloads import Downloads
     from tui.forms import Form
@@ -108,10 +108,19 @@ class Commands:
         """Number of assets of each kind."""
         return self._workspace.library.kinds()
 
-    def page(self, view: View, offset: int, limit: int) -> Page:
-        """Rows of a view. Raises BadValue for a filter that means nothing."""
+    def beginning(self, view: View, limit: int, progress: Progress) -> Beginning:
+        """The first rows of a view. Raises BadValue for a filter that means nothing."""
+        library = self._workspace.library
+        return library.beginning(view.query, sort=view.order, limit=limit, progress=progress)
+
+    def number(self, view: View, progress: Progress) -> int:
+        """How many rows a view has. Raises BadValue."""
+        return self._workspace.library.number(view.query, progress)
+
+    def page(self, view: View, offset: int, limit: int, total: int | None = None) -> Page:
+        """Rows of a view, sooner where its `total` is known. Raises BadValue."""
         return self._workspace.library.search(
-            view.query, sort=view.order, limit=limit, offset=offset
+            view.query, sort=view.order, limit=limit, offset=offset, total=total
         )
 
     def asset(self, asset_id: int) -> Asset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from registry.records import AssetRow, Page
+from registry.records import AssetRow
 from tui.query import View
 
 PAGE_ROWS = 128
@@ -21,13 +21,24 @@ class Place:
 
 
 class Listing:
-    """The rows of one view of the library; pages not yet fetched answer with None."""
+    """The rows of one view of the library; pages not yet fetched answer with None.
 
-    def __init__(self, view: View, first: Page, number: int = 0) -> None:
+    `total` is None as long as it is not known how many follow the first page.
+    """
+
+    def __init__(
+        self, view: View, rows: tuple[AssetRow, ...], total: int | None, number: int = 0
+    ) -> None:
         self.view = view
-        self.total = first.total
-        self._pages = OrderedDict({number: tuple(first.rows)})
+        self.total = total
+        self._pages = OrderedDict({number: rows})
         self._asked: set[int] = set()
+        self._known = len(rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, as far as that is known."""
+        return self._known if self.total is None else self.total
 
     def row(self, index: int) -> AssetRow | None:
         """The row at `index`, if its page is here."""

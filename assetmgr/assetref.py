@@ -31,6 +31,6 @@ def find_file(workspace: Workspace, reference: str) -> Path:
 
 
 def _looks_like_a_path(reference: str) -> bool:
-    from converters.containers import MODEL_SUFFIXES
+    from converters.suffixes import MODEL_SUFFIXES
 
     return Path(reference).suffix.lower() in MODEL_SUFFIXES or Path(reference).is_absolute()

@@ -35,8 +35,8 @@ class Settings:
     models: str | None = None
     models_layout: str | None = None
     download_rate: str | None = None
-    downloads_at_once: str = "12"
-    downloads_per_host: str = "8"
+    downloads_at_once: str = "32"
+    downloads_per_host: str = "24"
 
 
 LAYOUTS = (
@@ -129,14 +129,14 @@ SETTINGS = (
     Setting(
         "downloads_at_once",
         "so many downloads at a time",
-        default="12",
+        default="32",
         form=_COUNT,
         form_name="a number from 1 to 100",
     ),
     Setting(
         "downloads_per_host",
         "so many of them from one service",
-        default="8",
+        default="24",
         form=_COUNT,
         form_name="a number from 1 to 100",
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import tomllib
 from pathlib import Path
 
@@ -43,6 +42,8 @@ def name_machine(path: Path) -> str:
     known = find_machine(path)
     if known:
         return known
+    import secrets
+
     text = f"{_KEY} = {json.dumps(_new_name())}\n"
     whole = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -62,6 +63,7 @@ def name_machine(path: Path) -> str:
 
 def _new_name() -> str:
     import platform
+    import secrets
 
     host = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node().split(".")[0]).strip("-")
     return f"{host or 'machine'}-{secrets.token_hex(4)}"

@@ -237,16 +237,12 @@ def sha256_folder(folder: str) -> None:
 
 def without_torch(*arguments: str) -> None:
     """Run an assetmgr command; fails when it imported torch."""
-    from assetmgr.__main__ import main
+    from assetmgr.cli.main import run
 
-    sys.argv = ["assetmgr", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
+    status = run(arguments)
     if "torch" in sys.modules:
         raise SystemExit(f"assetmgr {' '.join(arguments)} imported torch")
+    raise SystemExit(status)
 
 
 JOBS = {

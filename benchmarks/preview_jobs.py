@@ -116,24 +116,22 @@ def imports() -> Seconds:
     seconds: Seconds = {}
     started = time.process_time()
     with _timed(seconds, "wall"):
-        from assetmgr.sampler.worker import leave_out_unused
+        from assetmgr.sampler.libraries import import_libraries
 
-        leave_out_unused()
+        import_libraries()
         from assetmgr.sampler.session import Session
 
         Session()
-        from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401
-        from transformers import CLIPTextModel  # noqa: F401
     return seconds | {"processor": time.process_time() - started}
 
 
 def previews(folder: str, count: str) -> Seconds:
     """LoRAs on one base, each with its verdict and pictures, in a session that stays warm."""
     from assetmgr.sampler.jobs import ModelFile, RenderJob
-    from assetmgr.sampler.worker import leave_out_unused
+    from assetmgr.sampler.libraries import import_libraries
     from converters.progress import SILENT
 
-    leave_out_unused()
+    import_libraries()
     from assetmgr.sampler.session import Session
 
     session, seconds = Session(), Seconds()

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 from converters.digest import Parts
 from converters.errors import CorruptFile
-from converters.identify.identity import Kind
 from converters.identify.names import Names
+from converters.kinds import Kind
 from converters.layouts.components import (
     OTHER,
     TEXT_ENCODER,

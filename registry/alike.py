@@ -31,49 +31,52 @@ from registry.query.terms import (
 _group = schema.alike.c
 _OF_GROUPS = (Algorithm, Duplicate, Is, Missing, Offline, PreviewVerdict, Safety, Unsafe)
 _UNKNOWN = dict.fromkeys(("variant", "container", "layout", "verdict"), "") | {"rating": -1}
-_COLUMNS: dict[Any, ColumnElement[Any]] = {
+COLUMNS: dict[Any, ColumnElement[Any]] = {
     schema.asset.c[name]: func.nullif(column, _UNKNOWN[name]) if name in _UNKNOWN else column
     for name, column in _group.items()
-    if name in schema.asset.c
+    if name in schema.asset.c and name != "id"
 }
+"""What columns of `asset` are called here."""
 
 
 def tells(query: All) -> bool:
     """Whether the groups tell how many assets match."""
-    return all(map(_is_of_groups, query.terms))
+    return all(map(is_of_groups, query.terms))
 
 
 def number(connection: Connection, query: All) -> int:
     """How many assets match a query of which the groups tell."""
-    total = select(func.coalesce(func.sum(_group.number), 0)).where(_matching(query))
+    total = select(func.coalesce(func.sum(_group.number), 0)).where(matching(query))
     found: int = connection.execute(total).scalar_one()
     return found
 
 
 def by(connection: Connection, query: All, column: ColumnElement[Any]) -> Sequence[tuple[Any, int]]:
     """The values of a column of `asset`, and how many matching assets have each of them."""
-    value = _COLUMNS[column]
-    statement = select(value, func.sum(_group.number)).where(_matching(query)).group_by(value)
+    value = COLUMNS[column]
+    statement = select(value, func.sum(_group.number)).where(matching(query)).group_by(value)
     return [(found, count) for found, count in connection.execute(statement) if count]
 
 
 def groups(connection: Connection, query: All, *columns: str) -> Iterator[tuple[Any, ...]]:
     """The values of columns that matching assets have together, and how many have them."""
-    values = [_COLUMNS[schema.asset.c[name]] for name in columns]
-    statement = select(*values, func.sum(_group.number)).where(_matching(query), _group.number > 0)
+    values = [COLUMNS[schema.asset.c[name]] for name in columns]
+    statement = select(*values, func.sum(_group.number)).where(matching(query), _group.number > 0)
     yield from map(tuple, connection.execute(statement.group_by(*values)))
 
 
-def _is_of_groups(term: Term) -> bool:
+def is_of_groups(term: Term) -> bool:
+    """Whether assets that are alike match a term together."""
     if isinstance(term, Not):
-        return _is_of_groups(term.term)
+        return is_of_groups(term.term)
     return isinstance(term, _OF_GROUPS) or (isinstance(term, Number) and term.column == "rating")
 
 
-def _matching(query: All) -> ColumnElement[bool]:
+def matching(query: All) -> ColumnElement[bool]:
+    """The condition on rows of `alike`."""
     clause: ColumnElement[bool] = replacement_traverse(query.clause(), {}, _as_group)
     return clause
 
 
 def _as_group(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:
-    return _COLUMNS.get(element) if isinstance(element, Column) else None
+    return COLUMNS.get(element) if isinstance(element, Column) else None

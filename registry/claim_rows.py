@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import Connection, case, delete, func, insert, select, update
 
 from registry import schema
-from registry.reading import batches
 from registry.records import CACHE, POINTER, Claim, Contradiction
+from registry.rows import batches
 from registry.sidecar_rows import claimed_hashes
 
 _asset, _claim = schema.asset.c, schema.candidate.c

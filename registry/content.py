@@ -12,7 +12,7 @@ from converters.identify import Kind, identify
 from converters.pickles.safety import SAFE_NO_CODE
 from converters.statedict import StateDict
 from converters.stored import StoredTensors
-from registry.records import Content
+from registry.scan_records import Content
 
 
 def understood(model: Model) -> Content:

@@ -84,10 +84,9 @@ class QueuedDownload:
 class Limits:
     """How many downloads may run at once, of all programs on this machine together.
 
-    `large` is how many of `large_bytes` and more: side by side they only end later.
+    `sizes` are pairs of bytes and a number: so many of at least so many bytes.
     """
 
     in_all: int
     per_host: int
-    large: int
-    large_bytes: int
+    sizes: tuple[tuple[int, int], ...] = ()

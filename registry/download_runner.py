@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 
@@ -20,8 +21,10 @@ class Runner:
         self._file = file
         self._name = name
 
-    def claim(self, limits: Limits, only: Sequence[int] | None = None) -> QueuedDownload | None:
-        """The next download that may run now, of those named; None when there is none.
+    def claim(
+        self, limits: Limits, only: Sequence[int] | None = None
+    ) -> tuple[QueuedDownload, ...]:
+        """All downloads that may run now beside those that do, of those named, in their order.
 
         Two of one content for one folder never run at once: they would write the same bytes.
         """
@@ -30,16 +33,12 @@ class Runner:
             running = connection.execute(
                 "SELECT host, bytes, content, folder FROM download WHERE state = 'running'"
             ).fetchall()
-            if len(running) >= limits.in_all:
-                return None
-            chosen = _first_that_may(_waiting(connection, only), running, limits)
-            if chosen is None:
-                return None
-            connection.execute(
+            chosen = list(_those_that_may(_waiting(connection, only), running, limits))
+            connection.executemany(
                 "UPDATE download SET state = 'running', runner = ?, wish = NULL WHERE id = ?",
-                (self._name, chosen),
+                [(self._name, number) for number in chosen],
             )
-            return one(connection, chosen)
+            return tuple(one(connection, number) for number in chosen)
 
     def wishes(self) -> dict[int, str]:
         """What others want of the downloads that run here: `pause` or `cancel`, by number."""
@@ -79,14 +78,17 @@ class Runner:
                 [(count, number, self._name) for number, count in received],
             )
 
-    def done(self, number: int, arrival: Arrival, received: int) -> None:
-        """The file is in the library."""
+    def done(self, arrived: Sequence[tuple[int, Arrival, int]]) -> None:
+        """These files are in the library; each with its number and the bytes that have come."""
         with self._file.writing() as connection:
-            connection.execute(
+            connection.executemany(
                 "UPDATE download SET state = 'done', runner = NULL, wish = NULL, path = ?,"
                 " asset = ?, outcome = ?, ended = ?, received = ?"
                 " WHERE id = ? AND runner = ?",
-                (*astuple(arrival), now(), received, number, self._name),
+                [
+                    (arrival.path, arrival.asset, arrival.outcome, now(), count, number, self._name)
+                    for number, arrival, count in arrived
+                ],
             )
             connection.execute(
                 "DELETE FROM download WHERE state = 'done' AND id NOT IN (SELECT id FROM download"
@@ -126,18 +128,27 @@ def _waiting(connection: sqlite3.Connection, only: Sequence[int] | None) -> Iter
     return (row for row in rows if wanted is None or row["id"] in wanted)
 
 
-def _first_that_may(
+def _those_that_may(
     waiting: Iterator[sqlite3.Row], running: Sequence[sqlite3.Row], limits: Limits
-) -> int | None:
-    hosts = [row["host"] for row in running]
+) -> Iterator[int]:
+    beside = list(running)
+    hosts = Counter(row["host"] for row in running)
     busy = {(row["content"], row["folder"]) for row in running}
-    large = sum((row["bytes"] or 0) >= limits.large_bytes for row in running)
     for row in waiting:
-        if hosts.count(row["host"]) >= limits.per_host:
+        if len(beside) >= limits.in_all:
+            return
+        if hosts[row["host"]] >= limits.per_host or (row["content"], row["folder"]) in busy:
             continue
-        if (row["bytes"] or 0) >= limits.large_bytes and large >= limits.large:
+        if any(_is_enough(row, beside, nbytes, count) for nbytes, count in limits.sizes):
             continue
-        if (row["content"], row["folder"]) not in busy:
-            number: int = row["id"]
-            return number
-    return None
+        beside.append(row)
+        hosts[row["host"]] += 1
+        busy.add((row["content"], row["folder"]))
+        yield row["id"]
+
+
+def _is_enough(row: sqlite3.Row, beside: Sequence[sqlite3.Row], nbytes: int, count: int) -> bool:
+    """Whether so many files of this size run that this one has to wait."""
+    if (row["bytes"] or 0) < nbytes:
+        return False
+    return len([other for other in beside if (other["bytes"] or 0) >= nbytes]) >= count

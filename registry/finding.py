@@ -6,7 +6,7 @@ are found by going through an index in the order that is wanted, those of few by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -14,18 +14,29 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    and_,
     func,
     literal_column,
     select,
 )
 from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
-from registry import alike, schema
+from registry import alike, brief, schema
 from registry.query import All, Order
 from registry.query.contains import Found, number_at, number_with
 from registry.query.order import ORDERS
-from registry.query.terms import Contradicted, Hash, Not, PathPart, Tag, Words
+from registry.query.terms import (
+    NO_VERDICT,
+    Contradicted,
+    Hash,
+    Is,
+    Not,
+    Number,
+    PathPart,
+    PreviewVerdict,
+    Tag,
+    Term,
+    Words,
+)
 from registry.text import fold, needle
 
 _MANY = 2_000
@@ -45,14 +56,39 @@ _INDEXES = {
 """The index that has assets in an order; the other orders have few values, and names within."""
 
 _BY_NAME = Order("name", descending=False)
+_HAS: Mapping[str, Callable[[Any], Term]] = {
+    "kind": lambda kind: Is("kind", kind),
+    "base": lambda base: Is("base", base),
+    "rating": lambda rating: (
+        Not(Number("rating", ">=", 0)) if rating is None else Number("rating", "", rating)
+    ),
+    "verdict": lambda verdict: PreviewVerdict(verdict or NO_VERDICT),
+}
+"""An order of few values -> the term for the assets that have one of them."""
+
 _FOUND_ELSEWHERE = (Words, PathPart, Tag, Hash, Contradicted)
 """Terms that are looked up in other tables, which give the numbers of assets."""
 
 _UNINDEXED = literal_column("+asset.id", _asset.id.type)
 
 
+def page(
+    connection: Connection, query: All, order: Order, limit: int | None, offset: int
+) -> tuple[int, Sequence[int]]:
+    """How many assets match, and the numbers of a page of them in their order."""
+    if limit is None and not offset:
+        ids = asset_ids(connection, query, order)
+        return len(ids), ids
+    if connection.dialect.name != "sqlite":
+        return count(connection, query), asset_ids(connection, query, order, limit, offset)
+    if order.word not in _INDEXES:
+        return _by_value(connection, query, order, limit, offset)
+    total = count(connection, query)
+    return total, _page(connection, query, order, limit, offset, total)
+
+
 def count(connection: Connection, query: All) -> int:
-    """How many assets match; where indexes and kept counts tell it, no asset is read."""
+    """How many assets match; where indexes and kept counts tell it, no asset is looked at."""
     if alike.tells(query):
         return alike.number(connection, query)
     words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
@@ -65,28 +101,15 @@ def count(connection: Connection, query: All) -> int:
             return number_at(connection, fold(text))
         case (Tag(name),):
             return _number_tagged(connection, fold(name))
-    statement = select(func.count()).select_from(schema.asset).where(query.clause())
-    found: int = connection.execute(_as_found(statement, query)).scalar_one()
-    return found
+    return brief.count(connection, query)
 
 
 def asset_ids(
-    connection: Connection,
-    query: All,
-    order: Order,
-    limit: int | None,
-    offset: int,
-    expected: int | None = None,
+    connection: Connection, query: All, order: Order, limit: int | None = None, offset: int = 0
 ) -> Sequence[int]:
-    """The numbers of matching assets, in their order; `expected` tells how many these are."""
-    if expected == 0:
-        return ()
-    if limit is None or expected is None or connection.dialect.name != "sqlite":
-        statement = _ordered(query.clause(), order)
-        return _ids(connection, _as_found(statement, query), limit, offset)
-    if order.word not in _INDEXES and alike.tells(query):
-        return _by_value(connection, query, order, limit, offset)
-    return _page(connection, query, order, limit, offset, expected)
+    """The numbers of matching assets, in their order, as the database finds them by itself."""
+    statement = _as_found(_ordered(query.clause(), order), query)
+    return _ids(connection, statement, limit, offset)
 
 
 def through_ids(statement: Select[Any]) -> Select[Any]:
@@ -107,18 +130,19 @@ def _as_found(statement: Select[Any], query: All) -> Select[Any]:
 
 
 def _by_value(
-    connection: Connection, query: All, order: Order, limit: int, offset: int
-) -> Sequence[int]:
+    connection: Connection, query: All, order: Order, limit: int | None, offset: int
+) -> tuple[int, Sequence[int]]:
     """A page in an order of few values: of each the assets in the order of names."""
-    column = ORDERS[order.word]
+    values = (alike if alike.tells(query) else brief).by(connection, query, ORDERS[order.word])
+    total = sum(number for _, number in values)
+    rest = total if limit is None else limit
     ids: list[int] = []
-    for value, number in _sorted(alike.by(connection, query, column), order):
-        if offset < number and len(ids) < limit:
-            rest = limit - len(ids)
-            has = column.is_(None) if value is None else column == value
-            ids += _page(connection, query, _BY_NAME, rest, offset, number, has)
+    for value, number in _sorted(values, order):
+        if offset < number and len(ids) < rest:
+            some = All((*query.terms, _HAS[order.word](value)))
+            ids += _page(connection, some, _BY_NAME, rest - len(ids), offset, number)
         offset = max(0, offset - number)
-    return ids
+    return total, ids
 
 
 def _sorted(values: Iterable[tuple[Any, int]], order: Order) -> Sequence[tuple[Any, int]]:
@@ -132,26 +156,28 @@ def _page(
     connection: Connection,
     query: All,
     order: Order,
-    limit: int,
+    limit: int | None,
     offset: int,
     expected: int,
-    *more: ColumnElement[bool],
 ) -> Sequence[int]:
-    limit = min(limit, expected - offset)
-    if limit <= 0:
+    rest = max(0, expected - offset)
+    limit = rest if limit is None else min(limit, rest)
+    if not limit:
         return ()
     backwards = 2 * offset > expected
     if backwards:  # less is passed by from the end
         offset = expected - offset - limit
-    clause = and_(query.clause(), *more)
-    index = _INDEXES.get(order.word)
     is_soon_met = _is_soon_met(connection, expected, limit, offset)
-    if index is None or not (is_soon_met or expected > _MANY):
-        statement = _as_found(_ordered(clause, order, backwards=backwards), query)
-    else:
-        clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
+    if is_soon_met or expected > _MANY:
+        replace = _one_by_one if is_soon_met else _in_order
+        clause = replacement_traverse(query.clause(), {}, replace)
         statement = _ordered(clause, order, backwards=backwards)
-        statement = statement.with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
+        statement = statement.with_hint(
+            schema.asset, f"INDEXED BY {_INDEXES[order.word]}", "sqlite"
+        )
+    else:
+        found = _asset.id.in_(brief.asset_ids(query))
+        statement = through_ids(_ordered(found, order, backwards=backwards))
     ids = _ids(connection, statement, limit, offset)
     return ids[::-1] if backwards else ids
 

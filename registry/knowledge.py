@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from converters.containers import MODEL_SUFFIXES
 from converters.progress import Progress
+from converters.suffixes import MODEL_SUFFIXES
 from registry.library import Library
 from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars import Row, beside, read_sidecar

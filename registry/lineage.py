@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from converters.statedict import Plain
 from registry import schema
-from registry.reading import batches
+from registry.rows import batches
 
 MOST_GENERATIONS = 32
 """Deeper than anybody merges; a bound for lineages that somebody's metadata made up."""

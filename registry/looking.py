@@ -21,7 +21,8 @@ from converters.progress import Progress
 from registry.claims import claims_of
 from registry.content import not_understood, understood
 from registry.on_disk import fingerprint_of, hash_model, is_worth_digesting
-from registry.records import Claim, Content, ScannedFile
+from registry.records import Claim
+from registry.scan_records import Content, ScannedFile
 
 FRESH_SECONDS = 60
 """A broken file that was written to so lately may be one that still arrives."""

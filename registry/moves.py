@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from converters.bytesource import Fingerprint
 from registry import schema
 from registry.places import name_of
-from registry.reading import batches
-from registry.records import MISSING, PRESENT, Settled
+from registry.rows import batches
+from registry.scan_records import Settled
+from registry.states import MISSING, PRESENT
 from registry.text import fold
 from registry.writing import drop_abandoned, touch
 

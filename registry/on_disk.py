@@ -11,7 +11,7 @@ from converters.containers import Model, is_pipeline, open_model
 from converters.errors import FileMissing, FileProblem, FileUnreadable
 from converters.hashing import HashedFile, hash_file
 from converters.hashing_folder import fingerprint_of_folder, hash_folder
-from converters.identify import Kind
+from converters.kinds import Kind
 from converters.progress import Progress
 from converters.statedict import StateDict
 from converters.stored import StoredTensors

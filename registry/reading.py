@@ -1,55 +1,34 @@
-"""From rows to records: what a search shows, and everything known of an asset."""
+"""From rows to records: everything known of an asset, and the places that are remembered."""
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Row, Select, Table, bindparam, select
+from sqlalchemy import Connection, select
 
 from converters.bytesource import Fingerprint
 from registry import schema
 from registry.pictures import picture_files
 from registry.records import (
     Asset,
-    AssetRow,
     Claim,
     Derivation,
     File,
-    KnownFile,
     Preview,
     PreviewCheck,
     Source,
     Verification,
 )
+from registry.rows import AnyRow, batches, grouped, moment, tags_of
+from registry.scan_records import KnownFile
 
 if TYPE_CHECKING:
     from registry.sidecars.record import Sidecar
 
-BATCH = 500
-"""Assets fetched by one statement: far below the number of parameters that any database allows."""
-
-AnyRow = Row[Any]
-_T = TypeVar("_T")
 _asset = schema.asset.c
-
-
-def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
-    """The rows of a list, in the order of their numbers; unknown numbers are left out."""
-    columns = [_asset[name] for name in _ROW_COLUMNS]
-    statement: Select[Any] = select(*columns, schema.preview.c.thumbnail).select_from(
-        schema.asset.outerjoin(schema.preview)
-    )
-    tags = _tags(connection, ids)
-    found: dict[int, AssetRow] = {}
-    for some in batches(ids):
-        for row in connection.execute(statement.where(_asset.id.in_(some))):
-            found[row.id] = _asset_row(row, tags[row.id])
-    return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
 def assets(connection: Connection, ids: Sequence[int], machine: str) -> tuple[Asset, ...]:
@@ -92,48 +71,6 @@ def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:
     return {row.asset_id: picture_files(row.path, row.thumbnail) for row in rows}
 
 
-_ROW_COLUMNS = (
-    "id",
-    "name",
-    "kind",
-    "base",
-    "variant",
-    "algorithm",
-    "container",
-    "bytes",
-    "rating",
-    "safety",
-    "added",
-    "state",
-    "verdict",
-)
-
-
-def batches(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Numbers or keys in runs that one statement can take."""
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
-
-
-def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
-    return AssetRow(
-        id=row.id,
-        name=row.name,
-        kind=row.kind,
-        base=row.base,
-        variant=row.variant,
-        algorithm=tuple(row.algorithm),
-        container=row.container,
-        bytes=row.bytes,
-        rating=row.rating,
-        tags=tags,
-        state=row.state,
-        verdict=row.verdict,
-        thumbnail=row.thumbnail,
-        safety=row.safety,
-        added=_moment(row.added),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Attached:
     """What hangs on some assets, by their numbers."""
@@ -152,46 +89,19 @@ class _Attached:
 
 def _attached(connection: Connection, ids: Sequence[int], machine: str) -> _Attached:
     return _Attached(
-        metadata=_grouped(connection, schema.asset_metadata, "asset_id", ids, _metadata),
-        files=_grouped(connection, schema.file, "asset_id", ids, lambda row: _file(row, machine)),
-        tags=_tags(connection, ids),
-        sources=_grouped(connection, schema.source, "asset_id", ids, _source),
-        derivations=_grouped(connection, schema.derivation, "child_id", ids, _derivation),
-        previews=_grouped(connection, schema.preview, "asset_id", ids, _preview),
-        verifications=_grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
-        sidecars=_grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
-        digests=_grouped(
+        metadata=grouped(connection, schema.asset_metadata, "asset_id", ids, _metadata),
+        files=grouped(connection, schema.file, "asset_id", ids, lambda row: _file(row, machine)),
+        tags=tags_of(connection, ids),
+        sources=grouped(connection, schema.source, "asset_id", ids, _source),
+        derivations=grouped(connection, schema.derivation, "child_id", ids, _derivation),
+        previews=grouped(connection, schema.preview, "asset_id", ids, _preview),
+        verifications=grouped(connection, schema.verification, "asset_id", ids, lambda row: row),
+        sidecars=grouped(connection, schema.sidecar, "asset_id", ids, _sidecar),
+        digests=grouped(
             connection, schema.component, "asset_id", ids, lambda row: (row.name, row.digest)
         ),
-        claims=_grouped(connection, schema.candidate, "asset_id", ids, _claim),
+        claims=grouped(connection, schema.candidate, "asset_id", ids, _claim),
     )
-
-
-def _tags(connection: Connection, ids: Sequence[int]) -> defaultdict[int, tuple[str, ...]]:
-    return _grouped(connection, schema.tag, "asset_id", ids, lambda row: str(row.name))
-
-
-def _grouped(
-    connection: Connection,
-    table: Table,
-    owner: str,
-    ids: Sequence[int],
-    make: Callable[[AnyRow], _T],
-) -> defaultdict[int, tuple[_T, ...]]:
-    """What a table holds for some assets, in its own order."""
-    found: defaultdict[int, list[_T]] = defaultdict(list)
-    column, statement = table.c[owner], _rows_of(table, owner)
-    for some in batches(ids):
-        for row in connection.execute(statement, {"ids": list(some)}):
-            found[row._mapping[column]].append(make(row))  # noqa: SLF001 - SQLAlchemy's public name
-    return defaultdict(tuple, {asset_id: tuple(rows) for asset_id, rows in found.items()})
-
-
-@functools.cache
-def _rows_of(table: Table, owner: str) -> Select[Any]:
-    """Made once: putting a statement together takes longer than SQLite needs for it."""
-    wanted = table.c[owner].in_(bindparam("ids", expanding=True))
-    return select(table).where(wanted).order_by(*table.primary_key)
 
 
 def _metadata(row: AnyRow) -> dict[str, str]:
@@ -297,13 +207,9 @@ def _full(row: AnyRow, attached: _Attached) -> Asset:
             structure=checked.structure if checked is not None else None,
             render=preview.verdict if preview is not None else None,
         ),
-        added=_moment(row.added),
-        updated=_moment(row.updated),
+        added=moment(row.added),
+        updated=moment(row.updated),
         sidecars=tuple(filter(None, attached.sidecars[row.id])),
         component_digests=dict(attached.digests[row.id]),
         claims=attached.claims[row.id],
     )
-
-
-def _moment(stored: datetime) -> datetime:
-    return stored.replace(tzinfo=UTC)

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from registry import claim_rows, schema, tensor_rows
 from registry.absorbing import absorb
 from registry.places import name_of
-from registry.reading import batches
-from registry.records import PRESENT, Claim, Content, Outcome, Recorded, ScannedFile
+from registry.records import Claim
+from registry.rows import batches
+from registry.scan_records import Content, Outcome, Recorded, ScannedFile
+from registry.states import PRESENT
 from registry.text import fold
 from registry.writing import Values, drop_abandoned, now, refresh_search, write_search_texts
 

@@ -9,26 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from registry.states import MISSING, OFFLINE, PRESENT
+
 if TYPE_CHECKING:  # listing a library needs none of what these modules import
-    from converters.bytesource import Fingerprint
-    from converters.hashing import FileHashes
     from converters.identify import Component
     from converters.pickles.safety import SafetyReport
     from converters.statedict import Plain
-    from converters.weights import Weights
     from registry.sidecars.record import Sidecar
 
 CACHE = "huggingface-cache"
 POINTER = "lfs-pointer"
 """Who claims hashes beside the owners of sidecars: a cache, and a file that stands for another."""
-
-PRESENT = "present"
-MISSING = "missing"
-OFFLINE = "offline"
-"""On a disk that is not there now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,88 +151,6 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What is inside of a file, as far as its headers tell.
-
-    `dtypes` counts tensors per element type. A file that cannot be opened is `unknown` with the
-    reason in `problems`.
-    """
-
-    kind: str
-    base: str
-    variant: str | None
-    prediction: str
-    algorithm: tuple[str, ...]
-    layout: str | None
-    container: str | None
-    rank: int | None
-    dtypes: Mapping[str, int]
-    tensors: int
-    parameters: int
-    components: tuple[Component, ...]
-    confidence: float
-    evidence: tuple[str, ...]
-    problems: tuple[str, ...]
-    trigger_words: tuple[str, ...]
-    metadata: Mapping[str, str]
-    safety: SafetyReport
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedFile:
-    """A file as far as it was read, ready to be recorded.
-
-    `hashes` is None for a file of which only the headers were read until now, `content` for one
-    that was recorded with it before.
-    """
-
-    path: str
-    bytes: int
-    mtime_ns: int
-    inode: int
-    hashes: FileHashes | None
-    weights: Weights | None
-    content: Content | None
-    claims: tuple[Claim, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownFile:
-    """What the library remembers of a place, to tell whether it has to be read again."""
-
-    id: int
-    fingerprint: Fingerprint
-    state: str
-    is_hashed: bool
-
-
-class Outcome(StrEnum):
-    """What recording a file changed about its place."""
-
-    ADDED = "added"
-    UPDATED = "updated"
-    RESTORED = "restored"
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A file that was recorded: its asset, its place and what that changed."""
-
-    asset_id: int
-    file_id: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How many new places turned out to be moves, and how many places went missing."""
-
-    moved: int
-    missing: int
-
-
-@dataclass(frozen=True, slots=True)
 class Asset:
     """Everything the library knows of one content.
 
@@ -305,74 +216,3 @@ class Asset:
         """The first file that is there, on this machine; None when there is none."""
         present = (file.path for file in self.files if file.here and file.state == PRESENT)
         return next(present, None)
-
-
-@dataclass(frozen=True, slots=True)
-class AssetRow:
-    """What a list shows of an asset; `verdict` and `thumbnail` are those of its preview."""
-
-    id: int
-    name: str
-    kind: str
-    base: str
-    variant: str | None
-    algorithm: tuple[str, ...]
-    container: str | None
-    bytes: int
-    rating: int | None
-    tags: tuple[str, ...]
-    state: str
-    verdict: str | None
-    thumbnail: str | None
-    safety: str
-    added: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a search result and how many assets the whole of it has."""
-
-    total: int
-    rows: tuple[AssetRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """The first rows of a search result; its `total` is None as long as nobody has counted it."""
-
-    total: int | None
-    rows: tuple[AssetRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScanError:
-    """A file or folder that could not be read, with its cause; `code` is that of the error tree."""
-
-    path: str
-    error: str
-    code: str
-    hint: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScanReport:
-    """What a scan found, in files.
-
-    `added` are new places, `updated` places whose content changed, `moved` places found again under
-    another path, `restored` missing ones that are back. `failed` counts `errors`: among them are
-    files whose content cannot be understood, which are registered nevertheless. `contradicted` are
-    claims of what was read now that its bytes do not bear out.
-    """
-
-    roots: tuple[str, ...]
-    added: int
-    updated: int
-    moved: int
-    missing: int
-    restored: int
-    unchanged: int
-    failed: int
-    bytes_hashed: int
-    seconds: float
-    errors: tuple[ScanError, ...]
-    contradicted: tuple[Contradiction, ...] = ()

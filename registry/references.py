@@ -11,7 +11,7 @@ from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
 from registry.places import canonical
 from registry.query.terms import Hash
-from registry.reading import batches
+from registry.rows import batches
 from registry.text import fold, storable
 
 CANDIDATES_SHOWN = 8

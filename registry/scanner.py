@@ -29,18 +29,10 @@ from registry.library import Library
 from registry.looking import Looked, Waiting, is_fresh, look_into, read
 from registry.on_disk import fingerprint_of
 from registry.places import canonical, require_mounted, within
-from registry.records import (
-    MISSING,
-    PRESENT,
-    Asset,
-    KnownFile,
-    Outcome,
-    ScanError,
-    ScannedFile,
-    ScanReport,
-    Source,
-)
+from registry.records import Asset, Source
+from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
+from registry.states import MISSING, PRESENT
 from registry.text import storable
 from registry.walk import Walk
 

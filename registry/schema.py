@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0009_counted_once"
+REVISION = "0010_brief"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -202,18 +202,36 @@ facet = Table(
 alike = Table(
     "alike",
     metadata,
-    Column("kind", Text, primary_key=True),
-    Column("base", Text, primary_key=True),
-    Column("variant", Text, primary_key=True),
-    Column("container", Text, primary_key=True),
-    Column("layout", Text, primary_key=True),
-    Column("algorithm", Text, primary_key=True),
-    Column("safety", Text, primary_key=True),
-    Column("verdict", Text, primary_key=True),
-    Column("rating", Integer, primary_key=True),
-    Column("state", Text, primary_key=True),
-    Column("copies", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("container", Text, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("algorithm", Text, nullable=False),
+    Column("safety", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("rating", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("copies", Integer, nullable=False),
     Column("number", Integer, nullable=False),
+    UniqueConstraint(
+        *("kind", "base", "variant", "container", "layout", "algorithm", "safety", "verdict"),
+        *("rating", "state", "copies"),
+        name="uq_alike_key",
+    ),
+)
+
+# What searches need of an asset, in a few bytes: what words find is counted and sorted by these
+# rows, of which many lie on one page, unlike those of any index of `asset`. `tags` are the asset's
+# tags with `registry.text.BETWEEN` between them. All of it is kept by triggers.
+brief = Table(
+    "brief",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("alike_id", Integer, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("tags", Text, nullable=False),
 )
 
 source = Table(

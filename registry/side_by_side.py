@@ -19,7 +19,7 @@ from converters.errors import FileProblem
 from converters.hashing import SMALL_BYTES
 from converters.progress import SILENT, Progress
 from registry.looking import Waiting, read
-from registry.records import ScannedFile
+from registry.scan_records import ScannedFile
 
 WORKERS = min(4, os.cpu_count() or 1)
 

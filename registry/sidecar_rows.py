@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from registry import schema
-from registry.reading import batches
-from registry.records import Claim
+from registry.rows import batches
 
 if TYPE_CHECKING:  # listing a library needs none of the readers of sidecars
+    from registry.records import Claim
     from registry.sidecars.record import Origin, Sidecar
 
 _row = schema.sidecar.c
@@ -71,6 +71,8 @@ def texts(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[s
 
 def claimed_hashes(connection: Connection, ids: Collection[int]) -> dict[int, list[Claim]]:
     """The hashes that sidecars name, by asset."""
+    from registry.records import Claim
+
     found: defaultdict[int, list[Claim]] = defaultdict(list)
     for some in batches(list(ids)):
         told = (_row.asset_id.in_(some), _row.told.is_not(None))

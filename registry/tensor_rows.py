@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import Connection, delete, insert, select
 
 from registry import schema
-from registry.reading import batches
+from registry.rows import batches
 
 if TYPE_CHECKING:  # listing a library needs none of what opens files
     from converters.weights import Weights

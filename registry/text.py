@@ -9,6 +9,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+BETWEEN = "\uffff"
+"""Stands between texts that were folded: it is in none of them."""
+
 _BREAK = "\n"
 _ODD = str.maketrans("\0\ufffe\uffff", " \ufffd\ufffd")
 

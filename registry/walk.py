@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.bytesource import Fingerprint
-from converters.containers import MODEL_SUFFIXES, is_pipeline
+from converters.containers import is_pipeline
 from converters.errors import AssetmgrError, FileProblem, FileUnreadable
+from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
 from registry.places import real_folder, within

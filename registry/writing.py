@@ -6,22 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
-from converters.statedict import Plain
 from registry import schema, sidecar_rows
-from registry.reading import batches
-from registry.records import (
-    OFFLINE,
-    PRESENT,
-    Parent,
-    Preview,
-    Source,
-)
+from registry.rows import batches
+from registry.states import OFFLINE, PRESENT
 from registry.text import searchable
+
+if TYPE_CHECKING:
+    from converters.statedict import Plain
+    from registry.records import Parent, Preview, Source
 
 Values = dict[str, Any]
 """Column -> value."""

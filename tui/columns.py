@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from registry.records import AssetRow
+from registry.list_records import AssetRow
 from tui.text import day, plain, size
 
 KIND_STYLES = frozenset({"checkpoint", "lora", "embedding", "hypernetwork", "vae"})

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.lineage import Lineage
-    from registry.records import Asset, AssetRow, Beginning, Page
+    from registry.list_records import AssetRow, Beginning, Page
+    from registry.records import Asset
     from tui.clearing import Clearing
     from tui.downloads import Downloads
     from tui.forms import Form
@@ -117,10 +118,10 @@ class Commands:
         """How many rows a view has. Raises BadValue."""
         return self._workspace.library.number(view.query, progress)
 
-    def page(self, view: View, offset: int, limit: int, total: int | None = None) -> Page:
-        """Rows of a view, sooner where its `total` is known. Raises BadValue."""
+    def page(self, view: View, offset: int, limit: int) -> Page:
+        """Rows of a view, and how many it has. Raises BadValue for a filter that means nothing."""
         return self._workspace.library.search(
-            view.query, sort=view.order, limit=limit, offset=offset, total=total
+            view.query, sort=view.order, limit=limit, offset=offset
         )
 
     def asset(self, asset_id: int) -> Asset:

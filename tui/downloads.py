@@ -15,7 +15,7 @@ from tui.jobs import JobQueue
 
 if TYPE_CHECKING:
     from assetmgr.operations.download_flow import FlowReading
-    from assetmgr.operations.download_run import Reading
+    from assetmgr.operations.download_reading import Reading
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.download_records import QueuedDownload, Wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from registry.records import AssetRow
+from registry.list_records import AssetRow
 from tui.query import View
 
 PAGE_ROWS = 128
@@ -55,6 +55,10 @@ class Listing:
         new = [n for n in numbers if n not in self._pages and n not in self._asked]
         self._asked.update(new)
         return new
+
+    def forget(self, number: int) -> None:
+        """A page did not come; whoever needs it asks again."""
+        self._asked.discard(number)
 
     def add(self, number: int, rows: tuple[AssetRow, ...]) -> None:
         """Keep a fetched page; the page unused for longest goes."""

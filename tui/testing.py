@@ -17,7 +17,8 @@ from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from converters.statistics import Statistics
 from registry.download_records import QueuedDownload
-from registry.records import Asset, AssetRow, Beginning, Page
+from registry.list_records import AssetRow, Beginning, Page
+from registry.records import Asset
 from tui.cards import Ask, Card
 from tui.commands import Commands
 from tui.downloads import Downloads
@@ -89,9 +90,9 @@ class ScriptedCommands(Commands):
         first = super().beginning(view, limit, progress)
         return replace(first, rows=_of_day_one(first.rows))
 
-    def page(self, view: View, offset: int, limit: int, total: int | None = None) -> Page:
+    def page(self, view: View, offset: int, limit: int) -> Page:
         """As in the library, but for the day."""
-        page = super().page(view, offset, limit, total)
+        page = super().page(view, offset, limit)
         return replace(page, rows=_of_day_one(page.rows))
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
     from assetmgr.operations.download_flow import FlowReading
-    from assetmgr.operations.download_run import Reading
+    from assetmgr.operations.download_reading import Reading
 
 _MOST_ROWS = 12
 _LONGEST_LABEL = 48

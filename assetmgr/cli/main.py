@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -24,7 +27,7 @@ COMMANDS: Table = {
     "inspect": ("assetmgr.cli.inspect:inspect", "Say what files are and whether they are safe."),
     "hash": ("assetmgr.cli.hash:hash_", "Print every hash of files, from one read."),
     "scan": ("assetmgr.cli.library:scan", "Add or update folders in the library."),
-    "list": ("assetmgr.cli.library:list_", "List the assets that match a query."),
+    "list": ("assetmgr.cli.list:list_", "List the assets that match a query."),
     "show": ("assetmgr.cli.library:show", "Show all that is known of an asset."),
     "lineage": ("assetmgr.cli.lineage:lineage", "Say what assets were made of."),
     "tag": ("assetmgr.cli.library:tag", "Add and remove tags of assets."),
@@ -155,4 +158,19 @@ def main() -> None:
     if "_ASSETMGR_COMPLETE" in os.environ:
         cli.main(prog_name="assetmgr")  # answers the shell and exits
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    _leave(run(sys.argv[1:]))
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process, without taking down its modules one by one: that takes a fifth of a `list`.
+
+    What was left for the end is done (`atexit`), results were written when they were printed, and
+    the system takes the rest. Where threads still run, the interpreter ends them as ever.
+    """
+    if threading.active_count() > 1:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # noqa: SLF001 - what `sys.exit` would call, and there is no other way
+    with contextlib.suppress(OSError, ValueError):  # a stream that was closed has nothing to write
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)

@@ -24,6 +24,9 @@ _SWITCHES = {
     "--debug": ("debug", "Show tracebacks of errors."),
 }
 
+WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+"""Without `-h`: click would read `-hair` as `-h` and more."""
+
 
 @dataclass(slots=True)
 class Session:

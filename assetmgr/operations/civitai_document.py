@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from assetmgr.sources.civitai_records import CivitaiModel, Version
 from assetmgr.sources.web import Web
+from registry.document import BadDocument, Fields
 from registry.sidecars.civitai import allowed
-from registry.sidecars.document import BadSidecar, Fields
 from registry.sidecars.writers import parsed
 
 INFO = ".civitai.info"
@@ -61,7 +61,7 @@ def added_to(old: bytes, new: bytes) -> bytes:
     """A file that is there with what the site says now; other keys of it stay."""
     try:
         kept = parsed(old)
-    except BadSidecar:
+    except BadDocument:
         return new
     return json.dumps(kept | json.loads(new), ensure_ascii=False, indent=2).encode(
         "utf-8", "replace"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.civitai_plan import CivitaiDownload, plan_civitai_download
 from assetmgr.operations.civitai_receive import wanted_of
-from assetmgr.operations.download_run import Watch, error_of, run_downloads, unwatched
+from assetmgr.operations.download_reading import Watch, unwatched
+from assetmgr.operations.download_run import error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.placing import Destination
 from converters.progress import SILENT, Progress

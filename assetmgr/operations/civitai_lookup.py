@@ -19,7 +19,7 @@ from converters.containers import open_model
 from converters.errors import AssetmgrError, AssetNotFound, FileProblem
 from converters.progress import SILENT, Progress
 from converters.transform.metadata import DERIVATION_KEY
-from registry.sidecars.document import BadSidecar, Fields
+from registry.document import BadDocument, Fields
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -267,7 +267,7 @@ def _told(name: str, metadata: Mapping[str, str]) -> Iterator[Subject]:
         return
     try:
         fields = Fields.of(name, text.encode("utf-8", "replace"))
-    except BadSidecar:
+    except BadDocument:
         return
     for parent in fields.objects("parents"):
         hashes = parent.hashes()

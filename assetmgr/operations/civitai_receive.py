@@ -25,9 +25,9 @@ from assetmgr.sources import civitai
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.civitai_records import CivitaiModel, Version
 from assetmgr.sources.web import Web
-from converters.containers import MODEL_SUFFIXES
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import SILENT, Progress
+from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import write_whole
 from registry.download_records import Wanted
 

@@ -35,7 +35,8 @@ from converters.progress import SILENT, Progress
 from converters.transform.ema import EmaChoice
 
 if TYPE_CHECKING:
-    from registry.records import Asset, ScanReport
+    from registry.records import Asset
+    from registry.scan_records import ScanReport
 
 CONVERTED, MERGED = Path("converted"), Path("merged/shapes-outlined.safetensors")
 _TO_CONVERT = (

@@ -56,6 +56,11 @@ class Flow(CancellableProgress):
             self.received = self._done
         super().advance(amount)
 
+    @property
+    def is_coming(self) -> bool:
+        """Whether bytes are on their way, and no answer is waited for."""
+        return self._stage.startswith("downloading") and self._done > 0
+
     def message(self, text: str) -> None:
         """The last thing that is worth a line."""
         self._message = text

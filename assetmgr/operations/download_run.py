@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
+import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.download_flow import Flow, FlowReading
+from assetmgr.operations.download_crew import Crew
+from assetmgr.operations.download_flow import Flow
+from assetmgr.operations.download_reading import Told, Watch, unwatched
 from assetmgr.operations.download_services import Connections
 from assetmgr.operations.downloads import (
     destination_of,
@@ -24,7 +26,7 @@ from assetmgr.operations.downloads import (
     still_to_come,
 )
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.receiving import Received
+from assetmgr.operations.receiving import Received, get_ready
 from assetmgr.rates import parse_rate
 from assetmgr.sources.bandwidth import Bandwidth
 from converters.errors import AssetmgrError, Cancelled, DiskFull, NotAvailable, WriteFailed
@@ -38,24 +40,15 @@ if TYPE_CHECKING:
     from registry.download_runner import Runner
 
 TICK_SECONDS = 0.1
+_TURN_SECONDS = 0.0005
 _WISH_SECONDS, _NOTE_SECONDS = 0.3, 1.0
 _END_SECONDS = 3.0
 """So long a thread that is told to stop is waited for; then it ends by itself, behind our back."""
 
+_Result = tuple[int, "Received | BaseException"]
+"""The number of a download, and what has become of it."""
+
 _PASSING = (NotAvailable, DiskFull, WriteFailed)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Where a run is: what is on its way, bytes and files of the run, bytes per second, seconds."""
-
-    running: tuple[FlowReading, ...]
-    files: int
-    files_done: int
-    done: int
-    total: int
-    rate: float
-    left: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +68,6 @@ class Ended:
     def failure(self) -> Failure | None:
         """What failed, as an item of a batch."""
         return None if self.error is None else Failure.of(self.error, self.download.wanted.label)
-
-
-Watch = Callable[[Reading], None]
-"""Shows where a run is."""
-
-
-def unwatched(_: Reading) -> None:
-    """Nobody looks."""
 
 
 def run_downloads(
@@ -106,10 +91,24 @@ def run_downloads(
         discard_cancelled(workspace, kept)
         if only is None:
             kept.retry()
-        with kept.runner() as runner, Connections() as connections:
+        with kept.runner() as runner, Connections() as connections, _short_turns():
             run = _Run(workspace, kept, runner, connections, only, limit, progress)
             with contextlib.closing(run.ended(watch)) as ended:
                 yield from ended
+
+
+@contextlib.contextmanager
+def _short_turns() -> Iterator[None]:
+    """A thread that computes lets go of the interpreter sooner than Python's 5 ms.
+
+    Threads that carry bytes need it for microseconds, some ten times for every block of a file.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def error_of(ended: Ended | None, label: str) -> AssetmgrError:
@@ -137,25 +136,34 @@ class _Run:
         self._limits = limits_of(workspace)
         self._rate, self._limit = rate, Bandwidth(rate)
         self._flows: dict[int, Flow] = {}
-        self._threads: dict[int, threading.Thread] = {}
-        self._results: queue.SimpleQueue[tuple[int, Received | BaseException]]
+        self._crew = Crew(self._bring)
+        self._unfit: list[_Result] = []
+        self._results: queue.SimpleQueue[_Result]
         self._results = queue.SimpleQueue()
-        self._told = _Told(progress)
+        self._told = Told(progress)
         self._wished = self._noted = 0.0
+        self._is_ready = False
 
     def ended(self, watch: Watch) -> Generator[Ended]:
         """Until nothing is left; however it is left, nothing goes on in the queue's name."""
         try:
             while self._start() or self._is_something_left():
                 watch(self._told.reading(self._flows.values()))
+                self._get_ready()
                 yield from self._finished()
                 self._look_around()
         finally:
             self._stop_all()
 
+    def _get_ready(self) -> None:
+        """Once bytes come, there is time for what is needed when they have."""
+        if not self._is_ready and any(flow.is_coming for flow in self._flows.values()):
+            self._is_ready = True
+            get_ready(self._workspace)
+
     def _start(self) -> bool:
         """Begin whatever may run now; whether something is on its way."""
-        while (download := self._runner.claim(self._limits, self._only)) is not None:
+        for download in self._runner.claim(self._limits, self._only):
             self._told.begin(download)
             self._begin(download)
         return bool(self._flows)
@@ -175,12 +183,10 @@ class _Run:
     def _begin(self, download: QueuedDownload) -> None:
         flow = self._flows[download.id] = Flow(download)
         problem = self._no_room(download)
-        if problem is not None:
-            self._results.put((download.id, problem))
-            return
-        thread = threading.Thread(target=self._bring, args=(flow,), daemon=True)
-        self._threads[download.id] = thread
-        thread.start()
+        if problem is None:
+            self._crew.give(flow)
+        else:
+            self._unfit.append((download.id, problem))
 
     def _no_room(self, download: QueuedDownload) -> AssetmgrError | None:
         """DiskFull when it does not fit beside what is on its way to the same disk already."""
@@ -206,7 +212,7 @@ class _Run:
         return free_bytes(destination_of(flow.download.wanted).root(self._workspace))[0]
 
     def _bring(self, flow: Flow) -> None:
-        """The thread of one download."""
+        """One download, in a thread of its own."""
         number, wanted = flow.download.id, flow.download.wanted
         try:
             received = self._connections.bring(self._workspace, wanted, self._limit, flow)
@@ -217,21 +223,36 @@ class _Run:
 
     def _finished(self) -> Iterator[Ended]:
         """What has come to an end by now; waits a moment for it."""
+        results, self._unfit = self._unfit, []
         with contextlib.suppress(queue.Empty):
-            number, result = self._results.get(timeout=TICK_SECONDS)
+            results.append(self._results.get(timeout=0 if results else TICK_SECONDS))
+            self._crew.ended()
             while True:
-                yield self._end(number, result)
-                number, result = self._results.get_nowait()
+                results.append(self._results.get_nowait())
+                self._crew.ended()
+        self._note_arrivals(results)
+        for number, result in results:
+            yield self._end(number, result)
+
+    def _note_arrivals(self, results: Sequence[_Result]) -> None:
+        """In one step: of small files many end at once."""
+        arrived = [
+            (
+                number,
+                Arrival(str(result.path), result.asset.id, result.state),
+                self._flows[number].received,
+            )
+            for number, result in results
+            if isinstance(result, Received)
+        ]
+        if arrived:
+            self._runner.done(arrived)
 
     def _end(self, number: int, result: Received | BaseException) -> Ended:
         flow = self._flows.pop(number)
-        self._threads.pop(number, None)
         self._told.end(flow)
         download = flow.download
         if isinstance(result, Received):
-            self._runner.done(
-                number, Arrival(str(result.path), result.asset.id, result.state), flow.received
-            )
             return Ended(download, received=result)
         if isinstance(result, Cancelled):
             return Ended(download, stopped=self._stopped(download))
@@ -266,57 +287,14 @@ class _Run:
     def _stop_all(self) -> None:
         for flow in self._flows.values():
             flow.cancel()
-        until = time.monotonic() + _END_SECONDS
-        for thread in self._threads.values():
-            thread.join(max(0.0, until - time.monotonic()))
-        while not self._results.empty():  # what was just done in time is done
-            number, result = self._results.get_nowait()
-            if isinstance(result, Received | Cancelled):
+        self._crew.leave(_END_SECONDS)
+        results = []
+        while not self._results.empty():
+            results.append(self._results.get_nowait())
+        self._note_arrivals(results)  # what was just done in time is done
+        for number, result in results:
+            if isinstance(result, Cancelled):
                 self._end(number, result)
-
-
-class _Told:
-    """What a run has told: sums over all its downloads, for those who watch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._running: dict[int, Flow] = {}
-        self._begun: dict[int, int] = {}
-        self._ended: dict[int, int] = {}
-        self._shown = (0, 0)
-        self._last = Reading((), 0, 0, 0, 0, 0.0, None)
-
-    def begin(self, download: QueuedDownload) -> None:
-        self._begun[download.id] = download.wanted.bytes or 0
-
-    def end(self, flow: Flow) -> None:
-        size = self._begun[flow.download.id] or flow.received
-        self._begun[flow.download.id] = self._ended[flow.download.id] = size
-
-    def reading(self, flows: Collection[Flow]) -> Reading:
-        running = tuple(flow.read() for flow in flows)
-        done = sum(self._ended.values()) + sum(flow.received for flow in flows)
-        total = max(sum(self._begun.values()), done)
-        rate = sum(each.rate for each in running if each.stage.startswith("downloading"))
-        self._last = Reading(
-            running=running,
-            files=len(self._begun),
-            files_done=len(self._ended),
-            done=done,
-            total=total,
-            rate=rate,
-            left=(total - done) / rate if rate > 1 else None,
-        )
-        return self._last
-
-    def tell(self) -> None:
-        """The sums, as the progress of one operation. Raises Cancelled."""
-        reading, (total, done) = self._last, self._shown
-        if reading.total != total:
-            self._progress.stage(f"downloading {reading.files} files", reading.total)
-            done = 0
-        self._shown = reading.total, reading.done
-        self._progress.advance(max(reading.done - done, 0))
 
 
 def _trouble(failure: Failure, error: AssetmgrError) -> Trouble:

@@ -22,9 +22,9 @@ from registry.download_records import DownloadState, Limits, QueuedDownload, Wan
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
-LARGE_BYTES = 100_000_000
-MOST_LARGE = 3
-"""So many large files at a time: they fill the line, and more of them would only all end late."""
+_SIZES = ((4_000_000, 8), (100_000_000, 3))
+"""So many files of at least so many bytes at a time: what small files wait for is the service's
+answer, but a few large ones fill the line, and more of them would only all end late."""
 
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 """Words for priorities; higher ones run first."""
@@ -185,8 +185,7 @@ def limits_of(workspace: Workspace) -> Limits:
     return Limits(
         in_all=int(settings.downloads_at_once),
         per_host=int(settings.downloads_per_host),
-        large=MOST_LARGE,
-        large_bytes=LARGE_BYTES,
+        sizes=_SIZES,
     )
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.download_run import Ended, Watch, error_of, run_downloads, unwatched
+from assetmgr.operations.download_reading import Watch, unwatched
+from assetmgr.operations.download_run import Ended, error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub_plan import Download, Downloaded, DownloadRequest, plan_download
+from assetmgr.operations.hub_plan import (
+    Download,
+    Downloaded,
+    DownloadRequest,
+    find_files,
+    plan_download,
+)
 from assetmgr.operations.hub_receive import wanted_of
 from assetmgr.operations.placing import Destination
 from converters.progress import SILENT, Progress
@@ -31,7 +38,8 @@ def downloads(
     A file that fails does not stop the others; it stays in the queue, as all do when this is
     interrupted. Raises Cancelled, and what `plan_download` raises.
     """
-    planned = queue_download(workspace, request, progress)
+    # Each file asks the library by itself, when the bytes of others are on their way already.
+    planned = _enqueued(workspace, request, find_files(request, progress))
     only = [found.queued for found in planned if isinstance(found, Download) and found.queued]
     outcomes: dict[int, Ended] = {}
     running = run_downloads(workspace, only, rate=request.rate, watch=watch, progress=progress)
@@ -53,7 +61,12 @@ def queue_download(
 
     Raises what `plan_download` raises.
     """
-    planned = list(plan_download(workspace, request, progress))
+    return _enqueued(workspace, request, list(plan_download(workspace, request, progress)))
+
+
+def _enqueued(
+    workspace: Workspace, request: DownloadRequest, planned: Sequence[Download | Failure]
+) -> list[Download | Failure]:
     found = [each for each in planned if isinstance(each, Download)]
     destination = Destination(request.folder, request.layout)
     wanted = [wanted_of(each, destination, again=request.again) for each in found]

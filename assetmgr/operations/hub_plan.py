@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,18 @@ def _json(
 def plan_download(
     workspace: Workspace, request: DownloadRequest, progress: Progress = SILENT
 ) -> Iterator[Download | Failure]:
+    """What the Hub has of the request, and the library of that. Raises what `find_files` raises."""
+    found = find_files(request, progress)
+    there = [each.file.sha256 for each in found if isinstance(each, Download)]
+    known = all_with_sha256(workspace, [sha256 for sha256 in there if sha256])
+    for each in found:
+        if isinstance(each, Failure):
+            yield each
+        else:
+            yield replace(each, known=known.get(each.file.sha256 or ""))
+
+
+def find_files(request: DownloadRequest, progress: Progress = SILENT) -> list[Download | Failure]:
     """What the Hub has of the request, from one listing where that tells enough.
 
     Raises FileMissing for what a listing does not have, NotAvailable where it is needed and cannot
@@ -128,21 +140,16 @@ def plan_download(
     listed = {file.name: file for file in (listing.files if listing else None) or ()}
     names = meant(tuple(listed), request.selection, request.repo)
 
-    def find(name: str) -> RemoteFile | Failure:
-        return _from_listing(listing, listed.get(name)) or _described(request, name)
+    def find(name: str) -> Download | Failure:
+        file = _from_listing(listing, listed.get(name)) or _described(request, name)
+        return file if isinstance(file, Failure) else Download(file, None, licence)
 
+    found = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        planned = []
-        for found in pool.map(find, names):
+        for each in pool.map(find, names):
             progress.advance(0)
-            planned.append(found)
-    there = [each.sha256 for each in planned if isinstance(each, RemoteFile) and each.sha256]
-    known = all_with_sha256(workspace, there)
-    for found in planned:
-        if isinstance(found, Failure):
-            yield found
-        else:
-            yield Download(found, known.get(found.sha256 or ""), licence)
+            found.append(each)
+    return found
 
 
 def _listing(request: DownloadRequest, progress: Progress) -> HubModel | None:

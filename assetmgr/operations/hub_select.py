@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from converters.containers import MODEL_SUFFIXES
 from converters.errors import BadValue, FileMissing
+from converters.suffixes import MODEL_SUFFIXES
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _VARIANT = re.compile(r"[\w-]+")

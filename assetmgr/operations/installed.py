@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.containers import MODEL_SUFFIXES
+from converters.suffixes import MODEL_SUFFIXES
 
 MOST_FILES = 1000
 """Counting stops here: it is for a first impression."""

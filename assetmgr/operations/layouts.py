@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from converters.identify import Kind
+from converters.kinds import Kind
 
 _TORCH = frozenset({".ckpt", ".pt", ".safetensors"})
 _A1111: dict[str, frozenset[str]] = {

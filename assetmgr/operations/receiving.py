@@ -18,7 +18,6 @@ from assetmgr.operations.file_links import clone, copy, hard_link
 from assetmgr.operations.placing import Destination
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import tag_of
-from converters.containers import Model, open_model
 from converters.errors import (
     AssetmgrError,
     CorruptFile,
@@ -27,14 +26,15 @@ from converters.errors import (
     WriteProblem,
 )
 from converters.hashing import FileHashes, hash_file
-from converters.identify import identify
 from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
 from registry.file_lock import is_held
+from registry.together import Together
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
+    from converters.containers import Model
     from registry.records import Asset, Source
 
 PARTS = ".downloads"
@@ -73,6 +73,16 @@ class Received:
     path: Path
     asset: Asset
     state: str
+
+
+def get_ready(workspace: Workspace) -> None:
+    """Have what the end of a download needs, while its bytes are on their way.
+
+    Raises what `Workspace.library` raises: nothing could be registered then.
+    """
+    import registry.scanner
+
+    _ = registry.scanner, workspace.library
 
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
@@ -239,6 +249,8 @@ def _verified(
         raise CorruptFile(cause, path=file.label, hint="they were removed; try again")
     if model is None:
         return hashes, "unknown", "unknown"
+    from converters.identify import identify
+
     identity = identify(model.state_dict)
     return hashes, str(identity.kind), str(identity.base)
 
@@ -286,6 +298,8 @@ def _taken(target: Path) -> AssetmgrError:
 
 
 def _open(path: Path) -> Model | None:
+    from converters.containers import open_model
+
     try:
         return open_model(path)
     except FileProblem:
@@ -313,7 +327,17 @@ def _name(part: Path, target: Path) -> None:
             # No hard links on this file system: on Windows a rename refuses by itself.
             refuse_existing(target, overwrite=False)
             part.rename(target)
-        sync_folder(target.parent)
+        _synced(target.parent)
+
+
+def _sync_folders(folders: Sequence[Path]) -> list[None]:
+    for folder in set(folders):
+        sync_folder(folder)
+    return [None for _ in folders]
+
+
+_synced = Together(_sync_folders)
+"""Makes new names durable: of all files that arrive at once in one step."""
 
 
 def _register(

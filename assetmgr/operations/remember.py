@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from converters.bytesource import Fingerprint
 from converters.errors import FileMissing
 from converters.hashing import FileHashes
-from registry.records import PRESENT, ParentFile
+from registry.records import ParentFile
+from registry.states import PRESENT
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

@@ -10,7 +10,7 @@ from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import ScanReport
+    from registry.scan_records import ScanReport
 
 
 def scan(

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from converters.bytesource import Fingerprint
-from converters.containers import MODEL_SUFFIXES
 from converters.errors import FileMissing, SourceChanged, UnsupportedFile
+from converters.suffixes import MODEL_SUFFIXES
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

@@ -158,14 +158,14 @@ def _document(
     writer: Writer, asset: Asset, file: File, path: Path, old: bytes | None, *, overwrite: bool
 ) -> bytes:
     """The sidecar with what is known now. Raises TargetExists for one that is not ours."""
-    from registry.sidecars.document import BadSidecar
+    from registry.document import BadDocument
     from registry.sidecars.known import known_of
     from registry.sidecars.writers import encoded, is_ours, parsed, rewritten
 
     there: dict[str, object] = {}
     try:
         there = {} if old is None else parsed(old)
-    except BadSidecar as error:
+    except BadDocument as error:
         if not overwrite:
             raise TargetExists(f"is not ours, and {error}", path=path, hint=_OVERWRITE) from None
     try:
@@ -173,7 +173,7 @@ def _document(
         known = known_of(asset, file, without=str(path) if ours else None)
         document = rewritten(there, writer.write(known))
         new = old if ours and old is not None and document == there else encoded(document)
-    except (BadSidecar, RecursionError):
+    except (BadDocument, RecursionError):
         raise CorruptFile("holds what cannot be written again", path=path) from None
     if old not in {None, new} and not ours and not overwrite:
         raise TargetExists("is not ours, or was edited since", path=path, hint=_OVERWRITE)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from converters.containers import MODEL_SUFFIXES, is_pipeline
+from converters.containers import is_pipeline
+from converters.suffixes import MODEL_SUFFIXES
 
 
 def model_files(

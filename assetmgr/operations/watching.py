@@ -13,7 +13,7 @@ from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.records import ScanReport
+    from registry.scan_records import ScanReport
 
 QUIET_MS = 1600
 """Changes that follow each other faster are one: a folder that is copied is scanned once."""

@@ -51,13 +51,20 @@ def unfilled() -> Iterator[None]:
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Leaves out the functions of `torch.nn.init`, a good part of the time of building."""
+    """Leaves out the functions of `torch.nn.init`, a good part of the time of building.
+
+    Positions are counted on the CPU: without memory torch does it by its symbolic mathematics,
+    whose import takes longer than building a network.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The tensor itself in place of an initialised one."""
+        told = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+            return args[0] if args else told["tensor"]
+        if func is torch.arange:
+            told = {"device": "cpu", **told}
+        return func(*args, **told)
 
 
 def latent_factor(vae: Any) -> int:

@@ -13,6 +13,7 @@ import sys
 from typing import IO
 
 from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.libraries import import_libraries
 from assetmgr.sampler.messages import (
     Outcome,
     advance_line,
@@ -50,17 +51,6 @@ class PipeProgress(Progress):
         self._channel.flush()
 
 
-UNUSED = ("peft", "scipy")
-"""Packages that diffusers and transformers import where they are installed, and that no render of
-ours comes to: without them the process starts in three quarters of the time."""
-
-
-def leave_out_unused() -> None:
-    """Have the libraries take packages for not installed. To be called before they are imported."""
-    for name in UNUSED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-
-
 def claim_output() -> IO[str]:
     """The original standard output as a channel of our own; whatever is printed goes to stderr."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
@@ -93,7 +83,7 @@ def main() -> None:
     """Serve the program that started us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's to handle
     channel = claim_output()
-    leave_out_unused()
+    import_libraries()
     try:
         serve(sys.stdin, channel)
     except BrokenPipeError:  # the program is gone

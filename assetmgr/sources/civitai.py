@@ -32,7 +32,7 @@ from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
-from registry.sidecars.document import BadSidecar, Fields, clean
+from registry.document import BadDocument, Fields, clean
 
 HOME = "https://civitai.com"
 SETTING = "CIVITAI_ENDPOINT"
@@ -241,7 +241,7 @@ def _parsed(web: Web, status: int, body: bytes, subject: str) -> Fields:
         body = b'{"items":' + body + b"}"
     try:
         return Fields.of(subject, body)
-    except BadSidecar:
+    except BadDocument:
         raise web.unfit(subject) from None
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from registry.document import Fields
 from registry.sidecars import civitai
-from registry.sidecars.document import Fields
 from registry.sidecars.markup import plain_text
 
 KILOBYTE = 1024

@@ -8,13 +8,15 @@ backends (https://www.encode.io/httpcore/network-backends/).
 
 from __future__ import annotations
 
-import functools
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
+
+from assetmgr.sources.trust import certificates
 
 if TYPE_CHECKING:
     from httpcore import SOCKET_OPTION
@@ -27,24 +29,20 @@ SLICE_SECONDS = 0.5
 
 _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust: to read that takes longer than many an answer."""
-    return httpx.create_ssl_context()
+_HEAD_SECONDS = 30.0
+"""From the first byte of a head to its last."""
 
 
 class Transport(httpx.HTTPTransport):
     """That of httpx, over connections whose bodies can be read directly."""
 
     def __init__(self) -> None:
-        super().__init__(verify=_certificates())
+        super().__init__(verify=certificates())
         # It has no way to be given a backend, although its pool has.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_certificates(),
+            ssl_context=certificates(),
             max_connections=100,
-            max_keepalive_connections=20,
+            max_keepalive_connections=100,
             keepalive_expiry=5.0,
             network_backend=_Backend(),
         )
@@ -106,6 +104,7 @@ class DirectStream(httpcore.NetworkStream):
         self._inner = inner
         self._head = bytearray()
         self._rest = b""
+        self._begun = 0.0
         self._in_head = True
         self.at_body = False
 
@@ -121,13 +120,18 @@ class DirectStream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """For httpx: up to the end of the head, then anything."""
         if self._in_head:
-            return self._up_to_body(self._inner.read(max_bytes, timeout))
+            data = self._inner.read(max_bytes, timeout)
+            if self._head and time.monotonic() - self._begun > _HEAD_SECONDS:
+                raise httpcore.ReadTimeout("the head of the answer does not end")
+            return self._up_to_body(data)
         self.at_body = False
         rest, self._rest = self._rest, b""
         return rest or self._inner.read(max_bytes, timeout)
 
     def _up_to_body(self, data: bytes) -> bytes:
         before = len(self._head)
+        if not before:
+            self._begun = time.monotonic()
         self._head += data
         end = self._head.find(_END)
         if end < 0:

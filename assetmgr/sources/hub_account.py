@@ -11,7 +11,7 @@ from assetmgr.sources.hub_client import asking, endpoint, headers
 from assetmgr.sources.hub_errors import no_hub
 from converters.errors import NotAvailable
 from converters.progress import SILENT, Progress
-from registry.sidecars.document import BadSidecar, Fields
+from registry.document import BadDocument, Fields
 
 _SUBJECT = "the token"
 
@@ -30,5 +30,5 @@ def whose(secret: str, progress: Progress = SILENT) -> str | None:
         hf_raise_for_status(answer)
     try:
         return Fields.of(_SUBJECT, answer.content).text("name")
-    except BadSidecar:
+    except BadDocument:
         raise no_hub(_SUBJECT) from None

@@ -22,6 +22,7 @@ from assetmgr.sources.hub_errors import translated
 from assetmgr.sources.origins import home_of, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
 from assetmgr.sources.tokens import find_token, origin_of
+from assetmgr.sources.trust import certificates
 from converters.errors import NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -145,7 +146,13 @@ def _install() -> None:
         limits = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         hooks = {"request": [_guard]}
         told = {"Accept-Encoding": ACCEPTED}
-        return Patient(event_hooks=hooks, follow_redirects=True, timeout=limits, headers=told)
+        return Patient(
+            event_hooks=hooks,
+            follow_redirects=True,
+            timeout=limits,
+            headers=told,
+            verify=certificates(),
+        )
 
     for name in ("huggingface_hub", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.ERROR)

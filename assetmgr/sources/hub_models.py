@@ -17,7 +17,7 @@ from assetmgr.sources.hub_client import asking, endpoint, headers
 from assetmgr.sources.hub_errors import no_hub
 from converters.errors import FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
-from registry.sidecars.document import BadSidecar, Fields
+from registry.document import BadDocument, Fields
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -182,7 +182,7 @@ def card(model: HubModel, progress: Progress = SILENT) -> str | None:
 def _parsed(subject: str, body: bytes) -> Fields:
     try:
         return Fields.of(subject, body)
-    except BadSidecar:
+    except BadDocument:
         raise no_hub(subject) from None
 
 

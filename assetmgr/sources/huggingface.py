@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.bodies import body_within
@@ -63,15 +64,17 @@ class RemoteFile:
 
 def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
     """What the Hub says of a file. Raises FileMissing, NotAvailable, BadValue."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     subject = f"{repo}/{name}"
     with asking(subject, repo=repo):
-        url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint())
+        validate_repo_id(repo)
+        url = address(repo, name, revision or "main")
         found = get_hf_file_metadata(url, token=token(), endpoint=endpoint())
         if found.commit_hash is None:
             raise no_hub(subject)
-        pinned = hf_hub_url(repo, name, revision=found.commit_hash, endpoint=endpoint())
+        pinned = address(repo, name, found.commit_hash)
     tag = found.etag or ""
     return RemoteFile(
         repo=repo,
@@ -106,17 +109,19 @@ def fetch(
     """
     if file.size is not None and file.size > LARGEST:
         raise NotAvailable("is larger than the Hub serves over HTTP (50 GB)", path=file.label)
-    path = address(file.repo, file.name, file.commit).removeprefix(web.endpoint)
+    path = _path(file.repo, file.name, file.commit)
     refusal = functools.partial(_refusal, file)
     transfer = Transfer(web, path, file.label, part, file.size, refusal, pinned=True, limit=limit)
     return transfer.run(progress)
 
 
-def address(repo: str, name: str, commit: str) -> str:
-    """Where a file of a commit is."""
-    from huggingface_hub import hf_hub_url
+def address(repo: str, name: str, revision: str) -> str:
+    """Where a file of a revision is."""
+    return endpoint() + _path(repo, name, revision)
 
-    return hf_hub_url(repo, name, revision=commit, endpoint=endpoint())
+
+def _path(repo: str, name: str, revision: str) -> str:
+    return f"/{repo}/resolve/{quote(revision, safe='')}/{quote(name)}"
 
 
 def _refusal(file: RemoteFile, web: Web, status: int, _: bytes, subject: str) -> AssetmgrError:

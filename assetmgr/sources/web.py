@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Self
 from urllib.request import getproxies
 
 from assetmgr import __version__
-from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, OtherEncoding, body_within
+from assetmgr.sources.bodies import (
+    ACCEPTED,
+    MOST_ANSWER_BYTES,
+    OtherEncoding,
+    TooSlow,
+    body_within,
+)
 from assetmgr.sources.origins import may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
+from assetmgr.sources.trust import certificates, distrusted, is_distrust
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -112,6 +119,9 @@ class Web:
                 body = body_within(answer, most + 1)
             except OtherEncoding:
                 raise self.unfit(subject) from None
+            except TooSlow:
+                cause = f"{self.name} answers too slowly"
+                raise NotAvailable(cause, path=subject, hint="try again later") from None
         if len(body) > most:
             raise self.unfit(subject)
         return body
@@ -135,7 +145,9 @@ class Web:
         except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
             hint = "the same command goes on"
             raise BrokenOff("the connection broke off", path=subject, hint=hint) from None
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            if is_distrust(error):
+                raise distrusted(self.name, subject) from None
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
             raise Unreachable(cause, path=subject, hint=hint) from None
@@ -164,7 +176,9 @@ class Web:
         named = {"User-Agent": f"assetmgr/{__version__}", "Accept-Encoding": ACCEPTED}
         # A proxy that the environment names is httpx's own matter: no connection is direct then.
         transport = None if getproxies().keys() - {"no"} else Transport()
-        return httpx.Client(timeout=timeout, headers=named, transport=transport)
+        return httpx.Client(
+            timeout=timeout, headers=named, transport=transport, verify=certificates()
+        )
 
     def _request(
         self, method: str, url: httpx.URL, json: object, headers: Mapping[str, str] | None

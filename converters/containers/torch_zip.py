@@ -31,7 +31,7 @@ from converters.containers.zip_directory import (
     read_entry,
     require_readable,
 )
-from converters.errors import FileProblem
+from converters.errors import CorruptFile, FileProblem
 from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
 from converters.pickles.values import BadPickle
@@ -82,7 +82,12 @@ def read_torch_zip(source: ByteSource) -> Model:
 
 
 def _archive(source: ByteSource) -> _Archive:
-    directory = read_directory(source)
+    try:
+        directory = read_directory(source)
+    except CorruptFile as error:
+        # Readers believe different parts of such a directory: what one finds, another may not run.
+        safety = judge((), [(Verdict.SUSPICIOUS, error.cause)])
+        raise inspected(error, safety) from None
     entries = {entry.name: entry for entry in directory.entries}
     problems = [f"zip entry {name!r} is a path outside" for name in entries if _is_outside(name)]
     if directory.trailing:

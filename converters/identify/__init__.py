@@ -26,13 +26,14 @@ from converters.identify import (
     vaes,
 )
 from converters.identify.counts import components
-from converters.identify.identity import Component, Identity, Kind
+from converters.identify.identity import Component, Identity
 from converters.identify.names import Names
 from converters.identify.precision import precision_of
 from converters.identify.row import Row
 from converters.identify.trigger_words import with_stated_words
 from converters.identify.unknown import unknown
 from converters.identify.watched import Watched
+from converters.kinds import Kind
 from converters.layouts.pipeline import is_pipeline_state, pipeline_parts, to_single_file
 from converters.statedict import StateDict
 from converters.stored import StoredTensors, Structure

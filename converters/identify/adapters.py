@@ -23,9 +23,10 @@ from converters.identify.adapter_keys import (
 )
 from converters.identify.conditions import both, either, has_any, matching, most, no
 from converters.identify.counts import components
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 from converters.layouts.components import TEXT_ENCODER, UNET
 from converters.statedict import StateDict
 

@@ -13,7 +13,8 @@ from converters.adapters.targets import module_targets
 from converters.bases import Base
 from converters.errors import AssetmgrError
 from converters.identify import identify
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
+from converters.kinds import Kind
 from converters.merge.fitting import Fit, apart, fit_modules
 from converters.statedict import StateDict
 

@@ -21,9 +21,9 @@ from converters.identify.conditions import (
     size,
 )
 from converters.identify.description import Words, by_context, named
-from converters.identify.identity import Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 
 _CONTROLLED: Words = (
     ("qwen-image", has_any("transformer_blocks.0.img_mod.1.weight")),

@@ -13,13 +13,14 @@ from converters.identify import vaes
 from converters.identify.conditions import both, denoiser, has_prefix, matching, no
 from converters.identify.counts import components, missing
 from converters.identify.families import Family
-from converters.identify.identity import BROKEN, CERTAIN, Component, Identity, Kind
+from converters.identify.identity import BROKEN, CERTAIN, Component, Identity
 from converters.identify.names import Names
 from converters.identify.prediction import prediction_of
 from converters.identify.row import Row
 from converters.identify.transformers import TRANSFORMERS
 from converters.identify.unet_facts import UNetFacts
 from converters.identify.unets import ANY_UNET, UNETS, AnyUNet
+from converters.kinds import Kind
 from converters.layouts import sd_unet, sd_vae, text_encoders
 from converters.layouts.components import (
     OTHER,

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from converters.bases import BASE_OF_WIDTH, Base
 from converters.identify.conditions import Condition
 from converters.identify.counts import components
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
 from converters.identify.names import Names
+from converters.kinds import Kind
 from converters.layouts.components import OTHER
 from converters.statedict import StateDict
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from converters.bases import BASE_OF_WIDTH, Base
 from converters.extras import file_extras
 from converters.identify.conditions import both, has_all, most
-from converters.identify.identity import CERTAIN, SHARED, Identity, Kind
+from converters.identify.identity import CERTAIN, SHARED, Identity
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 from converters.statedict import LazyTensor, StateDict
 
 WIDTHS = (768, 1024, 1280)

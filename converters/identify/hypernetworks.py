@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 
 from converters.bases import BASE_OF_WIDTH, Base
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 from converters.statedict import StateDict
 
 TENSOR = re.compile(

@@ -23,9 +23,9 @@ from converters.identify.conditions import (
     shape,
 )
 from converters.identify.description import named
-from converters.identify.identity import Kind
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.dtypes import DType
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
 from converters.identify.names import Names
+from converters.kinds import Kind
 from converters.layouts.components import PREFIXES, UNET_EMA
 
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL, Kind.TEXT_ENCODER)

@@ -11,9 +11,10 @@ from functools import partial
 from converters.bases import Base
 from converters.identify.conditions import both, ending, has_any, has_prefix, no
 from converters.identify.counts import components
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 from converters.layouts.components import OTHER, TEXT_ENCODER
 from converters.statedict import StateDict
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from converters.identify.identity import Identity, Kind
+from converters.identify.identity import Identity
+from converters.kinds import Kind
 from converters.statedict import Plain
 
 _MOST = 8

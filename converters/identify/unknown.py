@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from converters.identify.conditions import Condition, either, has_all, has_prefix
 from converters.identify.counts import components
-from converters.identify.identity import NONE, Identity, Kind
+from converters.identify.identity import NONE, Identity
 from converters.identify.names import Names
+from converters.kinds import Kind
 from converters.statedict import StateDict
 
 _SHOWN = 5

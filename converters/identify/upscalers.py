@@ -18,8 +18,8 @@ from converters.identify.conditions import (
     shape,
 )
 from converters.identify.description import named
-from converters.identify.identity import Kind
 from converters.identify.row import Row
+from converters.kinds import Kind
 
 _SWIN = has_all("conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight")
 _HAT = matching(r"^layers\.0\.residual_group\.blocks\.0\.conv_block\.")

@@ -28,9 +28,10 @@ from converters.identify.conditions import (
     vae,
 )
 from converters.identify.counts import components, missing
-from converters.identify.identity import BROKEN, CERTAIN, Identity, Kind
+from converters.identify.identity import BROKEN, CERTAIN, Identity
 from converters.identify.names import Names
 from converters.identify.row import Row
+from converters.kinds import Kind
 from converters.layouts import sd_vae
 from converters.layouts.components import VAE, own_or_component
 from converters.statedict import StateDict

@@ -7,7 +7,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,8 +25,11 @@ from sqlalchemy import (
 
 from registry import schema
 from registry.query.contains import path_contains, search_text_contains
-from registry.records import MISSING, OFFLINE, PRESENT, Asset
+from registry.states import MISSING, OFFLINE, PRESENT
 from registry.text import fold, needle, searchable
+
+if TYPE_CHECKING:
+    from registry.records import Asset
 
 SAFE = "safe"
 NO_VERDICT = "none"

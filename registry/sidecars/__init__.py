@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from converters.bytesource import FileBytes
 from converters.errors import FileMissing, FileProblem
+from registry.document import MAX_BYTES, BadDocument, Fields, clean
 from registry.sidecars import (
     a1111,
     civitai_info,
@@ -24,7 +25,6 @@ from registry.sidecars import (
     stability_matrix,
     swarm,
 )
-from registry.sidecars.document import MAX_BYTES, BadSidecar, Fields, clean
 from registry.sidecars.record import Origin, Sidecar
 
 __all__ = ["ROWS", "Origin", "Row", "Sidecar", "beside", "companions", "read_sidecar"]
@@ -122,16 +122,16 @@ def read_sidecar(row: Row, path: str) -> Sidecar | None:
         return None
     except FileProblem as error:
         return Sidecar(path, row.owner, problems=(error.cause,))
-    except BadSidecar as error:
+    except BadDocument as error:
         return Sidecar(path, row.owner, problems=(clean(str(error)),))
 
 
 def _content(path: str, row: Row) -> bytes:
-    """The bytes of a file that its row wants; raises BadSidecar when there are too many."""
+    """The bytes of a file that its row wants; raises BadDocument when there are too many."""
     source = FileBytes(path)
     try:
         if source.size > row.limit and not row.head:
-            raise BadSidecar(f"has {source.size:,} bytes, more than {row.limit:,} are not read")
+            raise BadDocument(f"has {source.size:,} bytes, more than {row.limit:,} are not read")
         return source.pread(0, min(source.size, row.limit))
     finally:
         source.close()

@@ -6,7 +6,7 @@ Keys: `lllyasviel/stable-diffusion-webui-forge` `modules/ui_extra_networks_user_
 
 from __future__ import annotations
 
-from registry.sidecars.document import Fields
+from registry.document import Fields
 from registry.sidecars.known import Known, Written
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Sidecar

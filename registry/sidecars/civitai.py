@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from registry.sidecars.document import Fields
+from registry.document import Fields
 from registry.sidecars.known import Known
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Origin, Sidecar

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from registry.document import Fields
 from registry.sidecars import civitai
-from registry.sidecars.document import Fields
 from registry.sidecars.known import Known, Written
 from registry.sidecars.record import Sidecar
 

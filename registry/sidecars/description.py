@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.sidecars.document import clean, decode
+from registry.document import clean, decode
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Sidecar
 

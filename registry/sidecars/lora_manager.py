@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import PurePath
 
+from registry.document import Fields
 from registry.sidecars import civitai
-from registry.sidecars.document import Fields
 from registry.sidecars.known import Known, Written
 from registry.sidecars.record import Sidecar
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from registry.sidecars.document import clean
+from registry.document import clean
 
 _BLOCKS = "blockquote|br|div|h[1-6]|hr|li|ol|p|pre|table|tr|ul"
 _INLINE = "a|b|center|code|del|em|font|i|iframe|img|ins|s|small|span|strong|sub|sup|tbody|td|th|u"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from registry.sidecars.document import decode
+from registry.document import decode
 from registry.sidecars.record import Sidecar
 
 OWNER = "model-config"

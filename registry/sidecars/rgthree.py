@@ -6,8 +6,8 @@ with its count; words of the site or of the user are marked as such.
 
 from __future__ import annotations
 
+from registry.document import Fields, clean
 from registry.sidecars import civitai
-from registry.sidecars.document import Fields, clean
 from registry.sidecars.record import Sidecar
 
 OWNER = "rgthree"

@@ -5,8 +5,8 @@ Fields: `LykosAI/StabilityMatrix` `StabilityMatrix.Core/Models/ConnectedModelInf
 
 from __future__ import annotations
 
+from registry.document import Fields
 from registry.sidecars.civitai import number, origin, paragraphs, shown_hashes, title
-from registry.sidecars.document import Fields
 from registry.sidecars.known import Known, Written
 from registry.sidecars.record import Sidecar
 

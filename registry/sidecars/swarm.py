@@ -6,7 +6,7 @@ Keys: `Stability-AI/ModelSpec` `README.md`.
 from __future__ import annotations
 
 from converters.modelspec import SUFFIXES, architecture_of
-from registry.sidecars.document import Fields, is_hash
+from registry.document import Fields, is_hash
 from registry.sidecars.known import Known, Written
 from registry.sidecars.markup import plain_text
 from registry.sidecars.record import Origin, Sidecar

@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from registry.document import MAX_BYTES, BadDocument, Fields
 from registry.sidecars import a1111, civitai_info, lora_manager, stability_matrix, swarm
-from registry.sidecars.document import MAX_BYTES, BadSidecar, Fields
 from registry.sidecars.known import Known, Written
 
 MARK = "assetmgr"
@@ -40,9 +40,9 @@ WRITERS: Mapping[str, Writer] = {
 
 
 def parsed(content: bytes) -> dict[str, object]:
-    """The object in a sidecar. Raises BadSidecar."""
+    """The object in a sidecar. Raises BadDocument."""
     if len(content) > MAX_BYTES:
-        raise BadSidecar(f"has {len(content):,} bytes, more than {MAX_BYTES:,} are not read")
+        raise BadDocument(f"has {len(content):,} bytes, more than {MAX_BYTES:,} are not read")
     return Fields.of("", content).values
 
 
@@ -68,11 +68,11 @@ def rewritten(old: Mapping[str, object], written: Written) -> dict[str, object]:
 
 
 def encoded(document: Mapping[str, object]) -> bytes:
-    """The bytes of the file. Raises BadSidecar for numbers that JSON has no word for."""
+    """The bytes of the file. Raises BadDocument for numbers that JSON has no word for."""
     try:
         text = json.dumps(document, ensure_ascii=False, indent=4, allow_nan=False)
     except ValueError as error:
-        raise BadSidecar(f"cannot be written: {error}") from None
+        raise BadDocument(f"cannot be written: {error}") from None
     return text.encode() + b"\n"
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for `cli_models`
 
 import cli_models
+from helpers.civitai_server import CivitaiServer
 from helpers.dying import Dying
+from helpers.scripted_server import ScriptedServer
+from helpers.transferring import CONTENT, reset
 
 from assetmgr.cli.main import run
+from assetmgr.sources.web import Web
 from registry.library import Library
 
 
@@ -154,3 +159,42 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     cli_models.lora(made.unet_lora, text=False)
     cli_models.sdxl_lora(made.sdxl_lora)
     return made
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[CivitaiServer]:
+    """A Civitai of this test's own, still empty."""
+    with CivitaiServer() as server:
+        monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nothing is waited for; what would have been is added up."""
+    waited: list[float] = []
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    return waited
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedServer]:
+    """Whose answers are scripted; see `helpers.transferring`."""
+    with ScriptedServer(CONTENT.proper) as running:
+        yield running
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch, server: ScriptedServer) -> list[float]:
+    """The seconds that would have been waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: waited.append(seconds))
+    reset(server)
+    return waited

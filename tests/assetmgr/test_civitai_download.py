@@ -22,7 +22,7 @@ from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai_receive import run_civitai_download
-from assetmgr.sources import direct, lines
+from assetmgr.sources import direct, trickle
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -296,8 +296,8 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(lines, "DYING_SECONDS", 0.05)
-    monkeypatch.setattr(lines, "DYING_RATE", 1e12)
+    monkeypatch.setattr(trickle, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(trickle, "DYING_RATE", 1e12)
     monkeypatch.setattr(direct, "SLICE_SECONDS", 0.1)
     site.hold_after = 1000
     done = program("civitai", "download", "8", "--to", tmp_path)

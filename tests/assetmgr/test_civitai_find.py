@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -26,28 +25,6 @@ if TYPE_CHECKING:
     Program = Callable[..., Done]
 
 HOSTILE = "\x1b]0;owned\x07\u202egnp.exe"
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[CivitaiServer]:
-    with CivitaiServer() as server:
-        monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
-        yield server
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing is waited for; what would have been is added up."""
-    waited: list[float] = []
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        clock[0] += seconds
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    return waited
 
 
 def test_a_search_follows_the_cursor_until_it_has_enough(

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     Program = Callable[..., Done]
 
 HOSTILE = "\x1b]0;owned\x07\u202egnp.exe"
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[CivitaiServer]:
-    with CivitaiServer() as server:
-        monkeypatch.setenv("CIVITAI_ENDPOINT", server.url)
-        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from converters.hashing import FileHashes
 from converters.identify import Kind
 from converters.pickles.safety import SAFE_NO_CODE
 from registry.library import Library
-from registry.records import Content, Preview, ScannedFile
+from registry.records import Preview
+from registry.scan_records import Content, ScannedFile
 
 if TYPE_CHECKING:
     from conftest import Program

@@ -23,7 +23,8 @@ from helpers.waiting import PATIENCE, wait_until
 from assetmgr.config import LAYOUTS as SETTING_LAYOUTS
 from assetmgr.operations import download_run
 from assetmgr.operations.download_flow import Flow
-from assetmgr.operations.download_run import Ended, Reading, run_downloads
+from assetmgr.operations.download_reading import Reading
+from assetmgr.operations.download_run import Ended, run_downloads
 from assetmgr.operations.downloads import (
     cancel_downloads,
     list_downloads,

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -540,3 +542,14 @@ def test_bytes_that_were_not_announced_are_not_registered_from_the_cache(
 def test_the_cache_goes_with_no_folder(program: Program) -> None:
     for options in (("--to", "x"), ("--queue",), ("--rate", "1MB")):
         assert program("hub", "download", REPO, "--cache", *options).code == 2
+
+
+def test_nothing_that_only_the_end_needs_is_imported_before_the_first_byte() -> None:
+    late = ("sqlalchemy", "converters.identify", "converters.containers", "registry.scanner")
+    never = ("rich", "pygments")
+    code = (
+        "import sys, assetmgr.cli.hub_download, assetmgr.sources.direct\n"
+        f"print([name for name in {late + never} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -16,7 +16,7 @@ from assetmgr.sources.hub_cards import summary
 from assetmgr.sources.hub_models import HubModel
 from assetmgr.sources.hub_tags import base_of, kind_of
 from assetmgr.workspace import Workspace
-from registry.sidecars.document import Fields
+from registry.document import Fields
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -47,21 +47,6 @@ def hub(models: Models, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         yield server
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Nothing is waited for; what would have been is added up."""
-    waited: list[float] = []
-    clock = [0.0]
-
-    def sleep(seconds: float) -> None:
-        waited.append(seconds)
-        clock[0] += seconds
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    return waited
 
 
 def model(repo: str, *tags: str, **fields: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from converters.containers import Container, Model, open_model, safety_of
 from converters.embeddings import read_embedding
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
 from converters.identify import identify
-from converters.identify.identity import Kind
+from converters.kinds import Kind
 from converters.pickles.safety import Verdict
 
 

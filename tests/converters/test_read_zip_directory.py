@@ -11,7 +11,7 @@ import torch
 from helpers.pickles import dict_of, pickled, tensor, torch_zip
 
 from converters.bytesource import MemoryBytes
-from converters.containers import open_model, safety_of
+from converters.containers import Inspected, open_model, safety_of
 from converters.containers.zip_directory import read_directory
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
 from converters.pickles.safety import Verdict
@@ -128,8 +128,10 @@ def test_an_entry_there_twice_is_refused() -> None:
         zipfile.ZipFile(target, "a") as archive,
     ):
         archive.writestr("archive/data.pkl", BODY)
-    with pytest.raises(CorruptFile, match="there twice"):
+    with pytest.raises(CorruptFile, match="there twice") as caught:
         opened(target.getvalue())
+    assert isinstance(caught.value, Inspected)
+    assert caught.value.safety.verdict is Verdict.SUSPICIOUS
 
 
 def test_without_its_directory_a_zip_is_truncated() -> None:

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 _PROGRAM = """\
-import sys
+import atexit, sys
 from assetmgr.__main__ import main
 sys.argv = ["assetmgr", "inspect", "--json", sys.argv[1]]
-try:
-    main()
-finally:
-    print([name for name in ("torch", "numpy") if name in sys.modules], file=sys.stderr)
+heavy = ("torch", "numpy")
+atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))
+main()
 """
 
 

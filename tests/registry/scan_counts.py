@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.records import ScanReport
+from registry.scan_records import ScanReport
 
 
 def counts(report: ScanReport) -> dict[str, int]:

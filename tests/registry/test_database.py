@@ -126,6 +126,20 @@ def test_foreign_keys_are_enforced(library, path):
     assert execute(path, "SELECT count(*) FROM file") == [(0,)]
 
 
+def test_what_searches_look_through_follows_every_change(library, path):
+    library.record_files([scanned(1), scanned(2)])
+    library.tag([1], ["a", "b"])
+    library.rate(1, 5)
+    execute(path, "UPDATE tag SET asset_id = 2 WHERE name = 'b'")
+    execute(path, "UPDATE asset SET bytes = 77 WHERE id = 2")
+    assert library.facets("rating:5")["tag"] == {"a": 1}
+    assert library.facets("-rating:5 size:<=77")["tag"] == {"b": 1}
+    library.tag([2], remove=["b"])
+    library.forget([1])
+    assert library.facets("size:<=77 -rating:5")["tag"] == {}
+    assert execute(path, "SELECT asset_id, tags FROM brief") == [(2, "")]
+
+
 def test_a_library_of_a_newer_program_is_refused_and_left_alone(library, url, path):
     library.close()
     execute(path, "UPDATE alembic_version SET version_num = '9999'")
@@ -262,6 +276,7 @@ def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
         (asset,) = library.assets("tag:kept")
         assert (asset.id, asset.path, asset.hashes["blake3"]) == (7, "/m/fox.pt", "b" * 64)
         assert library.roots() == ("/m",)
+        assert library.facets("kind:lora")["tag"] == {"kept": 1}
         library.forget([7])
     assert execute(path, "SELECT count(*) FROM file") == [(0,)]
 

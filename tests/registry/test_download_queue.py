@@ -20,7 +20,7 @@ from registry.download_runner import KEPT, Runner
 from registry.errors import LibraryUnusable
 from registry.file_lock import FileLock, is_held
 
-FREE = Limits(in_all=100, per_host=100, large=100, large_bytes=1 << 30)
+FREE = Limits(in_all=1000, per_host=1000)
 TROUBLE = Trouble("no answer", "not_available", None, None, 3, passing=True)
 ARRIVAL = Arrival("/models/a", 1, "downloaded")
 
@@ -42,10 +42,7 @@ def labels(queue: DownloadQueue, *states: DownloadState) -> list[str]:
 
 def claimed(runner: Runner, limits: Limits = FREE) -> list[str]:
     """All that may run now, in the order in which it is given out."""
-    found = []
-    while (download := runner.claim(limits)) is not None:
-        found.append(download.wanted.label)
-    return found
+    return [download.wanted.label for download in runner.claim(limits)]
 
 
 def test_downloads_run_by_priority_and_in_the_order_in_which_they_came(
@@ -79,7 +76,7 @@ def test_what_is_asked_for_again_is_queued_again(queue: DownloadQueue, end: str)
             if end == "failed":
                 runner.failed(one.id, TROUBLE)
             else:
-                runner.done(one.id, ARRIVAL, 10)
+                runner.done([(one.id, ARRIVAL, 10)])
     assert [each.state for each in queue.all()] == [end]
     queue.add([wanted("a")])
     (now,) = queue.all()
@@ -89,12 +86,11 @@ def test_what_is_asked_for_again_is_queued_again(queue: DownloadQueue, end: str)
 def test_limits_hold_for_all_programs_together(queue: DownloadQueue) -> None:
     queue.add([wanted(f"{host}{number}", host) for host in "xyz" for number in range(3)])
     with queue.runner() as one, DownloadQueue(queue.file.path.parent) as other:
-        limits = Limits(in_all=5, per_host=2, large=9, large_bytes=1 << 30)
-        first = one.claim(limits)
+        limits = Limits(in_all=5, per_host=2)
+        first = claimed(one, Limits(in_all=1, per_host=1))
         with other.runner() as two:
-            assert first is not None
-            assert [first.wanted.label, *claimed(two, limits)] == ["x0", "x1", "y0", "y1", "z0"]
-            assert one.claim(limits) is None
+            assert [*first, *claimed(two, limits)] == ["x0", "x1", "y0", "y1", "z0"]
+            assert claimed(one, limits) == []
             assert (one.others(), two.others()) == (1, 1)
 
 
@@ -102,10 +98,15 @@ def test_large_files_do_not_all_run_at_once_and_small_ones_pass_them(
     queue: DownloadQueue,
 ) -> None:
     queue.add([wanted(f"large{number}", size=1000) for number in range(3)])
+    queue.add([wanted(f"middling{number}", size=100) for number in range(3)])
     queue.add([wanted("small")])
     with queue.runner() as runner:
-        limits = Limits(in_all=9, per_host=9, large=2, large_bytes=1000)
-        assert claimed(runner, limits) == ["large0", "large1", "small"]
+        limits = Limits(in_all=9, per_host=9, sizes=((100, 4), (1000, 2)))
+        now = ["large0", "large1", "middling0", "middling1", "small"]
+        assert claimed(runner, limits) == now
+        assert claimed(runner, limits) == []
+        runner.done([(1, ARRIVAL, 1000)])
+        assert claimed(runner, limits) == ["large2"]
 
 
 def test_two_downloads_of_the_same_bytes_never_run_at_once(queue: DownloadQueue) -> None:
@@ -116,7 +117,7 @@ def test_two_downloads_of_the_same_bytes_never_run_at_once(queue: DownloadQueue)
     queue.add(same)
     with queue.runner() as runner:
         assert claimed(runner) == ["copy0"]
-        runner.done(1, ARRIVAL, 10)
+        runner.done([(1, ARRIVAL, 10)])
         assert claimed(runner) == ["copy1"]
 
 
@@ -134,7 +135,7 @@ from pathlib import Path
 from registry.download_queue import DownloadQueue
 from registry.download_records import Limits
 with DownloadQueue(Path(sys.argv[1])) as queue, queue.runner() as runner:
-    assert runner.claim(Limits(9, 9, 9, 1 << 30))
+    assert runner.claim(Limits(9, 9))
     print("claimed", flush=True)
     time.sleep(600)
 """
@@ -150,7 +151,7 @@ def test_what_a_killed_program_ran_is_queued_again_whatever_the_clock_says(
         assert child.stdout.readline() == b"claimed\n"
         assert labels(queue, DownloadState.RUNNING) == ["a"]
         with queue.runner() as runner:
-            assert runner.claim(FREE) is None
+            assert claimed(runner) == []
             queue.pause(1)
             child.kill()
             child.wait()
@@ -189,7 +190,7 @@ def test_what_was_cancelled_is_remembered_until_its_bytes_are_gone(queue: Downlo
     assert (queue.all(), queue.find(waits.id)) == ((), None)
     with queue.runner() as runner:
         queue.retry()
-        assert runner.claim(FREE) is None
+        assert claimed(runner) == []
         assert runner.unfinished() == {}
     assert [each.label for each in (one.wanted for one in queue.add([wanted("dead")]))] == ["dead"]
     assert [each.id for each in queue.cancelled()] == gone[:2], "wanted again"
@@ -219,9 +220,8 @@ def test_of_what_is_done_only_the_last_is_kept(queue: DownloadQueue) -> None:
     count = KEPT + 5
     queue.add([wanted(f"{number}") for number in range(count)])
     with queue.runner() as runner:
-        claimed(runner, Limits(count, count, count, 1 << 30))
-        for number in range(1, count + 1):
-            runner.done(number, ARRIVAL, 10)
+        claimed(runner)
+        runner.done([(number, ARRIVAL, 10) for number in range(1, count + 1)])
     assert len(queue.all()) == KEPT
     assert queue.clear() == KEPT
     assert queue.all() == ()
@@ -266,7 +266,7 @@ class QueueMachine(RuleBasedStateMachine):
     """Two programs and their users do anything in any order; one may be killed at any time."""
 
     numbers = st.integers(1, 6)
-    limits = Limits(in_all=3, per_host=2, large=1, large_bytes=100)
+    limits = Limits(in_all=3, per_host=2, sizes=((100, 1),))
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,8 +323,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(first=st.booleans())
     def claim(self, first: bool) -> None:
         runner, _ = self.runners[0 if first else -1]
-        download = runner.claim(self.limits)
-        if download is not None:
+        for download in runner.claim(self.limits):
             assert download.id not in self.running
             self.running[download.id] = runner
 
@@ -334,7 +333,7 @@ class QueueMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.running)))
         runner = self.running.pop(number)
         if how == "done":
-            runner.done(number, ARRIVAL, 10)
+            runner.done([(number, ARRIVAL, 10)])
         elif how == "failed":
             runner.failed(number, TROUBLE)
         else:

@@ -26,6 +26,7 @@ from registry.errors import LibraryUnusable
 from registry.health import examine
 from registry.library import Library
 from registry.scanner import scan
+from registry.text import BETWEEN
 
 OLD = "0003_places"
 
@@ -171,6 +172,9 @@ def _limit_pages(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(registry.database, "_set_up", set_up_with_limit)
 
 
+OF_BRIEF = "ON alike.id = brief.alike_id"
+
+
 def require_sound(path: Path) -> None:
     """Nothing in the database contradicts anything else in it."""
     with closing(sqlite3.connect(path)) as connection:
@@ -190,6 +194,14 @@ def require_sound(path: Path) -> None:
         counted = f"SELECT {words}, count(*) FROM asset GROUP BY {words}"
         kept = f"SELECT {words}, sum(number) FROM alike WHERE number > 0 GROUP BY {words}"
         assert set(found(kept)) == set(found(counted))
+        told = "SELECT id, kind, container, state, bytes FROM asset"
+        kept = f"SELECT asset_id, kind, container, state, bytes FROM brief JOIN alike {OF_BRIEF}"
+        assert set(found(kept)) == set(found(told))
+        tagged = "SELECT asset_id, name FROM tag ORDER BY asset_id, name"
+        kept = found("SELECT asset_id, tags FROM brief WHERE tags <> '' ORDER BY asset_id")
+        assert found(tagged).fetchall() == [
+            (owner, name) for owner, tags in kept for name in sorted(tags.split(BETWEEN))
+        ]
         counted = "SELECT count(*) FROM file WHERE asset_id = asset.id AND state = 'present'"
         assert found(f"SELECT id FROM asset WHERE copies <> ({counted})").fetchall() == []
 

@@ -17,8 +17,8 @@ from registry import migrations
 from registry.errors import LibraryUnusable
 from registry.health import examine
 from registry.library import Library
-from registry.records import MISSING, PRESENT
 from registry.scanner import scan
+from registry.states import MISSING, PRESENT
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.document import BadDocument
 from registry.sidecars import ROWS, Origin, Sidecar, beside, read_sidecar
-from registry.sidecars.document import BadSidecar
 from registry.sidecars.known import SITE_BASES, SITE_TYPES, Known
 from registry.sidecars.writers import MARK, WRITERS, encoded, is_ours, parsed, rewritten
 
@@ -182,7 +182,7 @@ def test_a_mark_that_is_none_makes_a_file_not_ours(mark: object) -> None:
 
 
 def test_numbers_without_a_word_in_json_are_refused() -> None:
-    with pytest.raises(BadSidecar):
+    with pytest.raises(BadDocument):
         encoded({"x": float("nan")})
 
 

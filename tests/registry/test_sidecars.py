@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.document import MAX_BYTES, MAX_ITEMS, MAX_TEXT, MAX_VALUES
 from registry.sidecars import ROWS, Origin, Row, Sidecar, beside, read_sidecar
-from registry.sidecars.document import MAX_BYTES, MAX_ITEMS, MAX_TEXT, MAX_VALUES
 from registry.sidecars.markup import plain_text
 
 BY_OWNER = {row.owner: row for row in ROWS}

@@ -90,12 +90,19 @@ def test_a_killed_worker_leaves_pictures_whole_or_absent(
 
 
 def test_the_worker_imports_nothing_that_no_render_needs() -> None:
-    code = (
-        "from assetmgr.sampler.worker import UNUSED, leave_out_unused; import sys;"
-        "leave_out_unused(); import diffusers.utils as u;"
-        "assert not u.is_peft_available() and not u.is_scipy_available();"
-        "assert all(sys.modules[name] is None for name in UNUSED)"
-    )
+    """And leaves no trace of how it does so: others find compiler and distribution as they are."""
+    code = """
+import sys, torch.distributed
+from assetmgr.sampler.libraries import UNUSED, import_libraries
+available = torch.distributed.is_available
+import_libraries()
+import diffusers.utils
+assert not diffusers.utils.is_peft_available() and not diffusers.utils.is_scipy_available()
+assert all(sys.modules[name] is None for name in UNUSED)
+assert "assetmgr.sampler.session" in sys.modules
+assert not {"torch._dynamo", "torch.distributed.tensor", "sympy"} & sys.modules.keys()
+assert torch.distributed.is_available is available
+"""
     subprocess.run([sys.executable, "-c", code], check=True, env=worker_environment(os.environ))
 
 

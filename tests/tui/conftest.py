@@ -24,7 +24,8 @@ from converters.hashing import FileHashes
 from converters.pickles.safety import SafetyReport, Verdict
 from converters.progress import Progress
 from registry.library import Library
-from registry.records import Content, Preview, PreviewCheck, ScannedFile
+from registry.records import Preview, PreviewCheck
+from registry.scan_records import Content, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
 from tui.screens import form

@@ -8,7 +8,7 @@ import pytest
 
 from assetmgr.workspace import Workspace
 from converters.errors import AssetNotFound
-from registry.records import AssetRow
+from registry.list_records import AssetRow
 from tui.testing import ScriptedCommands
 from tui.widgets import tiles
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from textual.screen import Screen
 
 from converters.progress import SILENT, Progress
-from registry.records import Asset, AssetRow
+from registry.list_records import AssetRow
+from registry.records import Asset
 from tui.background import in_background, in_turn
 from tui.bridge import Job, Lane
 from tui.commands import Commands

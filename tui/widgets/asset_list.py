@@ -12,7 +12,8 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from registry.records import AssetRow, Page
+from converters.errors import AssetmgrError
+from registry.list_records import AssetRow, Page
 from tui import keymap
 from tui.background import Failed, in_background
 from tui.columns import GAP, placed
@@ -23,8 +24,8 @@ from tui.widgets import tiles
 from tui.widgets.cursor_list import CursorList, Shape, cut
 from tui.widgets.tiles import FindPicture, Pictures
 
-Fetch = Callable[[View, int, int, int | None], Page]
-"""(view, offset, limit, total if known) -> page; called in a thread."""
+Fetch = Callable[[View, int, int], Page]
+"""(view, offset, limit) -> page; called in a thread."""
 
 MARK = "▌"
 MOST_MARKED = 20_000
@@ -144,10 +145,8 @@ class AssetList(CursorList):
         if listing.count > MOST_MARKED:
             self._refuse_to_mark(listing.count)
             return
-        page = await asyncio.to_thread(
-            self._fetch, listing.view, 0, MOST_MARKED + 1, listing.total
-        )
-        if len(page.rows) > MOST_MARKED:
+        page = await asyncio.to_thread(self._fetch, listing.view, 0, MOST_MARKED)
+        if page.total > MOST_MARKED:
             self._refuse_to_mark(page.total)
             return
         found = {row.id: row for row in page.rows}
@@ -244,10 +243,13 @@ class AssetList(CursorList):
             in_background(self, partial(self._load, listing, number), group=f"page {number}")
 
     async def _load(self, listing: Listing, number: int) -> None:
-        place = number * PAGE_ROWS
-        page = await asyncio.to_thread(
-            self._fetch, listing.view, place, PAGE_ROWS, listing.total
-        )
+        try:
+            page = await asyncio.to_thread(
+                self._fetch, listing.view, number * PAGE_ROWS, PAGE_ROWS
+            )
+        except AssetmgrError:
+            listing.forget(number)
+            raise
         listing.add(number, page.rows)
         if listing is self._listing:
             self.refresh()

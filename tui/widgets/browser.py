@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from converters.errors import BadValue, Cancelled
 from converters.progress import Progress
-from registry.records import AssetRow
+from registry.list_records import AssetRow
 from tui.background import Latest, in_background
 from tui.commands import Commands
 from tui.listing import PAGE_ROWS, Listing, Place

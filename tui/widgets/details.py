@@ -11,7 +11,8 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 
-from registry.records import Asset, AssetRow
+from registry.list_records import AssetRow
+from registry.records import Asset
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands

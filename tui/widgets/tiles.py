@@ -16,7 +16,7 @@ from rich.style import Style
 from textual.widget import Widget
 
 from converters.errors import AssetmgrError
-from registry.records import AssetRow
+from registry.list_records import AssetRow
 from tui.background import in_background
 from tui.columns import KIND_STYLES, name_style, verdict_mark, verdict_style
 from tui.images import read_picture

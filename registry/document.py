@@ -1,7 +1,7 @@
-"""Sidecars are read leniently: what is wrong with one is noted, and the rest of it is used.
+"""JSON of others is read leniently: what is wrong is noted, and the rest of it is used.
 
-Many programs and many hands write these files, so none is trusted with memory or time: at most
-`MAX_BYTES` are read, JSON has at most `MAX_VALUES` values, texts and lists are cut.
+Sidecars, which many programs and many hands write, and answers of services: none is trusted with
+memory or time. JSON has at most `MAX_VALUES` values, texts and lists are cut.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 MAX_BYTES = 8_000_000
+"""Of a sidecar."""
 MAX_VALUES = 500_000
 MAX_TEXT = 65_536
 MAX_ITEMS = 1000
@@ -35,8 +36,8 @@ _DIGITS = {
 """Hex digits of each hash; Civitai gives the first 12 of AutoV3."""
 
 
-class BadSidecar(Exception):
-    """Why nothing of a sidecar can be used."""
+class BadDocument(Exception):
+    """Why nothing of it can be used."""
 
 
 def decode(content: bytes) -> tuple[str, tuple[str, ...]]:
@@ -71,7 +72,7 @@ class Fields:
 
     @classmethod
     def of(cls, path: str, content: bytes) -> Fields:
-        """The object in a JSON file. Raises BadSidecar."""
+        """The object in a JSON file. Raises BadDocument."""
         text, problems = decode(content)
         return cls(path, _parse(text), list(problems))
 
@@ -172,15 +173,15 @@ def is_hash(name: str, digest: str) -> bool:
 
 def _parse(text: str) -> dict[str, object]:
     if _PAGE.match(text):
-        raise BadSidecar("is a web page, not JSON")
+        raise BadDocument("is a web page, not JSON")
     if sum(1 for _ in _MARKS.finditer(text)) > MAX_VALUES:
-        raise BadSidecar(f"holds more than {MAX_VALUES} values")
+        raise BadDocument(f"holds more than {MAX_VALUES} values")
     try:
         parsed = json.loads(text)
     except RecursionError:
-        raise BadSidecar("is nested too deeply") from None
+        raise BadDocument("is nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
-        raise BadSidecar(f"is not JSON: {error}") from None
+        raise BadDocument(f"is not JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise BadSidecar("is JSON, but not an object")
+        raise BadDocument("is JSON, but not an object")
     return parsed

@@ -1,0 +1,72 @@
+"""`assetmgr list`. It imports as little as it can: people and scripts call it all the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from assetmgr.cli import completion
+from assetmgr.cli.options import WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
+from assetmgr.operations.describe import asset_json
+from assetmgr.text import size
+from assetmgr.workspace import Workspace
+from converters.errors import BadValue
+
+if TYPE_CHECKING:
+    from registry.list_records import AssetRow
+
+_SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
+
+
+@click.command(
+    "list",
+    epilog="Example: assetmgr list kind:lora base:sd-1 -tag:wip --sort -added",
+    context_settings=WORDS_MAY_BEGIN_WITH_MINUS,
+)
+@click.argument("query", nargs=-1, type=click.UNPROCESSED, shell_complete=completion.query)
+@click.option("--sort", default="name", metavar="KEY", help=f"{', '.join(_SORTS)}; -KEY descends.")
+@click.option("--limit", type=click.IntRange(0), help="At most so many.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first.")
+@common_options
+@click.pass_obj
+def list_(
+    session: Session, query: tuple[str, ...], sort: str, limit: int | None, offset: int
+) -> int:
+    """List the assets that match a query.
+
+    Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
+    tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
+    is:unsafe, is:contradicted. A minus negates, quotes make phrases.
+    """
+    options = [word for word in query if word.startswith("--")]
+    if options:
+        raise BadValue(f"no such option: {options[0]}", hint="see assetmgr list --help")
+    text = " ".join(query)
+    with Workspace.open() as workspace:
+        page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)
+        if session.as_json:
+            assets = workspace.library.assets(text, sort=sort, limit=limit, offset=offset)
+            documents = [asset_json(asset) for asset in assets]
+            session.output.document({"total": page.total, "assets": documents, "errors": []})
+            return session.status
+    heading = ("id", "name", "kind", "base", "size", "tags", "safety", "verdict")
+    if page.rows:
+        session.output.table(heading, [_row(row) for row in page.rows])
+    session.output.line(f"{len(page.rows)} of {page.total}")
+    return session.status
+
+
+def _row(row: AssetRow) -> tuple[str, ...]:
+    kind = " ".join([row.kind, *(word for word in row.algorithm if word != row.kind)])
+    absent = "" if row.state == "present" else f" ({row.state})"
+    return (
+        f"#{row.id}",
+        row.name + absent,
+        kind,
+        row.base,
+        size(row.bytes),
+        " ".join(row.tags),
+        row.safety,
+        row.verdict or "-",
+    )

@@ -1,0 +1,97 @@
+"""The libraries of the sampler's process, imported without what no render of ours comes to.
+
+torch's compiler and its tensors of several machines are a third of the imports of diffusers and
+transformers, which mark some of their functions for them, and use neither here. While they are
+imported, the compiler is a stand-in that gives the functions back unmarked, and torch says that it
+was built for one machine. Both are as before afterwards: who wants the compiler then imports it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+UNUSED = ("peft", "scipy", "accelerate")
+"""Packages that diffusers and transformers import where they are installed."""
+
+_COMPILER = "torch._dynamo"
+_MARKS = ("allow_in_graph", "assume_constant_result", "disable")
+"""What the libraries mark their functions with, for the compiler."""
+
+
+def leave_out_unused() -> None:
+    """Have the libraries take packages for not installed. To be called before they are imported."""
+    for name in UNUSED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
+def import_libraries() -> None:
+    """Import what nearly every render needs, in three quarters of the time.
+
+    What is imported stays: it is not searched for garbage, now or later.
+    """
+    leave_out_unused()
+    gc.disable()
+    try:
+        with _for_one_machine(), _without_compiler():
+            diffusers = importlib.import_module("diffusers")
+            transformers = importlib.import_module("transformers")
+            _ = (diffusers.UNet2DConditionModel, diffusers.AutoencoderKL)
+            _ = (transformers.CLIPTextModel, transformers.CLIPTokenizer)
+            importlib.import_module("assetmgr.sampler.session")
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextmanager
+def _for_one_machine() -> Iterator[None]:
+    distributed = importlib.import_module("torch.distributed")
+    said = distributed.is_available
+    vars(distributed)["is_available"] = lambda: False
+    try:
+        yield
+    finally:
+        vars(distributed)["is_available"] = said
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    if _COMPILER in sys.modules:
+        yield
+        return
+    sys.modules[_COMPILER] = stand_in = _StandIn(_COMPILER)
+    try:
+        yield
+    finally:
+        if sys.modules[_COMPILER] is stand_in:
+            del sys.modules[_COMPILER]
+
+
+class _StandIn(ModuleType):
+    """The compiler's package until somebody wants more of it than marks."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        package = importlib.import_module(name.rpartition(".")[0])
+        self.__path__ = [str(Path(folder, "_dynamo")) for folder in package.__path__]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _MARKS:
+            return _unmarked
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(_COMPILER) is self:
+            del sys.modules[_COMPILER]
+        return getattr(importlib.import_module(_COMPILER), name)
+
+
+def _unmarked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
+    """A function as it is, or what leaves one so."""
+    return _unmarked if function is None else function

@@ -1,0 +1,135 @@
+"""What scans and downloads record: files, where they are, and what lies beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from registry.database import Database
+from registry.opened import Opened
+from registry.places import find_root, within
+from registry.together import Together
+
+if TYPE_CHECKING:  # looking at a library needs none of what records files
+    from converters.bytesource import Fingerprint
+    from registry.records import Asset, Source
+    from registry.scan_records import Recorded, ScannedFile, Settled
+    from registry.sidecar_rows import Found, Key
+
+
+class Arriving(Opened):
+    """Files come into the library, move in it and vanish."""
+
+    def __init__(self, database: Database, machine: str = "") -> None:
+        super().__init__(database, machine)
+        self._record_file = Together(self._record_together)
+
+    def record_file(self, scanned: ScannedFile, source: Source | None = None) -> Asset:
+        """Record a file at its place; content that is known already keeps its user data.
+
+        `source` is where it came from, where that is known. Those that threads bring at once are
+        recorded together.
+        """
+        return self._record_file((scanned, source))
+
+    def _record_together(
+        self, arrived: Sequence[tuple[ScannedFile, Source | None]]
+    ) -> tuple[Asset, ...]:
+        from registry import moves, reading, recording, scan_records, writing
+
+        with self._database.writing() as connection:
+            files = [scanned for scanned, _ in arrived]
+            recorded = [each for each in recording.record(connection, files, self._machine) if each]
+            assert len(recorded) == len(files)  # their contents are given
+            new = [each.file_id for each in recorded if each.outcome is scan_records.Outcome.ADDED]
+            moves.settle(connection, new, [])
+            ids = [each.asset_id for each in recorded]
+            sources = zip(ids, (source for _, source in arrived), strict=True)
+            told = [(asset_id, source) for asset_id, source in sources if source is not None]
+            writing.record_sources(connection, told)
+            return reading.assets(connection, ids, self._machine)
+
+    def record_files(self, scanned: Sequence[ScannedFile]) -> tuple[Recorded | None, ...]:
+        """Record several files in one transaction; moves among them are left to `settle`.
+
+        A file without hashes is shown from now on, and waits for them. One without content was
+        recorded before; it is None in the result when it was forgotten since.
+        """
+        from registry import recording
+
+        with self._database.writing() as connection:
+            return recording.record(connection, scanned, self._machine)
+
+    def restore(self, file_ids: Sequence[int]) -> None:
+        """Missing files are back as they were."""
+        from registry import writing
+
+        with self._database.writing() as connection:
+            writing.restore(connection, file_ids)
+
+    def set_offline(self, file_ids: Sequence[int]) -> None:
+        """Files that are there lie on a disk that is not."""
+        from registry import writing
+
+        with self._database.writing() as connection:
+            writing.set_offline(connection, file_ids)
+
+    def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
+        """Join new files with lost ones of the same content, mark the other vanished missing."""
+        from registry import moves
+
+        with self._database.writing() as connection:
+            return moves.settle(connection, new, vanished)
+
+    def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
+        """A file has another place, as it is there now; all that hangs on its asset stays."""
+        from registry import moves
+
+        with self._database.writing() as connection:
+            moves.relocate(connection, file_id, path, fingerprint)
+
+    def dissolve(self, file_ids: Sequence[int]) -> None:
+        """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
+        from registry import moves
+
+        with self._database.writing() as connection:
+            moves.dissolve(connection, file_ids)
+
+    def record_sidecars(self, found: Sequence[Found]) -> None:
+        """Keep what sidecars say, in one transaction."""
+        from registry import sidecar_rows
+
+        with self._database.writing() as connection:
+            sidecar_rows.record(connection, found, self._machine)
+            self._refresh_told(connection, {sidecar.key.asset_id for sidecar in found})
+
+    def forget_sidecars(self, keys: Sequence[Key]) -> None:
+        """Sidecars are not there any more."""
+        from registry import sidecar_rows
+
+        with self._database.writing() as connection:
+            sidecar_rows.forget(connection, keys, self._machine)
+            self._refresh_told(connection, {key.asset_id for key in keys})
+
+    def add_root(self, path: str | os.PathLike[str]) -> str:
+        """Make a folder part of the library, if none of its folders holds it; gives its real path.
+
+        Raises FileMissing or FileUnreadable.
+        """
+        from registry import reading, writing
+
+        root = find_root(path)
+        with self._database.writing() as connection:
+            if not any(within(root, known) for known in reading.roots(connection, self._machine)):
+                writing.add_root(connection, root, self._machine)
+        return root
+
+    def _refresh_told(self, connection: Connection, ids: Collection[int]) -> None:
+        """What hangs on the sidecars of assets: the words that find them, and claims."""
+        from registry import claim_rows, writing
+
+        writing.refresh_search(connection, [*ids])
+        claim_rows.refresh_of_sidecars(connection, ids)

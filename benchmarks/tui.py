@@ -1,9 +1,9 @@
 """The terminal UI on a large library: first paint, keystrokes, scrolling, memory.
 
-First paint is that of a whole process on a terminal of its own; the others are measured inside of a
-process that draws to no terminal. A keystroke lasts from the letter until the screen was composed that
-shows the rows it finds, with Textual's wait for its next tick; and until it also says how many these
-are. A frame lasts from the move until the screen was composed, without that wait.
+First paint is that of a whole process on a terminal of its own; the others are measured inside of
+a process that draws to no terminal. A keystroke lasts from the letter until the screen was composed
+that shows the rows it finds, with Textual's wait for its next tick; and until it also says how many
+these are. A frame lasts from the move until the screen was composed, without that wait.
 """
 
 from __future__ import annotations

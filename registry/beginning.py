@@ -1,7 +1,7 @@
 """The first rows of a search, found without counting all: a list is shown before its number is.
 
-To count what some letters find with a size or a kind takes SQLite longer than all else together. Which
-way is best to the first rows, the most tells that there can be; and that is known at once.
+To count what some letters find with a size or a kind takes SQLite longer than all else together.
+Which way is best to the first rows, the most tells that there can be; and that is known at once.
 """
 
 from __future__ import annotations

@@ -17,14 +17,17 @@ _STEPS = 50_000
 
 @contextlib.contextmanager
 def stoppable(connection: Connection, progress: Progress) -> Iterator[None]:
-    """What SQLite does within ends soon after `progress` was cancelled. Raises Cancelled."""
+    """What SQLite does within ends soon after `progress` was cancelled. Raises Cancelled.
+
+    Other databases are only asked nothing any more.
+    """
+    progress.advance(0)
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection) or not isinstance(progress, CancellableProgress):
         yield
         return
     driver.set_progress_handler(lambda: progress.cancelled, _STEPS)
     try:
-        progress.advance(0)
         yield
     except exc.OperationalError as error:
         if progress.cancelled:

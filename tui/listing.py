@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from registry.list_records import AssetRow
 from tui.query import View
 
-PAGE_ROWS = 128
-_PAGES_HELD = 32
+PAGE_ROWS = 64
+_PAGES_HELD = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,9 +244,7 @@ class AssetList(CursorList):
 
     async def _load(self, listing: Listing, number: int) -> None:
         try:
-            page = await asyncio.to_thread(
-                self._fetch, listing.view, number * PAGE_ROWS, PAGE_ROWS
-            )
+            page = await asyncio.to_thread(self._fetch, listing.view, number * PAGE_ROWS, PAGE_ROWS)
         except AssetmgrError:
             listing.forget(number)
             raise

@@ -18,9 +18,8 @@ from textual.widgets import Input, Static
 
 from tui.background import in_background
 
-
 REFUSE_SECONDS = 0.4
-"""How long a filter stays half typed before it is called wrong, which moves the list down a line."""
+"""How long a filter stays half typed before it is called wrong: that moves the list by a line."""
 
 
 class FilterInput(Input):

@@ -11,7 +11,7 @@ import stat
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from converters.errors import (
     AssetmgrError,
@@ -36,7 +36,6 @@ class Fingerprint:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-@runtime_checkable
 class ByteSource(Protocol):
     """Random access to a fixed run of bytes."""
 

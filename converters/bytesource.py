@@ -6,8 +6,10 @@ shared file position exists between threads.
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,7 @@ class FileBytes:
         self.fingerprint = Fingerprint.of(status)
         self.size = status.st_size
         self._seek_lock = threading.Lock()
+        self._mapping: mmap.mmap | None = None
 
     def fileno(self) -> int:
         """The descriptor, for calls that copy inside the kernel."""
@@ -125,8 +128,18 @@ class FileBytes:
         if now != self.fingerprint:
             raise SourceChanged("was modified while being read", path=self.name)
 
+    def mapped(self) -> mmap.mmap:
+        """The whole file as memory, which may be changed without changing the file.
+
+        Raises OSError where the system cannot map it, ValueError for an empty one.
+        """
+        with self._seek_lock:
+            if self._mapping is None:
+                self._mapping = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_COPY)
+            return self._mapping
+
     def close(self) -> None:
-        """Release the descriptor; reading afterwards fails."""
+        """Release the descriptor; reading afterwards fails. What is mapped stays for its users."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -143,6 +156,16 @@ class FileBytes:
         return _read_fully(
             lambda done: os.pread(self._descriptor, count - done, offset + done), count
         )
+
+
+def mapping(source: ByteSource) -> mmap.mmap | None:
+    """A local file as memory, private to this process; None for other sources and on Windows."""
+    if not isinstance(source, FileBytes) or sys.platform == "win32":
+        return None
+    try:
+        return source.mapped()
+    except (OSError, ValueError):
+        return None
 
 
 def pread_into(source: ByteSource, offset: int, target: memoryview) -> None:

@@ -13,10 +13,11 @@ import gc
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from converters.bytesource import pread_into
+from converters.bytesource import mapping, pread_into
 from converters.dtypes import DType
 from converters.errors import OutOfMemory, UnsupportedFile
 from converters.statedict import Buffer, Extent, LazyTensor
@@ -28,8 +29,10 @@ __all__ = [
     "buffer",
     "device",
     "empty",
+    "fill",
     "floats",
     "lazy",
+    "mapped",
     "passing_floats",
     "passing_value",
     "torch_dtype",
@@ -112,6 +115,60 @@ def value(tensor: LazyTensor) -> torch.Tensor:
     if not tensor.numel:
         return torch.empty(tensor.shape, dtype=dtype)
     return torch.frombuffer(owned, dtype=dtype).reshape(tensor.shape)
+
+
+def mapped(tensor: LazyTensor) -> torch.Tensor | None:
+    """A stored tensor as the system maps its file into memory: nothing is read or copied.
+
+    None where it does not lie in one piece of a local file, on a whole number of elements, and on
+    Windows, where nobody could remove or replace a file that is mapped. Changing it in place is
+    allowed and changes no file; the file must not be cut while it is in use.
+    """
+    import torch
+
+    extents, dtype = tensor.extents, torch_dtype(tensor.dtype)
+    if extents is None or len(extents) != 1 or not tensor.numel:
+        return None
+    whole = mapping(extents[0].source)
+    if whole is None or extents[0].offset % dtype.itemsize:
+        return None
+    if extents[0].offset + tensor.nbytes > len(whole):
+        return None  # reading it will say that the file is truncated
+    flat = torch.frombuffer(whole, dtype=dtype, count=tensor.numel, offset=extents[0].offset)
+    return flat.reshape(tensor.shape)
+
+
+def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
+    """Write the values of a tensor into a contiguous one of any type, on any device.
+
+    Nothing but what has to be computed or converted takes memory on the way, a piece at a time.
+    """
+    flat, first = target.view(-1), 0
+    for piece in _pieces(tensor):
+        own = flat[first : first + piece.numel]
+        first += piece.numel
+        if isinstance(piece.source, _Computed):
+            own.copy_(piece.source.result().reshape(-1))
+        elif piece.extents is None:
+            own.copy_(value(piece).reshape(-1))
+        elif own.dtype == torch_dtype(piece.dtype) and own.device.type == CPU:
+            _read_into(own.view(torch_dtype(DType.U8)).numpy().data, piece.extents)
+        else:
+            own.copy_(passing_value(piece))
+
+
+_PIECE_BYTES = 1 << 22
+"""How much of a stored tensor is read at a time to be converted, within the processor's cache."""
+
+
+def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
+    if tensor.extents is None:
+        yield from tensor.pieces or (tensor,)
+        return
+    flat = tensor.reshape((tensor.numel,))
+    step = max(1, _PIECE_BYTES * 8 // tensor.dtype.bits)
+    for start in range(0, tensor.numel, step):
+        yield flat.slice0(start, min(tensor.numel, start + step))
 
 
 def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:
@@ -229,21 +286,33 @@ def lazy(
     return LazyTensor(
         dtype,
         tuple(shape),
-        functools.partial(_computed, compute, dtype, on),
+        _Computed(compute, dtype, on),
         origin,
         tuple(dict.fromkeys(source for tensor in inputs for source in tensor.sources)),
     )
 
 
-def _computed(compute: Callable[[], torch.Tensor], dtype: DType, on: str) -> Buffer:
-    _use_one_thread()
-    before, _thread.device = device(), on
-    try:
-        return buffer(compute().to(torch_dtype(dtype)))
-    except RuntimeError as error:
-        raise _translated(error, on) from error
-    finally:
-        _thread.device = before
+@dataclass(frozen=True, slots=True, eq=False)
+class _Computed:
+    """The source of a computed tensor."""
+
+    compute: Callable[[], torch.Tensor]
+    dtype: DType
+    on: str
+
+    def __call__(self) -> Buffer:
+        return buffer(self.result())
+
+    def result(self) -> torch.Tensor:
+        """The values, on the device they are computed on."""
+        _use_one_thread()
+        before, _thread.device = device(), self.on
+        try:
+            return self.compute().to(torch_dtype(self.dtype))
+        except RuntimeError as error:
+            raise _translated(error, self.on) from error
+        finally:
+            _thread.device = before
 
 
 def _translated(error: RuntimeError, on: str) -> Exception:

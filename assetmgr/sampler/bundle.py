@@ -6,14 +6,14 @@ Nothing is initialised, downloaded or guessed; see `networks` and, for SD3 and F
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
 from assetmgr.sampler.networks import Incomplete, Part, built, fill, latent_factor, require_complete
-from assetmgr.sampler.patching import Patch, patched
+from assetmgr.sampler.patching import Patch, Spares, patched
 from converters.bases import Base
 from converters.identify import Identity, identify
 from converters.layouts import component, component_of, vae_to_diffusers
@@ -30,7 +30,8 @@ class Bundle:
     """A whole checkpoint, ready to render; its text encoders are in the order of the family.
 
     `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `broken`
-    names the tensors of the file that hold NaN or infinities on the device.
+    names the tensors of the file that hold NaN or infinities on the device. `spares` is memory that
+    changes of the networks use in turn.
     """
 
     state_dict: StateDict
@@ -40,6 +41,7 @@ class Bundle:
     text_encoders: tuple[Part, ...]
     prose: Part | None = None
     broken: tuple[str, ...] = ()
+    spares: Spares = field(default_factory=dict, compare=False)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -65,7 +67,7 @@ class Bundle:
 
     def patched(self, changed: StateDict) -> AbstractContextManager[Patch]:
         """Render as if the file held `changed`; see `patching.patched`."""
-        return patched(self.parts, self.state_dict, changed)
+        return patched(self.parts, self.state_dict, changed, self.spares)
 
 
 def load_bundle(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from assetmgr.sampler.side_by_side import side_by_side
 from assetmgr.sampler.tokenizer import VOCABULARY
 from converters import compute
 from converters.bases import Base
@@ -118,23 +119,30 @@ def fill(
 
     Returns the file's names of those that hold NaN or infinities there.
     """
+
+    def load(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        tensor = loaded(part.mapped[name], device, dtype)
+        return tensor, torch.stack(torch.aminmax(tensor)) if tensor.numel() else None
+
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in part.mapped.items():
-        tensors[name] = loaded(tensor, device, dtype)
-        progress.advance(tensor.nbytes)
+    extremes: dict[str, torch.Tensor] = {}
+    names = tuple(part.mapped)
+    for name, (tensor, ends) in zip(names, side_by_side(load, names), strict=True):
+        tensors[name] = tensor
+        if ends is not None:
+            extremes[name] = ends
+        progress.advance(part.mapped[name].nbytes)
     part.network.load_state_dict(tensors, assign=True, strict=True)
     _make_positions(part.network, device)
-    return _broken(part, tensors)
+    return _broken(part, extremes)
 
 
-def _broken(part: Part, tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
+def _broken(part: Part, extremes: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     """Names of what is not finite; the extremes of all are fetched from the device at once."""
-    filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
-    if not filled:
+    if not extremes:
         return ()
-    extremes = torch.stack([torch.stack(torch.aminmax(each)).float() for each in filled.values()])
-    finite = torch.isfinite(extremes).all(dim=1).tolist()
-    names = (name for name, fine in zip(filled, finite, strict=True) if not fine)
+    finite = torch.isfinite(torch.stack(list(extremes.values())).float()).all(dim=1).tolist()
+    names = (name for name, fine in zip(extremes, finite, strict=True) if not fine)
     return tuple(dict.fromkeys(_name_in_file(part.mapped[name]) for name in names))
 
 
@@ -143,8 +151,14 @@ def _name_in_file(tensor: LazyTensor) -> str:
 
 
 def loaded(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The values of a tensor on a device and in a type."""
-    return compute.value(tensor).to(device, dtype)
+    """The values of a tensor on a device and in a type; where nothing is to be done, mapped."""
+    if device.type == "cpu" and compute.torch_dtype(tensor.dtype) is dtype:
+        there = compute.mapped(tensor)
+        if there is not None:
+            return there
+    made = torch.empty(tensor.shape, device=device, dtype=dtype)
+    compute.fill(made, tensor)
+    return made
 
 
 def _make_positions(network: Any, device: torch.device) -> None:

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from assetmgr.sampler.networks import Part, loaded
+from assetmgr.sampler.networks import Part
+from assetmgr.sampler.side_by_side import side_by_side
+from converters import compute
 from converters.statedict import LazyTensor, StateDict
+
+Spares = dict[torch.nn.Parameter, torch.Tensor]
+"""Memory that changed parameters had, for the next ones that are changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,15 @@ class Patch:
     def scaled(self, part: float) -> Iterator[None]:
         """Render with a part of the change: 0 is without it, 1 is all of it."""
         whole = [(parameter, parameter.data) for parameter, _ in self.originals]
+
+        def between(change: tuple[torch.nn.Parameter, torch.Tensor]) -> torch.Tensor:
+            parameter, original = change
+            return _between(original, parameter.data, part)
+
+        between_them = list(side_by_side(between, self.originals))
         try:
-            for parameter, original in self.originals:
-                parameter.data = _between(original, parameter.data, part)
+            for (parameter, _), values in zip(self.originals, between_them, strict=True):
+                parameter.data = values
             yield
         finally:
             for parameter, changed in whole:
@@ -40,33 +51,45 @@ def _between(original: torch.Tensor, changed: torch.Tensor, part: float) -> torc
 
 
 @contextmanager
-def patched(parts: Sequence[Part], state: StateDict, changed: StateDict) -> Iterator[Patch]:
+def patched(
+    parts: Sequence[Part], state: StateDict, changed: StateDict, spares: Spares
+) -> Iterator[Patch]:
     """Networks as if their file held `changed`, a state dict derived from `state`, which it holds.
 
     Only tensors whose source differs are computed and loaded; the originals are set aside and put
-    back as they were, so nothing of the change remains.
+    back as they were, so nothing of the change remains. Raises what computing them raises.
     """
-    patch = Patch([])
+
+    def load(change: tuple[torch.nn.Parameter, LazyTensor]) -> torch.Tensor:
+        parameter, tensor = change
+        values = _memory(parameter, spares)
+        compute.fill(values, tensor)
+        return values
+
+    changes = list(_differing(parts, state, changed))
+    made = list(side_by_side(load, changes))
+    patch = Patch([(parameter, parameter.data) for parameter, _ in changes])
     try:
-        with _threads_kept():
-            for parameter, tensor in _differing(parts, state, changed):
-                patch.originals.append((parameter, parameter.data))
-                values = loaded(tensor, parameter.device, parameter.dtype)
-                parameter.data = values.reshape(parameter.shape)
+        for (parameter, _), values in zip(changes, made, strict=True):
+            parameter.data = values
         yield patch
     finally:
         for parameter, original in patch.originals:
             parameter.data = original.to(parameter.dtype)  # of a VAE that had to be widened
 
 
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Computing lazy tensors leaves torch with one thread; a render wants all it had."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _memory(parameter: torch.nn.Parameter, spares: Spares) -> torch.Tensor:
+    """Memory for new values of a parameter: what its last change had, on a CPU.
+
+    To touch new memory there takes several times as long as to compute what is written to it;
+    accelerators keep theirs themselves.
+    """
+    spare = spares.get(parameter)
+    if spare is None or spare.dtype is not parameter.dtype or spare.device != parameter.device:
+        spare = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+        if spare.device.type == "cpu":
+            spares[parameter] = spare
+    return spare
 
 
 _Changes = Iterator[tuple[torch.nn.Parameter, LazyTensor]]

@@ -90,6 +90,8 @@ class Session:
                 self.learned[_strain(job)] = frozenset(thrift.forced)
             if measure is Measure.OFFLOAD:
                 self.forget()
+            elif self.warm is not None:
+                self.warm.bundle.spares.clear()
             release_cache()
 
     def forget(self) -> None:

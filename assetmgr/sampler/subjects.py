@@ -20,6 +20,7 @@ from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
+from converters.compute import CPU
 from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
@@ -68,7 +69,9 @@ def applied(bundle: Bundle, subject: StateDict, job: RenderJob) -> AbstractConte
 def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """The merged weights, as the merge command would write them."""
     choice = AdapterChoice(job.subject.path, subject, job.weight, None)
-    plan = plan_merge(bundle.state_dict, [choice], partial=True)
+    device = bundle.unet.network.device.type
+    on = device if device == "cuda" else CPU  # the merge engine knows no others
+    plan = plan_merge(bundle.state_dict, [choice], partial=True, device=on)
     report = plan.reports[0]
     with ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""Bodies of answers that are no files: unpacked within a bound, whatever the server sends.
+"""Bodies of answers that are no files: within bounds of bytes and time, whatever the server sends.
 
 The decoders of HTTP clients unpack each piece as a whole, and 64 KB of zeros that were packed well
 are gigabytes. Encodings: RFC 9110, section 8.4; those asked for are the ones that zlib can stop at.
@@ -10,8 +10,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from assetmgr.sources.trickle import Deadline
+
 MOST_ANSWER_BYTES = 32 << 20
 """More than any answer that is no file."""
+LONGEST_SECONDS = 300.0
+"""For one of them; it may be large, and the line slow."""
 ACCEPTED = "gzip, deflate"
 """The value of Accept-Encoding that goes with `body_within`."""
 
@@ -33,14 +37,23 @@ class OtherEncoding(ValueError):
     """The body is packed in a way that was not asked for, or not as it is said to be."""
 
 
+class TooSlow(Exception):
+    """The body does not come to its end, although something comes now and then."""
+
+
 def body_within(answer: Answer, most: int) -> bytes:
-    """The unpacked body, cut at `most` bytes. Raises OtherEncoding, and what the client raises."""
+    """The unpacked body, cut at `most` bytes.
+
+    Raises OtherEncoding, TooSlow, and what the client raises.
+    """
     encoding = answer.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise OtherEncoding(encoding)
     packed = None if encoding in {"", "identity"} else zlib.decompressobj(_EITHER_HEADER)
-    body = bytearray()
+    body, deadline = bytearray(), Deadline(LONGEST_SECONDS)
     for piece in answer.iter_raw():
+        if deadline.is_missed(len(piece)):
+            raise TooSlow
         body += piece if packed is None else _unpacked(packed, piece, most - len(body))
         if len(body) >= most:
             break

@@ -9,6 +9,7 @@ backends (https://www.encode.io/httpcore/network-backends/).
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ SLICE_SECONDS = 0.5
 
 _END = b"\r\n\r\n"
 _LONGEST_HEAD = 1 << 20
+_HEAD_SECONDS = 30.0
+"""From the first byte of a head to its last."""
 
 
 class Transport(httpx.HTTPTransport):
@@ -101,6 +104,7 @@ class DirectStream(httpcore.NetworkStream):
         self._inner = inner
         self._head = bytearray()
         self._rest = b""
+        self._begun = 0.0
         self._in_head = True
         self.at_body = False
 
@@ -116,13 +120,18 @@ class DirectStream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """For httpx: up to the end of the head, then anything."""
         if self._in_head:
-            return self._up_to_body(self._inner.read(max_bytes, timeout))
+            data = self._inner.read(max_bytes, timeout)
+            if self._head and time.monotonic() - self._begun > _HEAD_SECONDS:
+                raise httpcore.ReadTimeout("the head of the answer does not end")
+            return self._up_to_body(data)
         self.at_body = False
         rest, self._rest = self._rest, b""
         return rest or self._inner.read(max_bytes, timeout)
 
     def _up_to_body(self, data: bytes) -> bytes:
         before = len(self._head)
+        if not before:
+            self._begun = time.monotonic()
         self._head += data
         end = self._head.find(_END)
         if end < 0:

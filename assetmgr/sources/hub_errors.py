@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from assetmgr.sources.bodies import TooSlow
 from assetmgr.sources.patience import Unreachable
+from assetmgr.sources.trust import distrusted, is_distrust
 from converters.errors import (
     AssetmgrError,
     BadValue,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _LOGIN = "log in with `assetmgr login hub`, or set HF_TOKEN"
+_ACCOUNT = "the account of the token in use (that of HF_TOKEN or `assetmgr login hub`)"
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - what the Hub says
 _DISABLED = "Access to this resource is disabled."
 
@@ -43,8 +46,8 @@ def translated(subject: str, page: str | None = None) -> Iterator[None]:
         raise _of_answer(subject, page, error) from None
     except InvalidURL:
         raise NotAvailable("HF_ENDPOINT is not an address", path=subject) from None
-    except HTTPError:
-        raise _unreachable(subject) from None
+    except (TooSlow, HTTPError) as error:
+        raise _of_connection(subject, error) from None
     except OSError as error:
         raise _of_system(subject, error) from None
     except ValueError:  # an answer that is no JSON, a header that is no text
@@ -56,7 +59,9 @@ def _of_answer(subject: str, page: str | None, error: HfHubHTTPError) -> Assetmg
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        hint = f"accept its conditions at {page or 'its page'}, then {_LOGIN}"
+        is_known = "Authorization" in error.response.request.headers
+        then = f" with {_ACCOUNT}" if is_known else f", then {_LOGIN}"
+        hint = f"accept its conditions at {page or 'its page'}{then}"
         return NotAvailable("access to this repository is restricted", path=subject, hint=hint)
     if isinstance(error, errors.RevisionNotFoundError):
         return FileMissing("the repository has no such revision", path=subject)
@@ -92,7 +97,11 @@ def _of_system(subject: str, error: OSError) -> AssetmgrError:
     return NotAvailable("the download broke off", path=subject, hint="the same command goes on")
 
 
-def _unreachable(subject: str) -> AssetmgrError:
+def _of_connection(subject: str, error: Exception) -> AssetmgrError:
+    if isinstance(error, TooSlow):
+        return NotAvailable("the Hub answers too slowly", path=subject, hint="try again later")
+    if is_distrust(error):
+        return distrusted("the Hub", subject)
     hint = "check the connection and HF_ENDPOINT"
     return Unreachable("the Hub cannot be reached", path=subject, hint=hint)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from assetmgr.sources.patience import Unreachable
+from assetmgr.sources.trickle import Trickle
 from assetmgr.sources.web import BrokenOff
 from converters.errors import AssetmgrError
 
@@ -14,10 +15,6 @@ WAITS = (1.0, 4.0, 15.0, 60.0)
 """Seconds before a broken connection is made anew, while less than `ENOUGH_BYTES` come each time;
 after the last one it is given up."""
 ENOUGH_BYTES = 1 << 20
-
-DYING_SECONDS = 30.0
-DYING_RATE = 1024
-"""Bytes per second; a connection that gives less for so long is made anew."""
 
 GOES_ON = "the same command goes on"
 
@@ -57,7 +54,7 @@ class Pulse:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._waited, self._came = 0.0, 0
+        self._trickle = Trickle()
 
     def feel(self, read: Callable[[], int]) -> int | None:
         """What a read gives; None where it gave nothing yet. Raises BrokenOff."""
@@ -69,14 +66,6 @@ class Pulse:
             pass
         except OSError:
             raise BrokenOff("the connection broke off", path=self._name, hint=GOES_ON) from None
-        self._waited += time.monotonic() - started
-        self._came += count or 0
-        self._judge()
-        return count
-
-    def _judge(self) -> None:
-        if self._waited < DYING_SECONDS:
-            return
-        if self._came < DYING_RATE * self._waited:
+        if self._trickle.is_one(time.monotonic() - started, count or 0):
             raise BrokenOff("the connection is dying", path=self._name, hint=GOES_ON)
-        self._waited, self._came = 0.0, 0
+        return count

@@ -18,6 +18,7 @@ from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.lines import GOES_ON, Expired, Perseverance, Pulse
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.sink import Arrived, Sink
+from assetmgr.sources.unforeseen import Unforeseen
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import Progress
@@ -111,7 +112,7 @@ class Transfer:
                 return False
             total = self._expected(answer, sink, progress)
             self._keep_tag(answer)
-            self._receive(answer, sink, progress)
+            self._receive(answer, sink, total, progress)
         if total is not None and sink.have != total:
             raise BrokenOff("the connection broke off", path=self.name, hint=GOES_ON)
         return True
@@ -125,12 +126,15 @@ class Transfer:
             headers["If-Range"] = tag
         return headers
 
-    def _receive(self, answer: httpx.Response, sink: Sink, progress: Progress) -> None:
+    def _receive(
+        self, answer: httpx.Response, sink: Sink, total: int | None, progress: Progress
+    ) -> None:
         """Bring the body into the sink, as fast as connection, disk and limit allow."""
         from assetmgr.sources.direct import body_of  # brings httpx with it
 
         read = body_of(answer)
         pulse = Pulse(self.name)
+        unforeseen = None if total is not None or self.size is not None else Unforeseen(self.part)
         while True:
             view = sink.room()
             count = pulse.feel(functools.partial(read, view))
@@ -143,6 +147,8 @@ class Transfer:
             if not sink.have:
                 self._refuse_beginning(bytes(view[: min(count, _BEGINNING)]))
             sink.took(count)
+            if unforeseen is not None:
+                unforeseen.refuse_full(sink.have)
             if self.size is not None and sink.have > self.size + SIZE_TOLERANCE:
                 raise self._other_size(sink.have)
             progress.advance(count)

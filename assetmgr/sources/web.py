@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Self
 from urllib.request import getproxies
 
 from assetmgr import __version__
-from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, OtherEncoding, body_within
+from assetmgr.sources.bodies import (
+    ACCEPTED,
+    MOST_ANSWER_BYTES,
+    OtherEncoding,
+    TooSlow,
+    body_within,
+)
 from assetmgr.sources.origins import may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
+from assetmgr.sources.trust import certificates, distrusted, is_distrust
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -112,6 +119,9 @@ class Web:
                 body = body_within(answer, most + 1)
             except OtherEncoding:
                 raise self.unfit(subject) from None
+            except TooSlow:
+                cause = f"{self.name} answers too slowly"
+                raise NotAvailable(cause, path=subject, hint="try again later") from None
         if len(body) > most:
             raise self.unfit(subject)
         return body
@@ -135,7 +145,9 @@ class Web:
         except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError):
             hint = "the same command goes on"
             raise BrokenOff("the connection broke off", path=subject, hint=hint) from None
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            if is_distrust(error):
+                raise distrusted(self.name, subject) from None
             hint = f"check the connection and {self.setting}"
             cause = f"{self.name} cannot be reached"
             raise Unreachable(cause, path=subject, hint=hint) from None
@@ -155,7 +167,6 @@ class Web:
         import httpx
 
         from assetmgr.sources.direct import Transport
-        from assetmgr.sources.trust import certificates
 
         # It would log addresses, which may be signed.
         for name in ("httpx", "httpcore"):

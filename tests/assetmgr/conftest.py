@@ -20,8 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `cli_models`
 import cli_models
 from helpers.civitai_server import CivitaiServer
 from helpers.dying import Dying
+from helpers.scripted_server import ScriptedServer
+from helpers.transferring import CONTENT, reset
 
 from assetmgr.cli.main import run
+from assetmgr.sources.web import Web
 from registry.library import Library
 
 
@@ -178,4 +181,20 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    return waited
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedServer]:
+    """Whose answers are scripted; see `helpers.transferring`."""
+    with ScriptedServer(CONTENT.proper) as running:
+        yield running
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch, server: ScriptedServer) -> list[float]:
+    """The seconds that would have been waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: waited.append(seconds))
+    reset(server)
     return waited

@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from helpers.hub_server import HubServer
 from helpers.loopback import Instead
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
-from assetmgr.sources import hub_client, hub_models
+from assetmgr.sources import bodies, hub_client, hub_models, trickle
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.bodies import OtherEncoding, body_within
 from assetmgr.sources.transfer import Transfer
@@ -94,6 +95,32 @@ def test_a_bomb_of_the_hub_costs_no_more_than_an_answer_may(
         finally:
             tracemalloc.stop()
     assert peak < 16 << 20
+
+
+SLOW = {
+    "never at its end": (bodies, "LONGEST_SECONDS", -1.0),
+    "a trickle": (trickle, "DYING_SECONDS", 0.0),
+}
+
+
+@pytest.mark.parametrize(("module", "name", "seconds"), SLOW.values(), ids=list(SLOW))
+def test_an_answer_that_drips_is_given_up_by_both_clients(
+    module: ModuleType, name: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        HubServer("org/gems", {}) as hub,
+        Web("the service", hub.url, None, "SERVICE_ENDPOINT") as web,
+    ):
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setattr(trickle, "DYING_RATE", 1e15)
+        monkeypatch.setattr(module, name, seconds)
+        with pytest.raises(NotAvailable, match="the Hub answers too slowly"):
+            hub_models.repository("org/gems")
+        with (
+            web.open("/api/models", "the search") as found,
+            pytest.raises(NotAvailable, match="the service answers too slowly"),
+        ):
+            web.read(found, "the search")
 
 
 def test_a_proxy_of_the_environment_is_used(

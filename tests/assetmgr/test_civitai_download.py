@@ -22,7 +22,7 @@ from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai_receive import run_civitai_download
-from assetmgr.sources import direct, lines
+from assetmgr.sources import direct, trickle
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
@@ -151,6 +151,8 @@ def test_a_file_that_the_version_lacks_is_named(site: CivitaiServer, program: Pr
 def test_a_model_has_to_be_named_with_its_version(site: CivitaiServer, program: Program) -> None:
     done = program("civitai", "download", "https://civitai.com/models/70/x", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (2, "bad_value")
+    bare = program("civitai", "download", "1007")
+    assert "of a model, `assetmgr civitai info 1007` lists the versions" in bare.err
 
 
 class StopsAfter(CancellableProgress):
@@ -296,8 +298,8 @@ def test_a_connection_that_stalls_is_given_up_and_keeps_what_came(
     site: CivitaiServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big(site)
-    monkeypatch.setattr(lines, "DYING_SECONDS", 0.05)
-    monkeypatch.setattr(lines, "DYING_RATE", 1e12)
+    monkeypatch.setattr(trickle, "DYING_SECONDS", 0.05)
+    monkeypatch.setattr(trickle, "DYING_RATE", 1e12)
     monkeypatch.setattr(direct, "SLICE_SECONDS", 0.1)
     site.hold_after = 1000
     done = program("civitai", "download", "8", "--to", tmp_path)
@@ -480,7 +482,7 @@ def test_an_endpoint_with_a_password_is_refused(
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
-        ("../../evil.dat", ".._.._evil.dat"),
+        ("../../evil.dat", "_.._.._evil.dat"),
         ("/etc/passwd", "_etc_passwd"),
         ("C:\\evil\x1b[2J.dat", "C__evil_[2J.dat"),
         ("..", "_"),

@@ -15,12 +15,15 @@ from safetensors.numpy import load_file
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
+from converters import compute
 from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily
 from converters.progress import SILENT, Progress
 from registry.pictures import thumbnail_png
 
 if TYPE_CHECKING:
     from conftest import Arrays, Models
+
+    from converters.merge.into_checkpoint import MergePlan
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -182,6 +185,8 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
             whole = [each.clone() for each in parameters()]
             changed = [n for n, each in enumerate(whole) if not torch.equal(each, before[n])]
             assert changed, name
+            now = [whole[n].flatten().tolist() for n in changed]
+            assert all(values in now for values in merged(plan)), name
             with patch.scaled(0.5):
                 for n in changed:
                     middle = torch.lerp(before[n], whole[n], 0.5)
@@ -191,6 +196,11 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
             assert all(map(torch.equal, parameters(), whole))
         assert all(map(torch.equal, parameters(), before)), name
         assert [each.data_ptr() for each in parameters()] == [p.data_ptr() for p in places], name
+
+
+def merged(plan: MergePlan) -> list[list[float]]:
+    """The tensors that a merge changes, as it would write them."""
+    return [compute.value(plan.state_dict[name]).flatten().tolist() for name in plan.changed]
 
 
 def adapters() -> dict[str, Arrays]:

@@ -1,0 +1,189 @@
+"""Transfers to disks that are full, or that other programs write to, too."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.scripted_server import Content, Reply, ScriptedServer
+from helpers.transferring import CONTENT, DATA, SIZE, fetch, offset, reset
+
+from assetmgr.sources import sink as sinks
+from assetmgr.sources import unforeseen
+from converters.errors import DiskFull, WriteFailed
+from converters.hashing import hash_file
+
+pytestmark = pytest.mark.usefixtures("waits")
+
+
+def test_a_folder_that_another_download_just_removes_is_made_again(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, made = tmp_path / ".downloads" / "part", Path.mkdir
+    removed: list[Path] = []
+
+    def made_and_removed(folder: Path, *args: object, **options: object) -> None:
+        made(folder, *args, **options)  # type: ignore[arg-type]
+        if folder == part.parent and len(removed) < 3:
+            folder.rmdir()  # by the last download that was in it
+            removed.append(folder)
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed)
+    fetch(server, part)
+    assert part.read_bytes() == CONTENT.data
+    assert len(removed) == 3
+
+
+def test_another_program_at_the_same_bytes_is_noticed(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    with sinks.Sink(part, None), pytest.raises(WriteFailed, match="another program"):
+        fetch(server, part)
+
+
+class FullAfter:
+    """Writes of `os` that fail when so many bytes were written."""
+
+    def __init__(self, limit: int) -> None:
+        self.left = limit
+
+    def __call__(self, stream: object, data: memoryview) -> None:
+        if len(data) > self.left:
+            stream.write(data[: self.left])  # type: ignore[attr-defined]
+            self.left = 0
+            raise OSError(28, "No space left on device")
+        self.left -= len(data)
+        stream.write(data)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 70_000, 299_999])
+@pytest.mark.parametrize("block", [None, 4096])
+def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    block: int | None,
+) -> None:
+    part = tmp_path / "part"
+    if block is not None:  # many blocks in a small file: the threads are at work
+        monkeypatch.setattr(sinks, "BLOCK_BYTES", block)
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "_write_all", FullAfter(limit))
+        with pytest.raises(DiskFull, match="no space left"):
+            fetch(server, part)
+    assert part.read_bytes() == DATA[:limit]
+    reset(server)
+    arrived = fetch(server, part)
+    assert (part.read_bytes(), arrived.hashes) == (DATA, hash_file(part).hashes)
+    assert server.served == SIZE - limit
+
+
+ON_A_TINY_DISK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from helpers.scripted_server import Content, Reply, ScriptedServer
+from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.web import BrokenOff, Web
+from converters.errors import DiskFull
+from converters.progress import SILENT
+
+data, part = bytes(range(256)) * 40960, Path(sys.argv[2], "part")
+content = Content(data)
+endless = lambda _: Reply(200, data, {"ETag": content.tag}, None)
+with ScriptedServer(content.proper, [endless]) as server, Web("x", server.url, None, "X") as web:
+    transfer = Transfer(web, "/x", "x.bin", part, None, lambda *_: DiskFull("refused"))
+    try:
+        transfer.run(SILENT)
+    except DiskFull as error:
+        print(error.cause)
+    kept = part.read_bytes()
+    assert data.startswith(kept) and len(kept) > 1 << 20, len(kept)
+    try:
+        transfer.run(SILENT)
+    except DiskFull as error:
+        print(error.cause.partition(",")[0], server.requests[-1].start == len(kept))
+"""
+
+
+def test_a_disk_that_is_really_full_is_named(tmp_path: Path) -> None:
+    """On a file system of four megabytes of its own, where this system lets tests make one."""
+    script = tmp_path / "script.py"
+    script.write_text(ON_A_TINY_DISK)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=4m none '{disk}'"
+    may = ["unshare", "-rm", "sh", "-c", mount]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(may, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets nobody make file systems")
+    tests = Path(__file__).parents[1]
+    run = f"{mount} && '{sys.executable}' '{script}' '{tests}' '{disk}'"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", run],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    first, second = done.stdout.splitlines() or ("", done.stderr)
+    assert first == "no space left on the disk"
+    assert re.fullmatch(r"needs \d+ True", second), "what came is gone on with"
+
+
+def test_blocks_of_any_size_give_the_same_file_and_hashes(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = b'{"a":1}'
+    data = len(header).to_bytes(8, "little") + header + DATA
+    reset(server, Content(data).proper)
+    for number, block in enumerate((1000, 65_536, 1 << 21)):
+        monkeypatch.setattr(sinks, "BLOCK_BYTES", block)
+        part = tmp_path / f"part{number}"
+        arrived = fetch(server, part, len(data))
+        assert part.read_bytes() == data
+        assert arrived.header_bytes == 8 + len(header)
+        assert arrived.hashes == hash_file(part, header_bytes=arrived.header_bytes).hashes
+
+
+def test_an_empty_file_is_a_file(server: ScriptedServer, tmp_path: Path) -> None:
+    reset(server, Content(b"").proper)
+    arrived = fetch(server, tmp_path / "part", 0)
+    assert arrived.hashes.sha256 == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_file_of_unknown_size_leaves_room_on_the_disk_and_is_gone_on_with(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks without end, from a server that announces nothing."""
+    part = tmp_path / "part"
+    monkeypatch.setattr(unforeseen, "LOOK_BYTES", 50_000)
+    left = {"bytes": 1 << 40}
+
+    def free(target: Path) -> tuple[int, int]:
+        free, left["bytes"] = left["bytes"], 1 << 20
+        return 0, free
+
+    monkeypatch.setattr(unforeseen, "free_bytes", free)
+    reset(server, lambda _: Reply(200, DATA, {"ETag": '"one"'}, length=None))
+    with pytest.raises(DiskFull, match="nobody says how large it is") as caught:
+        fetch(server, part, None)
+    assert "1,048,576 are left" in caught.value.cause
+    kept = part.read_bytes()
+    assert DATA.startswith(kept)
+    assert 100_000 <= len(kept) < SIZE
+    monkeypatch.setattr(unforeseen, "LOOK_BYTES", 1 << 30)
+    reset(server)
+    fetch(server, part, None)
+    assert part.read_bytes() == DATA
+    assert offset(server) == [len(kept)]

@@ -10,6 +10,12 @@ RATE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([kmg]?)(i?)(b?)(?:/s|ps)?\s*
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
 
 
+def check_rate(text: str | None) -> None:
+    """Refuse what is no rate before anything is done. Raises BadValue."""
+    if text is not None:
+        parse_rate(text)
+
+
 def parse_rate(text: str) -> float:
     """Bytes per second of `5MB`, `500 kB/s`, `1.5MiB` or `1000000`. Raises BadValue."""
     found = RATE.fullmatch(text)

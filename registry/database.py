@@ -62,6 +62,7 @@ _DRIVER_CAUSES = (
     ("malformed", "is corrupt", _DAMAGED),
     ("unable to open", "cannot be opened", "check that its folder exists and can be written"),
     ("disk is full", "cannot grow: the disk is full", None),
+    ("disk I/O", "cannot be written: the disk is full, or broken", "make room, or check the disk"),
     ("lock timeout", "is locked by another program", "close it or try again later"),
     ("read-only transaction", "is read-only", "ask its owner for permission to write"),
     ("permission denied", "is not open to this user", "ask its owner for permission"),

@@ -49,6 +49,7 @@ _CAUSES = (
     ("readonly", "is read-only", "check the permissions of the file and its folder"),
     ("unable to open", "cannot be opened", "check the permissions of its folder"),
     ("full", "cannot grow: the disk is full", None),
+    ("disk I/O", "cannot be written: the disk is full, or broken", "make room, or check the disk"),
 )
 _DAMAGED = "move it away; what is downloaded again goes on where it broke off"
 

@@ -176,6 +176,7 @@ def _add(connection: sqlite3.Connection, wanted: Wanted, priority: int) -> int:
         f" VALUES ({marks}, (SELECT coalesce(max(place), 0) + 1 FROM download))"
         " ON CONFLICT (service, subject, coalesce(folder, ''), coalesce(layout, ''))"
         f" DO UPDATE SET {news}, state = 'queued', wish = NULL,"
+        " received = iif(state = 'done', 0, received),"
         f" {_FORGET_TROUBLE} WHERE state != 'running'",
         values,
     )

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.civitai_library import enrich_, updates_
-from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
+from assetmgr.cli.download_options import (
+    Chosen,
+    bars,
+    download_options,
+    print_download,
+    warn_of_danger,
+    warn_of_shortages,
+)
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.cli.peek import report_peek
 from assetmgr.operations import civitai as models
@@ -22,7 +28,6 @@ from assetmgr.operations.civitai_download import (
 )
 from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
 from assetmgr.operations.civitai_plan import plan_civitai_download
-from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.peek import civitai_peek
 from assetmgr.sources.civitai import Search
@@ -209,13 +214,7 @@ def download(
     session: Session,
     version: str,
     file: str | None,
-    folder: Path | None,
-    layout: str | None,
-    again: bool,
-    later: bool,
-    priority: str,
-    rate: str | None,
-    dry_run: bool,
+    chosen: Chosen,
 ) -> int:
     """Download a file of a version into the library, verified against the site's SHA-256.
 
@@ -224,26 +223,31 @@ def download(
     says of it goes beside it. It goes through the queue: a transfer that broke off goes on with the
     same command, or `downloads run`.
     """
-    request = CivitaiRequest(version, file, folder, layout, again, PRIORITIES[priority], rate)
+    request = CivitaiRequest(
+        version,
+        file,
+        chosen.folder,
+        chosen.layout,
+        chosen.again,
+        chosen.priority,
+        chosen.rate,
+    )
     with Workspace.open() as workspace, bars(session) as progress:
         found = (
             plan_civitai_download(workspace, version, file, progress)
-            if dry_run
+            if chosen.dry_run
             else queue_civitai_download(workspace, request, progress)
-            if later
+            if chosen.later
             else civitai_download(workspace, request, progress, watch=progress.watch)
         )
-        if later:
+        if chosen.later:
             warn_of_shortages(session, workspace)
-    if found.asset is not None and found.asset.safety.verdict.value == "dangerous":
-        session.warn(f"{found.path}: is a dangerous pickle; never open it with another program")
+    document = found.to_json()
+    warn_of_danger(session, document)
     if session.as_json:
-        session.output.document({**found.to_json(), "errors": []})
+        session.output.document({**document, "errors": []})
         return session.status
-    known = f"have it: #{found.asset.id}" if found.state == "already" and found.asset else None
-    place = f" -> {plain(str(found.path))}" if found.path else ""
-    state = known or found.state or "to download"
-    session.output.line(f"{plain(found.file.name)}  {size(found.file.size)}  {state}{place}")
+    print_download(session, found.file.name, found.file.size, document)
     if found.version.trained_words:
         session.output.line(f"trigger words: {plain(', '.join(found.version.trained_words))}")
     return session.status

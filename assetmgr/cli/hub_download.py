@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import click
 
-from assetmgr.cli.download_options import bars, download_options, warn_of_shortages
+from assetmgr.cli.download_options import (
+    Chosen,
+    bars,
+    download_options,
+    print_download,
+    warn_of_danger,
+    warn_of_shortages,
+)
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.downloads import PRIORITIES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_address import parse_named
 from assetmgr.operations.hub_cache import cache_downloads
@@ -20,7 +25,6 @@ from assetmgr.operations.hub_plan import (
     DownloadRequest,
     plan_download,
 )
-from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 
 _FIELDS: dict[str, object] = {
@@ -59,13 +63,7 @@ def download(
     exclude: tuple[str, ...],
     variant: str | None,
     cache: bool,
-    folder: Path | None,
-    layout: str | None,
-    again: bool,
-    later: bool,
-    priority: str,
-    rate: str | None,
-    dry_run: bool,
+    chosen: Chosen,
 ) -> int:
     """Download model files into the library, verified against the Hub's hashes.
 
@@ -74,7 +72,7 @@ def download(
     folder unless --to names another; what the library has is not fetched. Everything goes through
     the queue: what breaks off goes on with the same command, or `downloads run`.
     """
-    if cache and (folder or layout or later or rate):
+    if cache and (chosen.folder or chosen.layout or chosen.later or chosen.rate):
         cause = "--cache goes with none of --to, --layout, --queue and --rate."
         raise click.UsageError(cause, click.get_current_context())
     named = parse_named(repo)
@@ -82,27 +80,27 @@ def download(
         named.repo,
         named.revision,
         files or ((named.file,) if named.file else ()),
-        folder,
-        layout,
-        again,
-        PRIORITIES[priority],
-        rate,
+        chosen.folder,
+        chosen.layout,
+        chosen.again,
+        chosen.priority,
+        chosen.rate,
         include,
         exclude,
         variant,
     )
     with Workspace.open() as workspace, bars(session) as progress:
         results: Iterable[Download | Downloaded | Failure]
-        if dry_run:
+        if chosen.dry_run:
             results = plan_download(workspace, request, progress)
-        elif later:
+        elif chosen.later:
             results = queue_download(workspace, request, progress)
         elif cache:
             results = cache_downloads(workspace, request, progress)
         else:
             results = downloads(workspace, request, progress, watch=progress.watch)
         documents = [_report(session, result) for result in results]
-        if later:
+        if chosen.later:
             warn_of_shortages(session, workspace)
     if session.as_json:
         session.output.document(documents)
@@ -113,12 +111,9 @@ def _report(session: Session, result: Download | Downloaded | Failure) -> dict[s
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, _FIELDS)
-    if isinstance(result, Downloaded) and result.asset.safety.verdict.value == "dangerous":
-        session.warn(f"{result.path}: is a dangerous pickle; never open it with another program")
     document = result.to_json()
+    if isinstance(result, Downloaded):
+        warn_of_danger(session, document)
     if not session.as_json:
-        known = f"have it: #{document['asset']}" if document["state"] == "already" else None
-        state = known or document["state"] or "to download"
-        place = f" -> {plain(str(document['path']))}" if document["path"] else ""
-        session.output.line(f"{plain(result.file.name)}  {size(result.file.size)}  {state}{place}")
+        print_download(session, result.file.name, result.file.size, document)
     return document

@@ -20,6 +20,7 @@ def report_peek(session: Session, found: Peek, *, tensors: bool) -> int:
         session.output.line(f"have it: #{found.known.id} {plain(found.known.name)}")
     for made in found.made_of_it:
         session.output.line(f"have it by {made.operation}: #{made.asset} {plain(made.name)}")
-    cost = f"{size(found.received)} in {found.requests} requests"
+    requests = "1 request" if found.requests == 1 else f"{found.requests} requests"
+    cost = f"{size(found.received)} in {requests}"
     session.output.line(f"{cost}, of {size(found.inspection.nbytes)}")
     return session.status

@@ -12,6 +12,7 @@ from assetmgr.operations.download_reading import Watch, unwatched
 from assetmgr.operations.download_run import error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.placing import Destination
+from assetmgr.rates import check_rate
 from converters.progress import SILENT, Progress
 from registry.download_records import Wanted
 
@@ -52,6 +53,7 @@ def civitai_download(
     A file that fails stays in the queue, as it does when this is interrupted. Raises what it failed
     for, Cancelled, and what `plan_civitai_download` raises.
     """
+    check_rate(request.rate)
     plan = queue_civitai_download(workspace, request, progress)
     only, ended = [plan.queued or 0], None
     for ended in run_downloads(workspace, only, rate=request.rate, watch=watch, progress=progress):

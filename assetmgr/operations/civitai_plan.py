@@ -82,9 +82,17 @@ def plan_civitai_download(
 
     Raises BadValue for what names no version, FileMissing, NotAvailable.
     """
-    number = _number(parse_reference(version), version)
+    reference = parse_reference(version)
+    number = _number(reference, version)
     with civitai.connect() as web:
-        return planned(workspace, web, civitai.version(web, number, progress, fresh=True), file)
+        try:
+            found = civitai.version(web, number, progress, fresh=True)
+        except FileMissing as error:
+            if reference.number is None:
+                raise
+            hint = f"of a model, `assetmgr civitai info {number}` lists the versions"
+            raise FileMissing(error.cause, path=error.path, hint=hint) from None
+        return planned(workspace, web, found, file)
 
 
 def planned(

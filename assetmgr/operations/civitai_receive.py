@@ -18,7 +18,7 @@ from assetmgr.operations.civitai_plan import (
     planned,
 )
 from assetmgr.operations.downloads import destination_of
-from assetmgr.operations.names import safe_name
+from assetmgr.operations.names import safe_name, visible_name
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, receive
 from assetmgr.sources import civitai
@@ -119,7 +119,7 @@ def _announced(plan: CivitaiDownload, licence: str | None) -> Announced:
     return Announced(
         service="Civitai",
         label=plan.label,
-        name=safe_name(file.name),
+        name=visible_name(file.name),
         family=safe_name(version.model_name or version.id),
         # Announced in kilobytes: where there is a hash, that is the more exact.
         size=file.size if sha256 is None else None,

@@ -20,6 +20,7 @@ from assetmgr.operations.hub_plan import (
 )
 from assetmgr.operations.hub_receive import wanted_of
 from assetmgr.operations.placing import Destination
+from assetmgr.rates import check_rate
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def downloads(
     A file that fails does not stop the others; it stays in the queue, as all do when this is
     interrupted. Raises Cancelled, and what `plan_download` raises.
     """
+    check_rate(request.rate)
     # Each file asks the library by itself, when the bytes of others are on their way already.
     planned = _enqueued(workspace, request, find_files(request, progress))
     only = [found.queued for found in planned if isinstance(found, Download) and found.queued]

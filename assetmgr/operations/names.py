@@ -36,6 +36,12 @@ def safe_name(name: str) -> str:
     return f"{kept}{dot}{suffix}"
 
 
+def visible_name(name: str) -> str:
+    """A safe name that does not begin with a dot: scans, and people, see no hidden files."""
+    safe = safe_name(name)
+    return safe_name(f"_{safe}") if safe.startswith(".") else safe
+
+
 def free_name(name: str, taken: Container[str]) -> str:
     """The name, or the first of `NAME (2)`, `NAME (3)`, … whose folded form is not among `taken`.
 

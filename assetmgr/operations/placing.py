@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.layouts import LAYOUTS
-from assetmgr.operations.names import safe_name
+from assetmgr.operations.names import safe_name, visible_name
 from converters.errors import BadValue
 
 if TYPE_CHECKING:
@@ -78,4 +78,4 @@ def _telling_name(name: str, family: str) -> str:
     *folders, last = name.split("/")
     if last.split(".")[0].split("-")[0] in _GENERIC:
         last = "-".join([family, *folders, last])
-    return safe_name(last)
+    return visible_name(last)

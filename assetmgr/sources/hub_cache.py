@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.sources.hub_client import asking, endpoint, token
 from assetmgr.sources.huggingface import RemoteFile
+from converters.errors import FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -37,8 +39,22 @@ def hub_home(environment: Mapping[str, str] = os.environ) -> Path:
 def fetch_to_cache(file: RemoteFile, progress: Progress = SILENT, *, again: bool = False) -> Path:
     """Where a file lies in the cache, fetched unless it is there; `again` in any case.
 
-    Raises FileMissing, NotAvailable, DiskFull, WriteFailed, Cancelled.
+    Where hf-xet cannot do it, as behind a proxy that knows only the Hub, it comes over HTTP. Raises
+    FileMissing, NotAvailable, DiskFull, WriteFailed, Cancelled.
     """
+    from huggingface_hub import constants
+
+    try:
+        return _fetched(file, progress, again=again)
+    except (NotAvailable, FileMissing, RuntimeError):  # the last is what hf-xet raises of networks
+        if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+            raise
+    progress.message(f"{file.name}: asking for it once more, without hf-xet")
+    constants.HF_HUB_DISABLE_XET = True
+    return _fetched(file, progress, again=again)
+
+
+def _fetched(file: RemoteFile, progress: Progress, *, again: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     progress.stage(f"downloading {file.name}", file.size)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _LOGIN = "log in with `assetmgr login hub`, or set HF_TOKEN"
+_ACCOUNT = "the account of the token in use (that of HF_TOKEN or `assetmgr login hub`)"
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - what the Hub says
 _DISABLED = "Access to this resource is disabled."
 
@@ -58,7 +59,9 @@ def _of_answer(subject: str, page: str | None, error: HfHubHTTPError) -> Assetmg
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        hint = f"accept its conditions at {page or 'its page'}, then {_LOGIN}"
+        is_known = "Authorization" in error.response.request.headers
+        then = f" with {_ACCOUNT}" if is_known else f", then {_LOGIN}"
+        hint = f"accept its conditions at {page or 'its page'}{then}"
         return NotAvailable("access to this repository is restricted", path=subject, hint=hint)
     if isinstance(error, errors.RevisionNotFoundError):
         return FileMissing("the repository has no such revision", path=subject)

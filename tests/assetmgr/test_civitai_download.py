@@ -151,6 +151,8 @@ def test_a_file_that_the_version_lacks_is_named(site: CivitaiServer, program: Pr
 def test_a_model_has_to_be_named_with_its_version(site: CivitaiServer, program: Program) -> None:
     done = program("civitai", "download", "https://civitai.com/models/70/x", "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (2, "bad_value")
+    bare = program("civitai", "download", "1007")
+    assert "of a model, `assetmgr civitai info 1007` lists the versions" in bare.err
 
 
 class StopsAfter(CancellableProgress):
@@ -480,7 +482,7 @@ def test_an_endpoint_with_a_password_is_refused(
 @pytest.mark.parametrize(
     ("name", "kept"),
     [
-        ("../../evil.dat", ".._.._evil.dat"),
+        ("../../evil.dat", "_.._.._evil.dat"),
         ("/etc/passwd", "_etc_passwd"),
         ("C:\\evil\x1b[2J.dat", "C__evil_[2J.dat"),
         ("..", "_"),

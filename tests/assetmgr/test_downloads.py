@@ -5,12 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
-import shutil
-import subprocess
-import sys
 import threading
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,7 +13,8 @@ from typing import TYPE_CHECKING, Self
 import pytest
 from helpers.civitai_server import CivitaiServer
 from helpers.hub_server import HubServer
-from helpers.waiting import PATIENCE, wait_until
+from helpers.queueing import REPO, parts, queued, small_hub, states
+from helpers.waiting import wait_until
 
 from assetmgr.config import LAYOUTS as SETTING_LAYOUTS
 from assetmgr.operations import download_run
@@ -31,10 +27,7 @@ from assetmgr.operations.downloads import (
     open_queue,
     pause_downloads,
     resume_downloads,
-    shortages,
 )
-from assetmgr.operations.hub_download import queue_download
-from assetmgr.operations.hub_plan import DownloadRequest
 from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.operations.settings import change_setting
 from assetmgr.rates import parse_rate
@@ -50,41 +43,18 @@ if TYPE_CHECKING:
 
     Program = Callable[..., Done]
 
-REPO = "org/gems"
 MIB = 1 << 20
 
 
 @pytest.fixture
-def hub(models: Models, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    files = {f"file{number}.bin": os.urandom(100_000 + number) for number in range(4)}
-    with HubServer(REPO, files) as server:
-        server.about = {"tags": ["license:openrail"]}
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
-        # What is looked at afterwards must not be on its way any more.
-        monkeypatch.setattr(download_run, "_END_SECONDS", PATIENCE)
-        yield server
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    yield from small_hub(monkeypatch)
 
 
 @pytest.fixture
 def workspace(hub: HubServer) -> Iterator[Workspace]:
     with Workspace.open() as opened:
         yield opened
-
-
-def queued(workspace: Workspace, *names: str, **options: object) -> list[int]:
-    """Files in the queue; their numbers."""
-    request = DownloadRequest(REPO, files=names, **options)  # type: ignore[arg-type]
-    return [found.queued or 0 for found in queue_download(workspace, request)]  # type: ignore[union-attr]
-
-
-def states(workspace: Workspace) -> dict[str, str]:
-    return {each.wanted.label: each.state.value for each in list_downloads(workspace)}
-
-
-def parts(folder: Path) -> dict[str, int]:
-    """What has come of unfinished files, by name."""
-    return {path.name: path.stat().st_size for path in folder.rglob(".downloads/*")}
 
 
 # ---- on the command line
@@ -452,126 +422,6 @@ def test_all_transfers_together_keep_to_the_rate(
     list(run_downloads(workspace, rate="100kB"))
     whole = sum(map(len, hub.files.values())) / 100_000 - BURST_SECONDS
     assert max(waited) == pytest.approx(whole), "the last one has to wait for all bytes before it"
-
-
-def test_what_does_not_fit_beside_what_is_coming_is_not_begun(
-    hub: HubServer, program: Program, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil has it
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 0, 250_000))
-    hub.together = threading.Barrier(2)
-    done = program("hub", "download", REPO, "--queue")
-    assert "what is queued needs 400.0 kB, 250.0 kB are free" in done.err
-    (short,) = shortages(workspace)
-    assert (short.needed, short.free) == (400_006, 250_000)
-    done = program("downloads", "run", "--json")
-    assert done.code == 1
-    found = [item["state"] for item in done.json["downloads"]]
-    assert sorted(found) == ["done", "done", "failed", "failed"]
-    assert {error["code"] for error in done.json["errors"]} == {"disk_full"}
-    monkeypatch.undo()
-
-
-def test_a_disk_that_fills_up_on_the_way_fails_what_it_is_full_for_and_keeps_what_came(
-    hub: HubServer, program: Program, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from assetmgr.sources import sink
-
-    real = sink._write_all
-
-    def full(stream: object, data: memoryview) -> None:
-        if len(data) > 100_001:
-            real(stream, data[:5000])  # type: ignore[arg-type]
-            raise OSError(28, "No space left on device")
-        real(stream, data)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(sink, "_write_all", full)
-        done = program("hub", "download", REPO, "--json")
-    assert done.code == 1
-    assert [item.get("code") for item in done.json] == [None, None, "disk_full", "disk_full"]
-    assert sorted(parts(workspace.paths.models).values()) == [5000, 5000]
-    hub.requests.clear()
-    assert program("downloads", "run").code == 0, "there is room now"
-    assert sorted(line.rpartition("bytes=")[2] for line in hub.fetched if "/cdn/" in line) == [
-        "5000-",
-        "5000-",
-    ]
-
-
-# ---- crashes
-
-
-def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_goes_on(
-    hub: HubServer, workspace: Workspace, models: Models
-) -> None:
-    hub.files = {
-        "a.bin": os.urandom(3 * MIB),
-        "b.bin": os.urandom(100_000),
-        "style.safetensors": models.lora.read_bytes(),
-    }
-    script = Path(__file__).with_name("killed_downloads.py")
-    with subprocess.Popen(
-        [sys.executable, script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as victims:
-        queued(workspace, *hub.files)
-        whole = run_killed(victims, 0)
-        for point in range(1, 6):
-            forget_everything(workspace)
-            queued(workspace, *hub.files)
-            run_killed(victims, max(1, whole * point // 6))
-            require_nothing_wrong(hub, workspace)
-            run_killed(victims, max(1, whole * (point % 5 + 1) // 7))
-            kept = parts(workspace.paths.models)
-            hub.requests.clear()
-            run_killed(victims, 0)
-            require_nothing_wrong(hub, workspace)
-            assert set(states(workspace).values()) == {"done"}
-            assert parts(workspace.paths.models) == {}
-            begun = [int(found[1]) for line in hub.fetched if (found := _RANGE.search(line))]
-            assert set(begun) <= set(kept.values()), "what is there is not fetched again"
-            assert sum(size > 0 for size in kept.values()) >= len(begun)
-        victims.stdin.close()  # type: ignore[union-attr]
-
-
-_RANGE = re.compile(r"bytes=(\d+)-")
-
-
-def run_killed(victims: subprocess.Popen[str], calls: int) -> int:
-    """A run that kills itself after so many calls, or not at all; gives how many there were."""
-    assert victims.stdin is not None
-    assert victims.stdout is not None
-    print(calls, file=victims.stdin, flush=True)
-    told = victims.stdout.readline().split()
-    if told[0] == "calls":
-        assert victims.stdout.readline().split() == ["end", "0"]
-        return int(told[1])
-    assert told == ["end", "-9"]
-    return 0
-
-
-def forget_everything(workspace: Workspace) -> None:
-    cancel_downloads(workspace)
-    shutil.rmtree(workspace.paths.models, ignore_errors=True)
-    workspace.library.forget([asset.id for asset in workspace.library.assets("")])
-    for each in list_downloads(workspace):
-        cancel_downloads(workspace, [each.id])
-
-
-def require_nothing_wrong(hub: HubServer, workspace: Workspace) -> None:
-    """Every name holds the whole file, and so does everything that is registered."""
-    contents = set(hub.files.values())
-    for path in workspace.paths.models.rglob("*"):
-        if path.is_file() and path.parent.name != ".downloads":
-            assert path.read_bytes() in contents, path
-    for asset in workspace.library.assets(""):
-        assert asset.path is not None
-        assert Path(asset.path).read_bytes() in contents
-        assert asset.hashes["sha256"] in {hub.sha256(name) for name in hub.files}
 
 
 def test_a_program_that_runs_the_queue_for_a_command_says_so_in_json_alone(

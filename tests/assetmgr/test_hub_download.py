@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, file_download, try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
 from assetmgr.operations.hub_receive import run_download
 from assetmgr.operations.names import safe_name
-from assetmgr.sources import hub_client
+from assetmgr.sources import hub_cache, hub_client
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.bytesource import MemoryBytes
@@ -537,6 +537,44 @@ def test_bytes_that_were_not_announced_are_not_registered_from_the_cache(
     done = program("hub", "download", REPO, GEM, "--cache", "--json")
     assert (done.code, done.json[0]["code"]) == (1, "corrupt")
     assert program("list", "--json").json["total"] == 0
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch, is_installed: bool
+) -> None:
+    tried: list[object] = []
+
+    def blocked(**options: object) -> None:
+        tried.append(options)
+        raise RuntimeError("CAS Client Error: https://cas.example/?signature=s3cret")
+
+    def is_available() -> bool:
+        return is_installed and not constants.HF_HUB_DISABLE_XET
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(file_download, "xet_get", blocked)
+    monkeypatch.setattr(file_download, "is_xet_available", is_available)
+    monkeypatch.setattr(hub_cache, "find_spec", lambda _: is_installed or None)
+    hub.xet = True
+    done = program("hub", "download", REPO, GEM, "--cache", "--json")
+    assert (done.code, len(tried)) == (0, int(is_installed))
+    assert cached(hub).read_bytes() == hub.files[GEM]
+    assert "s3cret" not in done.out + done.err
+
+
+def test_a_wrong_rate_queues_nothing(hub: HubServer, program: Program) -> None:
+    assert program("hub", "download", REPO, GEM, "--rate", "soon").code == 2
+    assert program("downloads", "list", "--json").json["downloads"] == []
+
+
+def test_a_gate_says_what_a_token_in_use_is_missing(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.refusal = (403, "GatedRepo")
+    assert "then log in" in program("hub", "peek", REPO, GEM).err
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    assert "with the account of the token in use" in program("hub", "peek", REPO, GEM).err
 
 
 def test_the_cache_goes_with_no_folder(program: Program) -> None:

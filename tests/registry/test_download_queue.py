@@ -242,6 +242,22 @@ def test_a_newer_or_damaged_queue_is_named_and_left_alone(tmp_path: Path) -> Non
     assert file.read_bytes().startswith(b"no database")
 
 
+def test_a_disk_that_fails_is_no_reason_to_move_the_queue_away(queue: DownloadQueue) -> None:
+    failure = pytest.raises(LibraryUnusable, match="the disk is full, or broken")
+    with failure as caught, queue.file.writing():
+        raise sqlite3.OperationalError("disk I/O error")
+    assert caught.value.hint == "make room, or check the disk"
+
+
+def test_what_is_asked_for_anew_has_not_begun(queue: DownloadQueue) -> None:
+    queue.add([wanted("a")])
+    with queue.runner() as runner:
+        claimed(runner)
+        runner.done([(1, ARRIVAL, 10)])
+    (again,) = queue.add([wanted("a")])
+    assert (again.state, again.received) == ("queued", 0)
+
+
 def test_a_name_that_no_database_can_hold_is_refused_and_nothing_is_added(
     queue: DownloadQueue,
 ) -> None:

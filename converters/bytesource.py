@@ -13,7 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from converters.errors import (
     AssetmgrError,
@@ -38,7 +38,6 @@ class Fingerprint:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-@runtime_checkable
 class ByteSource(Protocol):
     """Random access to a fixed run of bytes."""
 

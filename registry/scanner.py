@@ -39,6 +39,9 @@ from registry.walk import Walk
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
+BEHIND = 1_000
+"""Names come first: hashes are recorded only when so many wait, or all files were looked into."""
+
 Paths = Sequence[str | os.PathLike[str]]
 
 
@@ -181,7 +184,9 @@ class _Scan:
 
         def see(files: Sequence[Looked]) -> None:
             self.library.record_files([looked.scanned() for looked in files])
-            self._record_hashed([one for done in self.small.done() for one in self._taken(done)])
+            if self.small.ready >= BEHIND:
+                done = self.small.done()
+                self._record_hashed([one for hashed in done for one in self._taken(hashed)])
             for file in (looked.recorded for looked in files):
                 (self.small.start if is_small(file) else large.append)(file)
 

@@ -235,6 +235,20 @@ def sha256_folder(folder: str) -> None:
     sha256(*map(str, sorted(Path(folder).iterdir())))
 
 
+def sha256_and_headers(folder: str) -> None:
+    """As programs of this field learn what a folder holds: hash a file, then parse its header.
+
+    One thread and blocks of a megabyte, in the order of names.
+    """
+    import json
+    from pathlib import Path
+
+    for path in sorted(Path(folder).iterdir()):
+        sha256(str(path))
+        with path.open("rb") as file:
+            json.loads(file.read(int.from_bytes(file.read(8), "little")))
+
+
 def without_torch(*arguments: str) -> None:
     """Run an assetmgr command; fails when it imported torch."""
     from assetmgr.cli.main import run
@@ -249,7 +263,7 @@ JOBS = {
     job.__name__: job
     for job in (
         *(convert, convert_unsynced, convert_hashed, convert_torch),
-        *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder),
+        *(cast_half, cast_half_torch, hash_all, sha256, sha256_folder, sha256_and_headers),
         *(matrices, quantise, quantise_gguf),
         *(merge_ours, merge_plain, merge_mecha, sum_ours, sum_plain, sum_mecha),
     )

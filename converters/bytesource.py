@@ -11,9 +11,8 @@ import os
 import stat
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from converters.errors import (
     AssetmgrError,
@@ -24,8 +23,7 @@ from converters.errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What must not change while a file is read: size in bytes, mtime in ns, inode."""
 
     size: int
@@ -38,7 +36,6 @@ class Fingerprint:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-@runtime_checkable
 class ByteSource(Protocol):
     """Random access to a fixed run of bytes."""
 

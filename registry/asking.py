@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, CorruptFile
+from converters.progress import SILENT, Progress
 from registry import facets, finding, listing, references
-from registry.list_records import Page
+from registry.beginning import beginning
+from registry.list_records import Beginning, Page
 from registry.opened import Opened
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
+from registry.stopping import stoppable
 
 if TYPE_CHECKING:  # listing a library needs none of what reads assets whole, or their tensors
     from converters.weights import TensorDigest
@@ -37,6 +40,24 @@ class Asking(Opened):
         with self._database.reading() as connection:
             total, ids = finding.page(connection, wanted, order, limit, offset)
             return Page(total, listing.asset_rows(connection, ids))
+
+    def beginning(
+        self, query: str, *, sort: str = "name", limit: int, progress: Progress = SILENT
+    ) -> Beginning:
+        """The first rows of a search, before it is known how many follow.
+
+        Raises BadValue, and Cancelled soon after `progress` was.
+        """
+        wanted, order = parse(query), parse_order(sort)
+        with self._database.reading() as connection, stoppable(connection, progress):
+            total, ids = beginning(connection, wanted, order, limit)
+            return Beginning(total, listing.asset_rows(connection, ids))
+
+    def number(self, query: str, progress: Progress = SILENT) -> int:
+        """How many assets match a query. Raises BadValue, and Cancelled."""
+        wanted = parse(query)
+        with self._database.reading() as connection, stoppable(connection, progress):
+            return finding.count(connection, wanted)
 
     def assets(
         self, query: str = "", *, sort: str = "name", limit: int | None = None, offset: int = 0
@@ -110,13 +131,15 @@ class Asking(Opened):
         """How many assets there are of each kind."""
         return self.facets()["kind"]
 
-    def facets(self, query: str = "") -> Mapping[str, Mapping[str, int]]:
+    def facets(
+        self, query: str = "", progress: Progress = SILENT
+    ) -> Mapping[str, Mapping[str, int]]:
         """How many of the assets that match have each kind, base, safety, verdict, algorithm, tag.
 
         What most have comes first. Assets without preview have the verdict `none`.
         """
         wanted = parse(query)
-        with self._database.reading() as connection:
+        with self._database.reading() as connection, stoppable(connection, progress):
             return facets.count(connection, wanted)
 
     def bases(self, base: str = "sd-1") -> tuple[Asset, ...]:

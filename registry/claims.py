@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import PurePath
 
 from converters.bytesource import FileBytes
 from converters.errors import FileProblem
 from registry.records import CACHE, POINTER, Claim
 
 _LONGEST_POINTER = 1024  # bytes, by the specification
+_BLOBS = f"{os.sep}blobs"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
 
@@ -30,10 +30,11 @@ def claims_of(path: str, nbytes: int) -> tuple[Claim, ...]:
 
 def _of_cache(path: str) -> tuple[Claim, ...]:
     # The folder is real already: only what is a link itself leads elsewhere.
-    blob = PurePath(os.path.realpath(path) if os.path.islink(path) else path)  # noqa: PTH114
-    if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
+    blob = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114 - of every file
+    folder, _, name = blob.rpartition(os.sep)
+    if not folder.endswith(_BLOBS) or not _SHA256.fullmatch(name):
         return ()
-    return (Claim("sha256", blob.name, CACHE),)
+    return (Claim("sha256", name, CACHE),)
 
 
 def _of_pointer(path: str) -> tuple[Claim, ...]:

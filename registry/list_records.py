@@ -33,3 +33,11 @@ class Page:
 
     total: int
     rows: tuple[AssetRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first rows of a search result; its `total` is None as long as nobody has counted it."""
+
+    total: int | None
+    rows: tuple[AssetRow, ...]

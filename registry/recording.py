@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from registry import claim_rows, schema, tensor_rows
 from registry.absorbing import absorb
@@ -131,9 +130,27 @@ def _insert_assets(connection: Connection, new: Mapping[str, Values]) -> dict[st
     if not new:
         return {}
     columns = [column.name for column in _asset if column.name not in _KEPT_BY_THE_DATABASE]
-    rows = [{name: values.get(name) for name in columns} for values in new.values()]
-    statement = insert(schema.asset).returning(_asset.id, sort_by_parameter_order=True)
-    return dict(zip(new, connection.execute(statement, rows).scalars(), strict=True))
+    rows = {key: {name: values.get(name) for name in columns} for key, values in new.items()}
+    return _insert(connection, schema.asset, rows)
+
+
+def _insert(connection: Connection, table: Table, rows: Mapping[str, Values]) -> dict[str, int]:
+    """Insert rows by what stands for them; gives their numbers.
+
+    These are taken beforehand, while nobody else writes: to be told them, each row would have to be
+    a statement of its own in SQLite.
+    """
+    if connection.dialect.name == "sqlite":
+        first = connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one() + 1
+        numbers: Sequence[int] = range(first, first + len(rows))
+    else:
+        next_one = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
+        many = select(next_one).select_from(func.generate_series(1, len(rows)))
+        numbers = connection.execute(many).scalars().all()
+    numbered = dict(zip(rows, numbers, strict=True))
+    values = [{**row, "id": numbered[key]} for key, row in rows.items()]
+    connection.execute(insert(table), values)
+    return numbered
 
 
 def _update_assets(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
@@ -220,8 +237,7 @@ def _keep_places(
     new = {path: row for path, row in rows.items() if path not in places}
     if not new:
         return {}
-    added = insert(schema.file).returning(_file.id, sort_by_parameter_order=True)
-    return dict(zip(new, connection.execute(added, list(new.values())).scalars(), strict=True))
+    return _insert(connection, schema.file, new)
 
 
 def _place_values(file: ScannedFile, asset_id: int, machine: str) -> Values:
@@ -302,7 +318,7 @@ def _content_values(content: Content) -> Values:
         "safety": str(content.safety.verdict),
         "algorithm": list(content.algorithm),
         "dtypes": dict(content.dtypes),
-        "components": [astuple(component) for component in content.components],
+        "components": [[part.name, part.tensors, part.parameters] for part in content.components],
         "evidence": list(content.evidence),
         "problems": list(content.problems),
         "safety_imports": list(content.safety.imports),

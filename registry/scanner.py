@@ -39,6 +39,9 @@ from registry.walk import Walk
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
+BEHIND = 1_000
+"""Names come first: hashes are recorded only when so many wait, or all files were looked into."""
+
 Paths = Sequence[str | os.PathLike[str]]
 
 
@@ -105,7 +108,8 @@ class _Scan:
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
         met = self._sorted_out(known)
-        self.library.restore(met.back)
+        if met.back:
+            self.library.restore(met.back)
         with self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
@@ -113,7 +117,8 @@ class _Scan:
             self._hash(waiting)
         unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
         parts = {path for path in unmet if self._is_part(path)}
-        self.library.dissolve([known[path].id for path in parts])
+        if parts:
+            self.library.dissolve([known[path].id for path in parts])
         gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
         told = refresh(self.library, self.walk, self.progress)
@@ -181,7 +186,9 @@ class _Scan:
 
         def see(files: Sequence[Looked]) -> None:
             self.library.record_files([looked.scanned() for looked in files])
-            self._record_hashed([one for done in self.small.done() for one in self._taken(done)])
+            if self.small.ready >= BEHIND:
+                done = self.small.done()
+                self._record_hashed([one for hashed in done for one in self._taken(hashed)])
             for file in (looked.recorded for looked in files):
                 (self.small.start if is_small(file) else large.append)(file)
 

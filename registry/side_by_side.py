@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
 from threading import Semaphore
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -69,6 +70,11 @@ class SideBySide:
     def start(self, file: Waiting) -> None:
         """Hash a file as soon as a thread is free."""
         self._running.append((file, self._pool.submit(self._attempt, file)))
+
+    @property
+    def ready(self) -> int:
+        """How many files `done` would give out."""
+        return sum(1 for _ in takewhile(lambda pair: pair[1].done(), self._running))
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from converters.errors import AssetmgrError
+from converters.progress import CancellableProgress
 from tui.bridge import one_line
 from tui.text import plain
 
@@ -22,6 +23,23 @@ class Failed(Message):
     def __init__(self, sentence: str) -> None:
         super().__init__()
         self.sentence = sentence
+
+
+class Latest:
+    """The latest of several looks of a kind: whoever asks anew ends the one before."""
+
+    def __init__(self) -> None:
+        self._progress = CancellableProgress()
+
+    def begin(self) -> CancellableProgress:
+        """The progress of a new one."""
+        self.stop()
+        self._progress = CancellableProgress()
+        return self._progress
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._progress.cancel()
 
 
 Wait = Callable[[], Coroutine[None, None, None]]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.lineage import Lineage
-    from registry.list_records import AssetRow, Page
+    from registry.list_records import AssetRow, Beginning, Page
     from registry.records import Asset
     from tui.clearing import Clearing
     from tui.downloads import Downloads
@@ -109,8 +109,17 @@ class Commands:
         """Number of assets of each kind."""
         return self._workspace.library.kinds()
 
+    def beginning(self, view: View, limit: int, progress: Progress) -> Beginning:
+        """The first rows of a view. Raises BadValue for a filter that means nothing."""
+        library = self._workspace.library
+        return library.beginning(view.query, sort=view.order, limit=limit, progress=progress)
+
+    def number(self, view: View, progress: Progress) -> int:
+        """How many rows a view has. Raises BadValue."""
+        return self._workspace.library.number(view.query, progress)
+
     def page(self, view: View, offset: int, limit: int) -> Page:
-        """Rows of a view. Raises BadValue for a filter that means nothing."""
+        """Rows of a view, and how many it has. Raises BadValue for a filter that means nothing."""
         return self._workspace.library.search(
             view.query, sort=view.order, limit=limit, offset=offset
         )

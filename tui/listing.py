@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from registry.list_records import AssetRow, Page
+from registry.list_records import AssetRow
 from tui.query import View
 
-PAGE_ROWS = 128
-_PAGES_HELD = 32
+PAGE_ROWS = 64
+_PAGES_HELD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,24 @@ class Place:
 
 
 class Listing:
-    """The rows of one view of the library; pages not yet fetched answer with None."""
+    """The rows of one view of the library; pages not yet fetched answer with None.
 
-    def __init__(self, view: View, first: Page, number: int = 0) -> None:
+    `total` is None as long as it is not known how many follow the first page.
+    """
+
+    def __init__(
+        self, view: View, rows: tuple[AssetRow, ...], total: int | None, number: int = 0
+    ) -> None:
         self.view = view
-        self.total = first.total
-        self._pages = OrderedDict({number: tuple(first.rows)})
+        self.total = total
+        self._pages = OrderedDict({number: rows})
         self._asked: set[int] = set()
+        self._known = len(rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, as far as that is known."""
+        return self._known if self.total is None else self.total
 
     def row(self, index: int) -> AssetRow | None:
         """The row at `index`, if its page is here."""
@@ -44,6 +55,10 @@ class Listing:
         new = [n for n in numbers if n not in self._pages and n not in self._asked]
         self._asked.update(new)
         return new
+
+    def forget(self, number: int) -> None:
+        """A page did not come; whoever needs it asks again."""
+        self._asked.discard(number)
 
     def add(self, number: int, rows: tuple[AssetRow, ...]) -> None:
         """Keep a fetched page; the page unused for longest goes."""

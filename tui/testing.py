@@ -17,7 +17,7 @@ from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from converters.statistics import Statistics
 from registry.download_records import QueuedDownload
-from registry.list_records import Page
+from registry.list_records import AssetRow, Beginning, Page
 from registry.records import Asset
 from tui.cards import Ask, Card
 from tui.commands import Commands
@@ -85,10 +85,15 @@ class ScriptedCommands(Commands):
         """As in the library, but for the day."""
         return replace(super().asset(asset_id), added=DAY_ONE)
 
+    def beginning(self, view: View, limit: int, progress: Progress) -> Beginning:
+        """As in the library, but for the day."""
+        first = super().beginning(view, limit, progress)
+        return replace(first, rows=_of_day_one(first.rows))
+
     def page(self, view: View, offset: int, limit: int) -> Page:
         """As in the library, but for the day."""
         page = super().page(view, offset, limit)
-        return replace(page, rows=tuple(replace(row, added=DAY_ONE) for row in page.rows))
+        return replace(page, rows=_of_day_one(page.rows))
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """A preview by the script."""
@@ -211,3 +216,7 @@ class ScriptedRemote(Remote):
 
 def _numbers(ids: Sequence[int]) -> str:
     return " ".join(f"#{asset_id}" for asset_id in ids)
+
+
+def _of_day_one(rows: Sequence[AssetRow]) -> tuple[AssetRow, ...]:
+    return tuple(replace(row, added=DAY_ONE) for row in rows)

@@ -35,9 +35,9 @@ _ASKED = ("base", "algorithm", "tag", "folder", "verdict", "safety")
 
 def facets(workspace: Workspace, query: str = "", progress: Progress = SILENT) -> tuple[Facet, ...]:
     """The facets of the assets that a query finds. Raises BadValue, and Cancelled."""
-    counted = workspace.library.facets(query)
+    counted = workspace.library.facets(query, progress)
     progress.advance()
-    folders = tuple(_folders(workspace, query))
+    folders = tuple(_folders(workspace, query, progress))
     return tuple(
         Facet(name, folders if name == "folder" else _values(name, counted[name]))
         for name in _ASKED
@@ -48,11 +48,11 @@ def _values(name: str, counted: Mapping[str, int]) -> tuple[FacetValue, ...]:
     return tuple(FacetValue(value, count, term_of(name, value)) for value, count in counted.items())
 
 
-def _folders(workspace: Workspace, query: str) -> Iterator[FacetValue]:
+def _folders(workspace: Workspace, query: str, progress: Progress) -> Iterator[FacetValue]:
     """The folders of the library; how much of the search lies in each."""
     for root in workspace.library.roots():
         term = term_of("path", root)
-        count = workspace.library.search(f"{query} {term}", limit=1).total
+        count = workspace.library.number(f"{query} {term}", progress)
         if count:
             yield FacetValue(root, count, term)
 

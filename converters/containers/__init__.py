@@ -80,7 +80,7 @@ def open_model(source: str | os.PathLike[str] | ByteSource) -> Model:
     CorruptFile, UnsupportedFile naming the format, UnsafeFile for a dangerous bare pickle. Errors
     that are `Inspected` carry the `safety` of what was seen.
     """
-    if isinstance(source, ByteSource):
+    if not isinstance(source, str | os.PathLike):
         return _open(source)
     if os.path.isdir(source):  # noqa: PTH112  # never raises
         if is_pipeline(source):

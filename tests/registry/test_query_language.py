@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from small_models import scanned
 
 import registry.finding
-from converters.errors import BadValue
+import registry.stopping
+from converters.errors import BadValue, Cancelled
 from converters.pickles.safety import SafetyReport, Verdict
+from converters.progress import CancellableProgress
 from converters.weights import Listing, TensorDigests, Weights
 from registry.finding import asset_ids
 from registry.library import Library
@@ -308,8 +311,35 @@ def test_pages_join_to_the_whole(zoo, query, sort):
             pages = [
                 zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
             ]
+            first = zoo.beginning(query, sort=sort, limit=2)
         assert [row for page in pages for row in page.rows] == list(whole.rows)
         assert {page.total for page in pages} == {whole.total}
+        assert first.rows == whole.rows[:2]
+        assert first.total in {None, whole.total}
+    assert zoo.number(query) == whole.total
+
+
+class Impatient(CancellableProgress):
+    """Is cancelled while the first query goes on."""
+
+    @property
+    def cancelled(self) -> bool:
+        """From the second look on."""
+        was = super().cancelled
+        self.cancel()
+        return was
+
+
+def test_a_search_that_nobody_waits_for_ends(zoo):
+    gone = CancellableProgress()
+    gone.cancel()
+    is_interrupted = zoo._database.file is not None
+    with patch.object(registry.stopping, "_STEPS", 1):
+        for ask in (zoo.number, zoo.facets, partial(zoo.beginning, limit=2)):
+            for progress in (gone, *[Impatient()] * is_interrupted):
+                with pytest.raises(Cancelled):
+                    ask("a size:>1", progress=progress)
+    assert zoo.number("") == len(ids(zoo, ""))
 
 
 @examples(30)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+from helpers.waiting import PATIENCE, until
 from rich.cells import cell_len
 from textual.widgets import Static
 
+from converters.progress import CancellableProgress
+from registry.list_records import Beginning
+from tui.query import View
+from tui.testing import ScriptedCommands
 from tui.widgets.filter_bar import FilterInput
 from tui.widgets.kind_tabs import KindTabs
 from tui.widgets.list_header import ListHeader
@@ -34,6 +42,49 @@ async def test_the_filter_narrows_with_every_key_and_escape_clears_it(open_progr
         await tui.press("escape")
         assert len(tui.names()) == 9
         assert tui.app.focused is tui.list
+
+
+class Counting:
+    """Holds back how many rows there are, and tells who asked."""
+
+    def __init__(self, commands: ScriptedCommands, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.asked: list[tuple[str, CancellableProgress]] = []
+        self._number, self._beginning = commands.number, commands.beginning
+        monkeypatch.setattr(commands, "number", self.number)
+        monkeypatch.setattr(commands, "beginning", self.beginning)
+
+    def beginning(self, view: View, limit: int, progress: CancellableProgress) -> Beginning:
+        """The rows, and nothing of their number."""
+        return replace(self._beginning(view, limit, progress), total=None)
+
+    def number(self, view: View, progress: CancellableProgress) -> int:
+        """The number, once the gate is open."""
+        self.asked.append((view.text, progress))
+        self.gate.wait(PATIENCE)
+        return self._number(view, progress)
+
+
+async def test_rows_are_shown_before_their_number_is_known(
+    open_program: Open, commands: ScriptedCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_program() as tui:
+        counting = Counting(commands, monkeypatch)
+        line = tui.app.screen.query_one(FilterInput)
+        found = tui.app.screen.query_one("#filter-matches", Static)
+        line.value = "i"
+        await until(tui.pilot, lambda: counting.asked)
+        line.value = "in"
+        await until(tui.pilot, lambda: len(counting.asked) == 2)
+        assert tui.names() == ["anything v5", "ink wash"]
+        assert str(found.content) == "… found"
+        assert [(text, asked.cancelled) for text, asked in counting.asked] == [
+            ("i", True),
+            ("in", False),
+        ]
+        counting.gate.set()
+        await tui.rest()
+        assert str(found.content) == "2 found"
 
 
 async def test_enter_keeps_the_filter_and_gives_the_keyboard_to_the_list(

@@ -12,15 +12,16 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
+from converters.errors import AssetmgrError
 from registry.list_records import AssetRow, Page
 from tui import keymap
 from tui.background import Failed, in_background
-from tui.columns import placed
+from tui.columns import GAP, placed
 from tui.listing import PAGE_ROWS, Listing
 from tui.query import View
 from tui.text import fit
 from tui.widgets import tiles
-from tui.widgets.cursor_list import CursorList, Shape
+from tui.widgets.cursor_list import CursorList, Shape, cut
 from tui.widgets.tiles import FindPicture, Pictures
 
 Fetch = Callable[[View, int, int], Page]
@@ -62,6 +63,11 @@ class AssetList(CursorList):
         self._told = None
         self.reset(cursor, note)
 
+    def recount(self) -> None:
+        """It came to light how many rows there are."""
+        self.lay_out()
+        self.refresh()
+
     def forget_pictures(self) -> None:
         """There may be other pictures now."""
         self._pictures.forget()
@@ -98,7 +104,7 @@ class AssetList(CursorList):
     @property
     def count(self) -> int:
         """How many assets match."""
-        return self._listing.total if self._listing else 0
+        return self._listing.count if self._listing else 0
 
     @property
     def current(self) -> AssetRow | None:
@@ -132,14 +138,17 @@ class AssetList(CursorList):
 
     def action_mark_all(self) -> None:
         """Mark every asset that is found; when all of them are marked, none."""
-        if self.count > MOST_MARKED:
-            said = f"{self.count:,} assets are too many to mark; narrow the filter"
-            self.post_message(Failed(said))
-        elif self._listing is not None:
+        if self._listing is not None:
             in_background(self, partial(self._mark_all, self._listing), group="marks")
 
     async def _mark_all(self, listing: Listing) -> None:
-        page = await asyncio.to_thread(self._fetch, listing.view, 0, listing.total)
+        if listing.count > MOST_MARKED:
+            self._refuse_to_mark(listing.count)
+            return
+        page = await asyncio.to_thread(self._fetch, listing.view, 0, MOST_MARKED)
+        if page.total > MOST_MARKED:
+            self._refuse_to_mark(page.total)
+            return
         found = {row.id: row for row in page.rows}
         if found.keys() <= self._marks.keys():
             for asset_id in found:
@@ -148,6 +157,10 @@ class AssetList(CursorList):
             self._marks.update(found)
         self.refresh()
         self._tell_marks()
+
+    def _refuse_to_mark(self, number: int) -> None:
+        said = f"{number:,} assets are too many to mark; narrow the filter"
+        self.post_message(Failed(said))
 
     def clear_marks(self) -> bool:
         """Unmark everything; whether anything was marked."""
@@ -175,14 +188,23 @@ class AssetList(CursorList):
             picture = self._pictures.get(row)
             drawn = tiles.draw_tile(row, line, picture, base, self.style_of)
             return [mark, *drawn, Segment(" ", base)]
-        return [mark, *self._columns(row, base, width)]
+        return cut([mark, *self._columns(row, base, width)], width, base)
+
+    def is_settled(self, index: int) -> bool:
+        """Whether its page is here, and its picture where that is to be seen."""
+        row = self._listing.row(index) if self._listing else None
+        return row is not None and (not self._tiled or self._pictures.holds(row))
 
     def _columns(self, row: AssetRow, base: Style, width: int) -> Iterator[Segment]:
         for place in placed(width):
-            column = place.column
+            column, word = place.column, place.column.style(row)
             text = fit(column.cell(row), place.width, right=column.right)
-            yield Segment(text, base + self.style_of(column.style(row)))
-            yield Segment("  ", base)
+            gap = " " * min(GAP, max(width - place.start - place.width, 0))
+            if word == "missing":  # what is struck out ends with the name
+                yield Segment(text, base + self.style_of(word))
+                yield Segment(gap, base)
+            else:
+                yield Segment(text + gap, base + self.style_of(word))
 
     def _in_sight(self) -> Iterator[AssetRow]:
         """The rows of which something is to be seen, while they are tiles."""
@@ -221,7 +243,11 @@ class AssetList(CursorList):
             in_background(self, partial(self._load, listing, number), group=f"page {number}")
 
     async def _load(self, listing: Listing, number: int) -> None:
-        page = await asyncio.to_thread(self._fetch, listing.view, number * PAGE_ROWS, PAGE_ROWS)
+        try:
+            page = await asyncio.to_thread(self._fetch, listing.view, number * PAGE_ROWS, PAGE_ROWS)
+        except AssetmgrError:
+            listing.forget(number)
+            raise
         listing.add(number, page.rows)
         if listing is self._listing:
             self.refresh()

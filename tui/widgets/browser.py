@@ -13,9 +13,9 @@ from textual.message import Message
 from textual.widget import Widget
 
 from converters.errors import BadValue, Cancelled
-from converters.progress import CancellableProgress
-from registry.list_records import AssetRow, Page
-from tui.background import in_background
+from converters.progress import Progress
+from registry.list_records import AssetRow
+from tui.background import Latest, in_background
 from tui.commands import Commands
 from tui.listing import PAGE_ROWS, Listing, Place
 from tui.query import TABS, View, tab_counts
@@ -61,7 +61,7 @@ class Browser(Widget):
         self._beside = beside
         self._view = view or View()
         self._first = place or Place()
-        self._counting: CancellableProgress | None = None
+        self._searching, self._counting = Latest(), Latest()
 
     def compose(self) -> ComposeResult:
         """Tabs and filter over the list and what is beside it."""
@@ -154,22 +154,19 @@ class Browser(Widget):
         self.set_class(shown, "-facets")
         if shown:
             self._count_facets()
-        elif self._counting is not None:
-            self._counting.cancel()
+        else:
+            self._counting.stop()
 
     def focus_facets(self) -> None:
         """Give the keyboard to the facets."""
         self.query_one(FacetsPanel).focus()
 
     def _count_facets(self) -> None:
-        if not self.shows_facets:
-            return
-        if self._counting is not None:
-            self._counting.cancel()
-        self._counting = CancellableProgress()
-        in_background(self, partial(self._facets, self._view, self._counting), group="facets")
+        if self.shows_facets:
+            work = partial(self._facets, self._view, self._counting.begin())
+            in_background(self, work, group="facets")
 
-    async def _facets(self, view: View, progress: CancellableProgress) -> None:
+    async def _facets(self, view: View, progress: Progress) -> None:
         await asyncio.sleep(FACETS_SETTLE_SECONDS)
         try:
             found = await asyncio.to_thread(self._commands.facets, view, progress)
@@ -191,30 +188,45 @@ class Browser(Widget):
 
     def _search(self, view: View, stay: Place | None = None) -> None:
         self._view = view
-        in_background(self, partial(self._list, view, stay), group="search")
+        progress = self._searching.begin()
+        in_background(self, partial(self._list, view, stay, progress), group="search")
 
-    async def _list(self, view: View, stay: Place | None) -> None:
-        number = stay.row // PAGE_ROWS if stay else 0
+    async def _list(self, view: View, stay: Place | None, progress: Progress) -> None:
+        """Show rows as soon as they are known, and then how many there are."""
         try:
-            page = await asyncio.to_thread(self._page, view, number)
-            if number and not page.rows:  # there are fewer now
-                number, page = 0, await asyncio.to_thread(self._page, view, 0)
+            listing = await asyncio.to_thread(self._find, view, stay, progress)
         except BadValue as error:
             if not self.query_one(AssetList).loaded:  # a remembered filter means nothing any more
-                await self._list(replace(view, text=""), stay)
+                await self._list(replace(view, text=""), stay, progress)
             self.query_one(FilterBar).refuse(plain(error.cause))
             return
-        self._show(Listing(view, page, number), stay)
+        self._show(listing, stay)
+        if listing.total is None:
+            listing.total = await asyncio.to_thread(self._commands.number, view, progress)
+            self.query_one(AssetList).recount()
+        self._tell_number(listing)
 
-    def _page(self, view: View, number: int) -> Page:
-        return self._commands.page(view, number * PAGE_ROWS, PAGE_ROWS)
+    def _find(self, view: View, stay: Place | None, progress: Progress) -> Listing:
+        """In a thread: the page on which the cursor stays, or the first."""
+        number = stay.row // PAGE_ROWS if stay else 0
+        if number:
+            page = self._commands.page(view, number * PAGE_ROWS, PAGE_ROWS)
+            if page.rows:  # else there are fewer now
+                return Listing(view, page.rows, page.total, number)
+        first = self._commands.beginning(view, PAGE_ROWS, progress)
+        return Listing(view, first.rows, first.total)
+
+    def _tell_number(self, listing: Listing) -> None:
+        number = "…" if listing.total is None else f"{listing.total:,}"
+        found = f"{number} found" if listing.view.text.strip() else ""
+        self.query_one(FilterBar).tell(found)
 
     def _show(self, listing: Listing, stay: Place | None) -> None:
         view, assets = listing.view, self.query_one(AssetList)
         found = listing.find(stay.asset) if stay else None
         self.query_one(ListHeader).view = view
         self.query_one(KindTabs).active = view.tab
-        self.query_one(FilterBar).tell(f"{listing.total:,} found" if view.text.strip() else "")
+        self._tell_number(listing)
         cursor = stay.row if stay and found is None else found or 0
         assets.show(listing, cursor, _empty_note(view))
         self._count_facets()

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Self
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
+from textual.color import Color
 from textual.content import Content
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
 from tui import keymap
@@ -40,15 +44,20 @@ class Drawing:
     """What all lines of one drawing share; to work it out for each would be half of the work."""
 
     base: Style
+    background: Color
     width: int
     shape: Shape
-    styles: dict[str, Style] = field(default_factory=dict)
+
+
+MOST_DRAWN = 1000
+"""Lines kept as they were drawn: those of many pages."""
 
 
 class CursorList(ScrollView, can_focus=True):
     """Items with a cursor on one of them.
 
     Styles are those of component classes `cursor-list--<word>`; they are the same in every list.
+    A line is kept as it was drawn until it is another one.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = keymap.MOVE.bindings()
@@ -73,6 +82,9 @@ class CursorList(ScrollView, can_focus=True):
         )
     }
 
+    virtual_size: Reactive[Size] = Reactive(Size(0, 0))
+    """As in all widgets, but that other items change the bar alone, not the whole screen."""
+
     class Opened(Message):
         """The line under the cursor was chosen."""
 
@@ -86,10 +98,11 @@ class CursorList(ScrollView, can_focus=True):
             return self.source
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
+        self._drawn: dict[int, Strip] = {}
+        self._styles: dict[str, Style] = {}
         super().__init__(id=id)
         self._cursor = 0
         self._note: tuple[str, ...] = ()
-        self._drawing: Drawing | None = None
 
     # ---- what subclasses say
 
@@ -100,12 +113,16 @@ class CursorList(ScrollView, can_focus=True):
 
     @abstractmethod
     def draw(self, index: int, line: int, base: Style, width: int) -> list[Segment]:
-        """A line of an item, in `width` cells; what is missing at its end is filled."""
+        """A line of an item, in exactly `width` cells."""
 
     @property
     def shape(self) -> Shape:
         """How the items lie."""
         return Shape(1, self.scrollable_content_region.width, 1)
+
+    def is_settled(self, _index: int) -> bool:
+        """Whether an item stays as it is drawn now, and nothing of it is awaited."""
+        return True
 
     def moved(self) -> None:
         """The cursor stands elsewhere, or on something else."""
@@ -130,57 +147,109 @@ class CursorList(ScrollView, can_focus=True):
         shape = self.shape
         lines = -(-self.count // shape.columns) * shape.height
         self.virtual_size = Size(self.scrollable_content_region.width, lines)
+        self.vertical_scrollbar.window_virtual_size = lines
+        self.scroll_y = self.validate_scroll_y(self.scroll_y)
         self._reveal()
 
     def style_of(self, word: str) -> Style:
         """The style of a word of `COMPONENT_CLASSES`."""
-        known = {} if self._drawing is None else self._drawing.styles
-        if word not in known:
-            known[word] = self.get_component_rich_style(f"cursor-list--{word}", partial=True)
-        return known[word]
+        if word not in self._styles:
+            style = self.get_component_rich_style(f"cursor-list--{word}", partial=True)
+            self._styles[word] = style
+        return self._styles[word]
+
+    # ---- drawing
+
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """As in all widgets: without regions everything is another one."""
+        if not regions:
+            self._drawn.clear()
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def notify_style_update(self) -> None:
+        """The theme is another one, or the keyboard is elsewhere."""
+        self._styles.clear()
+        self._drawn.clear()
+        super().notify_style_update()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Some lines of the visible part."""
-        self._drawing = self._begin()
-        try:
+        """Some lines of the visible part: where nothing is around it, without Textual's detour."""
+        if len(self._drawn) > MOST_DRAWN:
+            self._drawn.clear()
+        if self.gutter.totals != (0, 0):
             return super().render_lines(crop)
-        finally:
-            self._drawing = None
+        drawing, top = self._begin(), self.scroll_offset.y
+        strips = [self._line(top + y, drawing) for y in crop.line_range]
+        for each in self.get_line_filters():
+            strips = [strip.apply_filter(each, drawing.background) for strip in strips]
+        if crop.column_span != (0, self.size.width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the visible part, without the cell that lies under the bar."""
+        strip = self._line(y + self.scroll_offset.y, self._begin())
+        return strip.crop(0, self.scrollable_content_region.width)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """All but that for ANSI colours, which would go through all lines and find none."""
         return [one for one in super().get_line_filters() if not isinstance(one, ANSIToTruecolor)]
 
     def _begin(self) -> Drawing:
-        return Drawing(self.rich_style, self.scrollable_content_region.width, self.shape)
+        _, background = self.background_colors
+        return Drawing(self.rich_style, background, self.size.width, self.shape)
 
-    def render_line(self, y: int) -> Strip:
-        """One line of the visible part."""
-        drawing = self._drawing or self._begin()
-        base, width, shape = drawing.base, drawing.width, drawing.shape
-        row, line = divmod(y + self.scroll_offset.y, shape.height)
-        first = row * shape.columns
-        if first >= self.count:
-            return self._note_line(y, base, width)
-        last, segments, end = min(first + shape.columns, self.count), [], base
-        for index in range(first, last):
+    def _line(self, number: int, drawing: Drawing) -> Strip:
+        """A line, counted from the first of all, as wide as the list with its bar."""
+        strip = self._drawn.get(number)
+        if strip is None or strip.cell_length != drawing.width:
+            strip = self._draw_line(number, drawing)
+            if all(map(self.is_settled, self._items(number, drawing.shape))):
+                self._drawn[number] = strip
+        return strip
+
+    def _items(self, number: int, shape: Shape) -> range:
+        first = number // shape.height * shape.columns
+        return range(first, min(first + shape.columns, self.count))
+
+    def _draw_line(self, number: int, drawing: Drawing) -> Strip:
+        base, shape = drawing.base, drawing.shape
+        items = self._items(number, shape)
+        if not items:
+            return self._note_line(number, base, drawing.width)
+        segments, end = [], base
+        for index in items:
             end = base + self.style_of("cursor") if index == self._cursor else base
-            segments += self.draw(index, line, end, shape.width)
-        return Strip(segments).adjust_cell_length(width, end if shape.columns == 1 else base)
+            segments += self.draw(index, number % shape.height, end, shape.width)
+        rest = drawing.width - len(items) * shape.width
+        segments.append(Segment(" " * rest, end if shape.columns == 1 else base))
+        return Strip(segments, drawing.width)
 
     def _note_line(self, y: int, base: Style, width: int) -> Strip:
-        note = [line for words in self._note for line in _wrapped(words, width - 4)]
+        if self.count:
+            return Strip.blank(width, base)
+        room = self.scrollable_content_region.width
+        note = _wrapped(self._note, room - 4)
         line = y - max((self.size.height - len(note)) // 3, 0)
-        if self.count or not 0 <= line < len(note):
+        if not 0 <= line < len(note):
             return Strip.blank(width, base)
         style = base + self.style_of("dim")
         words = note[line]
-        margin = max((width - cell_len(words)) // 2, 0)
+        margin = max((room - cell_len(words)) // 2, 0)
         return Strip([Segment(fit(" " * margin + words, width), style)], width)
 
     def refresh_item(self, index: int) -> None:
         """Draw one item anew."""
-        self.refresh(self._region(index).translate(-self.scroll_offset))
+        region = self._region(index)
+        for number in region.line_range:
+            self._drawn.pop(number, None)
+        self.refresh(region.translate(-self.scroll_offset))
 
     def _region(self, index: int) -> Region:
         shape = self.shape
@@ -193,6 +262,27 @@ class CursorList(ScrollView, can_focus=True):
         column = x // shape.width
         index = (y + self.scroll_offset.y) // shape.height * shape.columns + column
         return index if column < shape.columns and index < self.count else None
+
+    # ---- scrolling
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Another part is visible; the bar is drawn anew only if it looks different then.
+
+        Textual takes a quarter of a frame for a bar, and of a long list it shows no page's step.
+        """
+        bar, before = self.vertical_scrollbar, self._bar_starts()
+        bar.set_reactive(ScrollBar.position, new_value)
+        if self._bar_starts() != before:
+            bar.refresh()
+        if round(old_value) != round(new_value):
+            self.refresh(self.size.region)
+
+    def _bar_starts(self) -> int:
+        """Where the handle of the bar begins, in the eighths of cells in which it is drawn."""
+        bar = self.vertical_scrollbar
+        hidden = max(bar.window_virtual_size - bar.window_size, 1)
+        handle = max(1, bar.window_size * bar.window_size / max(bar.window_virtual_size, 1))
+        return int((bar.window_size - handle) * bar.position / hidden * 8)
 
     # ---- the cursor
 
@@ -247,6 +337,16 @@ class CursorList(ScrollView, can_focus=True):
         self.lay_out()
 
 
-def _wrapped(words: str, width: int) -> list[str]:
-    """The lines of a sentence, which may be an error with a long path."""
-    return [line.plain for line in Content(words).wrap(max(width, 8))] or [""]
+def cut(segments: list[Segment], width: int, base: Style) -> list[Segment]:
+    """Segments in exactly `width` cells: cut, or filled."""
+    rest = width - sum(segment.cell_length for segment in segments)
+    if rest < 0:
+        return list(Strip(segments).crop(0, width))
+    return [*segments, Segment(" " * rest, base)] if rest else segments
+
+
+@lru_cache(maxsize=8)
+def _wrapped(sentences: tuple[str, ...], width: int) -> tuple[str, ...]:
+    """The lines of sentences, which may be errors with long paths."""
+    wrapped = (Content(words).wrap(max(width, 8)) or [Content("")] for words in sentences)
+    return tuple(line.plain for lines in wrapped for line in lines)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.widget import Widget
 from textual.widgets import Input, Static
+
+from tui.background import in_background
+
+REFUSE_SECONDS = 0.4
+"""How long a filter stays half typed before it is called wrong: that moves the list by a line."""
 
 
 class FilterInput(Input):
@@ -20,6 +29,9 @@ class FilterInput(Input):
         Binding("enter,down", "leave", "to the list", key_display="Enter"),
         Binding("escape", "clear", "clear", key_display="Esc"),
     ]
+
+    virtual_size: Reactive[Size] = Reactive(Size(0, 0))
+    """As in all widgets, but that a letter more does not lay out the whole screen anew."""
 
     def action_clear(self) -> None:
         """Empty the filter and leave."""
@@ -82,12 +94,16 @@ class FilterBar(Widget):
     def tell(self, matches: str) -> None:
         """A good filter found this much."""
         shown = self.query_one("#filter-matches", Static)
-        if str(shown.content) != matches:  # an update costs a layout of the whole screen
-            shown.update(Content(matches))
+        shown.update(Content(matches), layout=False)  # it has its width
+        self.workers.cancel_group(self, "refusal")
         self.query_one("#filter-error", Static).display = False
 
     def refuse(self, error: str) -> None:
-        """The filter means nothing; the list stays as it was."""
+        """The filter means nothing; the list stays as it was. Who still types is not told yet."""
+        in_background(self, partial(self._refuse, error), group="refusal")
+
+    async def _refuse(self, error: str) -> None:
+        await asyncio.sleep(REFUSE_SECONDS)
         line = self.query_one("#filter-error", Static)
         line.update(Content(error))
         line.display = True

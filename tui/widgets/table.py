@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from tui.columns import GAP
 from tui.text import fit, fit_middle
-from tui.widgets.cursor_list import CursorList
+from tui.widgets.cursor_list import CursorList, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class TableLines(CursorList):
             style = base + self.style_of(cell.style)
             text = cell.text if not cell.both_ends else fit_middle(cell.text, room)
             segments += (Segment(fit(text, room, right=right), style), Segment("  ", base))
-        return segments
+        return cut(segments, width, base)
 
     def moved(self) -> None:
         """Tell which row the cursor stands on."""

@@ -70,6 +70,10 @@ class Pictures:
             in_background(self._owner, self._fetch, group="pictures")
         return None
 
+    def holds(self, row: AssetRow) -> bool:
+        """Whether it is known how a row looks."""
+        return row.id in self._held
+
     def forget(self) -> None:
         """There may be other pictures now."""
         self._held.clear()

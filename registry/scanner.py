@@ -108,7 +108,8 @@ class _Scan:
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
         met = self._sorted_out(known)
-        self.library.restore(met.back)
+        if met.back:
+            self.library.restore(met.back)
         with self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
@@ -116,7 +117,8 @@ class _Scan:
             self._hash(waiting)
         unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
         parts = {path for path in unmet if self._is_part(path)}
-        self.library.dissolve([known[path].id for path in parts])
+        if parts:
+            self.library.dissolve([known[path].id for path in parts])
         gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
         told = refresh(self.library, self.walk, self.progress)

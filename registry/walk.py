@@ -24,6 +24,7 @@ UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
 
 
+_OF_MODELS = tuple(MODEL_SUFFIXES)
 NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 """Folders of programs beside the models: their `.pth` and `.bin` files are no models. A folder with
@@ -132,7 +133,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:
-    if os.path.splitext(entry.name)[1].lower() not in MODEL_SUFFIXES:  # noqa: PTH122 - of every file
+    if not entry.name.lower().endswith(_OF_MODELS):
         return False
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 

@@ -247,19 +247,21 @@ class Commands:
         """Render and judge; the sampler stays warm for the next one."""
         return self.rendering.preview(ids, progress)
 
-    def verify(self, ids: Sequence[int], progress: Progress) -> str:
-        """Read files again: bit rot, missing tensors, broken numbers."""
+    def verify(self, ids: Sequence[int], progress: Progress, *, render: bool = False) -> str:
+        """Read files again: bit rot, missing tensors, broken numbers; and, if wanted, a render."""
         from assetmgr.operations.failures import Failure
         from assetmgr.operations.verify import verify
 
         verdicts: list[str] = []
         references = tuple(f"#{asset_id}" for asset_id in ids)
-        for result in verify(self._workspace, references, progress):
+        for result in verify(self._workspace, references, progress, render=render):
             if isinstance(result, Failure):
                 told(result, progress, alone=len(ids) == 1)
                 verdicts.append("failed")
                 continue
             found = [f"{each.name}: {each.detail}" for each in result.checks if not each.ok]
+            if result.render == "failed":
+                found.append("render: failed")
             progress.message(f"{result.path}: {'; '.join(found) or 'ok'}")
             verdicts.append(
                 "ok" if result.is_ok else "; ".join(found) if len(ids) == 1 else "failed"

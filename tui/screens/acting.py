@@ -298,6 +298,11 @@ class ActingScreen(Screen[None]):
         """Read files again in the background."""
         self._submit("Check of", Lane.DISK, self._commands.verify)
 
+    def action_verify_by_render(self) -> None:
+        """Read files again and render them in the background."""
+        run = partial(self._commands.verify, render=True)
+        self._submit("Check by a render of", Lane.RENDER, run)
+
     def action_lookup(self) -> None:
         """Ask Civitai what files are."""
         self._submit("Look-up of", Lane.NETWORK, self._commands.lookup)

@@ -239,8 +239,12 @@ class Commands:
         report = scan(self._workspace, folders, progress)
         for error in report.errors:
             progress.message(f"{error.path}: {error.error}")
-        words = ("added", "updated", "moved", "restored", "missing", "failed")
+        words = ("added", "updated", "moved", "restored", "missing")
         found = [f"{getattr(report, word):,} {word}" for word in words if getattr(report, word)]
+        if len(report.errors) == 1:
+            found.append(f"1 failed: {report.errors[0].path}: {report.errors[0].error}")
+        elif report.errors:
+            found.append(f"{len(report.errors):,} failed (J, Enter tells which)")
         return ", ".join(found) or f"nothing new in {count(len(report.roots), 'folder')}"
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:

@@ -48,8 +48,9 @@ bench: $(READY)
 bench-try: $(READY)
 	$(BIN)/python -m benchmarks.run --scale 0.002 --rounds 1
 
+# Tests and figures of a CUDA device, in five minutes.
 gpu: $(READY)
-	$(BIN)/python -m pytest -q -m gpu tests/sampler tests/converters/test_merge_gpu.py
+	$(BIN)/python -m benchmarks.gpu
 
 # Trains the small model family of the demo anew (under an hour on 2 cores).
 family: $(READY)

@@ -3,7 +3,7 @@
 Against diffusers' own ways. The renders are those of the demo's small trained family, so that they
 can be made on a CPU; `preview-sd1` reads and changes files with the true sizes of Stable Diffusion
 1.5. Of the peer's 100 previews a few are made, and their mean is taken for all.
-Where there is a CUDA device, pictures of random weights are rendered on it too.
+What a CUDA device does, `preview_cuda` measures.
 
 Floors: loading reads every byte once (`read` measures that, into memory that is there); swapping a
 LoRA of rank r reads and writes each changed weight once and multiplies 2·r·out·in per weight.
@@ -17,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,12 +39,11 @@ def previews(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     demo = scratch / "demo family"
     demo.mkdir()
     count = max(PEERS, round(MADE * min(1.0, scale)))
-    _job(home, "files", demo, count)
+    job_of(home, "files", demo, count)
     yield from _start(home, min(rounds, 3))
-    yield _many(home, demo, count)
+    yield from _many(home, demo, count)
     yield from _changes(home, demo, rounds, "demo family")
     shutil.rmtree(demo)
-    yield from _on_cuda(home, rounds)
 
 
 def changes_of_sd1(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
@@ -52,58 +52,69 @@ def changes_of_sd1(scratch: Path, scale: float, rounds: int) -> Iterator[Result]
         return
     home, sd1 = scratch / "preview home", scratch / "preview sd-1"
     run(Case("files", python("-m", "benchmarks.merge", str(sd1), "sd-1", "32", "1")))
-    _job(home, "sd1_files", sd1)
+    job_of(home, "sd1_files", sd1)
     yield from _changes(home, sd1, min(rounds, 2), "SD1.5")
     shutil.rmtree(sd1)
 
 
 def _start(home: Path, rounds: int) -> Iterator[Result]:
-    measured = [_job(home, "imports") for _ in range(rounds)]
+    measured = [job_of(home, "imports") for _ in range(rounds)]
     for clock in ("wall", "processor"):
         times = tuple(each[clock] for each in measured)
         yield Result("sampler start", clock, statistics.median(times), "s", None, times)
 
 
-def _many(home: Path, folder: Path, count: int) -> Result:
-    ours = _job(home, "previews", folder, count)["all"] / count * PREVIEWS
-    theirs = _job(home, "pipelines", folder, PEERS)["all"] / PEERS * PREVIEWS
-    note = f"{count} previews and {PEERS} pipelines, both taken for {PREVIEWS}"
-    return Result("100 previews", "assetmgr", ours / theirs, "x", 0.1, (ours, theirs), note=note)
+def _many(home: Path, folder: Path, count: int) -> Iterator[Result]:
+    """Previews of many LoRAs, against pipelines in one process, and in a process for each."""
+    ours, process = _timed_job(home, "previews", folder, count)
+    theirs, _ = _timed_job(home, "pipelines", folder, PEERS)
+    alone = statistics.median(_timed_job(home, "pipelines", folder, 1)[1] for _ in range(PEERS))
+    start = process - sum(ours.values())
+    for case, mine, peer in (
+        ("a pipeline for each", _of_all(ours, count), _of_all(theirs, PEERS)),
+        ("a script for each", start + _of_all(ours, count), alone * PREVIEWS),
+    ):
+        note = f"of {count} previews and {PEERS} pipelines; a script's imports count, and ours once"
+        yield Result("100 previews", case, mine / peer, "x", 0.1, (mine, peer), note=note)
+
+
+def _of_all(seconds: dict[str, float], count: int) -> float:
+    """What so many as are spoken of would take, where the first is not as the others."""
+    each = seconds["others"] / (count - 1)
+    return seconds["first"] + each * (PREVIEWS - 1)
 
 
 def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Result]:
-    """LoRA in and out, and loading, as ratios to diffusers' time."""
-    for name, job, goal in (("LoRA in and out", "swap", 0.2), ("load a file", "load", 1 / 3)):
-        theirs = _job(home, f"{job}_peer", folder, rounds)["each"]
-        ours = _job(home, job, folder, rounds)["each"]
-        yield Result(name, family, ours / theirs, "x", goal, (ours, theirs))
-    read = _job(home, "read", folder, rounds)["each"]
+    """LoRA in and out, and loading, as ratios to diffusers' time.
+
+    Both in fp32, as CPUs render, and loading in the file's own type, too: it is mapped by both.
+    """
+    for name, job, dtype, goal in (
+        ("LoRA in and out", "swap", "float32", 0.2),
+        ("load a file", "load", "float32", 1 / 3),
+        ("load a file", "load", "float16", None),
+    ):
+        told = (folder, rounds, "cpu", dtype)
+        theirs = job_of(home, f"{job}_peer", *told)["each"]
+        ours = job_of(home, job, *told)["each"]
+        yield Result(name, f"{family}, {dtype}", ours / theirs, "x", goal, (ours, theirs))
+    read = job_of(home, "read", folder, rounds)["each"]
     yield Result("load a file", f"{family}: reading it", read, "s", None, (read,))
 
 
-def _on_cuda(home: Path, rounds: int) -> Iterator[Result]:
-    """Time of a picture on loaded networks, as a ratio to diffusers' pipeline with the same."""
-    if not _job(home, "has_cuda")["cuda"]:
-        return
-    for family, edge in (("sd-1", 512), ("sdxl", 1024)):
-        measured = _job(home, "on_cuda", family, edge, rounds)
-        ratio = measured["ours"] / measured["peer"]
-        times = (measured["ours"], measured["peer"])
-        yield Result("a picture on CUDA", f"{family} {edge}", ratio, "x", 1.0, times)
-        yield Result(
-            "a picture on CUDA",
-            f"{family} {edge}: floor",
-            measured["floor"],
-            "s",
-            None,
-            note="FLOPs of the UNet over the rate of a large matrix product",
-        )
+def _timed_job(home: Path, name: str, *arguments: object) -> tuple[dict[str, float], float]:
+    """What a job measured, and the seconds of its whole process."""
+    started = time.perf_counter()
+    measured = job_of(home, name, *arguments)
+    return measured, time.perf_counter() - started
 
 
-def _job(home: Path, name: str, *arguments: object) -> dict[str, float]:
-    """What a job of `preview_jobs` measured. Raises RuntimeError with what it said."""
+def job_of(
+    home: Path, name: str, *arguments: object, module: str = "benchmarks.preview_jobs"
+) -> dict[str, float]:
+    """What a job measured, in a process of its own. Raises RuntimeError with what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.preview_jobs", name, *map(str, arguments)],
+        [sys.executable, "-m", module, name, *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, **_ENVIRONMENT, "ASSETMGR_HOME": str(home)},

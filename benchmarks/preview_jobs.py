@@ -21,28 +21,6 @@ PROMPT = "a red circle on a white background"
 STEPS = 20
 Seconds = dict[str, float]
 
-_SD1: dict[str, Any] = {"cross_attention_dim": 768, "sample_size": 64}
-_SDXL: dict[str, Any] = {
-    "cross_attention_dim": 2048,
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-_VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-
 
 def _median(count: str, once: Callable[[], object]) -> float:
     """The median time of so many calls after a first one."""
@@ -55,7 +33,7 @@ def _median(count: str, once: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _timed(seconds: Seconds, name: str) -> Iterator[None]:
+def timed(seconds: Seconds, name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
@@ -115,7 +93,7 @@ def imports() -> Seconds:
     """The worker's imports, until the first job could be rendered."""
     seconds: Seconds = {}
     started = time.process_time()
-    with _timed(seconds, "wall"):
+    with timed(seconds, "wall"):
         from assetmgr.sampler.libraries import import_libraries
 
         import_libraries()
@@ -126,7 +104,10 @@ def imports() -> Seconds:
 
 
 def previews(folder: str, count: str) -> Seconds:
-    """LoRAs on one base, each with its verdict and pictures, in a session that stays warm."""
+    """LoRAs on one base, each with its verdict and pictures, in a session that stays warm.
+
+    The first one pays for loading the base and for the picture without any.
+    """
     from assetmgr.sampler.jobs import ModelFile, RenderJob
     from assetmgr.sampler.libraries import import_libraries
     from converters.progress import SILENT
@@ -137,8 +118,8 @@ def previews(folder: str, count: str) -> Seconds:
     session, seconds = Session(), Seconds()
     base = ModelFile(str(Path(folder, "base.safetensors")), "base", "checkpoint")
     _warm_up(folder)
-    with _timed(seconds, "all"):
-        for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
+    for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
+        with timed(seconds, "others" if seconds else "first"):
             job = RenderJob(
                 subject=ModelFile(str(lora), lora.stem, "lora"),
                 base=base,
@@ -158,9 +139,8 @@ def previews(folder: str, count: str) -> Seconds:
                 thumbnail=str(lora.with_suffix(".webp")),
                 overwrite=True,
             )
-            with _timed(seconds, f"one {lora.stem}"):
-                session.render(job, SILENT)
-    return {"all": seconds["all"], "last": seconds[f"one {lora.stem}"]}
+            session.render(job, SILENT)
+    return seconds
 
 
 def pipelines(folder: str, count: str) -> Seconds:
@@ -169,11 +149,10 @@ def pipelines(folder: str, count: str) -> Seconds:
 
     seconds = Seconds()
     _warm_up(folder)
-    with _timed(seconds, "all"):
-        for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
-            with _timed(seconds, "load"):
-                pipeline = _from_single_file(folder, torch.float32)
-                pipeline.load_lora_weights(str(lora))
+    for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
+        with timed(seconds, "others" if seconds else "first"):
+            pipeline = _from_single_file(folder, torch.float32)
+            pipeline.load_lora_weights(str(lora))
             image = pipeline(
                 PROMPT, height=64, width=64, num_inference_steps=STEPS, guidance_scale=7.0
             ).images[0]
@@ -181,7 +160,7 @@ def pipelines(folder: str, count: str) -> Seconds:
     return seconds
 
 
-def swap(folder: str, count: str) -> Seconds:
+def swap(folder: str, count: str, device: str, dtype: str) -> Seconds:
     """A LoRA into the loaded networks and out again; fails unless they are what they were."""
     import torch
 
@@ -191,14 +170,15 @@ def swap(folder: str, count: str) -> Seconds:
     from converters.progress import SILENT
 
     state = open_model(str(Path(folder, "base.safetensors"))).state_dict
-    bundle = load_bundle(state, torch.device("cpu"), torch.float32, SILENT)
+    bundle = load_bundle(state, torch.device(device), getattr(torch, dtype), SILENT)
     before = _content(bundle.unet.network)
 
     def in_and_out() -> None:
         lora = open_model(_first_lora(folder)).state_dict
-        plan = plan_merge(bundle.state_dict, [AdapterChoice("lora", lora, 1.0)], partial=True)
+        choice = AdapterChoice("lora", lora, 1.0)
+        plan = plan_merge(bundle.state_dict, [choice], partial=True, device=device)
         with bundle.patched(plan.state_dict):
-            pass
+            _wait(device)
 
     each = _median(count, in_and_out)
     if _content(bundle.unet.network) != before:
@@ -206,16 +186,17 @@ def swap(folder: str, count: str) -> Seconds:
     return {"each": each}
 
 
-def swap_peer(folder: str, count: str) -> Seconds:
+def swap_peer(folder: str, count: str, device: str, dtype: str) -> Seconds:
     """The same by load_lora_weights, fuse_lora, unfuse_lora and unload_lora_weights."""
     import torch
 
-    pipeline = _from_single_file(folder, torch.float32)
+    pipeline = _from_single_file(folder, getattr(torch, dtype)).to(device)
     before = _content(pipeline.unet)
 
     def in_and_out() -> None:
         pipeline.load_lora_weights(_first_lora(folder))
         pipeline.fuse_lora()
+        _wait(device)
         pipeline.unfuse_lora()
         pipeline.unload_lora_weights()
 
@@ -223,8 +204,8 @@ def swap_peer(folder: str, count: str) -> Seconds:
     return {"each": each, "exact": float(_content(pipeline.unet) == before)}
 
 
-def load(folder: str, count: str) -> Seconds:
-    """The networks of a file in its own type."""
+def load(folder: str, count: str, device: str, dtype: str) -> Seconds:
+    """The networks of a file, with the look whether all weights are finite."""
     import torch
 
     from assetmgr.sampler.bundle import load_bundle
@@ -235,17 +216,23 @@ def load(folder: str, count: str) -> Seconds:
 
     def load_once() -> None:
         state = open_model(str(Path(folder, "base.safetensors"))).state_dict
-        load_bundle(state, torch.device("cpu"), torch.float16, SILENT)
+        load_bundle(state, torch.device(device), getattr(torch, dtype), SILENT)
+        _wait(device)
 
     return {"each": _median(count, load_once)}
 
 
-def load_peer(folder: str, count: str) -> Seconds:
+def load_peer(folder: str, count: str, device: str, dtype: str) -> Seconds:
     """The same by from_single_file with a configuration that is there."""
     import torch
 
     _warm_up(folder)
-    return {"each": _median(count, lambda: _from_single_file(folder, torch.float16))}
+
+    def load_once() -> None:
+        _from_single_file(folder, getattr(torch, dtype)).to(device)
+        _wait(device)
+
+    return {"each": _median(count, load_once)}
 
 
 def read(folder: str, count: str) -> Seconds:
@@ -260,90 +247,6 @@ def read(folder: str, count: str) -> Seconds:
                 view = view[read:]
 
     return {"each": _median(count, read_once)}
-
-
-def has_cuda() -> Seconds:
-    """Whether there is a CUDA device."""
-    import torch
-
-    return {"cuda": float(torch.cuda.is_available())}
-
-
-def on_cuda(family: str, edge: str, rounds: str) -> Seconds:
-    """A picture by our loop and by diffusers' pipeline, with the same random networks."""
-    import diffusers
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from assetmgr.sampler.prompt import Conditioning
-    from assetmgr.sampler.render import Denoiser, Sampling, decode, sample
-    from assetmgr.sampler.solvers import solver_named
-    from converters.progress import SILENT
-
-    xl, pixels = family == "sdxl", int(edge)
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(**(_SDXL if xl else _SD1)).half().cuda().eval()
-    vae = diffusers.AutoencoderKL(**_VAE).half().cuda().eval()
-    width = 2048 if xl else 768
-    texts = [torch.randn(1, 77, width, device="cuda", dtype=torch.float16) for _ in range(2)]
-    pools = [torch.randn(1, 1280, device="cuda", dtype=torch.float16) if xl else None] * 2
-    sampling = Sampling(solver_named("DPM++ 2M"), STEPS, 7.0, pixels, pixels, 1)
-    sizes = torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]] * 2, dtype=torch.float32)
-    denoiser = Denoiser(unet, 8, sizes=sizes if xl else None)
-    positive, negative = (
-        Conditioning(text, pooled) for text, pooled in zip(texts, pools, strict=True)
-    )
-    kind = diffusers.StableDiffusionXLPipeline if xl else diffusers.StableDiffusionPipeline
-    encoders = dict.fromkeys(("text_encoder", "tokenizer"))
-    encoders |= {f"{name}_2": None for name in encoders} if xl else {}
-    more = {} if xl else {"safety_checker": None, "feature_extractor": None}
-    scheduler = diffusers.DPMSolverMultistepScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-    )
-    pipeline = kind(unet=unet, vae=vae, scheduler=scheduler, **encoders, **more)
-    pipeline.set_progress_bar_config(disable=True)
-    told = {"prompt_embeds": texts[0], "negative_prompt_embeds": texts[1]}
-    if xl:
-        told |= {"pooled_prompt_embeds": pools[0], "negative_pooled_prompt_embeds": pools[1]}
-
-    def ours() -> object:
-        return decode(vae, sample(denoiser, positive, negative, sampling, SILENT))
-
-    def peer() -> object:
-        return pipeline(
-            **told, num_inference_steps=STEPS, guidance_scale=7.0, height=pixels, width=pixels
-        )
-
-    seconds = Seconds()
-    for number in range(int(rounds) + 1):
-        for name, draw in (("peer", peer), ("ours", ours)):
-            torch.cuda.synchronize()
-            with _timed(seconds, name if number else f"first {name}"):
-                draw()
-                torch.cuda.synchronize()
-    with FlopCounterMode(display=False) as flops, torch.inference_mode():
-        sample(denoiser, positive, negative, sampling, SILENT)
-    return {
-        "ours": seconds["ours"] / int(rounds),
-        "peer": seconds["peer"] / int(rounds),
-        "floor": flops.get_total_flops() / _rate(),
-    }
-
-
-def _rate() -> float:
-    """Operations a second of a large matrix product in fp16."""
-    import torch
-
-    edge, times = 8192, 20
-    factor = torch.randn(edge, edge, device="cuda", dtype=torch.float16)
-    seconds = Seconds()
-    for name in ("first", "all"):
-        torch.cuda.synchronize()
-        with _timed(seconds, name):
-            for _ in range(times):
-                factor @ factor
-            torch.cuda.synchronize()
-    return 2 * edge**3 * times / seconds["all"]
 
 
 def _from_single_file(folder: str, dtype: Any) -> Any:
@@ -370,16 +273,23 @@ def _warm_up(folder: str) -> None:
 
 
 def _content(network: Any) -> int:
-    return hash(
-        tuple((name, value.numpy().tobytes()) for name, value in network.state_dict().items())
-    )
+    state = network.state_dict()
+    return hash(tuple((name, value.cpu().numpy().tobytes()) for name, value in state.items()))
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was told."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 JOBS: dict[str, Callable[..., Seconds]] = {
     job.__name__: job
     for job in (
         *(files, sd1_files, imports, previews, pipelines, swap, swap_peer),
-        *(load, load_peer, read, has_cuda, on_cuda),
+        *(load, load_peer, read),
     )
 }
 

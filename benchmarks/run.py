@@ -28,6 +28,7 @@ from benchmarks import (
     low_rank,
     merge,
     preview,
+    preview_cuda,
     quantise,
     remote,
     startup,
@@ -69,6 +70,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "preview": preview.previews,
     "quantise": quantise.quantise,
     "preview-sd1": preview.changes_of_sd1,
+    "preview-cuda": preview_cuda.cuda,
 }
 """Everything that can be measured, one row each."""
 

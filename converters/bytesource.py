@@ -11,9 +11,8 @@ import os
 import stat
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from converters.errors import (
     AssetmgrError,
@@ -24,8 +23,7 @@ from converters.errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What must not change while a file is read: size in bytes, mtime in ns, inode."""
 
     size: int

@@ -29,12 +29,16 @@ __all__ = [
     "buffer",
     "device",
     "empty",
+    "equal_bytes",
     "fill",
     "floats",
+    "floats_at",
     "lazy",
     "mapped",
     "passing_floats",
     "passing_value",
+    "scratch",
+    "stored_in",
     "torch_dtype",
     "value",
     "widened",
@@ -192,10 +196,7 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
     """
     import torch
 
-    scratch = getattr(_thread, "scratch", None)
-    if scratch is None or len(scratch) < tensor.nbytes:
-        scratch = _thread.scratch = bytearray(tensor.nbytes)
-    view = memoryview(scratch)[: tensor.nbytes]
+    view = scratch(tensor.nbytes, _PASSING)
     _read_into(view, tensor.extents or ())
     dtype = torch_dtype(tensor.dtype)
     if not tensor.numel:
@@ -205,7 +206,8 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
 
 def floats(tensor: LazyTensor) -> torch.Tensor:
     """The tensor in float32 on the device that is computed on; the caller may change it."""
-    return value(tensor).to(device()).float()
+    is_copied = tensor.extents is not None and (device() != CPU or tensor.dtype is not DType.F32)
+    return (passing_value if is_copied else value)(tensor).to(device()).float()
 
 
 def device() -> str:
@@ -222,17 +224,57 @@ def passing_floats(tensor: LazyTensor) -> torch.Tensor:
     return widened(stored)
 
 
-def widened(stored: torch.Tensor, place: int = 0) -> torch.Tensor:
-    """A copy in float32 on the CPU, in memory that the thread's next call for a place uses again.
+def widened(stored: torch.Tensor) -> torch.Tensor:
+    """A copy in float32 on the CPU, in memory that the thread's next call uses again.
 
     New memory would be given back and touched for the first time again and again.
     """
+    return floats_at(_PASSING, stored.numel()).view(stored.shape).copy_(stored)
+
+
+def floats_at(place: int, count: int) -> torch.Tensor:
+    """So many numbers in float32, in memory that the thread's next call for a place uses again."""
     import torch
 
     places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
-    if place not in places or places[place].numel() < stored.numel():
-        places[place] = torch.empty(stored.numel())
-    return places[place][: stored.numel()].view(stored.shape).copy_(stored)
+    if place in places and places[place].numel() >= count:
+        return places[place][:count]
+    memory = torch.empty(count)
+    if memory.nbytes <= _KEPT_BYTES:
+        places[place] = memory
+    return memory
+
+
+def scratch(nbytes: int, place: int) -> memoryview:
+    """So many bytes of memory that the thread's next call for a place uses again."""
+    places: dict[int, bytearray] = _thread.__dict__.setdefault("places", {})
+    if place in places and len(places[place]) >= nbytes:
+        return memoryview(places[place])[:nbytes]
+    memory = bytearray(nbytes)
+    if nbytes <= _KEPT_BYTES:
+        places[place] = memory
+    return memoryview(memory)
+
+
+_PASSING = -1
+"""The place of those that name none."""
+_KEPT_BYTES = 4 << 20
+"""What is larger is let go."""
+
+
+def stored_in(memory: memoryview, dtype: DType) -> torch.Tensor:
+    """The elements of a type that lie in memory, one after the other, sharing it."""
+    import torch
+
+    return torch.frombuffer(memory, dtype=torch_dtype(dtype))
+
+
+def equal_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether tensors of one type have the same bytes (NaN are no less equal than others)."""
+    import torch
+
+    word = torch.uint8 if one.nbytes % 8 else torch.int64  # fewer elements are compared sooner
+    return torch.equal(one.view(word), other.view(word))
 
 
 _thread = threading.local()

@@ -26,6 +26,23 @@ class Arriving(Opened):
     def __init__(self, database: Database, machine: str = "") -> None:
         super().__init__(database, machine)
         self._record_file = Together(self._record_together)
+        self._find_content = Together(self._find_together)
+
+    def with_content(self, sha256: str) -> Asset | None:
+        """The asset whose bytes have this SHA-256; None without one.
+
+        What threads ask at once, each for a file that it is to bring, is looked up together.
+        """
+        return self._find_content(sha256)
+
+    def _find_together(self, digests: Sequence[str]) -> list[Asset | None]:
+        from registry import reading, references
+
+        with self._database.reading() as connection:
+            numbers = references.with_sha256(connection, digests)
+            assets = reading.assets(connection, [*numbers.values()], self._machine)
+        found = dict(zip(numbers, assets, strict=True))
+        return [found.get(sha256) for sha256 in digests]
 
     def record_file(self, scanned: ScannedFile, source: Source | None = None) -> Asset:
         """Record a file at its place; content that is known already keeps its user data.

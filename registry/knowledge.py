@@ -89,13 +89,14 @@ def _lying(models: Iterable[str]) -> list[tuple[str, str, _Lying]]:
     """The sidecars there are: the model, the sidecar's path, and how it is read."""
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for model in models:
-        folder, name = os.path.split(model)
+        folder, _, name = model.rpartition(os.sep)
         folders[folder].append(name)
     return [found for folder, names in folders.items() for found in _in_folder(folder, names)]
 
 
 def _in_folder(folder: str, models: Iterable[str]) -> Iterator[tuple[str, str, _Lying]]:
-    names, start = _other_names(folder), folder.rstrip(os.sep) + os.sep
+    start = folder.rstrip(os.sep) + os.sep
+    names = _other_names(start)
     for model in models if names else ():
         for row, name in beside(model, names):
             stamp = _stamp(start + name)

@@ -51,9 +51,10 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     hashed = _asset.blake3.is_not(None)
     tables = schema.file.join(schema.asset)
     statement = select(*columns, hashed).select_from(tables).where(file.machine == machine)
+    rows = connection.execute(statement).all()
     return {
         path: KnownFile(number, Fingerprint(nbytes, mtime_ns, int(inode)), state, bool(is_hashed))
-        for path, number, nbytes, mtime_ns, inode, state, is_hashed in connection.execute(statement)
+        for path, number, nbytes, mtime_ns, inode, state, is_hashed in rows
     }
 
 

@@ -18,7 +18,6 @@ from converters.errors import (
     AssetmgrError,
     BeingWritten,
     FileProblem,
-    FileUnreadable,
     SourceChanged,
 )
 from converters.hashing import FileHashes
@@ -33,7 +32,6 @@ from registry.records import Asset, Source
 from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.states import MISSING, PRESENT
-from registry.text import storable
 from registry.walk import Walk
 
 STILL_SECONDS = 0.5
@@ -69,8 +67,6 @@ def scan_file(
     Raises FileProblem when it cannot be read at all.
     """
     place = canonical(path)
-    if not storable(place):
-        raise FileUnreadable("its name is not valid UTF-8", path=repr(place))
     scanned, _ = read(Waiting(place, fingerprint_of(place)), progress, hashes)
     return library.record_file(scanned, source)
 
@@ -108,7 +104,8 @@ class _Scan:
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
         met = self._sorted_out(known)
-        self.library.restore(met.back)
+        if met.back:
+            self.library.restore(met.back)
         with self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
@@ -116,7 +113,8 @@ class _Scan:
             self._hash(waiting)
         unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
         parts = {path for path in unmet if self._is_part(path)}
-        self.library.dissolve([known[path].id for path in parts])
+        if parts:
+            self.library.dissolve([known[path].id for path in parts])
         gone = [known[path].id for path in unmet if path not in parts]
         settled = self.library.settle(self.new, gone)
         told = refresh(self.library, self.walk, self.progress)

@@ -18,12 +18,12 @@ from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
 from registry.places import real_folder, within
-from registry.text import storable
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
 
 
+_OF_MODELS = tuple(MODEL_SUFFIXES)
 NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 """Folders of programs beside the models: their `.pth` and `.bin` files are no models. A folder with
@@ -97,10 +97,6 @@ class Walk:
                 self._meet(entry.path)
 
     def _meet(self, path: str) -> None:
-        if not storable(path):
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
-            return
         try:
             self.files[path] = fingerprint_of(path)
         except FileProblem as error:
@@ -132,7 +128,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_model(entry: os.DirEntry[str]) -> bool:
-    if os.path.splitext(entry.name)[1].lower() not in MODEL_SUFFIXES:  # noqa: PTH122 - of every file
+    if not entry.name.lower().endswith(_OF_MODELS):
         return False
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 

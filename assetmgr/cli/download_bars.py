@@ -24,6 +24,7 @@ class DownloadBars(TerminalProgress):
         super().__init__(quiet=quiet, verbose=verbose)
         self._rows: dict[int, TaskID] = {}
         self._said: dict[int, str] = {}
+        self._last_said = ""
         self._all: TaskID | None = None
 
     def watch(self, reading: Reading) -> None:
@@ -46,7 +47,9 @@ class DownloadBars(TerminalProgress):
         for flow in reading.running:
             if flow.message and self._said.get(flow.id) != flow.message:
                 self._said[flow.id] = flow.message
-                self.message(flow.message)
+                if flow.message != self._last_said:  # a busy service says the same to all
+                    self.message(flow.message)
+                self._last_said = flow.message
 
     def _drop(self, running: set[int]) -> None:
         for number in self._rows.keys() - running:

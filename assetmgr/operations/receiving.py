@@ -87,7 +87,8 @@ def get_ready(workspace: Workspace) -> None:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    return None if sha256 is None else all_with_sha256(workspace, [sha256]).get(sha256)
+    asset = None if sha256 is None else workspace.library.with_content(sha256)
+    return asset if asset is not None and present(asset) is not None else None
 
 
 def all_with_sha256(workspace: Workspace, digests: Sequence[str]) -> Mapping[str, Asset]:

@@ -90,7 +90,7 @@ def _is_it(found: Trashed, file: File) -> bool:
         there = fingerprint_of(str(found.place))
     except FileProblem:
         return False
-    return replace(there, inode=0) == Fingerprint(file.bytes, file.mtime_ns, 0)
+    return there._replace(inode=0) == Fingerprint(file.bytes, file.mtime_ns, 0)
 
 
 def _beside(model: str, lying: Sequence[Trashed]) -> Iterator[tuple[str, Trashed]]:

@@ -39,6 +39,9 @@ _LADDER: Mapping[str, tuple[Measure, ...]] = {
 }
 """Type of a device -> what helps there, in the order in which it is taken."""
 
+NOT_REPLAYED = frozenset({Measure.OFFLOAD, Measure.HALVES, Measure.SLICES})
+"""Measures that change how a UNet is called, or where its weights are."""
+
 _ASKED_FOR = (Measure.TILES, Measure.OFFLOAD)
 LARGEST_TILE = 512
 """Edge of a tile in pixels; pictures of up to twice that are decoded in quarters."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from assetmgr.sampler.side_by_side import side_by_side
+from assetmgr.sampler.threads import side_by_side
 from assetmgr.sampler.tokenizer import VOCABULARY
 from converters import compute
 from converters.bases import Base

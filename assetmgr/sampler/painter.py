@@ -13,6 +13,7 @@ from assetmgr.sampler.denoising import denoiser_of
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.flow import Texts, flow_latents, flow_network
 from assetmgr.sampler.memory import (
+    NOT_REPLAYED,
     Measure,
     Thrift,
     awake,
@@ -25,6 +26,7 @@ from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.probes import Answers, answers, answers_on_lines
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
 from assetmgr.sampler.render import Denoiser, Picture, decode, sample
+from assetmgr.sampler.threads import threads_for
 from assetmgr.sampler.warm import Conditions, Warm
 from converters.progress import Progress
 
@@ -72,11 +74,16 @@ class Painter:
     @contextmanager
     def denoiser(self, warm: Warm) -> Iterator[Denoiser]:
         """The denoiser of the base on the device, as frugal as memory wants it."""
-        bundle, device = warm.bundle, self.thrift.device
+        bundle, device, sampling = warm.bundle, self.thrift.device, self.conditions.sampling
         with awake(device, bundle.vae.network):
-            denoiser = denoiser_of(bundle, self.conditions.sampling)
-        with frugal(bundle.unet.network, self.thrift.taken, device) as unet:
-            yield replace(denoiser, network=unet)
+            denoiser = denoiser_of(bundle, sampling)
+        latents = sampling.width * sampling.height // denoiser.factor**2
+        with (
+            threads_for(bundle.unet.network, latents),
+            frugal(bundle.unet.network, self.thrift.taken, device) as unet,
+        ):
+            replay = None if self.thrift.taken & NOT_REPLAYED else warm.replay
+            yield replace(denoiser, network=unet, replay=replay)
 
     def conditionings(
         self, warm: Warm, embeddings: tuple[NamedVectors, ...]

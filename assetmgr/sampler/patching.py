@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from assetmgr.sampler.networks import Part
-from assetmgr.sampler.side_by_side import side_by_side
+from assetmgr.sampler.threads import side_by_side
 from converters import compute
 from converters.statedict import LazyTensor, StateDict
 

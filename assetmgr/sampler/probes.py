@@ -75,16 +75,18 @@ def answers(
     levels = plain_levels(denoiser.training, device)
     asked: list[float] = []
     cleaned: list[torch.Tensor] = []
-    for draw in _noise(latents, draws, seed):
-        questions = [
-            _Question.of(copy(levels), level * spread, latents, noise)
-            for level, noise in zip(LEVELS, draw, strict=True)
-        ]
-        inputs = torch.cat([each.scaled() for each in questions])
-        times = torch.stack([each.time for each in questions])
-        outputs = predicted(denoiser, inputs, times, told, "the UNet on its own picture with noise")
-        cleaned += map(_Question.cleaned, questions, torch.split(outputs, 1))
-        asked += [each.sigma for each in questions]
+    stage = "the UNet on its own picture with noise"
+    with denoiser.for_prompts(told):
+        for draw in _noise(latents, draws, seed):
+            questions = [
+                _Question.of(copy(levels), level * spread, latents, noise)
+                for level, noise in zip(LEVELS, draw, strict=True)
+            ]
+            inputs = torch.cat([each.scaled() for each in questions])
+            times = torch.stack([each.time for each in questions])
+            outputs = predicted(denoiser, inputs, times, told, stage)
+            cleaned += map(_Question.cleaned, questions, torch.split(outputs, 1))
+            asked += [each.sigma for each in questions]
     return Answers(tuple(cleaned), tuple(asked))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.prompt import Conditioning
+from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.schedules import Training, scheduler_of
 from assetmgr.sampler.solvers import Solver
 from converters.progress import Progress
@@ -58,7 +60,8 @@ class Denoiser:
     `factor` is the pixels of a latent along an axis. `beside` `(1, k, h, w)` are channels that the
     network wants joined to the latents. `sizes` `(2, n)`, for the negative prompt and the prompt,
     are the numbers that SDXL is told. `guidance_width` is that of the vector by which distilled
-    networks are told the guidance, None for all others.
+    networks are told the guidance, None for all others. `replay` calls the network where many calls
+    are for one prompt.
     """
 
     network: Any
@@ -68,6 +71,13 @@ class Denoiser:
     beside: torch.Tensor | None = None
     sizes: torch.Tensor | None = None
     guidance_width: int | None = None
+    replay: Replay | None = None
+
+    def for_prompts(self, told: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """All calls inside are told the same."""
+        if self.replay is None:
+            return nullcontext()
+        return self.replay.told(told["encoder_hidden_states"])
 
 
 @torch.inference_mode()
@@ -87,15 +97,16 @@ def sample(
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
     rescale = RESCALE if denoiser.training.zero_snr else 0.0
-    for number, time in enumerate(scheduler.timesteps, start=1):
-        scaled = scheduler.scale_model_input(latents, time)
-        inputs = torch.cat([scaled, scaled]) if is_guided else scaled
-        stage = f"the UNet at step {number} of {sampling.steps}"
-        output = predicted(denoiser, inputs, time, told, stage)
-        noise = guided(output, cfg, rescale) if is_guided else output
-        latents = _step(scheduler, noise, time, latents, generator)
-        require_finite(latents, f"the latents after step {number} of {sampling.steps}")
-        progress.advance()
+    with denoiser.for_prompts(told):
+        for number, time in enumerate(scheduler.timesteps, start=1):
+            scaled = scheduler.scale_model_input(latents, time)
+            inputs = torch.cat([scaled, scaled]) if is_guided else scaled
+            stage = f"the UNet at step {number} of {sampling.steps}"
+            output = predicted(denoiser, inputs, time, told, stage)
+            noise = guided(output, cfg, rescale) if is_guided else output
+            latents = _step(scheduler, noise, time, latents, generator)
+            require_finite(latents, f"the latents after step {number} of {sampling.steps}")
+            progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
 
@@ -109,8 +120,10 @@ def predicted(
         scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
     inputs = scaled.to(told["encoder_hidden_states"].dtype)  # asking the UNet takes long
 
+    run = denoiser.replay or unet
+
     def call() -> torch.Tensor:
-        output: torch.Tensor = unet(inputs, time, **told, return_dict=False)[0]
+        output: torch.Tensor = run(inputs, time, **told, return_dict=False)[0]
         return output
 
     return checked(unet, call, stage).float()

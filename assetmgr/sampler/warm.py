@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
 from assetmgr.sampler.networks import Incomplete
 from assetmgr.sampler.render import Picture, Sampling
+from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
@@ -56,7 +58,7 @@ class Conditions:
     rounded: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Warm:
     """A loaded base and its pictures without any adapter."""
 
@@ -64,6 +66,11 @@ class Warm:
     bundle: Bundle
     of_t5: T5Tokenizer | None = None
     references: dict[Conditions, Picture] = field(default_factory=dict)
+
+    @cached_property
+    def replay(self) -> Replay:
+        """What calls the UNet of a Stable Diffusion again and again."""
+        return Replay(self.bundle.unet.network)
 
     def keep(self, conditions: Conditions, picture: Picture) -> None:
         """Remember a picture, and forget the oldest when there are many."""

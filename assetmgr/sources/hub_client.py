@@ -174,8 +174,7 @@ def _read(answer: httpx2.Response) -> httpx2.Response:
 
 def _wait(answer: httpx2.Response, attempt: int) -> None:
     subject, progress = _NOW.get(_NOBODY)
-    told = answer.headers
-    seconds = delay("the Hub", subject, told.get("Retry-After"), attempt, told.get("Date"))
+    seconds = delay("the Hub", subject, answer.headers, attempt)
     progress.message(f"the Hub is busy, asking again in {seconds:.0f} s")
     pause(seconds, progress)
 

@@ -23,6 +23,7 @@ from assetmgr.sources.hub_client import (
     token,
 )
 from assetmgr.sources.hub_errors import no_hub
+from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES
 from assetmgr.sources.remote import RemoteBytes
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
@@ -93,8 +94,13 @@ def connect() -> Web:
     Raises NotAvailable when the network is switched off, BadValue for what cannot be a token.
     """
     refuse_offline("the Hub")
+    secret = token()
     return Web(
-        "the Hub", endpoint(), (secret if isinstance(secret := token(), str) else None), SETTING
+        "the Hub",
+        endpoint(),
+        secret if isinstance(secret, str) else None,
+        SETTING,
+        longest_wait=LONGEST_WAIT_FOR_FILES,
     )
 
 

@@ -1,13 +1,16 @@
 """How long to wait for a service that is too busy: as it asks, or longer from try to try.
 
 Waits that nothing asked for are spread by chance, so that many programs do not come back at once.
-Statuses and Retry-After: RFC 9110.
+Statuses and Retry-After: RFC 9110. RateLimit: draft-ietf-httpapi-ratelimit-headers, of which the
+Hub uses the remaining requests `r` and the seconds `t` until there are new ones.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +22,9 @@ BUSY = frozenset({429, 500, 502, 503, 504})
 TRIES = 4
 LONGEST_WAIT = 60.0
 """Seconds; who is told to wait longer is told so, and tries again another time."""
+LONGEST_WAIT_FOR_FILES = 330.0
+"""More than the five minutes of the Hub's windows: of many files none is to fail for that."""
+_NONE_LEFT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
 
 
 class Unreachable(NotAvailable):
@@ -47,17 +53,20 @@ class Pace:
 
 
 def delay(
-    service: str, subject: str, asked: str | None, attempt: int, date: str | None = None
+    service: str,
+    subject: str,
+    headers: Mapping[str, str],
+    attempt: int,
+    longest: float = LONGEST_WAIT,
 ) -> float:
-    """Seconds to wait after an attempt (0 is the first).
+    """Seconds to wait after an attempt (0 is the first), by the headers of its answer.
 
-    `asked` and `date` are the headers Retry-After and Date. Raises NotAvailable when the service
-    wants to be left alone for longer than `LONGEST_WAIT`.
+    Raises NotAvailable when the service wants to be left alone for longer than `longest`.
     """
-    told = retry_after(asked, date)
+    told = _asked_for(headers)
     if told is None:
         return 2.0**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - chance, not secrecy
-    if told > LONGEST_WAIT:
+    if told > longest:
         hint = f"try again in {told:.0f} seconds"
         raise NotAvailable(f"{service} is too busy", path=subject, hint=hint)
     return told
@@ -69,6 +78,12 @@ def pause(seconds: float, progress: Progress) -> None:
     while (left := until - time.monotonic()) > 0:
         progress.advance(0)
         time.sleep(min(left, 0.2))
+
+
+def _asked_for(headers: Mapping[str, str]) -> float | None:
+    told = retry_after(headers.get("Retry-After"), headers.get("Date"))
+    window = _NONE_LEFT.search(headers.get("RateLimit", ""))
+    return float(window[1]) if told is None and window else told
 
 
 def retry_after(text: str | None, date: str | None = None) -> float | None:

@@ -25,7 +25,7 @@ from assetmgr.sources.bodies import (
     body_within,
 )
 from assetmgr.sources.origins import may_follow, same_origin
-from assetmgr.sources.patience import BUSY, TRIES, Pace, Unreachable, delay, pause
+from assetmgr.sources.patience import BUSY, LONGEST_WAIT, TRIES, Pace, Unreachable, delay, pause
 from assetmgr.sources.trust import certificates, distrusted, is_distrust
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
@@ -47,7 +47,8 @@ class BrokenOff(NotAvailable):
 class Web:
     """One service: what it is called, its address, the token for it, and where these are set.
 
-    `cache` is the folder of its answers, `pace` how fast it may be asked. Use as a context
+    `cache` is the folder of its answers, `pace` how fast it may be asked, `longest_wait` how many
+    seconds it may ask to be left alone for. Use as a context
     manager, or call `close`. Raises NotAvailable throughout.
     """
 
@@ -57,6 +58,7 @@ class Web:
     setting: str
     cache: Path | None = None
     pace: Pace | None = None
+    longest_wait: float = LONGEST_WAIT
 
     def __enter__(self) -> Self:
         return self
@@ -197,8 +199,7 @@ class Web:
             if answer.status_code not in BUSY or attempt == TRIES - 1:
                 return answer
             answer.close()
-            told = answer.headers
-            wait = delay(self.name, subject, told.get("Retry-After"), attempt, told.get("Date"))
+            wait = delay(self.name, subject, answer.headers, attempt, self.longest_wait)
             progress.message(f"{self.name} is busy, asking again in {wait:.0f} s")
             self.pause(wait, progress)
         raise AssertionError("the last attempt returns")

@@ -37,7 +37,7 @@ def _is_small(tensor: Tensor, dtype: DType | None) -> bool:
         return False
     flat = tensor.view(-1)
     limit = _SAFE if dtype is None else min(dtype.largest, _SAFE)
-    return bool(flat.dot(flat) < limit**2)  # False for NaN
+    return float(flat.dot(flat)) < limit**2  # False for NaN
 
 
 def reach(tensor: Tensor) -> str:

@@ -20,6 +20,7 @@ from converters.adapters.places import DENOISER, Place
 from converters.adapters.slots import slot_of
 from converters.errors import CorruptFile
 from converters.identify.names import Names
+from converters.identify.unet_facts import unet_facts
 from converters.layouts.components import TEXT_ENCODER, UNET
 from converters.layouts.namemap import NameMap
 from converters.layouts.sd_unet import diffusers_skeleton, ldm_skeleton
@@ -91,7 +92,7 @@ def module_targets(checkpoint: StateDict) -> Mapping[Place, Target]:
 def _denoiser(checkpoint: StateDict) -> Iterator[tuple[Place, Target]]:
     names = _denoiser_names(checkpoint)
     ldm, diffusers = _spellings(names)
-    wholes = {} if names.unet.layout else dict(wholes_of(names))
+    wholes = {} if names.once(unet_facts).layout else dict(wholes_of(names))
     single = {path: whole for whole, paths in wholes.items() for path in paths}
     own: dict[str, Target] = {}
     for name, tensor in names.items():
@@ -140,7 +141,7 @@ def _denoiser_names(checkpoint: StateDict) -> Names:
 def _spellings(names: Names) -> tuple[NameMap, NameMap]:
     """The maps of a UNet's own names to LDM's and to diffusers'; for others, names stay."""
     same = NameMap({}, {})
-    layout = names.unet.layout
+    layout = names.once(unet_facts).layout
     try:
         if layout == "ldm":
             return same, ldm_skeleton(names).name_map()

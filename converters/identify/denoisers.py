@@ -18,7 +18,7 @@ from converters.identify.names import Names
 from converters.identify.prediction import prediction_of
 from converters.identify.row import Row
 from converters.identify.transformers import TRANSFORMERS
-from converters.identify.unet_facts import UNetFacts
+from converters.identify.unet_facts import UNetFacts, unet_facts
 from converters.identify.unets import ANY_UNET, UNETS, AnyUNet
 from converters.kinds import Kind
 from converters.layouts import sd_unet, sd_vae, text_encoders
@@ -47,7 +47,7 @@ _NO_FAMILY = Family("unet", Base.UNKNOWN, prediction=Prediction.UNKNOWN)
 def _describe(family: Family, sd: StateDict) -> Identity:
     """A denoiser of this family; with a VAE or text encoder beside it, a checkpoint."""
     names = Names(sd).denoiser
-    facts = names.unet
+    facts = names.once(unet_facts)
     variant = _variant(family, names)
     gaps = _unet_gaps(sd, facts, family, variant)
     prediction, reasons = prediction_of(sd, family)
@@ -93,7 +93,7 @@ def _part_of(head: str) -> Callable[[str], str]:
 
 
 def _variant(family: Family, names: Names) -> str | None:
-    channels = names.unet.in_channels
+    channels = names.once(unet_facts).in_channels
     found = next((word for word, when in family.variants if when.holds(names)), None)
     if found is None and family.base in CONTEXT_WIDTH and channels not in (4, None):
         return f"{channels}-channel"
@@ -101,7 +101,7 @@ def _variant(family: Family, names: Names) -> str | None:
 
 
 def _evidence(family: Family, names: Names) -> tuple[str, ...]:
-    facts = names.unet
+    facts = names.once(unet_facts)
     if facts.layout is None:
         marker = f"{names.head}{family.keys[0]} is " if family.keys else ""
         return (f"{marker}named as in the denoiser of {family.base.label}",)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
+from typing import Any, TypeVar
 
-from converters.identify.unet_facts import UNetFacts, unet_facts
 from converters.statedict import LazyTensor
 
 _HEADS = ("model.diffusion_model.", "model.model.", "net.")
 _WEAK_HEAD = "model."
 _VAE_HEADS = ("first_stage_model.", "vae.")
+
+_T = TypeVar("_T")
 
 
 class Names(Mapping[str, LazyTensor]):
@@ -26,6 +28,7 @@ class Names(Mapping[str, LazyTensor]):
         self._tensors = tensors
         self.head = head
         self.whole = whole or self
+        self._known: dict[Callable[[Names], Any], Any] = {}
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self._tensors[name]
@@ -73,10 +76,12 @@ class Names(Mapping[str, LazyTensor]):
         """The autoencoder's tensors without their prefix."""
         return self._without(next((h for h in _VAE_HEADS if f"\n{h}" in self.text), ""))
 
-    @cached_property
-    def unet(self) -> UNetFacts:
-        """What tells UNet families apart, of these names as a denoiser."""
-        return unet_facts(self)
+    def once(self, work_out: Callable[[Names], _T]) -> _T:
+        """What a function makes of these names, asked of it only once."""
+        if work_out not in self._known:
+            self._known[work_out] = work_out(self)
+        found: _T = self._known[work_out]
+        return found
 
     def _denoiser_head(self) -> str:
         counts = Counter({head: self.text.count(f"\n{head}") for head in _HEADS})

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from converters.identify.names import Names
+from converters.identify.names import Names
 
 _VIDEO = (".time_stack.", ".time_mixer.", ".motion_modules.", ".temporal_transformer")
 _LDM = ("\ninput_blocks.", "\nmiddle_block.", "\noutput_blocks.")

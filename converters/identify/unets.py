@@ -12,6 +12,7 @@ from converters.bases import Base, Prediction
 from converters.identify.conditions import ALWAYS, both, has_all, has_any, no, whole_file
 from converters.identify.families import Family, Variants
 from converters.identify.names import Names
+from converters.identify.unet_facts import unet_facts
 
 ANY_UNET = "unet"
 """Name of the row that takes the UNets of no known family."""
@@ -30,7 +31,7 @@ class UNet:
 
     def holds(self, names: Names) -> bool:
         """Whether the names are of such a UNet."""
-        facts = names.unet
+        facts = names.once(unet_facts)
         least, greatest = self.depth
         return facts.layout is not None and (
             (facts.context, facts.adm, facts.linear, facts.video, facts.classes)
@@ -45,7 +46,7 @@ class AnyUNet:
 
     def holds(self, names: Names) -> bool:
         """Whether the names are of one."""
-        return names.unet.layout is not None
+        return names.once(unet_facts).layout is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Takes:
 
     def holds(self, names: Names) -> bool:
         """Whether it does."""
-        return names.unet.in_channels == self.channels
+        return names.once(unet_facts).in_channels == self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Depths:
 
     def holds(self, names: Names) -> bool:
         """Whether the UNet has these."""
-        return names.unet.depths == self.depths
+        return names.once(unet_facts).depths == self.depths
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class _Tiny:
     def holds(self, names: Names) -> bool:
         one_layer = "input_blocks.2.0.op.weight", "down_blocks.0.resnets.0.conv1.weight"
         return (
-            not names.unet.middle
+            not names.once(unet_facts).middle
             and any(name in names for name in one_layer)
             and "down_blocks.0.resnets.1.conv1.weight" not in names
         )

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ class AtomicTarget:
         self.descriptor = -1
         self._end = 0
         self._dirty: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         refuse_existing(self.path, overwrite=self._overwrite)
@@ -78,11 +80,11 @@ class AtomicTarget:
         self._note(start, self._end)
 
     def write_at(self, offset: int, data: Buffer) -> None:
-        """Write all of `data` at a place; one thread at a time."""
+        """Write all of `data` at a place; threads may do so at once."""
         view, at = memoryview(data), offset
         with naming(self.path):
             while view:
-                count = _pwrite(self.descriptor, view, at)
+                count = self._pwrite(view, at)
                 at += count
                 view = view[count:]
         self._note(offset, at)
@@ -103,15 +105,24 @@ class AtomicTarget:
         self._note(offset, offset + done)
         return done
 
+    def _pwrite(self, data: memoryview, offset: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self.descriptor, data, offset)
+        with self._lock:  # Windows cannot write at places
+            os.lseek(self.descriptor, offset, os.SEEK_SET)
+            return os.write(self.descriptor, data)
+
     def _note(self, start: int, end: int) -> None:
         """Remember what was written, and let the disk begin once it is enough."""
-        if self._dirty and self._dirty[-1][1] == start:
-            start = self._dirty.pop()[0]
-        self._dirty.append((start, end))
-        if sum(last - first for first, last in self._dirty) >= WRITEBACK_BYTES:
-            for first, last in self._dirty:
-                start_writeback(self.descriptor, first, last - first)
-            self._dirty.clear()
+        with self._lock:
+            if self._dirty and self._dirty[-1][1] == start:
+                start = self._dirty.pop()[0]
+            self._dirty.append((start, end))
+            if sum(last - first for first, last in self._dirty) < WRITEBACK_BYTES:
+                return
+            dirty, self._dirty = self._dirty, []
+        for first, last in dirty:
+            start_writeback(self.descriptor, first, last - first)
 
     def commit(self) -> None:
         """Sync the bytes to the disk and let the target appear."""
@@ -139,13 +150,6 @@ class AtomicTarget:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-
-def _pwrite(descriptor: int, data: memoryview, offset: int) -> int:
-    if hasattr(os, "pwrite"):
-        return os.pwrite(descriptor, data, offset)
-    os.lseek(descriptor, offset, os.SEEK_SET)  # Windows cannot write at places
-    return os.write(descriptor, data)
 
 
 def start_writeback(descriptor: int, start: int, length: int) -> None:

@@ -1,11 +1,12 @@
-"""Computed tensors made in worker threads, a bounded number of bytes ahead of the writing."""
+"""Jobs done in worker threads, a bounded number of bytes ahead of who waits for their results."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 from converters.errors import AssetmgrError
 from converters.statedict import Buffer, LazyTensor
@@ -14,13 +15,34 @@ WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
 _WORKERS = 2
 
+T = TypeVar("T")
 
-class Computer:
-    """Gives the bytes of computed tensors in the order in which it was given these."""
 
-    def __init__(self, tensors: Iterable[LazyTensor]) -> None:
-        self._waiting = deque(tensors)
-        self._running: deque[tuple[LazyTensor, Future[Buffer]]] = deque()
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """What a worker does, and how many bytes it holds until it is asked for."""
+
+    nbytes: int
+    run: Callable[[], T]
+
+
+def computed(tensor: LazyTensor) -> Buffer:
+    """The bytes of a tensor. Raises what computing it raises."""
+    data = tensor.read()
+    if memoryview(data).nbytes != tensor.nbytes:
+        raise AssetmgrError(
+            f"computed {memoryview(data).nbytes} bytes where {tensor.nbytes} belong",
+            path=tensor.origin,
+        )
+    return data
+
+
+class Computer(Generic[T]):
+    """Gives the results of jobs in the order in which it was given these."""
+
+    def __init__(self, jobs: Iterable[Job[T]]) -> None:
+        self._waiting = deque(jobs)
+        self._running: deque[tuple[Job[T], Future[T]]] = deque()
         self._held = 0
         self._pool = ThreadPoolExecutor(_WORKERS, "compute") if self._waiting else None
 
@@ -34,27 +56,21 @@ class Computer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the next tensor need not be waited for."""
+        """Whether the next result need not be waited for."""
         return bool(self._running) and self._running[0][1].done()
 
-    def next(self) -> Buffer:
-        """The bytes of the next tensor. Raises what computing it raises."""
+    def next(self) -> T:
+        """The next result. Raises what the job raises."""
         self._start_more()
-        tensor, future = self._running.popleft()
-        self._held -= tensor.nbytes
-        data = future.result()
-        if memoryview(data).nbytes != tensor.nbytes:
-            raise AssetmgrError(
-                f"computed {memoryview(data).nbytes} bytes where {tensor.nbytes} belong",
-                path=tensor.origin,
-            )
-        return data
+        job, future = self._running.popleft()
+        self._held -= job.nbytes
+        return future.result()
 
     def _start_more(self) -> None:
         while self._waiting and self._pool is not None:
-            tensor = self._waiting[0]
-            if self._running and self._held + tensor.nbytes > WINDOW_BYTES:
+            job = self._waiting[0]
+            if self._running and self._held + job.nbytes > WINDOW_BYTES:
                 return
-            self._held += tensor.nbytes
-            self._running.append((tensor, self._pool.submit(tensor.read)))
+            self._held += job.nbytes
+            self._running.append((job, self._pool.submit(job.run)))
             self._waiting.popleft()

@@ -8,8 +8,8 @@ them, which matters most while it is busy importing torch.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from converters.bytesource import FileBytes, pread_into
@@ -18,7 +18,7 @@ from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import Progress
 from converters.statedict import Buffer, Extent, LazyTensor
 from converters.writers.atomic import AtomicTarget, refuse_full
-from converters.writers.computing import Computer
+from converters.writers.computing import Computer, Job, computed
 
 _COPY_BYTES = 16 << 20
 """Bytes that the kernel copies in one call, after which a cancellation is seen."""
@@ -65,8 +65,8 @@ def _write_hashed(
     progress: Progress,
 ) -> FileHashes:
     """Everything in its order."""
-    computed = (part for part in parts if part.extents is None)
-    with StreamHasher(begins) as hasher, Computer(computed) as computer:
+    jobs = (Job(part.nbytes, partial(computed, part)) for part in parts if part.extents is None)
+    with StreamHasher(begins) as hasher, Computer(jobs) as computer:
         output = _Output(file, hasher, progress)
         output.put(header)
         for _, piece in _pieces(parts, len(header)):
@@ -80,24 +80,33 @@ def _write_hashed(
 def _write_scattered(
     file: AtomicTarget, header: bytes, parts: list[LazyTensor], progress: Progress
 ) -> None:
-    """Computed tensors as they are ready, stored bytes in the meantime."""
+    """Computed tensors by the threads that make them, stored bytes in the meantime.
+
+    What was just computed is still in the cache of the processor that writes it.
+    """
     file.write(header)
     progress.advance(len(header))
     pieces = list(_pieces(parts, len(header)))
-    places = deque((at, piece) for at, piece in pieces if isinstance(piece, LazyTensor))
+    places = [(at, piece) for at, piece in pieces if isinstance(piece, LazyTensor)]
     copies = _blocks((at, piece) for at, piece in pieces if isinstance(piece, Extent))
     ring = Ring(1)
-    with Computer(piece for _, piece in places) as computer:
-        block = next(copies, None)
-        while places or block:
+    jobs = (Job(tensor.nbytes, partial(_place, file, at, tensor)) for at, tensor in places)
+    with Computer(jobs) as computer:
+        left, block = len(places), next(copies, None)
+        while left or block:
             if block is None or computer.is_ready:
-                at, tensor = places.popleft()
-                file.write_at(at, computer.next())
-                progress.advance(tensor.nbytes)
+                progress.advance(computer.next())
+                left -= 1
                 continue
             _copy(file, *block, ring)
             progress.advance(block[1].nbytes)
             block = next(copies, None)
+
+
+def _place(file: AtomicTarget, at: int, tensor: LazyTensor) -> int:
+    """Compute a tensor and write it; its size in bytes."""
+    file.write_at(at, computed(tensor))
+    return tensor.nbytes
 
 
 def _blocks(extents: Iterable[tuple[int, Extent]]) -> Iterator[tuple[int, Extent]]:

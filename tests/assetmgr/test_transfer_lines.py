@@ -14,6 +14,7 @@ from helpers.scripted_server import Content, Reply, Request, ScriptedServer
 from helpers.transferring import CONTENT, SIZE, fetch, refused, reset
 
 from assetmgr.sources import direct, lines, trickle
+from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES, delay
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import Cancelled, NotAvailable
 from converters.progress import CancellableProgress
@@ -109,6 +110,21 @@ def test_a_busy_server_is_asked_again_as_late_as_it_wants_whatever_our_clock_say
     reset(server, CONTENT.proper, lambda _: Reply(429, b"", later))
     fetch(server, tmp_path / "part")
     assert waits == [pytest.approx(7, abs=1)]
+
+
+def test_of_a_service_that_counts_requests_new_ones_are_waited_for(
+    server: ScriptedServer, tmp_path: Path, waits: list[float]
+) -> None:
+    """As the Hub answers: without Retry-After, with the seconds until its window ends."""
+    counted = {"RateLimit": '"resolvers";r=0;t=55', "RateLimit-Policy": '"fixed window";q=5;w=300'}
+    reset(server, CONTENT.proper, lambda _: Reply(429, b"", counted))
+    fetch(server, tmp_path / "part")
+    assert waits == [55]
+    later = {"RateLimit": '"resolvers"; r=0; t=240'}
+    with pytest.raises(NotAvailable, match="too busy") as caught:
+        delay("the Hub", "a file", later, 0)
+    assert caught.value.hint == "try again in 240 seconds"
+    assert delay("the Hub", "a file", later, 0, LONGEST_WAIT_FOR_FILES) == 240
 
 
 def test_nobody_there_is_said_at_once_but_waited_for_in_the_middle(

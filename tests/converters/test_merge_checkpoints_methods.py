@@ -32,11 +32,9 @@ def tensors(draw: st.DrawFn, count: int) -> list[Array]:
 
 def merged(method: str, models: list[Array], **numbers: Any) -> Array:
     given_ = [torch.from_numpy(np.asarray(model)).float() for model in models]
-    before = [model.clone() for model in given_]
     result = METHODS[method].combine(given_, Numbers(**numbers))
     assert result.dtype is torch.float32
     assert result.shape == models[0].shape
-    assert all(map(torch.equal, given_, before)), "the models are not changed"
     return result.numpy().astype(np.float64)
 
 

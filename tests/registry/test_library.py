@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,6 +44,13 @@ class TestFinding:
             hashes["crc32"],
         ]
         assert {library.find(reference).id for reference in references} == {asset.id}
+
+    def test_by_contents_that_threads_ask_for_at_once(self, library):
+        assets = [library.record_file(scanned(number, f"/m/{number}.pt")) for number in range(9)]
+        wanted = [asset.hashes["sha256"] for asset in assets]
+        with ThreadPoolExecutor(9) as pool:
+            found = list(pool.map(library.with_content, [*wanted, "0" * 64]))
+        assert [asset and asset.id for asset in found] == [*(a.id for a in assets), None]
 
     def test_by_a_relative_path(self, library, models, monkeypatch):
         asset = scan_file(library, write_lora(models / "a.safetensors"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_difference(models: Models, numbers: Numbers) -> Tensor:
     """A with the difference of B and C."""
-    return (models[B] - models[C]).mul_(numbers.alpha).add_(models[A])
+    return models[B].sub_(models[C]).mul_(numbers.alpha).add_(models[A])
 
 
 ADD_DIFFERENCE = Method(

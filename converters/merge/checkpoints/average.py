@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 def average(models: Models, _: Numbers) -> Tensor:
     """The mean of the models."""
-    return sum(models[1:], models[0]) / len(models)
+    total = models[0]
+    for model in models[1:]:
+        total.add_(model)
+    return total.div_(len(models))
 
 
 AVERAGE = Method("average", average, most=None, options=frozenset(), picks=None)

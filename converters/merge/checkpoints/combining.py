@@ -13,17 +13,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite, clamp, reach
-from converters.bytesource import pread_into
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
-from converters.statedict import Buffer, LazyTensor, StateDict
+from converters.merge.checkpoints.reading import Reader
+from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_BLOCK_ELEMENTS = 1 << 17
+_BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(slots=True)
@@ -113,62 +113,30 @@ def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
 
 def _by_blocks(part: Part, log: MergeLog) -> Tensor:
     """All elements, in blocks where the method allows."""
-    from converters.compute import torch_dtype
+    from converters.compute import empty
 
     first = part.inputs[A]
     size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
-    readers = [_Reader(tensor) for tensor in part.inputs]
-    result: Tensor | None = None
+    readers = [Reader(tensor, place) for place, tensor in enumerate(part.inputs)]
+    watched = [readers[n] for n in part.method.alike] or readers
+    result = empty((first.numel,), part.dtype)
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
-        block = [reader.elements(start, stop) for reader in readers]
-        done = _alike(part, block, log)
-        if done is None:
-            log.changed.add(part.name)
-            shape = (stop - start,) if size < first.numel else first.shape
-            done = _combined(part, block, shape, log)
-        if result is None:
-            result = done.new_empty(first.numel, dtype=torch_dtype(part.dtype))
-        result[start:stop] = done.reshape(-1)
-    assert result is not None, "a tensor without elements is never merged"
+        for reader in readers:
+            reader.read(start, stop)
+        if _alike(watched):
+            result[start:stop] = _own(part, readers[A].run, log)
+            continue
+        log.changed.add(part.name)
+        shape = (stop - start,) if size < first.numel else first.shape
+        result[start:stop] = _combined(part, readers, shape, log).view(-1)
     return result.reshape(first.shape)
 
 
-class _Reader:
-    """Reads runs of a tensor's elements; what has to be computed is computed once."""
-
-    def __init__(self, tensor: LazyTensor) -> None:
-        self._flat = tensor.reshape((tensor.numel,))
-        self._memory = bytearray()
-        if self._flat.extents is None:
-            data = memoryview(tensor.read()).cast("B")
-            self._flat = replace(self._flat, source=partial(_held, data))
-
-    def elements(self, start: int, stop: int) -> LazyTensor:
-        """The elements, in memory until the next call: one buffer serves them all."""
-        run = self._flat.slice0(start, stop)
-        if len(self._memory) != run.nbytes:
-            self._memory = bytearray(run.nbytes)
-        view = memoryview(self._memory)
-        if run.extents is None:
-            view[:] = run.read()
-        for extent in run.extents or ():
-            pread_into(extent.source, extent.offset, view[: extent.nbytes])
-            view = view[extent.nbytes :]
-        return replace(run, source=partial(_held, self._memory))
-
-
-def _held(data: Buffer) -> Buffer:
-    return data
-
-
-def _alike(part: Part, block: Sequence[LazyTensor], log: MergeLog) -> Tensor | None:
-    """A's elements as stored, where the method would change nothing about them."""
-    some = [block[n] for n in part.method.alike] or block
-    if len({tensor.dtype for tensor in some}) > 1:
-        return None
-    first, *others = (tensor.read() for tensor in some)
-    return _own(part, block[A], log) if all(other == first for other in others) else None
+def _alike(readers: Sequence[Reader]) -> bool:
+    """Whether the method would change nothing about A's elements: those it looks at are equal."""
+    first, *others = readers
+    return all(map(first.equals, others))
 
 
 def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
@@ -180,15 +148,9 @@ def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
 
 
 def _combined(
-    part: Part, block: Sequence[LazyTensor], shape: tuple[int, ...], log: MergeLog
+    part: Part, readers: Sequence[Reader], shape: tuple[int, ...], log: MergeLog
 ) -> Tensor:
-    from converters.compute import value, widened
-
-    stored = [value(tensor).reshape(shape) for tensor in block]
-    if part.method.elementwise:
-        models = [widened(tensor, place) for place, tensor in enumerate(stored)]
-    else:
-        models = [tensor.float() for tensor in stored]
+    models = [reader.floats().view(shape) for reader in readers]
     return _held_in(part, part.method.combine(models, part.numbers), log)
 
 

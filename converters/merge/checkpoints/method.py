@@ -1,6 +1,7 @@
 """What a way of merging checkpoints is: a pure function on tensors, and what the engine may assume.
 
-Every method gets the tensors of the models in their order, A first, in float32 and of one shape.
+Every method gets the tensors of the models in their order, A first, in float32 and of one shape. It
+may make its result in their memory: nobody looks at them afterwards.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def weighted_sum(models: Models, numbers: Numbers) -> Tensor:
     """The sum of the models, each by its weight; the weights add up to one."""
-    result = models[A] * (1 - numbers.alpha - numbers.beta)
+    result = models[A].mul_(1 - numbers.alpha - numbers.beta)
     result.add_(models[B], alpha=numbers.alpha)
     return result.add_(models[C], alpha=numbers.beta) if len(models) > C else result
 

@@ -1,0 +1,76 @@
+"""Runs of the elements of a tensor, read into memory that the next run uses again.
+
+A merge reads thousands of blocks that fit the processor's cache: what is set up for a block in the
+interpreter would take as long as its arithmetic, and so is set up once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from converters.bytesource import pread_into
+from converters.compute import equal_bytes, floats_at, scratch, stored_in
+from converters.statedict import Buffer, Extent, LazyTensor
+
+if TYPE_CHECKING:
+    from converters.compute import Tensor
+
+
+class Reader:
+    """Reads runs of a tensor's elements; what has to be computed is computed once.
+
+    `place` tells the readers of a thread apart: those of one place use the same memory.
+    """
+
+    def __init__(self, tensor: LazyTensor, place: int) -> None:
+        self.dtype = tensor.dtype
+        self.memory = memoryview(b"")
+        self._place = place
+        self._flat = tensor.reshape((tensor.numel,))
+        self._whole: Extent | None = None
+        if tensor.extents is None:
+            data = memoryview(tensor.read()).cast("B")
+            self._flat = replace(self._flat, source=partial(_held, data))
+        elif len(tensor.extents) == 1:
+            self._whole = tensor.extents[0]
+
+    def read(self, start: int, stop: int) -> None:
+        """Bring the elements into `memory`."""
+        nbytes = self.dtype.nbytes(stop - start)
+        if len(self.memory) != nbytes:
+            self.memory = scratch(nbytes, self._place)
+            self._stored = stored_in(self.memory, self.dtype)
+            self._floats = floats_at(self._place, stop - start)
+        if self._whole is None:
+            self._read_parts(self._flat.slice0(start, stop))
+        else:
+            first = self._whole.offset + self.dtype.nbytes(start)
+            pread_into(self._whole.source, first, self.memory)
+
+    def _read_parts(self, run: LazyTensor) -> None:
+        view = self.memory
+        if run.extents is None:
+            view[:] = run.read()
+        for extent in run.extents or ():
+            pread_into(extent.source, extent.offset, view[: extent.nbytes])
+            view = view[extent.nbytes :]
+
+    def equals(self, other: Reader) -> bool:
+        """Whether the same bytes of the same type were read."""
+        return self.dtype is other.dtype and equal_bytes(self._stored, other._stored)
+
+    def floats(self) -> Tensor:
+        """What was read, in float32, until the next is read."""
+        return self._floats.copy_(self._stored)
+
+    @property
+    def run(self) -> LazyTensor:
+        """What was read, as a tensor, until the next is read."""
+        count = self._stored.numel()
+        return replace(self._flat, shape=(count,), source=partial(_held, self.memory))
+
+
+def _held(data: Buffer) -> Buffer:
+    return data

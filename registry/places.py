@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from converters.errors import FileMissing, FileUnreadable
 from converters.suffixes import MODEL_SUFFIXES
-from registry.text import storable
+from registry.text import shown
 
 _SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
 _MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
@@ -67,7 +67,7 @@ def name_of(path: str) -> str:
     A snapshot in a Hugging Face cache has the name of its repository
     (`models--<owner>--<name>/snapshots/<revision>`).
     """
-    place = PurePath(path)
+    place = PurePath(shown(path))
     if place.suffix.lower() in MODEL_SUFFIXES:
         return place.stem
     repository = _SNAPSHOT.search(place.as_posix())
@@ -82,7 +82,4 @@ def find_root(path: str | os.PathLike[str]) -> str:
         raise FileMissing("no such folder", path=folder)
     if not os.path.isdir(folder):  # noqa: PTH112
         raise FileUnreadable("is not a folder", path=folder)
-    real = real_folder(folder)
-    if not storable(real):
-        raise FileUnreadable("its name is not valid UTF-8", path=repr(real))
-    return real
+    return real_folder(folder)

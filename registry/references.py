@@ -66,11 +66,13 @@ def names(connection: Connection, beginning: str, limit: int) -> tuple[str, ...]
 
 def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[Sequence[int]]:
     """The assets that each way of naming finds, in the order of the ways."""
-    if not reference or "\0" in reference or not storable(reference):
+    if not reference or "\0" in reference:
         return
     at = (_file.machine == machine, _file.path == canonical(reference))
     paths = select(_file.asset_id).where(*at)
     yield connection.execute(paths).scalars().all()
+    if not storable(reference):  # only paths need not be
+        return
     number = _NUMBER.fullmatch(reference)
     if number is not None:
         yield _ids(connection, _asset.id == int(number[1]))

@@ -18,7 +18,6 @@ from converters.errors import (
     AssetmgrError,
     BeingWritten,
     FileProblem,
-    FileUnreadable,
     SourceChanged,
 )
 from converters.hashing import FileHashes
@@ -33,7 +32,6 @@ from registry.records import Asset, Source
 from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.states import MISSING, PRESENT
-from registry.text import storable
 from registry.walk import Walk
 
 STILL_SECONDS = 0.5
@@ -69,8 +67,6 @@ def scan_file(
     Raises FileProblem when it cannot be read at all.
     """
     place = canonical(path)
-    if not storable(place):
-        raise FileUnreadable("its name is not valid UTF-8", path=repr(place))
     scanned, _ = read(Waiting(place, fingerprint_of(place)), progress, hashes)
     return library.record_file(scanned, source)
 

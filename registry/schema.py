@@ -24,6 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from registry.place_text import PlaceText
+
 REVISION = "0010_brief"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
@@ -161,7 +163,7 @@ file = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("machine", Text, nullable=False, server_default=""),
-    Column("path", Text, nullable=False),
+    Column("path", PlaceText, nullable=False),
     Column("path_folded", Text, nullable=False),
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
@@ -177,7 +179,7 @@ root = Table(
     "root",
     metadata,
     Column("machine", Text, primary_key=True, server_default=""),
-    Column("path", Text, primary_key=True),
+    Column("path", PlaceText, primary_key=True),
 )
 
 tag = Table(
@@ -290,7 +292,7 @@ sidecar = Table(
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
     Column("machine", Text, primary_key=True, server_default=""),
-    Column("path", Text, primary_key=True),
+    Column("path", PlaceText, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("told", JSON),

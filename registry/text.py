@@ -6,6 +6,7 @@ with ASCII; so a clause in SQL and a comparison in Python mean the same.
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -33,6 +34,11 @@ def storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(name: str) -> str:
+    r"""A name of a file as text that everything keeps: what is not UTF-8 of it reads `\xe9`."""
+    return name if storable(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def haystack(texts: Iterable[str]) -> str:

@@ -18,7 +18,6 @@ from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
 from registry.places import real_folder, within
-from registry.text import storable
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
@@ -98,10 +97,6 @@ class Walk:
                 self._meet(entry.path)
 
     def _meet(self, path: str) -> None:
-        if not storable(path):
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            self.problems.append(FileUnreadable("its name is not valid UTF-8", path=shown))
-            return
         try:
             self.files[path] = fingerprint_of(path)
         except FileProblem as error:

@@ -14,7 +14,7 @@ from converters.errors import AssetNotFound
 from registry import schema, sidecar_rows
 from registry.rows import batches
 from registry.states import OFFLINE, PRESENT
-from registry.text import searchable
+from registry.text import searchable, shown
 
 if TYPE_CHECKING:
     from converters.statedict import Plain
@@ -165,7 +165,7 @@ def record_derived(
     values: Values = {
         "child_id": asset_id,
         "parent_sha256": parent.sha256,
-        "parent_name": parent.name,
+        "parent_name": shown(parent.name),
         "operation": operation,
         "parameters": _jsonable(dict(parameters)),
     }

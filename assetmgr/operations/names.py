@@ -14,7 +14,7 @@ _DEVICES = frozenset(
 )
 _UNFIT = re.compile(
     r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f'
-    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """What some system refuses; and what ends a line, or turns the direction of text."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -368,5 +369,5 @@ def embedding_word(subject: Subject) -> str:
 
 def content_name(file: ModelFile) -> str:
     """A name for the pictures of a file: by its content where that is known, else by its path."""
-    digest = file.sha256 or hashlib.sha256(file.path.encode()).hexdigest()
+    digest = file.sha256 or hashlib.sha256(os.fsencode(file.path)).hexdigest()
     return digest[:20]

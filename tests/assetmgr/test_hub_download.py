@@ -370,6 +370,7 @@ def test_a_safe_name_is_one_name_on_every_system(name: str) -> None:
         (GEM, GEM),
         ("C:\\x.pt", "C__x.pt"),
         ("a\u202egpj.exe", "a_gpj.exe"),
+        ("caf\udce9.pt", "caf_.pt"),
     ],
 )
 def test_names_of_devices_are_no_names_of_files(name: str, safe: str) -> None:

@@ -9,11 +9,15 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scan_counts import counts
 from small_models import lora_bytes, write_lora
+from sqlalchemy.engine.default import DefaultDialect
 
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry.scanner import scan
+from registry.place_text import PlaceText
+from registry.scanner import scan, scan_file
 
 
 def test_folders_without_inodes_are_told_apart(library, models, monkeypatch):
@@ -145,12 +149,32 @@ def test_a_link_to_a_file_is_a_place_under_its_own_name(library, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-def test_a_name_that_is_no_unicode_is_named_in_the_errors(library, models):
-    (models / os.fsdecode(b"caf\xe9.safetensors")).write_bytes(lora_bytes())
-    write_lora(models / "b.safetensors", 1)
-    report = scan(library, [models])
-    assert counts(report) == {"added": 1, "failed": 1}
-    assert report.errors[0].path.endswith("caf\\xe9.safetensors")
+def test_names_that_are_no_unicode_are_names_like_others(library, models):
+    folder = models / os.fsdecode(b"mod\xe8les")
+    folder.mkdir(parents=True)
+    place = folder / os.fsdecode(b"caf\xe9.safetensors")
+    place.write_bytes(lora_bytes())
+    place.with_suffix(".txt").write_text("vulpix")
+    assert counts(scan(library, [folder])) == {"added": 1}
+    assert library.roots() == (str(folder),)
+    (asset,) = library.assets("path:caf vulpix")
+    assert (asset.path, asset.name) == (str(place), "caf\\xe9")
+    assert library.find(str(place)).id == library.find("caf\\xe9").id == asset.id
+    library.tag([asset.id], ["mine"])
+    assert counts(scan(library)) == {"unchanged": 1}
+    moved = place.rename(folder / os.fsdecode(b"th\xe9.safetensors"))
+    assert counts(scan(library)) == {"moved": 1}
+    assert library.find(str(moved)).tags == ("mine",)
+    assert library.find(str(moved)).name == "th\\xe9"
+    assert scan_file(library, moved).path == str(moved)
+
+
+@given(st.text(st.characters(categories=["L", "Cs"], include_characters="/ d")))
+def test_a_column_of_paths_gives_back_what_it_got(path):
+    column, path = PlaceText(), path.replace("//", "/")
+    kept = column.process_bind_param(path, DefaultDialect())
+    assert kept.encode("utf-8").decode("utf-8") == kept
+    assert column.process_result_value(kept, DefaultDialect()) == path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are none")

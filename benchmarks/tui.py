@@ -3,7 +3,7 @@
 First paint is that of a whole process on a terminal of its own; the others are measured inside of
 a process that draws to no terminal. A keystroke lasts from the letter until the screen was composed
 that shows the rows it finds, with Textual's wait for its next tick; and until it also says how many
-these are. A frame lasts from the move until the screen was composed, without that wait.
+these are. A frame lasts from the move until the screen with the list drawn anew, without that wait.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ async def _session(report: Path) -> None:
             await _until(lambda: len(app.screen_stack) > 1)
             assets, browser = app.screen.query_one(AssetList), app.screen.query_one(Browser)
             await _until(lambda: assets.loaded)
-            frames = [await _frame(pilot, assets.action_move_page) for _ in range(FRAMES)]
+            watch, move = _Watch(app, assets), assets.action_move_page
+            frames = [await _frame(pilot, watch, move) for _ in range(FRAMES)]
             browser.tiled = True
             assets.action_move_to_start()
-            tiles = [await _frame(pilot, assets.action_move_page) for _ in range(FRAMES)]
+            tiles = [await _frame(pilot, watch, move) for _ in range(FRAMES)]
             browser.tiled = False
-            watch = _Watch(app, assets)
             typed = [each async for each in _typing(pilot, browser, watch)]
         memory = _peak_megabytes()
         searches = [_searching(workspace.library.search, text) for text in _typed()]
@@ -157,37 +157,41 @@ async def _until(happened: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def _frame(pilot, move) -> float:  # type: ignore[no-untyped-def]
-    """Milliseconds of work from moving by a page to the composed screen; then the page comes."""
-    screen = pilot.app.screen
+async def _frame(pilot, watch, move) -> float:  # type: ignore[no-untyped-def]
+    """Milliseconds of work from moving by a page to the screen with the list drawn anew."""
+    watch.painted = 0.0
     started = time.perf_counter()
     move(1)
-    while not screen._dirty_widgets:  # noqa: SLF001 - what has changed is told when nothing else is to do
+    while not watch.painted:
         await asyncio.sleep(0)
-    screen._on_timer_update()  # noqa: SLF001 - draws now
-    spent = time.perf_counter() - started
-    await asyncio.sleep(0.03)
+        pilot.app.screen._on_timer_update()  # noqa: SLF001 - draws what has changed, now
+    spent = watch.painted - started
+    await asyncio.sleep(0.03)  # the page comes
     return spent * 1000
 
 
 class _Watch:
-    """When the screen first showed the rows of a filter, and when their number."""
+    """When the list was last painted; when it first showed what a filter finds, and how many."""
 
     def __init__(self, app, assets) -> None:  # type: ignore[no-untyped-def]
         self._wanted: str | None = None
-        self.rows = self.number = 0.0
-        drawn: list[object] = [None]
+        self.rows = self.number = self.painted = 0.0
+        drawn: list[object] = []  # since the last display
+        shown: list[object] = [None]
         render_lines, display = assets.render_lines, app._display  # noqa: SLF001
 
         def rendering(crop):  # type: ignore[no-untyped-def]
-            drawn[0] = assets._listing  # noqa: SLF001
+            drawn.append(assets._listing)  # noqa: SLF001
             return render_lines(crop)
 
         def displaying(screen, update):  # type: ignore[no-untyped-def]
             display(screen, update)
-            listing = drawn[0]
+            now = time.perf_counter()
+            if drawn:
+                shown[0], self.painted = drawn[-1], now
+                drawn.clear()
+            listing = shown[0]
             if listing is not None and listing.view.text == self._wanted:  # type: ignore[attr-defined]
-                now = time.perf_counter()
                 self.rows = self.rows or now
                 if listing.total is not None:  # type: ignore[attr-defined]
                     self.number = self.number or now

@@ -31,7 +31,7 @@ def beginning(connection: Connection, query: All, order: Order, limit: int) -> F
     at_most = _at_most(connection, query, order)
     if at_most is None:
         return finding.page(connection, query, order, limit, 0)
-    ids = finding._page(connection, query, order, limit, 0, at_most)  # noqa: SLF001
+    ids = finding.ids_of_page(connection, query, order, limit, 0, at_most)
     return len(ids) if len(ids) < limit else None, ids
 
 

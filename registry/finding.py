@@ -84,7 +84,7 @@ def page(
     if order.word not in _INDEXES:
         return _by_value(connection, query, order, limit, offset)
     total = count(connection, query)
-    return total, _page(connection, query, order, limit, offset, total)
+    return total, ids_of_page(connection, query, order, limit, offset, total)
 
 
 def count(connection: Connection, query: All) -> int:
@@ -140,7 +140,7 @@ def _by_value(
     for value, number in _sorted(values, order):
         if offset < number and len(ids) < rest:
             some = All((*query.terms, _HAS[order.word](value)))
-            ids += _page(connection, some, _BY_NAME, rest - len(ids), offset, number)
+            ids += ids_of_page(connection, some, _BY_NAME, rest - len(ids), offset, number)
         offset = max(0, offset - number)
     return total, ids
 
@@ -152,7 +152,7 @@ def _sorted(values: Iterable[tuple[Any, int]], order: Order) -> Sequence[tuple[A
     return [*sorted(known, reverse=order.descending), *unknown]
 
 
-def _page(
+def ids_of_page(
     connection: Connection,
     query: All,
     order: Order,
@@ -160,6 +160,10 @@ def _page(
     offset: int,
     expected: int,
 ) -> Sequence[int]:
+    """A page of what matches, found in the way that is best where `expected` assets do.
+
+    No more may match than that; where fewer do, only an `offset` of nothing is right.
+    """
     rest = max(0, expected - offset)
     limit = rest if limit is None else min(limit, rest)
     if not limit:

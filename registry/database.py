@@ -38,9 +38,10 @@ from registry.schema import REVISION
 BUSY_SECONDS = 15
 """How long a writer waits for another program that is writing."""
 
-CACHE_KIB = 1 << 13
+CACHE_KIB = 1 << 12
 """Memory for pages that were read, of each connection. The system keeps the pages of files anyway:
-over 100,000 assets eight times as much made no search faster, and the terminal UI 110 MB larger."""
+over 100,000 assets sixteen times as much made no search a tenth faster, and the terminal UI twice
+as large; half as much costs searches for words a quarter more."""
 
 LOST_SECONDS = 300
 """How long a server waits for a program in the middle of a transaction."""

@@ -239,27 +239,33 @@ class Commands:
         report = scan(self._workspace, folders, progress)
         for error in report.errors:
             progress.message(f"{error.path}: {error.error}")
-        words = ("added", "updated", "moved", "restored", "missing", "failed")
+        words = ("added", "updated", "moved", "restored", "missing")
         found = [f"{getattr(report, word):,} {word}" for word in words if getattr(report, word)]
+        if len(report.errors) == 1:
+            found.append(f"1 failed: {report.errors[0].path}: {report.errors[0].error}")
+        elif report.errors:
+            found.append(f"{len(report.errors):,} failed (J, Enter tells which)")
         return ", ".join(found) or f"nothing new in {count(len(report.roots), 'folder')}"
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """Render and judge; the sampler stays warm for the next one."""
         return self.rendering.preview(ids, progress)
 
-    def verify(self, ids: Sequence[int], progress: Progress) -> str:
-        """Read files again: bit rot, missing tensors, broken numbers."""
+    def verify(self, ids: Sequence[int], progress: Progress, *, render: bool = False) -> str:
+        """Read files again: bit rot, missing tensors, broken numbers; and, if wanted, a render."""
         from assetmgr.operations.failures import Failure
         from assetmgr.operations.verify import verify
 
         verdicts: list[str] = []
         references = tuple(f"#{asset_id}" for asset_id in ids)
-        for result in verify(self._workspace, references, progress):
+        for result in verify(self._workspace, references, progress, render=render):
             if isinstance(result, Failure):
                 told(result, progress, alone=len(ids) == 1)
                 verdicts.append("failed")
                 continue
             found = [f"{each.name}: {each.detail}" for each in result.checks if not each.ok]
+            if result.render == "failed":
+                found.append("render: failed")
             progress.message(f"{result.path}: {'; '.join(found) or 'ok'}")
             verdicts.append(
                 "ok" if result.is_ok else "; ".join(found) if len(ids) == 1 else "failed"

@@ -84,6 +84,7 @@ ACT = Group(
         Key("C", "form('sheet')", "C", "", "render side by side: two assets, or many weights"),
         Key("b", "picture", "b", "", "the picture, as large as the terminal"),
         Key("V", "verify", "V", "", "verify: read again, look for damage"),
+        Key("Z", "verify_by_render", "Z", "", "verify, and prove with a render that it works"),
         Key("c", "form('convert')", "c", "convert", "convert (the plan is shown first)"),
         Key("m", "form('merge')", "m", "merge", "merge adapters, or checkpoints with each other"),
         Key("e", "form('extract')", "e", "", "take out a VAE, UNet, encoder, LoRA, embedding"),

@@ -27,8 +27,9 @@ from tui.text import count, size
 
 if TYPE_CHECKING:
     from assetmgr.operations.inspect import Inspection
-    from assetmgr.operations.merge import MergePlan, MergeRequest, WeightedAdapter
+    from assetmgr.operations.merge import MergePlan, MergeRequest
     from assetmgr.operations.merge_checkpoints import CheckpointMergePlan, CheckpointMergeRequest
+    from assetmgr.operations.weighted_adapters import WeightedAdapter
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -240,7 +241,7 @@ def _weight_fields(position: int, adapter: Asset) -> Iterator[Field]:
 
 def _weighted(adapter: Asset, position: int, answers: Answers) -> WeightedAdapter:
     """`0.8`, or with another weight for the text encoder `0.8,0.5`. Raises BadValue."""
-    from assetmgr.operations.merge import WeightedAdapter, parse_adapter
+    from assetmgr.operations.weighted_adapters import WeightedAdapter, parse_adapter
 
     found = parse_adapter(f"adapter={answers[f'weight {position}'].strip()}")
     blocks = answers[f"blocks {position}"].strip() or None

@@ -7,7 +7,7 @@ from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui.keymap import MARK, MOVE, READ, SIDE, Group, Key
+from tui.keymap import MARK, MOVE, READ, SIDE, SORT, Group, Key
 
 _MOVING = (MARK, SIDE, MOVE, READ)
 
@@ -17,22 +17,23 @@ class KeyCommands(Provider):
 
     async def discover(self) -> Hits:
         """All of them, before anything is typed."""
-        for key in self._keys():
-            yield DiscoveryHit(
-                key.meaning, partial(self.screen.run_action, key.action), help=key.shown
-            )
+        for key, said in self._keys():
+            yield DiscoveryHit(said, partial(self.screen.run_action, key.action), help=key.shown)
 
     async def search(self, query: str) -> Hits:
         """Those whose meaning is like what was typed."""
         matcher = self.matcher(query)
-        for key in self._keys():
-            score = matcher.match(key.meaning)
+        for key, said in self._keys():
+            score = matcher.match(said)
             if score > 0:
                 run = partial(self.screen.run_action, key.action)
-                yield Hit(score, matcher.highlight(key.meaning), run, help=key.shown)
+                yield Hit(score, matcher.highlight(said), run, help=key.shown)
 
-    def _keys(self) -> Iterator[Key]:
-        """Those first that do something; how to move, fingers know."""
+    def _keys(self) -> Iterator[tuple[Key, str]]:
+        """Keys and what they do, those first that do something; how to move, fingers know."""
         groups: tuple[Group, ...] = getattr(self.screen, "GROUPS", ())
         for group in sorted(groups, key=lambda group: group in _MOVING):
-            yield from (key for key in group.keys if "{key}" not in key.action)
+            before = "sort " if group is SORT else ""  # which its heading says in the help
+            for key in group.keys:
+                if "{key}" not in key.action:
+                    yield key, before + key.meaning

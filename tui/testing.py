@@ -99,9 +99,10 @@ class ScriptedCommands(Commands):
         """A preview by the script."""
         return self._script.run(f"preview {_numbers(ids)}", progress)
 
-    def verify(self, ids: Sequence[int], progress: Progress) -> str:
+    def verify(self, ids: Sequence[int], progress: Progress, *, render: bool = False) -> str:
         """A check by the script."""
-        return self._script.run(f"verify {_numbers(ids)}", progress)
+        how = "verify --render" if render else "verify"
+        return self._script.run(f"{how} {_numbers(ids)}", progress)
 
     def form(self, verb: str, ids: Sequence[int]) -> Form:
         """A form with a choice and a text, and a plan that repeats them."""

@@ -16,7 +16,7 @@ from assetmgr.operations.join_adapters import (
     plan_join,
     run_join,
 )
-from assetmgr.operations.merge import parse_adapter
+from assetmgr.operations.weighted_adapters import parse_adapter
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.merge.low_rank import Size

@@ -17,10 +17,8 @@ from assetmgr.operations.merge import (
     DEVICES,
     MergePlan,
     MergeRequest,
-    parse_adapter,
     plan_merge_adapters,
     run_merge_adapters,
-    weigh_blocks,
 )
 from assetmgr.operations.merge_check import (
     MergeCheck,
@@ -28,6 +26,7 @@ from assetmgr.operations.merge_check import (
     differs,
     require_checkable,
 )
+from assetmgr.operations.weighted_adapters import parse_adapter, weigh_blocks
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.transform.cast import OnOverflow

@@ -21,13 +21,13 @@ from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_c
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.merge import (
     MergeRequest,
-    WeightedAdapter,
     plan_merge_adapters,
     run_merge_adapters,
 )
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
 from assetmgr.operations.preview_plan import PREVIEWABLE
 from assetmgr.operations.scan import scan
+from assetmgr.operations.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.workspace import Workspace

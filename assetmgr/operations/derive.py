@@ -12,6 +12,7 @@ from converters.bytesource import Fingerprint
 from converters.containers import open_model
 from converters.errors import AssetNotFound
 from converters.hashing import FileHashes, hash_file
+from converters.hashing_folder import fingerprint_of_folder, hash_folder
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain
 from converters.transform.metadata import Parent
@@ -30,46 +31,44 @@ class Derivation:
 
 
 def parent_of(workspace: Workspace, path: Path, progress: Progress = SILENT) -> Parent:
-    """A source file by its name and the hashes that sites look files up by. Raises FileProblem.
+    """A source, a file or a pipeline's folder, by its name and its hashes. Raises FileProblem.
 
-    The library's hashes serve when it knows the file as it is now; else the file is read.
+    The library's hashes serve when it knows the source as it is now; else it is read.
     """
-    if path.is_dir():  # a pipeline: many files, of which no single hash tells
-        return Parent(path.name)
-    known = known_parent(workspace, path)
-    if known is not None:
-        return known
-    return hashed_parent(path, progress)
+    return known_parent(workspace, path) or hashed_parent(path, progress)
 
 
 def hashed_parent(path: Path, progress: Progress = SILENT) -> Parent:
-    """A source file by its name and its hashes; the file is read. Raises FileProblem."""
+    """A source by its name and its hashes; all of it is read. Raises FileProblem."""
+    progress.stage(f"hashing {path.name}", _fingerprint(path).size)
     if path.is_dir():
-        return Parent(path.name)
-    progress.stage(f"hashing {path.name}", path.stat().st_size)
-    hashes = hash_file(path, progress, header_bytes=_header_bytes(path)).hashes
+        hashes = hash_folder(path, progress).hashes
+    else:
+        hashes = hash_file(path, progress, header_bytes=_header_bytes(path)).hashes
     return Parent(path.name, hashes.sha256, hashes.blake3, hashes.autov3)
 
 
 def placeholder_parent(path: Path) -> Parent:
     """As long in metadata as what `parent_of` will say, for sizes that are planned."""
-    if path.is_dir():
-        return Parent(path.name)
     digits = "0" * 64
     return Parent(path.name, digits, digits, digits if _header_bytes(path) else None)
 
 
 def _header_bytes(path: Path) -> int | None:
-    return open_model(path).header_bytes
+    return None if path.is_dir() else open_model(path).header_bytes
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    return fingerprint_of_folder(path) if path.is_dir() else Fingerprint.of(path.stat())
 
 
 def known_parent(workspace: Workspace, path: Path) -> Parent | None:
-    """A source file as the library knows it; None if it does not, or not as it is now."""
+    """A source as the library knows it; None if it does not, or not as it is now."""
     try:
         asset = workspace.library.find(str(path.resolve()))
     except AssetNotFound:
         return None
-    now = Fingerprint.of(path.stat())
+    now = _fingerprint(path)
     seen = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in asset.files if file.here}
     if now not in seen or asset.hashes["sha256"] is None:  # seen, and not read yet
         return None

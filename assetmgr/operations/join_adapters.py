@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.derive import Derivation, parent_of
+from assetmgr.operations.given_files import ADAPTER_TWICE, require_once
 from assetmgr.operations.lora_files import (
     UNWRITTEN,
     WrittenLora,
@@ -19,7 +20,7 @@ from assetmgr.operations.lora_files import (
     require_target,
     write_lora,
 )
-from assetmgr.operations.merge import WeightedAdapter
+from assetmgr.operations.weighted_adapters import WeightedAdapter
 from converters.adapters.opening import open_adapter
 from converters.errors import BadValue, MergeProblem, UnsupportedFile, WrongFamily
 from converters.identify import Base, identify
@@ -131,7 +132,9 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
     if len(request.adapters) < LEAST:
         raise BadValue("joining takes at least two adapters")
     parts = tuple(_part(workspace, chosen) for chosen in request.adapters)
-    require_target(request.output, [part.path for part in parts], overwrite=request.overwrite)
+    paths = [part.path for part in parts]
+    require_once(paths, hint=ADAPTER_TWICE)
+    require_target(request.output, paths, overwrite=request.overwrite)
     _require_one_family(parts)
     modules: defaultdict[str, list[Weighed]] = defaultdict(list)
     for part in parts:

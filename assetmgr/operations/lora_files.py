@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.derive import Derivation, file_hashes_json, register_derived
+from assetmgr.operations.given_files import refuse_source
 from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG
-from converters.errors import BadValue, UnsupportedFile
+from converters.errors import UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.merge.lora_tensors import ModuleError
@@ -61,8 +62,7 @@ class WrittenLora:
 def require_target(output: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
     """Raises TargetExists for a target that must not be replaced, BadValue for a source."""
     refuse_existing(output, overwrite=overwrite)
-    if output.absolute() in {path.absolute() for path in sources}:
-        raise BadValue("is also a source", path=output)
+    refuse_source(output, sources)
 
 
 def write_lora(

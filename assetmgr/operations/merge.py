@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,24 +16,19 @@ from assetmgr.operations.derive import (
     parent_of,
     register_derived,
 )
+from assetmgr.operations.given_files import ADAPTER_TWICE, refuse_source, require_once
+from assetmgr.operations.merge_report import adapter_json
+from assetmgr.operations.opened_checkpoint import open_checkpoint, widened_note
 from assetmgr.operations.overflow import clamped_warnings
+from assetmgr.operations.weighted_adapters import WeightedAdapter, recorded
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
-from converters.containers import open_model
-from converters.dtypes import DType
-from converters.errors import AssetmgrError, BadValue, TargetExists, naming
+from converters.errors import BadValue, TargetExists, naming
 from converters.hashing import FileHashes
 from converters.identify import identify
-from converters.layouts.pipeline import (
-    TRANSFORMER,
-    is_pipeline_state,
-    pipeline_parts,
-    to_single_file,
-)
 from converters.merge.into_checkpoint import (
     AdapterChoice,
     AdapterReport,
-    Measured,
     plan_merge,
 )
 from converters.merge.into_checkpoint import MergePlan as MergedCheckpoint
@@ -55,19 +47,6 @@ OPERATION = "merge adapters"
 _SUFFIX = ".safetensors"
 DEVICES = ("cpu", "auto", "cuda", "mps")
 """What can compute the sums, as `preview` has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedAdapter:
-    """An adapter's reference and its weights; `text_encoder` None means the same as `weight`.
-
-    `block_weights` is a preset or a list of numbers, None means 1 for every block.
-    """
-
-    reference: str
-    weight: float = 1.0
-    text_encoder: float | None = None
-    block_weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +132,10 @@ def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, o
     hashes = done.hashes if done else None
     return {
         "target": str(plan.request.output),
-        "adapters": [_adapter_json(plan, number, done) for number in range(len(plan.reports))],
+        "adapters": [
+            adapter_json(plan.merged, number, chosen, done=done is not None)
+            for number, chosen in enumerate(plan.request.adapters)
+        ],
         "changed_tensors": plan.changed,
         "tensors": len(plan.state),
         "bytes": nbytes,
@@ -164,79 +146,6 @@ def _json(plan: MergePlan, nbytes: int, done: MergeResult | None) -> dict[str, o
         "asset": done.asset if done else None,
         "errors": [],
     }
-
-
-def _adapter_json(plan: MergePlan, number: int, done: MergeResult | None) -> dict[str, object]:
-    report, choice = plan.reports[number], plan.request.adapters[number]
-    measured = plan.merged.measured(number) if done else None
-    parts = plan.merged.measured_by_component(number) if done else {}
-    return {
-        "path": report.name,
-        "kind": report.kind.value,
-        "algorithm": list(report.algorithm),
-        "weight": choice.weight,
-        "text_encoder_weight": choice.text_encoder,
-        "block_weights": choice.block_weights,
-        "applied": report.applied,
-        "components": dict(report.components),
-        "unused": list(report.unused),
-        "unused_reasons": dict(report.unused),
-        "by_component": [
-            {
-                "component": component,
-                "applied": count,
-                "change_norm": parts[component].norm if done else None,
-                "largest_change": _largest(parts[component]) if done else None,
-                "overflow": parts[component].overflow if done else None,
-            }
-            for component, count in report.components.items()
-        ],
-        "change_norm": measured.norm if measured else None,
-        "largest_change": _largest(measured) if measured else None,
-        "overflow": measured.overflow if measured else None,
-    }
-
-
-def _largest(measured: Measured) -> dict[str, object] | None:
-    if measured.largest_tensor is None:
-        return None
-    return {"tensor": measured.largest_tensor, "norm": measured.largest}
-
-
-def parse_adapter(text: str) -> WeightedAdapter:
-    """`ADAPTER[=WEIGHT[,TE_WEIGHT]]`. Raises BadValue for weights that are no numbers.
-
-    A file whose very name holds the `=` wins.
-    """
-    reference, separator, weights = text.rpartition("=")
-    if not separator or os.path.exists(text):  # noqa: PTH110  # Path.exists raises for long names
-        return WeightedAdapter(text)
-    try:
-        numbers = [float(part) for part in weights.split(",")]
-    except ValueError:
-        numbers = []
-    if not reference or not 1 <= len(numbers) <= 2 or not all(map(math.isfinite, numbers)):
-        raise BadValue(f"{text!r} is not ADAPTER[=WEIGHT[,TE_WEIGHT]]")
-    return WeightedAdapter(reference, numbers[0], numbers[1] if len(numbers) == 2 else None)
-
-
-def weigh_blocks(
-    adapters: Sequence[WeightedAdapter], lists: Sequence[str]
-) -> tuple[WeightedAdapter, ...]:
-    """The adapters with their block weights: one list for all of them, or one for each in order.
-
-    Raises BadValue for another number of lists.
-    """
-    if len(lists) not in (0, 1, len(adapters)):
-        raise BadValue(
-            f"{len(lists)} lists of block weights for {len(adapters)} adapters;"
-            " give one for all of them, or one for each"
-        )
-    each = lists if len(lists) == len(adapters) else [*lists, None][:1] * len(adapters)
-    return tuple(
-        replace(adapter, block_weights=blocks)
-        for adapter, blocks in zip(adapters, each, strict=True)
-    )
 
 
 def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePlan:
@@ -251,12 +160,10 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         raise BadValue("name at least one adapter")
     base = find_file(workspace, request.checkpoint)
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
-    if request.output.absolute() in {path.absolute() for path in (base, *paths)}:
-        raise BadValue("is also a source", path=request.output)
-    if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise BadValue("is given twice; give it once, with the sum of its weights", path=twice[0])
-    checkpoint, notes = _open_checkpoint(base, request.dtype)
-    folder = base if is_pipeline_state(checkpoint) else None
+    refuse_source(request.output, (base, *paths))
+    require_once(paths, hint=ADAPTER_TWICE)
+    opened = open_checkpoint(base)
+    folder = base if opened.is_pipeline else None
     _require_target(request, folder)
     choices = [
         AdapterChoice(
@@ -271,7 +178,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     device = _device(request.device)
     with naming(base):  # what is wrong with an adapter names that
         merged = plan_merge(
-            checkpoint,
+            opened.state,
             choices,
             partial=request.partial,
             dtype=DTYPES[request.dtype],
@@ -280,7 +187,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
         )
     state = merged.state_dict
     nbytes = layout_of(state).nbytes if folder is None else changed_pipeline_size(state)
-    warnings = (*notes, *merged.warnings)
+    warnings = (*opened.notes, *widened_note(opened.state, request.dtype), *merged.warnings)
     return MergePlan(request, (base, *paths), merged, nbytes, warnings, folder)
 
 
@@ -304,36 +211,6 @@ def _device(name: str) -> str:
     from assetmgr.sampler.devices import choose_device
 
     return choose_device(name).type
-
-
-def _open_checkpoint(path: Path, dtype: str) -> tuple[StateDict, tuple[str, ...]]:
-    """The checkpoint in one file, and notes about what that leaves out, makes up or widens.
-
-    A pipeline with a transformer, which has no single file here, stays one.
-    """
-    state = _open(path)
-    if not is_pipeline_state(state):
-        return state, _widened(state, dtype)
-    parts = pipeline_parts(state)
-    if TRANSFORMER in parts:
-        return state, ()
-    single = to_single_file(parts)
-    return single.state, single.notes
-
-
-def _widened(state: StateDict, dtype: str) -> tuple[str, ...]:
-    """That the values of quantised blocks are written as the numbers they stand for."""
-    count = sum(t.extents is None and t.dtype is DType.F32 for t in state.values())
-    if not count or DTYPES[dtype] is not None:
-        return ()
-    return (f"{count} quantised tensors are written in fp32; --dtype fp16 halves the file",)
-
-
-def _open(path: Path) -> StateDict:
-    state = open_model(path).state_dict
-    if not state:
-        raise AssetmgrError("holds no tensors", path=path)
-    return state
 
 
 def run_merge_adapters(
@@ -366,7 +243,7 @@ def _write(plan: MergePlan, state: StateDict, progress: Progress) -> tuple[int, 
 
 def _parameters(plan: MergePlan) -> dict[str, Plain]:
     weights: list[Plain] = [
-        _weights(path, choice)
+        recorded(path, choice)
         for path, choice in zip(plan.sources[1:], plan.request.adapters, strict=True)
     ]
     told: dict[str, Plain] = {
@@ -376,15 +253,6 @@ def _parameters(plan: MergePlan) -> dict[str, Plain]:
     }
     clamped = plan.request.on_overflow is OnOverflow.CLAMP
     return told | ({"on_overflow": OnOverflow.CLAMP.value} if clamped else {})
-
-
-def _weights(path: Path, choice: WeightedAdapter) -> dict[str, Plain]:
-    told: dict[str, Plain] = {
-        "adapter": path.name,
-        "weight": choice.weight,
-        "text_encoder": choice.text_encoder,
-    }
-    return told if choice.block_weights is None else told | {"block_weights": choice.block_weights}
 
 
 def _texts(plan: MergePlan, parents: Sequence[Parent], derivation: Derivation) -> dict[str, str]:

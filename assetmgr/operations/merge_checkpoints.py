@@ -16,6 +16,7 @@ from assetmgr.operations.derive import (
     placeholder_parent,
     register_derived,
 )
+from assetmgr.operations.given_files import refuse_source, require_once
 from assetmgr.operations.merge_recipe import (
     OPERATION,
     RECIPE_KEY,
@@ -24,14 +25,15 @@ from assetmgr.operations.merge_recipe import (
     position_of,
     recipe_text,
 )
+from assetmgr.operations.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from assetmgr.operations.overflow import clamped_warnings
 from converters.compute import begin_import
-from converters.containers import open_model
 from converters.errors import BadValue, UnsupportedFile
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.merge.checkpoints.choice import LABELS, MergeChoice, Weights
 from converters.merge.checkpoints.fitting import Model
+from converters.merge.checkpoints.method import A
 from converters.merge.checkpoints.plan import CheckpointMerge, plan_checkpoint_merge
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
@@ -202,36 +204,41 @@ def plan_merge_checkpoints(
     """
     refuse_existing(request.output, overwrite=request.overwrite)
     paths = tuple(find_file(workspace, reference) for reference in request.models)
-    _require_distinct(paths, request.output)
-    models = [Model.of(str(path), _open(path)) for path in paths]
-    plan = CheckpointMergePlan(request, paths, plan_checkpoint_merge(models, request.choice), 0)
+    if len(paths) > len(LABELS):
+        raise BadValue(f"at most {len(LABELS)} models can be merged at a time, not {len(paths)}")
+    refuse_source(request.output, paths)
+    require_once(paths, LABELS)
+    opened = [_open(path) for path in paths]
+    models = [Model.of(str(path), each.state) for path, each in zip(paths, opened, strict=True)]
+    merge = plan_checkpoint_merge(models, request.choice)
+    notes = _notes(request.choice, paths, opened)
+    plan = CheckpointMergePlan(
+        request, paths, replace(merge, warnings=(*notes, *merge.warnings)), 0
+    )
     parents = [placeholder_parent(path) for path in paths]
     return replace(plan, nbytes=layout_of(_described(plan, parents)).nbytes)
 
 
-def _require_distinct(paths: Sequence[Path], output: Path) -> None:
-    if len(paths) > len(LABELS):
-        raise BadValue(f"at most {len(LABELS)} models can be merged at a time, not {len(paths)}")
-    for position, path in enumerate(paths):
-        if output.absolute() == path.absolute():
-            raise BadValue("is also a source", path=output)
-        for earlier, other in enumerate(paths[:position]):
-            if path.samefile(other):
-                same = f"is given twice, as {LABELS[earlier]} and as {LABELS[position]}"
-                raise BadValue(same, path=path)
+def _notes(
+    choice: MergeChoice, paths: Sequence[Path], opened: Sequence[OpenedCheckpoint]
+) -> tuple[str, ...]:
+    """What the single files of folders lack or make up, where that may reach the result."""
+    reaching = {A, *choice.sources.values()}
+    return tuple(
+        f"{path.name}: {note}"
+        for position, (path, each) in enumerate(zip(paths, opened, strict=True))
+        for note in each.notes
+        if position in reaching
+    )
 
 
-def _open(path: Path) -> StateDict:
-    if path.is_dir():
+def _open(path: Path) -> OpenedCheckpoint:
+    opened = open_checkpoint(path)
+    if opened.is_pipeline:
         raise UnsupportedFile(
-            "is a pipeline, of which no single hash tells",
-            path=path,
-            hint="convert it to a single file first",
+            "is a pipeline with a transformer, which has no single file here to merge", path=path
         )
-    state = open_model(path).state_dict
-    if not state:
-        raise UnsupportedFile("holds no tensors", path=path)
-    return state
+    return opened
 
 
 def run_merge_checkpoints(

@@ -11,7 +11,7 @@ from assetmgr.assetref import find_file
 from assetmgr.operations.derive import parent_of
 from assetmgr.operations.merge_checkpoints import CheckpointMergeRequest
 from assetmgr.operations.merge_recipe import LARGEST_TEXT, RECIPE_KEY, Recipe, read_recipe
-from converters.containers import open_model
+from converters.containers import is_pipeline, open_model
 from converters.errors import (
     AssetNotFound,
     BadValue,
@@ -110,11 +110,11 @@ def _candidates(workspace: Workspace, pinned: Parent, folders: Sequence[Path]) -
             found = workspace.library.find(digest).path
         except AssetNotFound:
             continue
-        if found is not None and os.path.isfile(found):  # noqa: PTH113  # never raises
+        if found is not None and os.path.exists(found):  # noqa: PTH110  # never raises
             yield Path(found)
     for folder in folders:
         place = folder / pinned.name
-        if os.path.isfile(place):  # noqa: PTH113
+        if os.path.isfile(place) or is_pipeline(place):  # noqa: PTH113
             yield place
 
 

@@ -127,7 +127,8 @@ def fill(
     tensors: dict[str, torch.Tensor] = {}
     extremes: dict[str, torch.Tensor] = {}
     names = tuple(part.mapped)
-    for name, (tensor, ends) in zip(names, side_by_side(load, names), strict=True):
+    made = side_by_side(load, names, part.mapped.nbytes, device)
+    for name, (tensor, ends) in zip(names, made, strict=True):
         tensors[name] = tensor
         if ends is not None:
             extremes[name] = ends

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -33,7 +34,7 @@ class Patch:
             parameter, original = change
             return _between(original, parameter.data, part)
 
-        between_them = list(side_by_side(between, self.originals))
+        between_them = _side_by_side(between, self.originals)
         try:
             for (parameter, _), values in zip(self.originals, between_them, strict=True):
                 parameter.data = values
@@ -67,7 +68,7 @@ def patched(
         return values
 
     changes = list(_differing(parts, state, changed))
-    made = list(side_by_side(load, changes))
+    made = _side_by_side(load, changes)
     patch = Patch([(parameter, parameter.data) for parameter, _ in changes])
     try:
         for (parameter, _), values in zip(changes, made, strict=True):
@@ -76,6 +77,19 @@ def patched(
     finally:
         for parameter, original in patch.originals:
             parameter.data = original.to(parameter.dtype)  # of a VAE that had to be widened
+
+
+_Change = TypeVar("_Change", bound=tuple[torch.nn.Parameter, object])
+
+
+def _side_by_side(
+    work: Callable[[_Change], torch.Tensor], changes: Sequence[_Change]
+) -> list[torch.Tensor]:
+    """New values of parameters, which are all on one device."""
+    if not changes:
+        return []
+    nbytes = sum(parameter.nbytes for parameter, _ in changes)
+    return list(side_by_side(work, changes, nbytes, changes[0][0].device))
 
 
 def _memory(parameter: torch.nn.Parameter, spares: Spares) -> torch.Tensor:

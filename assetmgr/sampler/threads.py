@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
@@ -16,12 +16,22 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def side_by_side(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """What `work` makes of the items, in their order. Raises what it raises first.
+WORTH_A_THREAD = 1 << 18
+"""Bytes of a tensor below which threads wait for the interpreter more than they work."""
+
+
+def side_by_side(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], nbytes: int, device: torch.device
+) -> Iterator[_Result]:
+    """What `work` makes of the items, in their order; they have so many bytes on a device.
 
     While it runs, torch uses no threads of its own; what it used before it has again afterwards.
+    Apple's backend is never called by several. Raises what `work` raises first.
     """
     with one_thread():
+        if device.type == "mps" or nbytes < len(items) * WORTH_A_THREAD:
+            yield from map(work, items)
+            return
         pool = ThreadPoolExecutor(WORKERS, "tensors")
         try:
             yield from pool.map(work, items)

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from assetmgr import __version__
@@ -86,15 +87,15 @@ def refuse_offline(subject: str) -> None:
 
 
 def headers(secret: str | None = None) -> dict[str, str]:
-    """The headers of a request to the Hub, with this token, or else that in use if there is one."""
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    """The headers of a request to the Hub, with this token, or else that in use if there is one.
 
-    made: dict[str, str] = build_hf_headers(
-        library_name="assetmgr",
-        library_version=__version__,
-        token=token() if secret is None else secret,
-    )
-    return made
+    Not made by the library's `build_hf_headers`: that brings a YAML parser and locks with it.
+    """
+    from huggingface_hub import __version__ as library
+
+    own = token() if secret is None else secret
+    known = {"Authorization": f"Bearer {own}"} if isinstance(own, str) else {}
+    return {"User-Agent": f"assetmgr/{__version__}; hf_hub/{library}", **known}
 
 
 def token(environment: Mapping[str, str] = os.environ) -> str | bool:
@@ -108,6 +109,10 @@ def token(environment: Mapping[str, str] = os.environ) -> str | bool:
         return found.secret
     if origin_of(endpoint(environment)) != HOME:
         return False
+    from huggingface_hub import constants
+
+    if not Path(constants.HF_TOKEN_PATH).is_file():
+        return False  # asking the library takes longer than the whole request
     from huggingface_hub import get_token
 
     return get_token() or False

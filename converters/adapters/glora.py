@@ -2,8 +2,8 @@
 
 Today's files hold a1 (in, r), a2 (r, in), b1 (out, r) and b2 (r, in · kernel); with a middle bm
 (r, r, kh, kw) the second product is that of LoCon. Those of LyCORIS before 2 hold a1 (r, in),
-a2 (in, r), b1 (r, in) and b2 (out, r), and mean W · a2 · a1 + b2 · b1; where shapes allow both, the
-file is taken for an old one, as ComfyUI `comfy/weight_adapter/glora.py` does. Source:
+a2 (in, r), b1 (r, in) and b2 (out, r), and mean W · a2 · a1 + b2 · b1; where shapes allow both, in
+square weights, they are told by the rank, as ComfyUI `comfy/weight_adapter/glora.py` does. Source:
 KohakuBlueleaf/LyCORIS `lycoris/modules/glora.py`.
 """
 
@@ -30,8 +30,11 @@ _PARTS = ("a1", "a2", "b1", "b2")
 
 
 def _is_old(module: Module) -> bool:
+    """Whether the parts stand as before LyCORIS 2; for a square weight the rank is the less."""
     a1, a2, b1, b2 = (module.shape(role) for role in _PARTS)
-    return b2[1] == b1[0] == a1[0] == a2[1] and a1[1] == a2[0]
+    could_be = b2[1] == b1[0] == a1[0] == a2[1] and a1[1] == a2[0]
+    could_be_new = b2[0] == b1[1] == a1[1] == a2[0] and a1[0] == a2[1]
+    return could_be and not (could_be_new and b2[0] < b2[1])
 
 
 def _shape(module: Module) -> Shape:

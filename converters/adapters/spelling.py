@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 DIFFUSERS = "diffusers"
-_PEFT_ONLY = frozenset({"ia3_l", "oft_R", "boft_R"})
-"""Roles of algorithms that PEFT computes otherwise than LyCORIS does under the same name."""
+_TURNS = "PEFT turns the inputs of a layer, others its outputs"
+_PEFT_ONLY = {"ia3_l": "its scales are kept otherwise", "oft_R": _TURNS, "boft_R": _TURNS}
+"""Roles of algorithms that PEFT computes otherwise than LyCORIS of the same name does, and how."""
 
 _KOHYA_ENDINGS = {
     "up": "lora_up.weight",
@@ -150,8 +151,11 @@ def _require_form(module: Module, layout: str) -> None:
             "which diffusers has no form for",
             hint="`assetmgr resize` makes a LoRA of it",
         )
-    if layout != DIFFUSERS and roles & _PEFT_ONLY:
-        raise UnsupportedFile(f"module {module.name} is {module.family} as only PEFT computes it")
+    if layout != DIFFUSERS and (own := roles & _PEFT_ONLY.keys()):
+        why = _PEFT_ONLY[min(own)]
+        raise UnsupportedFile(
+            f"module {module.name} is {module.family} as only PEFT computes it: {why}"
+        )
 
 
 def _with_alpha(module: Module) -> dict[str, LazyTensor]:

@@ -215,8 +215,10 @@ def _require_used(fit: Fit, *, partial: bool) -> None:
     if not fit.placed:
         raise WrongFamily(f"none of its {len(fit.unused)} keys fits the checkpoint: {_few(fit)}")
     if fit.unused and not partial:
+        count = len(fit.unused)
+        keys = "1 key finds" if count == 1 else f"{count} keys find"
         raise UnusedKeys(
-            f"{len(fit.unused)} keys find no place in the checkpoint: {_few(fit)}",
+            f"{keys} no place in the checkpoint: {_few(fit)}",
             hint="--partial merges the rest and leaves these out",
         )
 

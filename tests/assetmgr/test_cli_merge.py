@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -359,11 +360,19 @@ def test_an_adapter_without_tensors_is_refused(
     assert done.errors == [f"error: {empty}: holds no tensors"]
 
 
-def test_an_adapter_is_not_given_twice(program: Program, models: Models, tmp_path: Path) -> None:
-    call = ("merge", "adapters", models.checkpoint, models.lora, f"{models.lora}=0.5")
-    done = program(*call, "-o", tmp_path / "x")
-    assert done.code == 2
-    assert done.errors[0].startswith(f"error: {models.lora}: is given twice")
+@pytest.mark.parametrize("command", ["adapters", "adapters-into-one"])
+def test_an_adapter_is_not_given_twice(
+    command: str, program: Program, models: Models, tmp_path: Path
+) -> None:
+    other = tmp_path / "other-name.safetensors"
+    os.link(models.lora, other)
+    base = (models.checkpoint,) if command == "adapters" else ()
+    for again in (models.lora, other):
+        call = ("merge", command, *base, models.lora, f"{again}=0.5", "-o", tmp_path / "x")
+        done = program(*call)
+        assert done.code == 2
+        assert done.errors == [f"error: {again}: is given twice"]
+        assert "the sum of its weights" in done.err
 
 
 def test_the_report_tells_each_component(program: Program, models: Models, tmp_path: Path) -> None:

@@ -332,6 +332,29 @@ def test_another_family_and_other_shapes_are_refused_naming_key_and_file(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_folders_and_files_are_merged_alike_and_replayed(
+    program: Program, files: list[Path], tmp_path: Path
+) -> None:
+    a, b, _ = files
+    folder, target, again = (tmp_path / name for name in ("b", "ab.safetensors", "ba.safetensors"))
+    assert program("convert", b, "-o", folder, "--to", "diffusers").code == 0
+    options = ("--method", "weighted-sum", "--alpha", "0.3", "-o")
+    done = merge(program, a, folder, *options, target)
+    assert done.code == 0, done.err
+    merge(program, a, b, *options, tmp_path / "files.safetensors")
+    for name in (QUERY, DECODER):
+        assert np.array_equal(_tensor(target, name), _tensor(tmp_path / "files.safetensors", name))
+    model = tomllib.loads(done.json["recipe"])["models"][1]
+    assert (model["file"], len(model["sha256"])) == ("b", 64)
+    replay = ("merge", "replay", "--json", target, "--search", a.parent, "-o", again)
+    replayed = program(*replay)
+    assert replayed.code == 0, replayed.err
+    assert again.read_bytes() == target.read_bytes()
+    (folder / "vae" / "late.bin").write_bytes(b"other weights")
+    (error,) = program(*replay, "--overwrite").json["errors"]
+    assert (error["code"], error["path"]) == ("merge_problem", str(folder))
+
+
 def test_neither_a_source_nor_an_existing_file_is_a_target(
     program: Program, files: list[Path], tmp_path: Path
 ) -> None:

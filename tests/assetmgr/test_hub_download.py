@@ -587,7 +587,8 @@ def test_nothing_that_only_the_end_needs_is_imported_before_the_first_byte() -> 
     late = ("sqlalchemy", "converters.identify", "converters.containers", "registry.scanner")
     never = ("rich", "pygments")
     code = (
-        "import sys, assetmgr.cli.hub_download, assetmgr.sources.direct\n"
+        "import sys, assetmgr.cli.hub_download, assetmgr.cli.civitai_download\n"
+        "import assetmgr.sources.direct\n"
         f"print([name for name in {late + never} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

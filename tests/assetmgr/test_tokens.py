@@ -201,11 +201,15 @@ def test_a_token_is_for_its_address_alone(
 
 
 def test_what_hf_stored_is_for_the_hub_itself_and_not_for_mirrors(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: SECRET)
+    stored = tmp_path / "token"
+    stored.write_text(f"{SECRET}\n")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(stored))
     assert hub_client.token() is False
     assert hub_client.token({"ASSETMGR_HOME": str(home())}) == SECRET
+    stored.unlink()
+    assert hub_client.token({"ASSETMGR_HOME": str(home())}) is False
 
 
 ORIGINS = st.builds(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.adapters import adapter, lazy
-from helpers.pipelines import FAMILIES, REFINER, SD2, SDXL
-from helpers.sd1 import UNET, Widths, prefixed, random_fill, state_dict, unet_shapes
+from helpers.pipelines import FAMILIES, narrow_checkpoint
 from safetensors.torch import load_file
 
 from converters.adapters import load_adapter
@@ -21,7 +19,6 @@ from converters.adapters.peft_spelling import in_peft
 from converters.adapters.spelling import SPELLINGS, respelled
 from converters.bases import Base
 from converters.compute import value
-from converters.dtypes import DType
 from converters.errors import TargetExists, UnsupportedFile
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
@@ -32,32 +29,15 @@ from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
 from converters.writers.safetensors import write_safetensors
 
-WIDTHS = {
-    "sd-1": Widths((32, 32, 64, 64), (True, True, True, False)),
-    "sd-2": replace(SD2, channels=(32, 32, 64, 64), attention=(True, True, True, False)),
-    "sdxl": replace(SDXL, channels=(32, 32, 64), attention=(False, True, True)),
-    "sdxl-refiner": replace(
-        REFINER, channels=(32, 32, 64, 64), attention=(False, True, True, False)
-    ),
-}
-DEPTHS = {"sdxl": (0, 2, 10), "sdxl-refiner": (0, 1, 1, 0)}
-
-
-@functools.cache
-def model(family: str) -> StateDict:
-    """A model with the layers of its family, all of them narrow."""
-    others = {n: s for n, s in FAMILIES[family]().items() if not n.startswith(UNET)}
-    widths = replace(WIDTHS[family], layers=2, depths=DEPTHS.get(family))
-    shapes = {**others, **prefixed(UNET, unet_shapes(widths))}
-    return state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
-
 
 @functools.cache
 def lora(family: str, *, convolutions: bool = True) -> StateDict:
     """A LoRA for every layer that kohya trains, with alphas that are no ranks."""
     generator = torch.Generator().manual_seed(7)
     tensors: dict[str, torch.Tensor] = {}
-    weights = lora_modules(model(family), Base(family), convolutions=convolutions).weights
+    weights = lora_modules(
+        narrow_checkpoint(family), Base(family), convolutions=convolutions
+    ).weights
     for number, (name, weight) in enumerate(weights.items()):
         out, inner, *kernel = weight.shape
         rank, ones = 2 + number % 2, (1,) * len(kernel)
@@ -72,7 +52,7 @@ def contents(state: StateDict) -> dict[str, tuple[tuple[int, ...], bytes]]:
 
 
 def merged(family: str, change: StateDict, weight: float = 0.5) -> dict[str, bytes]:
-    plan = plan_merge(model(family), [AdapterChoice("a", change, weight)])
+    plan = plan_merge(narrow_checkpoint(family), [AdapterChoice("a", change, weight)])
     assert plan.reports[0].unused == {}
     return {name: bytes(plan.state_dict[name].read()) for name in plan.changed}
 
@@ -122,9 +102,9 @@ def test_diffusers_fuses_the_same(
     from assetmgr.sampler.tokenizer import tokenizer_files
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    base, identity = Base(family), identify(model(family))
+    base, identity = Base(family), identify(narrow_checkpoint(family))
     files = {name: tokenizer_files(padding_is_end=True) for name in ("tokenizer", "tokenizer_2")}
-    components = to_components(model(family), base)
+    components = to_components(narrow_checkpoint(family), base)
     write_pipeline(components, identity, tmp_path / "pipeline", tokenizer=files)
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
     change = _some_modules(lora(family))
@@ -132,7 +112,7 @@ def test_diffusers_fuses_the_same(
     pipeline.load_lora_weights(tmp_path, weight_name="fox.safetensors")
     pipeline.fuse_lora(components=_components(pipeline), lora_scale=0.5)
     pipeline.unload_lora_weights()
-    plan = plan_merge(model(family), [AdapterChoice("a", change, 0.5)])
+    plan = plan_merge(narrow_checkpoint(family), [AdapterChoice("a", change, 0.5)])
     ours = to_components(plan.state_dict, base).parts
     for component in _components(pipeline):
         for name, theirs in getattr(pipeline, component).state_dict().items():
@@ -270,14 +250,14 @@ def test_peft_merges_its_folder_to_the_same_weights(family: str, tmp_path: Path)
     from diffusers import UNet2DConditionModel
     from peft import PeftModel
 
-    base, identity = Base(family), identify(model(family))
-    components = to_components(model(family), base)
+    base, identity = Base(family), identify(narrow_checkpoint(family))
+    components = to_components(narrow_checkpoint(family), base)
     write_pipeline(components, identity, tmp_path / "pipeline", tokenizer={})
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
     change = denoiser_lora(family)
     write_peft_folder(in_peft(change, base), tmp_path / "fox")
     theirs = PeftModel.from_pretrained(unet, tmp_path / "fox").merge_and_unload().state_dict()
-    plan = plan_merge(model(family), [AdapterChoice("a", change, 1.0)])
+    plan = plan_merge(narrow_checkpoint(family), [AdapterChoice("a", change, 1.0)])
     ours = to_components(plan.state_dict, base).parts["unet"]
     assert theirs.keys() == ours.keys()
     for name, tensor in theirs.items():

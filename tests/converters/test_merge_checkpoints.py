@@ -313,26 +313,48 @@ def test_sdxl_takes_its_shorter_list_too() -> None:
 INPAINTING = replace(SMALL, in_channels=9)
 
 
-def test_add_difference_leaves_the_other_channels_of_an_inpainting_model() -> None:
-    a, b, c = checkpoint(1, w=INPAINTING), checkpoint(2), checkpoint(3)
-    merged = floats(plan(a, b, c, method="add-difference", alpha=0.5).state, FIRST)
-    before = floats(a, FIRST)
-    expected = before[:, :4] + 0.5 * (floats(b, FIRST) - floats(c, FIRST))
-    assert np.array_equal(merged[:, 4:], before[:, 4:])
-    assert np.array_equal(merged[:, :4], expected.astype(np.float16))
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_leaves_the_channels_that_only_an_inpainting_model_has(method: str) -> None:
+    wide, plain = checkpoint(1, w=INPAINTING), [checkpoint(2), checkpoint(3)]
+    plain = plain[: METHODS[method].least - 1]
+    options = {
+        "alpha": None if method == "average" else 0.5,
+        "density": 0.5 if method == "ties" else None,
+        "drop": 0.5 if method == "dare" else None,
+    }
+    merge = plan(wide, *plain, method=method, **options)
+    narrow = wide.overlay({FIRST: cut(wide[FIRST], 4)})
+    alone = plan(narrow, *plain, method=method, **options)
+    found = floats(merge.state, FIRST)
+    assert np.array_equal(found[:, 4:], floats(wide, FIRST)[:, 4:])
+    assert np.array_equal(found[:, :4], floats(alone.state, FIRST))
+    (warning,) = merge.warnings
+    assert warning == (
+        "A is inpainting and takes 9 input channels: the first 4 are merged, "
+        "the other 5 stay as they are"
+    )
 
 
-def test_other_methods_refuse_models_with_other_channels_and_say_why() -> None:
+def cut(tensor: LazyTensor, channels: int) -> LazyTensor:
+    """The first input channels of a convolution."""
+    kept = np.ascontiguousarray(value(tensor)[:, :channels].numpy())
+    return stored(tensor.dtype, kept.shape, kept.tobytes())
+
+
+def test_all_of_a_plain_model_is_put_into_the_first_channels_of_an_inpainting_model() -> None:
+    wide, plain = checkpoint(1, w=INPAINTING), checkpoint(2)
+    found = floats(plan(wide, plain, alpha=1.0).state, FIRST)
+    assert np.array_equal(found[:, :4], floats(plain, FIRST))
+    assert np.array_equal(found[:, 4:], floats(wide, FIRST)[:, 4:])
+
+
+def test_the_model_with_more_input_channels_must_come_first() -> None:
     plain, inpainting = checkpoint(1), checkpoint(2, w=INPAINTING)
-    with pytest.raises(MergeProblem, match=r"input_blocks\.0\.0\.weight has shape") as caught:
-        plan(inpainting, plain, alpha=0.5)
-    assert caught.value.path == "b.safetensors"
-    assert "no counterpart" in str(caught.value.hint)
-    with pytest.raises(MergeProblem) as caught:
-        plan(plain, inpainting, alpha=0.5)
-    assert "make the model with more input channels A" in str(caught.value.hint)
-    with pytest.raises(MergeProblem):
-        plan(plain, inpainting, plain, method="add-difference", alpha=0.5)
+    for method, states in (("weighted-sum", ()), ("add-difference", (plain,))):
+        with pytest.raises(MergeProblem, match=r"input_blocks\.0\.0\.weight has shape") as caught:
+            plan(plain, inpainting, *states, method=method, alpha=0.5)
+        assert caught.value.path == "b.safetensors"
+        assert "more input channels as A" in str(caught.value.hint)
 
 
 def test_models_of_other_families_are_refused_naming_the_file() -> None:

@@ -6,6 +6,7 @@ names are written from mlfoundations/open_clip `transformer.py`, not from `conve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -112,3 +113,23 @@ def true_sdxl() -> Shapes:
 def checkpoint(family: str, dtype: DType = DType.F16, *, filled: bool = True) -> StateDict:
     """A whole checkpoint of the family in one file."""
     return state_dict(FAMILIES[family](), dtype, fill=random_fill(dtype) if filled else None)
+
+
+_NARROW = {
+    "sd-1": Widths((32, 32, 64, 64), (True, True, True, False)),
+    "sd-2": replace(SD2, channels=(32, 32, 64, 64), attention=(True, True, True, False)),
+    "sdxl": replace(SDXL, channels=(32, 32, 64), attention=(False, True, True)),
+    "sdxl-refiner": replace(
+        REFINER, channels=(32, 32, 64, 64), attention=(False, True, True, False)
+    ),
+}
+_DEPTHS = {"sdxl": (0, 2, 10), "sdxl-refiner": (0, 1, 1, 0)}
+
+
+@functools.cache
+def narrow_checkpoint(family: str) -> StateDict:
+    """A model with the layers of its family, all of them narrow."""
+    others = {n: s for n, s in FAMILIES[family]().items() if not n.startswith(UNET)}
+    widths = replace(_NARROW[family], layers=2, depths=_DEPTHS.get(family))
+    shapes = {**others, **prefixed(UNET, unet_shapes(widths))}
+    return state_dict(shapes, DType.F32, fill=random_fill(DType.F32))

@@ -18,11 +18,11 @@ from assetmgr.operations import merge_check
 from assetmgr.operations.merge import (
     MergePlan,
     MergeRequest,
-    WeightedAdapter,
     plan_merge_adapters,
     run_merge_adapters,
 )
 from assetmgr.operations.merge_check import MergeCheck, check_merge
+from assetmgr.operations.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RuntimeAdapter
 from assetmgr.sampler.session import Session

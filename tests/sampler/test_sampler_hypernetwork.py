@@ -204,3 +204,34 @@ def test_hooks_are_removed_when_the_render_ends(session: Session, job: RenderJob
         assert effect.places == 7
         assert any(module._forward_pre_hooks for module in unet.modules())
     assert not any(module._forward_pre_hooks for module in unet.modules())
+
+
+def test_dropout_is_for_training_alone(session: Session, on_base: OnBase, models: Models) -> None:
+    """Its places count in the numbers of the layers, and it does nothing in a render."""
+    torch.manual_seed(2)
+    chain = torch.nn.Sequential(
+        *(torch.nn.Linear(768, 96), torch.nn.ReLU(), torch.nn.LayerNorm(96), torch.nn.Dropout(0.5)),
+        *(torch.nn.Linear(96, 96), torch.nn.ReLU(), torch.nn.LayerNorm(96), torch.nn.Dropout(0.3)),
+        *(torch.nn.Linear(96, 768), torch.nn.LayerNorm(768)),
+    ).eval()
+    arrays = {
+        f"768.{side}.linear.{name}": value.numpy()
+        for side in (0, 1)
+        for name, value in chain.state_dict().items()
+    }
+    extras = {
+        "activation_func": "relu",
+        "is_layer_norm": True,
+        "activate_output": False,
+        "use_dropout": True,
+        "dropout_structure": [0, 0.5, 0.3, 0],
+        "layer_structure": [1, 0.125, 0.125, 1],
+    }
+    hypernetwork = read_hypernetwork(state_dict(arrays, extras))
+    x = torch.randn(3, 768)
+    with torch.inference_mode():
+        for layers in hypernetwork.networks[768]:
+            torch.testing.assert_close(build(layers, hypernetwork)(x), chain(x))
+    path = models.write("dropout", arrays, {"assetmgr.extras": json.dumps(extras)})
+    first, second = (pixels(render(session, on_base(path, "hypernetwork"))) for _ in range(2))
+    assert np.array_equal(first, second)

@@ -14,7 +14,7 @@ from assetmgr.sampler import replay
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.session import Session
-from assetmgr.sampler.threads import SMALL, threads_for
+from assetmgr.sampler.threads import SMALL, side_by_side, threads_for
 from converters.progress import SILENT
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -134,3 +134,16 @@ def test_small_networks_get_one_thread_whatever_ran_before() -> None:
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(("nbytes", "device"), [(0, "cpu"), (1 << 30, "cpu"), (1 << 30, "mps")])
+def test_many_are_computed_in_order_and_the_first_error_is_told(nbytes: int, device: str) -> None:
+    def half(number: int) -> int:
+        assert torch.get_num_threads() == 1
+        return 12 // number
+
+    threads = torch.get_num_threads()
+    assert list(side_by_side(half, [1, 2, 3], nbytes, torch.device(device))) == [12, 6, 4]
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(half, [4, 0, 1], nbytes, torch.device(device)))
+    assert torch.get_num_threads() == threads

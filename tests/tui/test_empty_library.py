@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from textual import events
 
 from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
@@ -40,6 +42,19 @@ async def test_the_very_first_start_asks_for_a_folder(
         assert "Which folder has yours?" in tui.text()
         await tui.press("escape")
         assert commands.preferences().welcomed
+
+
+async def test_a_folder_typed_in_one_go_is_scanned_whole(
+    open_program: Open, commands: ScriptedCommands
+) -> None:
+    commands.keep(Preferences())
+    async with open_program((80, 24)) as tui:
+        await tui.until(lambda: isinstance(tui.app.screen, WelcomeScreen))
+        for letter in "~/my models":
+            tui.app.post_message(events.Key(letter, letter))
+        tui.app.post_message(events.Key("enter", None))
+        await tui.until(lambda: tui.script.asked)
+        assert tui.script.asked == [f"scan {Path.home() / 'my models'}"]
 
 
 async def test_an_empty_library_says_what_to_do_next(open_program: Open) -> None:

@@ -70,7 +70,7 @@ FACES = {
     "rename": "M",
     "trash": "X",
     "restore": "B",
-    "verify": "V",
+    "verify": "V Z",
     "convert": "c",
     **dict.fromkeys(
         (

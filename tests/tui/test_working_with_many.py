@@ -56,12 +56,12 @@ async def test_one_key_previews_all_that_are_marked(open_program: Open) -> None:
         assert tui.toasts() == ["Preview of 2 assets: done"]
 
 
-async def test_a_capital_v_verifies(open_program: Open) -> None:
+async def test_a_capital_v_verifies_and_z_renders_too(open_program: Open) -> None:
     async with open_program() as tui:
         tui.script.gate.set()
-        await tui.press("V")
-        await tui.until(tui.toasts)
-        assert tui.script.asked == ["verify #1"]
+        await tui.press("V", "j", "Z")
+        await tui.until(lambda: len(tui.script.asked) == 2)
+        assert sorted(tui.script.asked) == ["verify #1", "verify --render #2"]
 
 
 async def test_tags_of_many_are_added_and_removed_and_undone(

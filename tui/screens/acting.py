@@ -298,6 +298,11 @@ class ActingScreen(Screen[None]):
         """Read files again in the background."""
         self._submit("Check of", Lane.DISK, self._commands.verify)
 
+    def action_verify_by_render(self) -> None:
+        """Read files again and render them in the background."""
+        run = partial(self._commands.verify, render=True)
+        self._submit("Check by a render of", Lane.RENDER, run)
+
     def action_lookup(self) -> None:
         """Ask Civitai what files are."""
         self._submit("Look-up of", Lane.NETWORK, self._commands.lookup)
@@ -375,13 +380,14 @@ class ActingScreen(Screen[None]):
     def scan_folder(self, folder: str | None) -> None:
         """Scan a folder as a job."""
         if folder and folder.strip():
-            self.scan_folders((folder.strip(),))
+            self.scan_folders((folder,))
 
     def scan_folders(self, folders: tuple[str, ...] | None) -> None:
-        """Scan folders as a job."""
+        """Scan folders as a job; `~` is the user's own."""
         if folders:
-            work = partial(self._commands.scan, folders)
-            self._queue.submit(Job(f"Scan of {', '.join(folders)}", Lane.DISK, work))
+            paths = [str(Path(folder.strip()).expanduser()) for folder in folders]
+            work = partial(self._commands.scan, paths)
+            self._queue.submit(Job(f"Scan of {', '.join(paths)}", Lane.DISK, work))
 
     def action_stop_job(self) -> None:
         """Stop the job that is aimed at, or dismiss its failure."""

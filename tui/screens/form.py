@@ -102,6 +102,7 @@ class FormScreen(ModalScreen[Planned | None]):
 
     def on_mount(self) -> None:
         """The plan of the first answers."""
+        self.query_one(Facts).sections = (Section("", (("", text("making the plan …", "$dim")),)),)
         self._plan_anew()
 
     @property
@@ -140,6 +141,9 @@ class FormScreen(ModalScreen[Planned | None]):
             rows = (("", text(error, "$error")), *hint)
             self.query_one(Facts).sections = (Section("Cannot be done", rows),)
             return
+        except Exception:  # which is told as any fault; nothing is being made any more
+            self.query_one(Facts).sections = ()
+            raise
         self._planned = planned
         self.query_one(Facts).sections = planned.sections
         self.query_one("#yes", Button).disabled = planned.work is None

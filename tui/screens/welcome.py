@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -13,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tui.text import count, plain
+from tui.widgets.cursor_list import CursorList
 from tui.widgets.table import Cell, TableColumn, TableLines, TableRow
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ class WelcomeScreen(ModalScreen[tuple[str, ...]]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "choose", "choose", show=False),
-        Binding("enter", "scan", "scan", show=False, priority=True),
         Binding("tab", "app.focus_next", show=False),
         Binding("escape", "later", "later", show=False),
     ]
@@ -57,11 +58,10 @@ class WelcomeScreen(ModalScreen[tuple[str, ...]]):
                 lines = TableLines(columns, id="folders")
                 lines.styles.height = min(len(found), _MOST_LINES)
                 yield lines
-            yield Input(placeholder="another folder", compact=True, id="folder")
-            yield Static(
-                "Space chooses · Enter scans · Tab: another folder · Esc: later (R scans)",
-                classes="dialog-hint",
-            )
+            which = "another folder" if found else "a folder, such as ~/models"
+            yield Input(placeholder=which, compact=True, id="folder")
+            among = "Space chooses · Enter scans · Tab: another folder" if found else "Enter scans"
+            yield Static(f"{among} · Esc: later (R scans)", classes="dialog-hint")
 
     def on_mount(self) -> None:
         """The folders."""
@@ -91,7 +91,10 @@ class WelcomeScreen(ModalScreen[tuple[str, ...]]):
             self._chosen ^= {str(row.key)}
             self._show()
 
-    def action_scan(self) -> None:
+    # Not by a key of the screen, which would overtake the last letters of a name.
+    @on(CursorList.Opened)
+    @on(Input.Submitted)
+    def _scan(self) -> None:
         """These folders."""
         other = self.query_one(Input).value.strip()
         chosen = [str(f.path) for f in self._folders if str(f.path) in self._chosen]

@@ -49,8 +49,8 @@ class Drawing:
     shape: Shape
 
 
-MOST_DRAWN = 1000
-"""Lines kept as they were drawn: those of many pages."""
+MOST_DRAWN = 300
+"""Lines kept as they were drawn, at some kilobytes each: those of a few pages."""
 
 
 class CursorList(ScrollView, can_focus=True):

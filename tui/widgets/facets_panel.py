@@ -38,7 +38,8 @@ class FacetsPanel(TableLines):
         term = None if self.current is None else self.current.key
         rows = [*_rows(facets, query)]
         found = (number for number, row in enumerate(rows) if term and row.key == term)
-        self.show(rows, ("nothing to count",), next(found, self.cursor))
+        # At first on the first value: a heading cannot be chosen.
+        self.show(rows, ("nothing to count",), next(found, max(self.cursor, 1)))
 
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
         """The value under the cursor."""

@@ -1,7 +1,6 @@
 """Add difference: A + α · (B - C), what was trained into B since C, added to A.
 
-Source: AUTOMATIC1111/stable-diffusion-webui `modules/extras.py`. As there, A may be an inpainting
-or pix2pix model whose first convolution takes more channels: the first four are merged.
+Source: AUTOMATIC1111/stable-diffusion-webui `modules/extras.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +18,4 @@ def add_difference(models: Models, numbers: Numbers) -> Tensor:
     return models[B].sub_(models[C]).mul_(numbers.alpha).add_(models[A])
 
 
-ADD_DIFFERENCE = Method(
-    "add-difference", add_difference, least=3, most=3, alike=(B, C), first_channels=True
-)
+ADD_DIFFERENCE = Method("add-difference", add_difference, least=3, most=3, alike=(B, C))

@@ -166,21 +166,21 @@ def _held_in(part: Part, result: Tensor, log: MergeLog) -> Tensor:
 
 def _first_channels(part: Part, log: MergeLog) -> Tensor:
     """A, with the input channels that the other models have merged."""
-    from converters.compute import value
-
-    whole, *others = (value(tensor).float() for tensor in part.inputs)
-    channels = others[0].shape[1]
-    merged = part.method.combine([whole[:, :channels], *others], part.numbers)
+    models = _whole_tensors(part)
+    merged = _held_in(part, part.method.combine(models, part.numbers), log)
     result = _own(part, part.inputs[A], log)
-    merged = _held_in(part, merged, log)
-    result[:, :channels] = merged.to(result.dtype)
+    result[:, : merged.shape[1]] = merged.to(result.dtype)
     return result
 
 
 def _whole_tensors(part: Part) -> list[Tensor]:
+    """The tensors, of A's only the input channels that the other models have."""
     from converters.compute import value
 
-    return [value(tensor).float() for tensor in part.inputs]
+    first, *others = (value(tensor).float() for tensor in part.inputs)
+    if others and first.shape != others[0].shape:
+        first = first[:, : others[0].shape[1]].contiguous()
+    return [first, *others]
 
 
 def _numbers_of(part: Part) -> list[Tensor]:

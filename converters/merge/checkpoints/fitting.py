@@ -15,7 +15,8 @@ from converters.transform.prune import SCHEDULE_BUFFERS
 _KINDS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
 
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
-_PLAIN_CHANNELS, _MORE_CHANNELS = 4, (8, 9)
+_PLAIN_CHANNELS, _MORE_CHANNELS = 4, {8: "pix2pix", 9: "inpainting"}
+_WIDER_FIRST = "give the model with more input channels as A: those that only it has are kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,10 @@ def mergeable(model: Model, name: str) -> bool:
     )
 
 
-def inputs_of(
-    name: str, models: Sequence[Model], *, first_channels: bool
-) -> tuple[LazyTensor, ...]:
+def inputs_of(name: str, models: Sequence[Model]) -> tuple[LazyTensor, ...]:
     """A tensor as every model has it. Raises MergeProblem when they do not fit each other.
 
-    `first_channels` allows A's first convolution to take more channels than that of the others.
+    A's first convolution may take more channels than that of the others.
     """
     first, *others = models
     tensors = tuple(model.state[name] for model in models)
@@ -90,8 +89,9 @@ def inputs_of(
     for model, tensor in zip(others, tensors[1:], strict=True):
         if not tensor.dtype.is_float:
             raise _misfit(name, model, f"is {tensor.dtype.label} here, but weights in {first.name}")
-        if tensor.shape != ours and not (first_channels and _is_wider(name, ours, tensor.shape)):
-            raise _misfit(name, model, _shapes(name, first, model), _hint(name, first, model))
+        if tensor.shape != ours and not _is_wider(name, ours, tensor.shape):
+            hint = _WIDER_FIRST if _is_wider(name, tensor.shape, ours) else None
+            raise _misfit(name, model, _shapes(name, first, model), hint)
     if len({tensor.shape for tensor in tensors[1:]}) > 1:
         odd = next(m for m in others if m.state[name].shape != others[0].state[name].shape)
         raise _misfit(name, odd, _shapes(name, others[0], odd))
@@ -99,7 +99,11 @@ def inputs_of(
 
 
 def _is_wider(name: str, ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool:
-    """Inpainting (9 channels) and pix2pix (8) models take those of plain models first."""
+    """Inpainting (9 channels) and pix2pix (8) models take those of plain models first.
+
+    As in AUTOMATIC1111/stable-diffusion-webui `modules/extras.py`: A must be the wider model, its
+    first channels are merged with those of the others, the rest stays.
+    """
     return (
         name.endswith(_FIRST)
         and len(ours) == len(theirs) == 4
@@ -109,21 +113,19 @@ def _is_wider(name: str, ours: tuple[int, ...], theirs: tuple[int, ...]) -> bool
     )
 
 
+def channel_warnings(inputs: Sequence[LazyTensor]) -> tuple[str, ...]:
+    """What happens to the input channels that only A has."""
+    ours, theirs = inputs[0].shape, inputs[-1].shape
+    if ours == theirs:
+        return ()
+    kind, kept = _MORE_CHANNELS[ours[1]], ours[1] - theirs[1]
+    told = f"A is {kind} and takes {ours[1]} input channels: the first {theirs[1]} are merged"
+    return (f"{told}, the other {kept} stay as they are",)
+
+
 def _shapes(name: str, first: Model, other: Model) -> str:
     ours, theirs = first.state[name].shape, other.state[name].shape
     return f"has shape {list(theirs)}, but {list(ours)} in {first.name}"
-
-
-def _hint(name: str, first: Model, other: Model) -> str | None:
-    ours, theirs = first.state[name].shape, other.state[name].shape
-    if _is_wider(name, ours, theirs):
-        return (
-            "its other channels have no counterpart to be mixed with;"
-            " add-difference, with this model as A, leaves them as they are"
-        )
-    if _is_wider(name, theirs, ours):
-        return "make the model with more input channels A, and use add-difference"
-    return None
 
 
 def _misfit(name: str, model: Model, cause: str, hint: str | None = None) -> MergeProblem:

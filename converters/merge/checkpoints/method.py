@@ -54,7 +54,6 @@ class Method:
     models at the positions `alike` (all when empty) have the same bytes, the result is A's; `picks`
     tells for which numbers it is the tensor of one model (None: for none). An `elementwise` method
     may be given any run of the elements, others see whole tensors. Components in `spared` stay A's.
-    `first_channels` allows an A whose first convolution takes more channels than the others'.
     `survey` looks at all tensors that will be merged, before the first of them is.
     """
 
@@ -67,7 +66,6 @@ class Method:
     alike: tuple[int, ...] = ()
     elementwise: bool = True
     spared: frozenset[str] = frozenset()
-    first_channels: bool = False
     survey: Callable[[Iterable[Models]], Spread] | None = None
 
     def models(self, given: int, *, beta: bool) -> int:

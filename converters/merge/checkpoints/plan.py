@@ -19,6 +19,7 @@ from converters.merge.checkpoints.choice import (
 from converters.merge.checkpoints.combining import MergeLog, Part, Survey, merged_tensor
 from converters.merge.checkpoints.fitting import (
     Model,
+    channel_warnings,
     inputs_of,
     mergeable,
     prediction_warnings,
@@ -91,7 +92,11 @@ def plan_checkpoint_merge(models: Sequence[Model], choice: MergeChoice) -> Check
     state = base.overlay(merger.picked).overlay(computed)
     if choice.dtype is not None:
         state = cast(state, choice.dtype, clamp=choice.clamped, log=log.casts)
-    warnings = (*_stale(models[0], choice, computed), *_predictions(taking, computed))
+    warnings = (
+        *merger.warnings,
+        *_stale(models[0], choice, computed),
+        *_predictions(taking, computed),
+    )
     return CheckpointMerge(state, merger.reports(models[0]), tuple(computed), warnings, log)
 
 
@@ -118,6 +123,7 @@ class _Merger:
         self._parts: list[Part] = []
         self._missing: dict[str, list[str]] = {model.name: [] for model in models}
         self.picked: dict[str, LazyTensor] = {}
+        self.warnings: tuple[str, ...] = ()
         self.shared = 0
 
     def add(self, name: str) -> None:
@@ -128,14 +134,16 @@ class _Merger:
         if lacking:
             return
         self.shared += 1
-        allowed = self._method.first_channels
-        inputs = inputs_of(name, self._models, first_channels=allowed)
+        inputs = inputs_of(name, self._models)
         numbers = self._numbers(name)
         picked = self._method.picks(numbers) if self._method.picks else None
+        if picked and inputs[picked].shape != inputs[0].shape:
+            picked = None  # of A, too, there is something in the result
         dtype = self._choice.dtype or inputs[0].dtype
         if picked is None:
             files = tuple(model.name for model in self._models)
             clamped = self._choice.clamped
+            self.warnings += channel_warnings(inputs)
             self._parts.append(Part(name, inputs, files, self._method, numbers, dtype, clamped))
         elif picked:
             self.picked[name] = self._alone(name, inputs[picked], dtype)

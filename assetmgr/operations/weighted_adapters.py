@@ -1,0 +1,71 @@
+"""Adapters with the weights that somebody gave them, as whatever merges or joins takes them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converters.errors import BadValue
+from converters.statedict import Plain
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedAdapter:
+    """An adapter's reference and its weights; `text_encoder` None means the same as `weight`.
+
+    `block_weights` is a preset or a list of numbers, None means 1 for every block.
+    """
+
+    reference: str
+    weight: float = 1.0
+    text_encoder: float | None = None
+    block_weights: str | None = None
+
+
+def parse_adapter(text: str) -> WeightedAdapter:
+    """`ADAPTER[=WEIGHT[,TE_WEIGHT]]`. Raises BadValue for weights that are no numbers.
+
+    A file whose very name holds the `=` wins.
+    """
+    reference, separator, weights = text.rpartition("=")
+    if not separator or os.path.exists(text):  # noqa: PTH110  # Path.exists raises for long names
+        return WeightedAdapter(text)
+    try:
+        numbers = [float(part) for part in weights.split(",")]
+    except ValueError:
+        numbers = []
+    if not reference or not 1 <= len(numbers) <= 2 or not all(map(math.isfinite, numbers)):
+        raise BadValue(f"{text!r} is not ADAPTER[=WEIGHT[,TE_WEIGHT]]")
+    return WeightedAdapter(reference, numbers[0], numbers[1] if len(numbers) == 2 else None)
+
+
+def weigh_blocks(
+    adapters: Sequence[WeightedAdapter], lists: Sequence[str]
+) -> tuple[WeightedAdapter, ...]:
+    """The adapters with their block weights: one list for all of them, or one for each in order.
+
+    Raises BadValue for another number of lists.
+    """
+    if len(lists) not in (0, 1, len(adapters)):
+        raise BadValue(
+            f"{len(lists)} lists of block weights for {len(adapters)} adapters;"
+            " give one for all of them, or one for each"
+        )
+    each = lists if len(lists) == len(adapters) else [*lists, None][:1] * len(adapters)
+    return tuple(
+        replace(adapter, block_weights=blocks)
+        for adapter, blocks in zip(adapters, each, strict=True)
+    )
+
+
+def recorded(path: Path, choice: WeightedAdapter) -> dict[str, Plain]:
+    """An adapter and its weights as the lineage keeps them."""
+    told: dict[str, Plain] = {
+        "adapter": path.name,
+        "weight": choice.weight,
+        "text_encoder": choice.text_encoder,
+    }
+    return told if choice.block_weights is None else told | {"block_weights": choice.block_weights}

@@ -57,7 +57,7 @@ def groups(
     tally = _tally(query, func.aggregate_strings(_brief.tags, BETWEEN).label("tags"))
     values = [alike.COLUMNS[schema.asset.c[name]] for name in columns]
     statement = select(*values, tally.c.number, tally.c.tags).select_from(_with_groups(tally))
-    rows = [tuple(row) for row in connection.execute(statement)]
+    rows = list(map(tuple, connection.execute(statement).all()))
     tags = Counter(BETWEEN.join(row[-1] for row in rows).split(BETWEEN))
     del tags[""]  # of assets without any
     return [row[:-1] for row in rows], tags
@@ -67,11 +67,12 @@ def _of(query: All, *columns: ColumnElement[Any]) -> Select[Any]:
     grouped = All(tuple(filter(alike.is_of_groups, query.terms)))
     others = All(tuple(term for term in query.terms if term not in grouped.terms))
     clause = replacement_traverse(others.clause(), {}, _as_brief)
-    statement = select(*columns).select_from(schema.brief).where(clause)
-    if not grouped.terms:
-        return statement
-    group = _LOOKED_THROUGH if others.terms else _brief.alike_id
-    return statement.where(group.in_(select(_group.id).where(alike.matching(grouped))))
+    statement = select(*columns).select_from(schema.brief)
+    if grouped.terms:  # first, as it is asked of each row: it takes less than to look for a word
+        group = _LOOKED_THROUGH if others.terms else _brief.alike_id
+        within = select(_group.id).where(alike.matching(grouped))
+        statement = statement.where(group.in_(within))
+    return statement.where(clause)
 
 
 def _tally(query: All, *more: ColumnElement[Any]) -> Subquery:

@@ -25,6 +25,7 @@ from converters.errors import (
     naming,
 )
 from converters.writers.atomic import refuse_existing
+from registry.text import shown
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -216,7 +217,7 @@ def _from_file(path: Path) -> Subject:
     identity = identify(sd)
     return Subject(
         asset=None,
-        file=ModelFile(str(path.resolve()), path.stem, identity.kind),
+        file=ModelFile(str(path.resolve()), shown(path.stem), identity.kind),
         base=identity.base,
         words=identity.trigger_words,
         prompt=sd.metadata.get(PROMPT_KEY),

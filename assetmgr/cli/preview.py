@@ -18,7 +18,7 @@ from assetmgr.operations.preview import (
     failed_check,
     run_previews,
 )
-from assetmgr.operations.preview_plan import DEFAULT_STEPS
+from assetmgr.operations.preview_job import DEFAULT_STEPS
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace

@@ -19,7 +19,7 @@ from tui.sections import Section, named, text
 from tui.text import count
 
 if TYPE_CHECKING:
-    from assetmgr.operations.preview_plan import PreviewRequest
+    from assetmgr.operations.preview_request import PreviewRequest
     from assetmgr.operations.preview_sheets import Sheet, SheetPlan
     from assetmgr.workspace import Workspace
     from converters.progress import Progress

@@ -16,7 +16,8 @@ from converters.errors import BadValue
 if TYPE_CHECKING:
     from registry.list_records import AssetRow
 
-_SORTS = ("name", "size", "added", "kind", "base", "rating", "verdict")
+_SORTS = ("name", "size", "added", "updated", "kind", "base", "rating", "verdict", "id")
+"""The words of `registry.query.order`, which imports SQLAlchemy."""
 
 
 @click.command(

@@ -18,7 +18,7 @@ from assetmgr.operations.preview import (
     failed_check,
     run_previews,
 )
-from assetmgr.operations.preview_plan import DEFAULT_STEPS
+from assetmgr.operations.preview_job import DEFAULT_STEPS
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
@@ -165,6 +165,8 @@ def preview(
         address = ray or (None if assets else workspace.settings.ray)
         results = _results(workspace, request, address, progress)
         documents = list(_reported(session, results))
+    if not documents:
+        session.warn("nothing to preview: the library has no such asset that can be rendered")
     if session.as_json:
         session.output.document(documents)
     return session.status

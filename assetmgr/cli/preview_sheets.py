@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from assetmgr.cli.options import Session
 from assetmgr.operations.preview import failed_check
-from assetmgr.operations.preview_plan import PreviewRequest
+from assetmgr.operations.preview_request import PreviewRequest
 from assetmgr.operations.preview_sheets import (
     Sheet,
     SheetPlan,

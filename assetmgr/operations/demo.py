@@ -25,7 +25,7 @@ from assetmgr.operations.merge import (
     run_merge_adapters,
 )
 from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
-from assetmgr.operations.preview_plan import PREVIEWABLE
+from assetmgr.operations.preview_subject import PREVIEWABLE
 from assetmgr.operations.scan import scan
 from assetmgr.operations.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths

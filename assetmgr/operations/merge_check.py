@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge import MergePlan
 from assetmgr.operations.preview import companions_of
-from assetmgr.operations.preview_plan import (
-    PreviewRequest,
-    content_name,
-    find_subject,
-    plan_job,
-)
+from assetmgr.operations.preview_job import content_name, plan_job
+from assetmgr.operations.preview_request import PreviewRequest
 from assetmgr.operations.preview_sheets import SHEETS
+from assetmgr.operations.preview_subject import find_subject
 from assetmgr.sampler.client import SamplerClient, require_packages
 from assetmgr.sampler.jobs import RenderJob, RuntimeAdapter
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob

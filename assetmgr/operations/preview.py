@@ -13,19 +13,16 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.preview_bases import base_of, choose_bases, no_base
 from assetmgr.operations.preview_batch import finished, in_order
-from assetmgr.operations.preview_plan import (
+from assetmgr.operations.preview_job import plan_job
+from assetmgr.operations.preview_request import PreviewRequest, check_request
+from assetmgr.operations.preview_subject import (
     SUPPORTED_BASES,
-    PreviewRequest,
     Subject,
-    base_of,
-    check_request,
-    choose_bases,
     find_subject,
     from_asset,
     is_previewable,
-    no_base,
-    plan_job,
 )
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.operations.scanned_files import require_unchanged

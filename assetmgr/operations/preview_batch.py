@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from assetmgr.operations.preview_plan import Subject, base_of
+from assetmgr.operations.preview_bases import base_of
+from assetmgr.operations.preview_subject import Subject
 from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
 from registry.pictures import picture_files
 

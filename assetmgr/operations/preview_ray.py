@@ -24,7 +24,7 @@ from assetmgr.operations.preview import (
     record_preview,
     require_subject,
 )
-from assetmgr.operations.preview_plan import PreviewRequest
+from assetmgr.operations.preview_request import PreviewRequest
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, AssetNotFound

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.preview import companions_of, outcome_json
-from assetmgr.operations.preview_plan import (
-    PreviewRequest,
-    Subject,
-    base_of,
-    check_request,
-    check_weight,
-    choose_bases,
-    content_name,
-    find_subject,
-    no_base,
-    plan_job,
-)
+from assetmgr.operations.preview_bases import base_of, choose_bases, no_base
+from assetmgr.operations.preview_job import content_name, plan_job
+from assetmgr.operations.preview_request import PreviewRequest, check_request, check_weight
+from assetmgr.operations.preview_subject import Subject, find_subject
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import WEIGHTLESS, RenderJob, RenderOutcome
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome

@@ -11,6 +11,8 @@ import cli_models
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from registry.query.order import ORDERS
+
 if TYPE_CHECKING:
     from conftest import Models, Program
 
@@ -146,6 +148,10 @@ def test_the_list_is_a_page_of_a_total(program: Program, folder: Path) -> None:
     assert (done.json["total"], len(done.json["assets"])) == (2, 1)
     assert "1 of 2" in program("list", "--limit", "1").out
     assert program("list", "--limit", "0").out == "0 of 2\n"
+
+
+def test_the_help_of_list_names_every_order(program: Program) -> None:
+    assert ", ".join(ORDERS) in " ".join(program("list", "--help").out.split())
 
 
 def test_an_empty_library_is_an_empty_answer(program: Program) -> None:

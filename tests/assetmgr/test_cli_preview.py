@@ -81,6 +81,14 @@ def test_a_query_that_cannot_be_read_is_a_wrong_call(library: Program) -> None:
     assert library("preview", "--query", "kind:").code == 2
 
 
+def test_a_query_that_finds_nothing_to_render_is_said(library: Program) -> None:
+    done = library("preview", "--query", "kind:upscaler")
+    told = "warning: nothing to preview: the library has no such asset that can be rendered\n"
+    assert (done.code, done.out, done.err) == (0, "", told)
+    quiet = library("preview", "--query", "kind:upscaler", "--quiet", "--json")
+    assert (quiet.code, quiet.json, quiet.err) == (0, [], "")
+
+
 def test_a_comparison_is_one_document_with_both_renders_and_their_difference(
     library: Program,
 ) -> None:

@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, PreviewResult
-from assetmgr.operations.preview_plan import DEFAULT_PROMPT, parse_size
+from assetmgr.operations.preview_job import DEFAULT_PROMPT
+from assetmgr.operations.preview_request import parse_size
 from converters.errors import (
     BadValue,
     Cancelled,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 
 _DANGEROUS = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def plain(text: str) -> str:
-    """The text with control characters, direction overrides and lone surrogates escaped."""
+    r"""The text with control characters, direction overrides and lone surrogates escaped.
+
+    What is not UTF-8 of a file's name reads `\xe9`, as in the names of assets.
+    """
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
@@ -17,6 +21,8 @@ def plain(text: str) -> str:
 def _escaped(character: str) -> str:
     if unicodedata.category(character) not in _DANGEROUS:
         return character
+    if "\udc80" <= character <= "\udcff":
+        return os.fsencode(character).decode("ascii", "backslashreplace")
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 

@@ -21,9 +21,10 @@ from textual.widgets import Input
 from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError
+from registry.text import storable
 from tui import keymap
 from tui.background import Failed
-from tui.bridge import Job, JobState, Lane
+from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
@@ -115,6 +116,10 @@ class AssetManagerApp(App[None]):
             gc.freeze()
             gc.enable()
 
+    def copy_to_clipboard(self, text: str) -> None:
+        """Paths may have no UTF-8 form, which a clipboard needs: those are copied as they read."""
+        super().copy_to_clipboard(text if storable(text) else plain(text))
+
     # ---- jobs
 
     def on_jobs_changed(self, message: JobsChanged) -> None:
@@ -182,7 +187,10 @@ class AssetManagerApp(App[None]):
         """Colours, pictures, the base of previews."""
         from tui.screens.settings import SettingsScreen
 
-        self.push_screen(SettingsScreen(self._commands))
+        try:
+            self.push_screen(SettingsScreen(self._commands))
+        except AssetmgrError as error:  # of a file of settings that was changed meanwhile
+            self.on_failed(Failed(one_line(error)))
 
     # ---- leaving
 
@@ -219,8 +227,11 @@ class AssetManagerApp(App[None]):
         self.queue.stop_all()
 
 
-def run_tui(workspace: Workspace) -> None:
-    """Run the program until the user leaves it; the workspace stays the caller's to close."""
+def run_tui(workspace: Workspace) -> int:
+    """Run the program until the user leaves it; the workspace stays the caller's to close.
+
+    Gives the exit code: not 0 where a fault ended it, whose traceback was printed.
+    """
     commands = Commands(workspace)
     app = AssetManagerApp(workspace, commands)
     try:
@@ -230,3 +241,4 @@ def run_tui(workspace: Workspace) -> None:
         if app.left is not None:
             with suppress(AssetmgrError):  # the next start begins as the first one did
                 commands.keep(app.left)
+    return app.return_code or 0

@@ -20,6 +20,7 @@ __all__ = [
     "million",
     "plain",
     "size",
+    "unescaped",
 ]
 
 
@@ -53,6 +54,19 @@ def fit_middle(text: str, width: int) -> str:
             break
         tail = letter + tail
     return set_cell_size(f"{head}…{tail}", width)
+
+
+def unescaped(text: str, given: str) -> str:
+    r"""What was `plain(given)` and then changed, with the characters that stand escaped in it.
+
+    >>> unescaped(r"new\x1b, b\n", "a\x1b")
+    'new\x1b, b\\n'
+    """
+    for character in set(given):
+        escape = plain(character)
+        if escape not in given:
+            text = text.replace(escape, character)
+    return text
 
 
 def count(number: int, noun: str) -> str:

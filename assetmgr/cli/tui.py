@@ -27,5 +27,5 @@ def tui(session: Session) -> int:
     module, _, function = _PLACE.partition(":")
     gc.disable()  # until the library is on the screen: what is imported for it stays
     with Workspace.open() as workspace:
-        getattr(importlib.import_module(module), function)(workspace)
-    return session.status
+        status: int = getattr(importlib.import_module(module), function)(workspace)
+    return status

@@ -12,6 +12,7 @@ from assetmgr.sampler.families import FAMILIES, not_rendered
 from assetmgr.sampler.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, FileMissing, UnsupportedFile, naming
+from registry.text import shown
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -145,7 +146,7 @@ def _from_file(path: Path) -> Subject:
     identity = identify(sd)
     return Subject(
         asset=None,
-        file=ModelFile(str(path.resolve()), path.stem, identity.kind),
+        file=ModelFile(str(path.resolve()), shown(path.stem), identity.kind),
         base=identity.base,
         words=identity.trigger_words,
         prompt=sd.metadata.get(PROMPT_KEY),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.solvers import solver_named
+from registry.text import shown
 
 
 def parameters_text(job: RenderJob) -> str:
@@ -60,7 +61,7 @@ def _subject_pairs(subject: ModelFile) -> Iterator[tuple[str, str]]:
     if subject.kind == "vae":
         if subject.sha256:
             yield "VAE hash", subject.sha256[:10]
-        yield "VAE", Path(subject.path).name
+        yield "VAE", shown(Path(subject.path).name)
     elif subject.kind == "lora" and subject.autov3:
         yield "Lora hashes", f"{name}: {subject.autov3[:12]}"
     elif subject.kind == "embedding" and subject.sha256:
@@ -71,7 +72,7 @@ def _subject_pairs(subject: ModelFile) -> Iterator[tuple[str, str]]:
 
 
 def _stem(model: ModelFile) -> str:
-    return Path(model.path).stem
+    return shown(Path(model.path).stem)
 
 
 def _quoted(value: str) -> str:

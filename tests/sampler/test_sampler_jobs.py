@@ -65,6 +65,11 @@ def test_the_parameters_text_of_a_lora_follows_the_web_uis_grammar() -> None:
     )
 
 
+def test_a_name_that_is_not_utf_8_stands_in_the_parameters_text_as_it_is_shown() -> None:
+    odd = replace(LORA, path="/models/caf\udce9.safetensors")
+    assert "<lora:caf\\xe9:0.8>" in parameters_text(replace(JOB, subject=odd))
+
+
 @pytest.mark.parametrize(
     ("kind", "pair"),
     [

@@ -18,7 +18,10 @@ import registry.database
 from assetmgr.workspace import Workspace
 from registry.records import Source
 from tui.inside import LONGEST_DEPTH, Contents, Tensor, tree, visible
+from tui.screens.hub import HubScreen
 from tui.testing import ScriptedCommands, ScriptedInside
+from tui.text import plain
+from tui.widgets.line import Line
 from tui.widgets.table import TableLines
 
 if TYPE_CHECKING:
@@ -67,6 +70,30 @@ async def test_hostile_texts_stay_in_their_lines_and_steer_nothing(
         assert tui.app.is_running
 
 
+ODD = "two\nlines \x1b[2J \u202e\udce9"
+"""Of a file's name, as Linux permits it."""
+
+
+async def test_what_a_line_to_type_in_begins_with_steers_nothing_and_comes_back_as_it_was(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        await tui.press("N")
+        await tui.answer(ODD[:-1])
+        await tui.press("N")
+        line = tui.app.screen.query_one(Line)
+        assert line.value == plain(line.value) == plain(ODD[:-1])
+        await tui.answer(f"{line.value}, more")
+        assert workspace.library.get(1).note == f"{ODD[:-1]}, more"
+
+
+async def test_paths_that_are_no_unicode_are_copied_as_they_read(open_program: Open) -> None:
+    async with open_program() as tui:
+        tui.app.copy_to_clipboard(f"/models/{ODD}")
+        assert tui.app.clipboard == "/models/two\\nlines \\x1b[2J \\u202e\\xe9"
+        assert tui.app.clipboard.isprintable()
+
+
 def test_ten_thousand_dots_are_no_ten_thousand_branches() -> None:
     deep = Tensor("." * 10_000, "F16", (), 2)
     root = tree([deep, Tensor("", "F32", (1,), 4), deep])
@@ -101,6 +128,28 @@ async def test_an_asset_that_is_forgotten_elsewhere_is_an_error_and_not_the_end(
         assert any("there is no asset #2" in said for said in tui.toasts())
         await tui.press("4", "t", "i", "escape")
         assert tui.app.is_running
+
+
+async def test_an_answer_that_is_not_here_any_more_is_an_error_and_not_the_end(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        await tui.press("H", *"ink")
+        await tui.press("enter")
+        await tui.until(lambda: not tui.app.queue.active)
+        workspace.library.forget([4])
+        await tui.press("enter")
+        assert any("there is no asset #4" in said for said in tui.toasts())
+        assert isinstance(tui.app.screen, HubScreen)
+
+
+async def test_settings_that_were_spoilt_meanwhile_are_an_error_and_not_the_end(
+    open_program: Open, workspace: Workspace
+) -> None:
+    async with open_program() as tui:
+        workspace.paths.config.write_text("images = [nonsense")
+        await tui.press("comma")
+        assert any("config.toml" in said for said in tui.toasts())
 
 
 async def test_a_library_that_shrinks_under_the_list_is_read_again(

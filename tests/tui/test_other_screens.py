@@ -166,6 +166,8 @@ async def test_the_queue_of_downloads_is_seen_and_steered(open_program: Open) ->
         await tui.press("a")
         await tui.until(tui.script.halfway.is_set)
         assert tui.script.asked[3:] == ["resume 2", "downloads"]
+        await tui.press("x")  # of the same download, though a job stands above it now
+        assert tui.script.asked[5:] == ["cancel 2"]
         tui.script.gate.set()
         await tui.until(lambda: not tui.app.queue.active)
         await tui.press("C")

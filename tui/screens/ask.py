@@ -9,7 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Static
+
+from tui.widgets.line import Line
 
 
 class AskScreen(ModalScreen[str | None]):
@@ -26,13 +28,13 @@ class AskScreen(ModalScreen[str | None]):
         keys = "Enter keeps · Esc gives up"
         with Vertical(classes="dialog"):
             yield Static(Content(self._title), classes="dialog-title")
-            yield Input(self._value, select_on_focus=False, id="ask-input")
+            yield Line(self._value, id="ask-input")
             hint = f"{self._said} · {keys}" if self._said else keys
             yield Static(Content(hint), classes="dialog-hint")
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self) -> None:
         """The answer."""
-        self.dismiss(event.value)
+        self.dismiss(self.query_one(Line).answer)
 
     def action_give_up(self) -> None:
         """No answer."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,6 +15,7 @@ from textual.widgets import Footer
 
 from converters.progress import Progress
 from tui import keymap
+from tui.background import in_background
 from tui.bridge import Job, Lane
 from tui.commands import Commands
 from tui.forms import Form, Planned
@@ -126,7 +129,8 @@ class DuplicatesScreen(Screen[str | None]):
     def action_open_folder(self) -> None:
         """The folder in the system's file manager."""
         if self._copy is not None:
-            self._commands.open_folder(self._copy.path)
+            show = partial(self._commands.open_folder, self._copy.path)
+            in_background(self, partial(asyncio.to_thread, show), group="folder")
 
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
         """To the asset in the library."""

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Button, Input, Label, Static
+from textual.widgets import Button, Label, Static
 
 from converters.errors import AssetmgrError
 from tui.background import in_background
@@ -22,6 +22,7 @@ from tui.forms import Field, Form, Planned
 from tui.sections import Section, text
 from tui.text import plain
 from tui.widgets.facts import Facts
+from tui.widgets.line import Line
 
 SETTLE_SECONDS = 0.12
 """How long the answers rest before their plan is made: a typed number is planned once."""
@@ -111,8 +112,8 @@ class FormScreen(ModalScreen[Planned | None]):
         found = {}
         for number, field in enumerate(self._form.fields):
             widget = self.query_one(f"#field-{number}")
-            assert isinstance(widget, Options | Input)
-            found[field.name] = widget.value
+            assert isinstance(widget, Options | Line)
+            found[field.name] = widget.answer if isinstance(widget, Line) else widget.value
         return found
 
     def on_options_changed(self) -> None:
@@ -169,6 +170,4 @@ def _widget(field: Field, number: int) -> Widget:
     name = f"field-{number}"
     if field.options:
         return Options(field.options, field.value, id=name)
-    return Input(
-        field.value, placeholder=plain(field.empty), compact=True, select_on_focus=False, id=name
-    )
+    return Line(field.value, placeholder=plain(field.empty), compact=True, id=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from textual.widgets import Footer, Input, Static
 
 from converters.progress import Progress
 from tui import keymap
+from tui.background import in_background
 from tui.bridge import Job, JobState, Lane
 from tui.cards import FIRST, Ask, Card
 from tui.columns import KIND_STYLES
@@ -269,10 +271,13 @@ class HubScreen(Screen[str | None]):
             self.query_one("#wanted", Input).value = card.opens
             self._search()
         elif card is not None and card.asset is not None:
-            asset = self._commands.asset(card.asset)
-            self.dismiss(f"hash:{asset.hashes['sha256']}")
+            in_background(self, partial(self._show_asset, card.asset), group="asset")
         else:
             self.action_download()
+
+    async def _show_asset(self, number: int) -> None:
+        asset = await asyncio.to_thread(self._commands.asset, number)
+        self.dismiss(f"hash:{asset.hashes['sha256']}")
 
     def action_copy(self) -> None:
         """The address, or else the name, to the clipboard."""

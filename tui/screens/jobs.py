@@ -88,7 +88,9 @@ class JobsScreen(Screen[None]):
         lines = self.query_one(TableLines)
         if list(lines.rows) != rows:
             note = ("Nothing was done yet.", "", "Previews, conversions, scans and downloads")
-            lines.show(rows, (*note, "are listed here while they run and afterwards."))
+            stays = None if lines.current is None else lines.current.key
+            cursor = next((n for n, row in enumerate(rows) if row.key == stays), None)
+            lines.show(rows, (*note, "are listed here while they run and afterwards."), cursor)
         self._show_log()
 
     def on_table_lines_moved(self) -> None:

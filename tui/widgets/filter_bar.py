@@ -17,12 +17,13 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from tui.background import in_background
+from tui.widgets.line import Line
 
 REFUSE_SECONDS = 0.4
 """How long a filter stays half typed before it is called wrong: that moves the list by a line."""
 
 
-class FilterInput(Input):
+class FilterInput(Line):
     """An input that hands the keyboard back to the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,7 +69,6 @@ class FilterBar(Widget):
                 self._first,
                 placeholder="filter: words, kind:lora, tag:x, size:>1gb, is:missing",
                 compact=True,
-                select_on_focus=False,
                 id="filter-input",
             )
             yield Static(id="filter-matches")
@@ -81,11 +81,11 @@ class FilterBar(Widget):
     @property
     def text(self) -> str:
         """What is typed."""
-        return self.query_one(FilterInput).value
+        return self.query_one(FilterInput).answer
 
     @text.setter
     def text(self, text: str) -> None:
-        self.query_one(FilterInput).value = text
+        self.query_one(FilterInput).give(text)
 
     def clear(self) -> None:
         """Empty the filter."""
@@ -111,4 +111,4 @@ class FilterBar(Widget):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Every keystroke is a new filter."""
         event.stop()
-        self.post_message(self.Changed(event.value))
+        self.post_message(self.Changed(self.text))

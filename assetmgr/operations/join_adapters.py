@@ -22,7 +22,7 @@ from assetmgr.operations.lora_files import (
 )
 from assetmgr.operations.weighted_adapters import WeightedAdapter
 from converters.adapters.opening import open_adapter
-from converters.errors import BadValue, MergeProblem, UnsupportedFile, WrongFamily
+from converters.errors import BadValue, WrongFamily, naming
 from converters.identify import Base, identify
 from converters.merge.addends import Addend, addends_of
 from converters.merge.lora_tensors import ModuleError, total_error
@@ -146,10 +146,8 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
 def _part(workspace: Workspace, chosen: WeightedAdapter) -> Part:
     path = find_file(workspace, chosen.reference)
     state = open_adapter(path)
-    try:
+    with naming(path):
         addends = addends_of(state)
-    except (UnsupportedFile, MergeProblem) as error:
-        raise type(error)(error.cause, path=path, hint=error.hint) from error
     return Part(chosen, path, identify(state).base, addends)
 
 

@@ -18,7 +18,7 @@ from assetmgr.operations.lora_files import (
     write_lora,
 )
 from converters.adapters.opening import open_adapter
-from converters.errors import MergeProblem, UnsupportedFile
+from converters.errors import naming
 from converters.merge.addends import Addend, addends_of
 from converters.merge.lora_tensors import ModuleError, total_error
 from converters.merge.low_rank import Size
@@ -103,10 +103,8 @@ def plan_resize(workspace: Workspace, request: ResizeRequest) -> ResizePlan:
     path = find_file(workspace, request.adapter)
     require_target(request.output, (path,), overwrite=request.overwrite)
     state = open_adapter(path)
-    try:
+    with naming(path):
         modules = addends_of(state)
-    except (UnsupportedFile, MergeProblem) as error:
-        raise type(error)(error.cause, path=path, hint=error.hint) from error
     return ResizePlan(request, path, state, modules)
 
 
@@ -119,10 +117,8 @@ def run_resize(workspace: Workspace, plan: ResizePlan, progress: Progress = SILE
     request = plan.request
     parents = [parent_of(workspace, plan.source, progress)]
     progress.stage(f"resizing {plan.source.name}", plan.state.nbytes)
-    try:
+    with naming(plan.source):
         resized = resize_lora(plan.modules, request.size, DTYPES[request.dtype], progress)
-    except MergeProblem as error:
-        raise MergeProblem(error.cause, path=plan.source, hint=error.hint) from error
     written = write_lora(
         workspace,
         resized.state.with_metadata(plan.state.metadata),

@@ -25,7 +25,8 @@ from assetmgr.sampler.memory import (
 from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.probes import Answers, answers, answers_on_lines
 from assetmgr.sampler.prompt import Conditioning, Tokenize, encode_pair, tokenize
-from assetmgr.sampler.render import Denoiser, Picture, decode, sample
+from assetmgr.sampler.render import Denoiser, Picture, decode, encode_picture, sample
+from assetmgr.sampler.subjects import Applied
 from assetmgr.sampler.threads import threads_for
 from assetmgr.sampler.warm import Conditions, Warm
 from converters.progress import Progress
@@ -53,6 +54,24 @@ class Painter:
         self.progress.stage(label, conditions.sampling.steps, "steps")
         with self.denoiser(warm) as denoiser:
             return sample(denoiser, *encoded, conditions.sampling, self.progress)
+
+    def reference(self, warm: Warm, label: str) -> Picture:
+        """The picture of the checkpoint alone, rendered once for the same conditions."""
+        picture = warm.references.get(self.conditions)
+        if picture is None:
+            picture = self.decoded(warm.bundle.vae.network, self.latents(warm, (), label))
+            warm.keep(self.conditions, picture)
+        return picture
+
+    def changed(self, warm: Warm, change: Applied, label: str) -> Picture:
+        """The picture with a subject in effect."""
+        if change.decoder is not None:
+            return self.decoded(change.decoder, self.reference(warm, label).latents)
+        if change.encoder is not None:
+            latents = encode_picture(change.encoder, self.reference(warm, label).pixels)
+        else:
+            latents = self.latents(warm, change.embeddings, label)
+        return self.decoded(warm.bundle.vae.network, latents)
 
     def answers(self, warm: Warm, latents: torch.Tensor, draws: int) -> Answers:
         """What the denoiser makes of these latents with noise, at the prompt."""

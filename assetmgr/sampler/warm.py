@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -18,10 +18,13 @@ from assetmgr.sampler.bundle import Bundle, load_bundle, outside
 from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
+from assetmgr.sampler.memory import release_cache
 from assetmgr.sampler.networks import Incomplete
+from assetmgr.sampler.prompt import Tokenize
 from assetmgr.sampler.render import Picture, Sampling
 from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
+from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import FileMissing
@@ -77,6 +80,20 @@ class Warm:
         if len(self.references) >= KEPT_REFERENCES:
             del self.references[next(iter(self.references))]
         self.references[conditions] = picture
+
+
+class Kept:
+    """What a sampler keeps from one job to the next; `warm` is the last base."""
+
+    def __init__(self) -> None:
+        tokenizer = load_tokenizer()
+        self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
+        self.warm: Warm | None = None
+
+    def forget(self) -> None:
+        """Release the networks."""
+        self.warm = None
+        release_cache()
 
 
 def place_of(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import sd1
+from helpers.rendering import SMALLEST
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -148,21 +149,12 @@ def session() -> Session:
 @pytest.fixture
 def job(models: Models, tmp_path: Path) -> RenderJob:
     """A render of the base checkpoint alone."""
-    return RenderJob(
+    return replace(
+        SMALLEST,
         subject=ModelFile(str(models.base), "base", "checkpoint"),
-        base=None,
         prompt="a glow circle",
-        negative="",
         steps=2,
         cfg=3.0,
-        sampler="Euler",
-        width=64,
-        height=64,
-        seed=1,
-        weight=1.0,
-        trigger=None,
-        device="cpu",
-        dtype="fp32",
         image=str(tmp_path / "image.png"),
         thumbnail=str(tmp_path / "image.webp"),
         overwrite=True,

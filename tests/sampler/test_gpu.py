@@ -69,9 +69,9 @@ def test_every_kind_of_adapter_works_there_and_leaves_nothing_behind(
     ):
         adapter = on_base(path, kind)
         assert difference(session, adapter, "cuda", "fp32") < 2
-    assert session.warm is not None
+    assert session.kept.warm is not None
     session.render(cuda, SILENT)
-    session.warm.references.clear()
+    session.kept.warm.references.clear()
     assert np.array_equal(pixels(session.render(cuda, SILENT)), before)
 
 

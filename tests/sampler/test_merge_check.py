@@ -133,7 +133,7 @@ def test_a_render_leaves_the_networks_as_they_were(
     changed = RenderJob(**{**_fields(plain), "adapters": (adapter,), "rounded": "keep"})
     _, before = session.drawn(plain, SILENT)
     _, during = session.drawn(changed, SILENT)
-    session.warm.references.clear()
+    session.kept.warm.references.clear()
     _, after = session.drawn(plain, SILENT)
     assert (before.latents == after.latents).all()
     assert not (before.latents == during.latents).all()

@@ -9,33 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.rendering import SMALLEST
 from helpers.waiting import PATIENCE
 
 from assetmgr.sampler import client as client_module
 from assetmgr.sampler.client import SamplerClient, worker_environment
-from assetmgr.sampler.jobs import ModelFile, RenderJob
 from converters.errors import AssetmgrError, Cancelled, NotAvailable, WrongFamily
 from converters.progress import CancellableProgress, Progress
-
-JOB = RenderJob(
-    subject=ModelFile("/models/neon.safetensors", "neon", "lora"),
-    base=None,
-    prompt="",
-    negative="",
-    steps=1,
-    cfg=1.0,
-    sampler="Euler",
-    width=64,
-    height=64,
-    seed=1,
-    weight=1.0,
-    trigger=None,
-    device="cpu",
-    dtype="fp32",
-    image="a.png",
-    thumbnail="a.webp",
-    overwrite=False,
-)
 
 OUTCOME = {
     "image": "a.png",
@@ -87,7 +67,7 @@ def test_progress_lines_reach_the_progress_and_the_outcome_is_returned() -> None
     ]
     progress = Recorder()
     with SamplerClient(worker("\n".join(f"say({line!r})" for line in lines))) as client:
-        outcome = client.render(JOB, progress)
+        outcome = client.render(SMALLEST, progress)
     assert outcome.verdict == "ok"
     assert [seen for seen in progress.seen if seen != 0] == [
         ("start the sampler", None, "steps"),
@@ -100,7 +80,7 @@ def test_progress_lines_reach_the_progress_and_the_outcome_is_returned() -> None
 def test_the_worker_stays_warm_between_jobs() -> None:
     body = f"say({DONE!r}.replace('a.webp', str(os.getpid())))"
     with SamplerClient(worker(body)) as client:
-        assert client.render(JOB).thumbnail == client.render(JOB).thumbnail
+        assert client.render(SMALLEST).thumbnail == client.render(SMALLEST).thumbnail
 
 
 def test_an_answered_error_has_its_class_back_and_leaves_the_worker_running() -> None:
@@ -109,9 +89,9 @@ def test_an_answered_error_has_its_class_back_and_leaves_the_worker_running() ->
     body = f"say({json.dumps(error)!r} if number == 0 else {DONE!r})"
     with SamplerClient(worker(body)) as client:
         with pytest.raises(WrongFamily, match="made for sdxl") as caught:
-            client.render(JOB)
+            client.render(SMALLEST)
         assert (caught.value.path, caught.value.hint) == ("/a", "/a")
-        assert client.render(JOB).verdict == "ok"
+        assert client.render(SMALLEST).verdict == "ok"
 
 
 def test_a_dying_worker_is_an_error_naming_the_subject_with_its_last_words(tmp_path: Path) -> None:
@@ -124,9 +104,9 @@ def test_a_dying_worker_is_an_error_naming_the_subject_with_its_last_words(tmp_p
     )
     with SamplerClient(worker(body)) as client:
         with pytest.raises(AssetmgrError, match=r"exit status 3.*no such kernel") as caught:
-            client.render(JOB)
-        assert caught.value.path == JOB.subject.path
-        assert client.render(JOB).verdict == "ok", "the next job starts another worker"
+            client.render(SMALLEST)
+        assert caught.value.path == SMALLEST.subject.path
+        assert client.render(SMALLEST).verdict == "ok", "the next job starts another worker"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -135,13 +115,13 @@ def test_a_killed_worker_is_reported_as_out_of_memory() -> None:
         SamplerClient(worker("os.kill(os.getpid(), 9)")) as client,
         pytest.raises(AssetmgrError, match="out of memory"),
     ):
-        client.render(JOB)
+        client.render(SMALLEST)
 
 
 def test_a_worker_that_talks_nonsense_is_stopped() -> None:
     with SamplerClient(worker("say('Downloading...')")) as client:
         with pytest.raises(AssetmgrError, match=r"unreadable.*Downloading"):
-            client.render(JOB)
+            client.render(SMALLEST)
         assert client._worker is None
 
 
@@ -153,7 +133,7 @@ def test_cancelling_ends_a_silent_worker_soon(tmp_path: Path) -> None:
         SamplerClient(worker("time.sleep(2 * 300)")) as client,
         pytest.raises(Cancelled),
     ):
-        client.render(JOB, progress)
+        client.render(SMALLEST, progress)
     assert time.monotonic() - started < PATIENCE
 
 
@@ -162,7 +142,7 @@ def test_missing_packages_are_not_available_with_the_command_that_installs_them(
 ) -> None:
     monkeypatch.setattr(client_module, "NEEDED", ("torch", "no_such_package"))
     with pytest.raises(NotAvailable, match="no_such_package") as caught:
-        SamplerClient().render(JOB)
+        SamplerClient().render(SMALLEST)
     assert caught.value.hint == 'pip install "assetmgr[preview]"'
     assert caught.value.exit_code == 3
 

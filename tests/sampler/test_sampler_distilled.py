@@ -158,10 +158,10 @@ def test_a_distilled_checkpoint_renders_as_the_pipeline_of_its_parts(
         replace(job, subject=subject, negative="blurry", width=64, height=64, **settings), SILENT
     )
     assert outcome.checks[0].ok, outcome.checks[0].detail
-    assert session.warm is not None
-    bundle = session.warm.bundle
+    assert session.kept.warm is not None
+    bundle = session.kept.warm.bundle
     assert bundle.identity.base is Base.SDXL
-    chunks = (tokenize(text, session.tokens_of) for text in (job.prompt, "blurry"))
+    chunks = (tokenize(text, session.kept.tokens_of) for text in (job.prompt, "blurry"))
     positive, negative = encode_pair(bundle.encoders, *chunks)
     pipeline = diffusers.StableDiffusionXLPipeline(
         vae=bundle.vae.network,
@@ -186,7 +186,7 @@ def test_a_distilled_checkpoint_renders_as_the_pipeline_of_its_parts(
         guidance_scale=5.0,
         output_type="latent",
     ).images
-    (picture,) = session.warm.references.values()
+    (picture,) = session.kept.warm.references.values()
     largest = (picture.latents - theirs).abs().max()
     assert largest <= 1e-4 * max(1.0, theirs.std().item())
 

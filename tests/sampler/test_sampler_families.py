@@ -103,8 +103,8 @@ def _rendered(session: Session, job: RenderJob, path: Path, **changed: Any) -> A
     outcome = session.render(job, SILENT)
     loads = next(check for check in outcome.checks if check.name == "loads completely")
     assert loads.ok, loads.detail
-    assert session.warm is not None
-    return list(session.warm.references.values())[-1]
+    assert session.kept.warm is not None
+    return list(session.kept.warm.references.values())[-1]
 
 
 def _theirs(pipeline: Any, job: RenderJob, **call: Any) -> torch.Tensor:
@@ -217,10 +217,10 @@ def test_models_with_levels_of_edm_end_where_diffusers_schedulers_do(
     pipeline.scheduler = getattr(diffusers, f"EDM{kind}Scheduler")(sigma_min=0.002, **told)
     ours = _rendered(session, job, path, sampler=asked)
     _assert_equal(ours.latents, _theirs(pipeline, job))
-    assert session.warm is not None
-    (conditions,) = session.warm.references
+    assert session.kept.warm is not None
+    (conditions,) = session.kept.warm.references
     assert conditions.sampling.solver.name == asked + spread
-    vae = session.warm.bundle.vae.network
+    vae = session.kept.warm.bundle.vae.network
     if marks is PLAYGROUND:
         inner = ours.latents * torch.tensor(DEVIATION)[None, :, None, None] / 0.5
         inner = inner + torch.tensor(MEAN)[None, :, None, None]
@@ -280,10 +280,10 @@ def test_an_embedding_gives_the_encoding_that_diffusers_gives_with_it(
     theirs, _ = pipeline.encode_prompt("a <glow> circle", "cpu", 1, False)
     session = Session()
     _rendered(session, job, path)
-    assert session.warm is not None
+    assert session.kept.warm is not None
     named = NamedVectors("glow", {768: vectors})
-    chunks = tokenize("a glow circle", session.tokens_of, (named,))
-    ours = encode(session.warm.bundle.encoders, chunks)
+    chunks = tokenize("a glow circle", session.kept.tokens_of, (named,))
+    ours = encode(session.kept.warm.bundle.encoders, chunks)
     assert (ours.hidden - theirs).abs().max() <= 1e-4
 
 

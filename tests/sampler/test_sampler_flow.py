@@ -125,8 +125,8 @@ def _latents(job: RenderJob, path: str, companions: tuple[ModelFile, ...]) -> to
     outcome = session.render(replace(job, subject=subject, companions=companions), SILENT)
     loads = next(check for check in outcome.checks if check.name == "loads completely")
     assert loads.ok, loads.detail
-    assert session.warm is not None
-    (picture,) = session.warm.references.values()
+    assert session.kept.warm is not None
+    (picture,) = session.kept.warm.references.values()
     return picture.latents
 
 
@@ -323,8 +323,8 @@ def test_a_kohya_lora_renders_as_the_weights_that_it_makes(
     checks = {check.name: check for check in outcome.checks}
     assert checks["loads completely"].ok, checks["loads completely"].detail
     assert checks["effect"].ok
-    assert session.warm is not None
-    (reference,) = session.warm.references.values()
+    assert session.kept.warm is not None
+    (reference,) = session.kept.warm.references.values()
     tried = Path(job.image).read_bytes()
     merged = made.write(
         "merged", {n: t + deltas.get(n, 0) for n, t in mmdit.original(made.transformer).items()}
@@ -334,7 +334,7 @@ def test_a_kohya_lora_renders_as_the_weights_that_it_makes(
     assert _pixels(tried) == pytest.approx(_pixels(Path(job.image).read_bytes()), abs=2)
     after = session.render(replace(flow_job, subject=base, companions=companions), SILENT)
     assert after.image is not None
-    assert (session.warm.references.popitem()[1].latents == reference.latents).all()
+    assert (session.kept.warm.references.popitem()[1].latents == reference.latents).all()
 
 
 def _pixels(data: bytes) -> list[int]:

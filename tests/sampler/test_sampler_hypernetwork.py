@@ -197,8 +197,8 @@ def test_an_unknown_activation_and_foreign_widths_are_refused(
 
 def test_hooks_are_removed_when_the_render_ends(session: Session, job: RenderJob) -> None:
     render(session, job)
-    assert session.warm is not None
-    unet = session.warm.bundle.unet.network
+    assert session.kept.warm is not None
+    unet = session.kept.warm.bundle.unet.network
     hypernetwork = read_hypernetwork(state_dict(linear_arrays(768, 8, 1.0), {}))
     with listening(unet, hypernetwork, 1.0) as effect:
         assert effect.places == 7

@@ -162,8 +162,8 @@ def test_networks_come_to_a_device_for_their_turn_and_are_what_they_were() -> No
 def test_sliced_attention_gives_the_same_and_is_undone(job: RenderJob) -> None:
     session = Session()
     session.render(job, SILENT)
-    assert session.warm is not None
-    unet = session.warm.bundle.unet.network
+    assert session.kept.warm is not None
+    unet = session.kept.warm.bundle.unet.network
     told = (torch.ones(1, 4, 8, 8), torch.tensor(5), torch.ones(1, 77, 768))
     before = {name: type(each) for name, each in unet.attn_processors.items()}
     with torch.inference_mode():

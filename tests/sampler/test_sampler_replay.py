@@ -118,9 +118,9 @@ def test_a_picture_is_the_same_before_and_after_recording(job: RenderJob) -> Non
         assert outcome.image is not None
         with Image.open(outcome.image) as image:
             pictures.append(image.tobytes())
-        assert session.warm is not None
-        session.warm.references.clear()
-    assert session.warm.replay._recorded
+        assert session.kept.warm is not None
+        session.kept.warm.references.clear()
+    assert session.kept.warm.replay._recorded
     assert pictures[0] == pictures[2] != pictures[1]
 
 

@@ -158,8 +158,8 @@ def test_nothing_of_an_adapter_remains_after_its_render(
         (models.vae("v"), "vae"),
     ):
         assert pixels(session.render(replace(on_base(path, kind), seed=5), SILENT)) != before
-    assert session.warm is not None
-    session.warm.references.clear()
+    assert session.kept.warm is not None
+    session.kept.warm.references.clear()
     assert pixels(session.render(replace(job, seed=5), SILENT)) == before
 
 
@@ -170,8 +170,8 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 
     session.render(job, SILENT)
-    assert session.warm is not None
-    bundle = session.warm.bundle
+    assert session.kept.warm is not None
+    bundle = session.kept.warm.bundle
 
     def parameters() -> list[torch.Tensor]:
         return [p.data for part in bundle.parts for p in part.network.parameters()]

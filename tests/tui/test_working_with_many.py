@@ -142,7 +142,7 @@ async def test_the_facets_count_and_narrow(open_program: Open) -> None:
         facets = tui.text()
         assert "sd-1" in facets
         assert "dangerous" in facets
-        await tui.press("j", "j", "enter")
+        await tui.press("j", "enter")
         assert tui.names() == ["mystery"]
         assert tui.app.screen.query_one("#filter-input", Input).value == "base:unknown"
         await tui.press("enter")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -115,6 +116,16 @@ class AssetManagerApp(App[None]):
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
+
+    def on_key(self, event: events.Key) -> None:
+        """What was typed before a line had the keyboard belongs into that line.
+
+        Who types fast, or through a slow connection, sends several keys at once; those after the
+        `/` of a filter would be commands.
+        """
+        if event.is_printable and isinstance(self.focused, Input):
+            event.prevent_default()
+            self.focused.post_message(events.Key(event.key, event.character))
 
     def copy_to_clipboard(self, text: str) -> None:
         """Paths may have no UTF-8 form, which a clipboard needs: those are copied as they read."""

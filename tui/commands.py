@@ -244,7 +244,7 @@ class Commands:
         if len(report.errors) == 1:
             found.append(f"1 failed: {report.errors[0].path}: {report.errors[0].error}")
         elif report.errors:
-            found.append(f"{len(report.errors):,} failed (J, Enter tells which)")
+            found.append(f"{len(report.errors):,} failed (J tells which)")
         return ", ".join(found) or f"nothing new in {count(len(report.roots), 'folder')}"
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.waiting import PATIENCE, until
 from rich.cells import cell_len
+from textual import events
 from textual.widgets import Static
 
 from converters.progress import CancellableProgress
@@ -96,6 +97,16 @@ async def test_enter_keeps_the_filter_and_gives_the_keyboard_to_the_list(
         assert tui.names() == ["detail tweaker", "ink wash"]
         assert tui.list.current is not None
         assert tui.list.current.name == "ink wash"
+
+
+async def test_a_filter_whose_letters_come_all_at_once_is_no_row_of_commands(
+    open_program: Open,
+) -> None:
+    async with open_program() as tui:
+        for key, letter in (("slash", "/"), *zip("warm", "warm", strict=True)):
+            tui.app.post_message(events.Key(key, letter))
+        await tui.until(lambda: tui.list.view == View(text="warm"))
+        assert not tui.app.queue.jobs
 
 
 async def test_a_filter_that_means_nothing_is_explained_and_the_list_stays(

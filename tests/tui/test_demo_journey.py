@@ -20,18 +20,17 @@ from assetmgr.sampler.jobs import Parameters, RenderOutcome
 from assetmgr.sampler.sheet_jobs import SheetJob, SheetOutcome
 from assetmgr.workspace import Workspace
 from converters.progress import Progress
-from tui.app import AssetManagerApp
+from tui.commands import Commands
 from tui.screens.compare import CompareScreen
 from tui.screens.form import FormScreen, Options
 from tui.screens.library import LibraryScreen
 from tui.screens.picture import PictureScreen
 from tui.screens.reading import ReadingScreen
-from tui.testing import Script
 from tui.widgets.half_cells import HalfCells
 from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from conftest import Driver
+    from conftest import Driver, Open
 
 FAMILY = Path(assetmgr.demo.__file__).with_name("family")
 
@@ -59,6 +58,14 @@ def workspace(models: Path) -> Iterator[Workspace]:
         yield workspace
 
 
+@pytest.fixture
+def commands(workspace: Workspace) -> Iterator[Commands]:
+    """What the keys do, in place of a script."""
+    commands = Commands(workspace)
+    yield commands
+    commands.close()
+
+
 async def answered(tui: Driver, field: int, answer: str) -> None:
     """Answer a field of the form that opens, and wait until it knows what it would do."""
     await tui.until(lambda: isinstance(tui.app.screen, FormScreen))
@@ -73,12 +80,9 @@ async def sure(tui: Driver) -> None:
 
 
 async def test_a_user_looks_checks_converts_moves_and_takes_back(
-    workspace: Workspace, models: Path, driver: type[Driver]
+    workspace: Workspace, models: Path, open_program: Open
 ) -> None:
-    app = AssetManagerApp(workspace)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tui = driver(app, pilot, Script())
-        await tui.opened()
+    async with open_program((120, 40)) as tui:
         await tui.filter("kind:lora")
         await tui.press("enter", "i", "v")
         await tui.until(lambda: "Numbers of" in tui.text() and "mean" in tui.text())
@@ -89,14 +93,14 @@ async def test_a_user_looks_checks_converts_moves_and_takes_back(
         await answered(tui, 5, str(models / "new"))
         await tui.press("ctrl+s")
         await tui.until((models / "new" / "lora.safetensors").exists)
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         await tui.press("M")
         await answered(tui, 0, "renamed [1]")
         await tui.press("ctrl+s")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         assert list(models.rglob("renamed [[]1].safetensors"))
         await tui.press("u")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         assert not list(models.rglob("renamed*"))
         assert workspace.library.search("kind:lora").total
 
@@ -112,77 +116,73 @@ def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="the trash of freedesktop.org")
 @pytest.mark.usefixtures("trash")
 async def test_what_is_there_twice_is_linked_and_what_went_to_the_trash_comes_back(
-    workspace: Workspace, models: Path, driver: type[Driver]
+    workspace: Workspace, models: Path, open_program: Open
 ) -> None:
     shutil.copy(models / "lora.safetensors", models / "copy of lora.safetensors")
     scan(workspace, [str(models)])
-    app = AssetManagerApp(workspace)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tui = driver(app, pilot, Script())
-        await tui.opened()
+    async with open_program((120, 40)) as tui:
         await tui.press("d")
-        await tui.until(lambda: "1 group" in str(app.screen.query_one(TitleBar).render()))
+        await tui.until(lambda: "1 group" in str(tui.app.screen.query_one(TitleBar).render()))
         await tui.press("L")
         await sure(tui)
         await tui.press("ctrl+s")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         assert (models / "lora.safetensors").samefile(models / "copy of lora.safetensors")
         await tui.press("escape")
         await tui.filter("kind:embedding")
         await tui.press("enter", "X")
         await sure(tui)
         await tui.press("ctrl+s")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         assert not (models / "embedding.safetensors").exists()
         await tui.press("u")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
         assert (models / "embedding.safetensors").is_file()
-        assert {job.state for job in app.queue.jobs} == {"done"}
+        assert {job.state for job in tui.app.queue.jobs} == {"done"}
 
 
 async def test_a_merge_is_made_explained_compared_and_taken_apart(
-    workspace: Workspace, models: Path, driver: type[Driver]
+    workspace: Workspace, models: Path, open_program: Open
 ) -> None:
     unpack(models, "checkpoint")
     scan(workspace, [str(models)])
-    app = AssetManagerApp(workspace)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tui = driver(app, pilot, Script())
-        await tui.opened()
+    async with open_program((120, 40)) as tui:
         await tui.filter("kind:lora")
         await tui.press("enter", "m")
         await answered(tui, 1, "0.8")
         assert "✓" in tui.text()  # that it fits
         await answered(tui, 5, str(models / "blend.safetensors"))
         await tui.press("ctrl+s")
-        await tui.until(lambda: not app.queue.active)
+        await tui.until(lambda: not tui.app.queue.active)
 
         await tui.filter("blend")
         await tui.press("enter", "w")
         await sure(tui)
         await tui.press("ctrl+s")
-        await tui.until(lambda: isinstance(app.screen, ReadingScreen))
+        await tui.until(lambda: isinstance(tui.app.screen, ReadingScreen))
         assert "checkpoint + 0.8 × " in tui.text()
         assert "assetmgr merge adapters" in tui.text()
         await tui.press("escape")
 
         await tui.filter("kind:checkpoint")
         await tui.press("enter", "g", "space", "space", "equals_sign")
-        await tui.until(lambda: isinstance(app.screen, CompareScreen))
+        await tui.until(lambda: isinstance(tui.app.screen, CompareScreen))
         assert "has other values" in tui.text()
         await tui.press("escape", "e")
         await sure(tui)
-        part = app.screen.query_one("#field-0", Options)
+        part = tui.app.screen.query_one("#field-0", Options)
         part.focus()
         await tui.press("right")
         assert part.value == "full"
         await answered(tui, 5, str(models / "difference.safetensors"))
         await tui.press("ctrl+s")
         await tui.until((models / "difference.safetensors").exists)
-        await tui.until(lambda: not app.queue.active)
-        assert {job.state for job in app.queue.jobs} == {"done"}
+        await tui.until(lambda: not tui.app.queue.active)
+        assert {job.state for job in tui.app.queue.jobs} == {"done"}
         await tui.press("J")
-        (shown,) = (n for n, job in enumerate(reversed(app.queue.jobs)) if "What was" in job.title)
+        (shown,) = (
+            n for n, job in enumerate(reversed(tui.app.queue.jobs)) if "What was" in job.title
+        )
         await tui.press(*["j"] * shown, "enter")  # the answer can be read again
         assert "checkpoint + 0.8 × " in tui.text()
 
@@ -190,7 +190,7 @@ async def test_a_merge_is_made_explained_compared_and_taken_apart(
 async def test_a_sheet_of_renders_is_shown_as_large_as_the_terminal(
     workspace: Workspace,
     models: Path,
-    driver: type[Driver],
+    open_program: Open,
     picture: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,20 +205,17 @@ async def test_a_sheet_of_renders_is_shown_as_large_as_the_terminal(
     monkeypatch.setattr(SamplerClient, "draw", draw)
     unpack(models, "checkpoint")
     scan(workspace, [str(models)])
-    app = AssetManagerApp(workspace)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tui = driver(app, pilot, Script())
-        await tui.opened()
+    async with open_program((120, 40)) as tui:
         await tui.filter("kind:lora")
         await tui.press("enter", "C")
         await answered(tui, 0, "a circle | [a] square")
         assert "6: 2 × 3" in tui.text()
         await tui.press("ctrl+s")
-        await tui.until(lambda: isinstance(app.screen, PictureScreen))
-        await tui.until(lambda: app.screen.query_one(HalfCells).image is not None)
+        await tui.until(lambda: isinstance(tui.app.screen, PictureScreen))
+        await tui.until(lambda: tui.app.screen.query_one(HalfCells).image is not None)
         assert [cell.weight for cell in asked[0].cells] == [0.0, 0.5, 1.0] * 2
         assert str(picture) in tui.text()
         await tui.press("y")
-        assert app.clipboard == str(picture)
+        assert tui.app.clipboard == str(picture)
         await tui.press("escape")
-        assert isinstance(app.screen, LibraryScreen)
+        assert isinstance(tui.app.screen, LibraryScreen)

@@ -15,9 +15,15 @@ from rich.cells import cell_len
 from textual.widgets import Static
 
 import registry.database
+import tui.listing
+import tui.widgets.asset_list
+import tui.widgets.browser
 from assetmgr.workspace import Workspace
+from converters.errors import NotAvailable
+from registry.list_records import Page
 from registry.records import Source
 from tui.inside import LONGEST_DEPTH, Contents, Tensor, tree, visible
+from tui.query import View
 from tui.screens.hub import HubScreen
 from tui.testing import ScriptedCommands, ScriptedInside
 from tui.text import plain
@@ -182,6 +188,31 @@ async def test_a_locked_library_is_an_error_and_not_the_end(
             assert workspace.library.get(2).rating == 5
     finally:
         locker.close()
+
+
+async def test_a_page_that_could_not_be_read_is_asked_for_again(
+    open_program: Open, commands: ScriptedCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tui.listing, tui.widgets.browser, tui.widgets.asset_list):
+        monkeypatch.setattr(module, "PAGE_ROWS", 5)
+    read, failures = commands.page, [NotAvailable("is locked")]
+
+    def page(view: View, offset: int, limit: int) -> Page:
+        if failures:
+            raise failures.pop()
+        return read(view, offset, limit)
+
+    monkeypatch.setattr(commands, "page", page)
+    async with open_program() as program:
+        await program.until(program.toasts)
+        assert program.toasts() == ["is locked"]
+        await program.press("G")
+        assert program.names()[-4:] == [
+            "pastel [bold]mix[red] \\x1b[31m",
+            "smooth hyper",
+            "vae mse",
+            "麦橘写实 v7",
+        ]
 
 
 async def test_a_storm_of_resizes_leaves_the_screen_whole(open_program: Open) -> None:

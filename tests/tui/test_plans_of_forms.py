@@ -12,7 +12,7 @@ from assetmgr.operations.scan import scan
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, FileMissing, WrongFamily
 from converters.progress import SILENT
-from tui.bridge import Lane
+from tui.bridge import JobProgress, Lane
 from tui.commands import Commands
 from tui.forms import Form, Planned
 
@@ -111,6 +111,18 @@ def test_what_a_site_says_is_kept_only_when_it_was_asked_for(
     assert "asks about 2 assets" in said(plan)
     assert plan.lane == Lane.NETWORK
     assert plan.work is not None
+
+
+def test_a_scan_says_which_file_failed_and_why_or_where_to_read_of_many(
+    commands: Commands, tmp_path: Path
+) -> None:
+    (tmp_path / "first.safetensors").write_bytes(b"[x]")
+    said, log = commands.rescan(SILENT), JobProgress()
+    assert said.startswith(f"1 added, 1 failed: {tmp_path / 'first.safetensors'}: ")
+    for name in ("second", "third"):
+        (tmp_path / f"{name}.safetensors").write_bytes(name.encode())
+    assert commands.rescan(log) == "2 added, 2 failed (J tells which)"
+    assert sum(".safetensors: " in line for line in log.log) == 2
 
 
 def test_only_one_checkpoint_is_explained(commands: Commands, workspace: Workspace) -> None:

@@ -127,7 +127,7 @@ class HubScreen(Screen[str | None]):
 
     def action_search(self) -> None:
         """Type what to look for."""
-        self.query_one("#wanted", Input).focus()
+        self.set_focus(self.query_one("#wanted", Input))  # before the next key
 
     def action_leave_search(self) -> None:
         """To the answers."""

@@ -219,7 +219,7 @@ class InsideScreen(Screen[None]):
 
     def action_search(self) -> None:
         """Type a search."""
-        self.query_one("#search", Input).focus()
+        self.set_focus(self.query_one("#search", Input))  # before the next key
 
     def action_leave_search(self) -> None:
         """Back to the list."""

@@ -76,7 +76,7 @@ class FilterBar(Widget):
 
     def start(self) -> None:
         """Take the keyboard."""
-        self.query_one(FilterInput).focus()
+        self.screen.set_focus(self.query_one(FilterInput))  # before the next key
 
     @property
     def text(self) -> str:

@@ -156,7 +156,7 @@ def test_a_file_that_never_stands_still_is_left_alone(library, models, monkeypat
 
     def restless(path, *_):
         hashed = hash_file(path)
-        return replace(hashed, fingerprint=replace(hashed.fingerprint, mtime_ns=7))
+        return replace(hashed, fingerprint=hashed.fingerprint._replace(mtime_ns=7))
 
     monkeypatch.setattr(looking, "hash_model", restless)
     report = scan(library, [models])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -12,6 +13,9 @@ from textual.app import App, ComposeResult
 import tui.widgets.thumbnail
 from tui.images import LONGEST_SIDE, draws_graphics, picture_widget, read_picture
 from tui.widgets.half_cells import HalfCells
+
+if TYPE_CHECKING:
+    from conftest import Open
 
 
 def test_the_examples_of_the_thumbnail_hold() -> None:
@@ -83,3 +87,12 @@ async def test_a_cell_holds_an_upper_and_a_lower_pixel() -> None:
         assert segment.style.bgcolor is not None
         assert segment.style.color.get_truecolor() == (255, 0, 0)
         assert segment.style.bgcolor.get_truecolor() == (0, 0, 255)
+
+
+async def test_who_turned_pictures_off_is_told_so_and_not_that_there_is_none(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.app.picture_widget", lambda _: picture_widget("off"))
+    async with open_program() as tui:
+        await tui.press("b")
+        assert tui.toasts() == ["pictures are off (, changes that)"]

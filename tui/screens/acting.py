@@ -63,13 +63,16 @@ class ActingScreen(AnnotatingScreen):
         self._with_asset(self._enlarge)
 
     def _enlarge(self, asset: Asset) -> None:
-        in_background(self, partial(self._show_picture, asset), group="picture")
+        if self._make_picture is None:
+            self._say("pictures are off (, changes that)", "warning")
+        else:
+            in_background(self, partial(self._show_picture, asset), group="picture")
 
     async def _show_picture(self, asset: Asset) -> None:
         from tui.describe import of_preview
 
         shown = await asyncio.to_thread(self._commands.largest_picture, asset.id)
-        if self._make_picture is None or shown is None:
+        if shown is None:
             self._say("there is no picture of it: p renders one", "warning")
             return
         told = Told(asset.name, of_preview(asset, is_render=shown.is_render), shown.path)

@@ -143,13 +143,12 @@ def test_the_digest_of_the_stream_is_the_digest_of_the_tensors(
     )
     tensors = {f"t{i}": (DType.U8, (n,), at, n) for i, (at, n) in enumerate(ranges)}
     state = stored(path, tensors)
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(hashing, "SMALL_BYTES", data.draw(st.sampled_from([0, 9000])))
-    monkeypatch.setattr(hashing, "BLOCK_BYTES", data.draw(st.sampled_from([64, 700, 5000, 9000])))
-    try:
+    small = data.draw(st.sampled_from([0, 9000]))
+    block = data.draw(st.sampled_from([64, 700, 5000, 9000]))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(hashing, "SMALL_BYTES", small)
+        monkeypatch.setattr(hashing, "BLOCK_BYTES", block)
         hashed = hash_file(path, weights_of=state)
-    finally:
-        monkeypatch.undo()
     assert hashed.weights is not None
     assert hashed.weights.whole == weights_digest(state)
 

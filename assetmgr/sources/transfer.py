@@ -32,7 +32,8 @@ SIZE_TOLERANCE = 1024
 
 _PLACE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _PAGE = re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
-_OBJECT = re.compile(rb'\s*\{\s*"')
+_OBJECT = re.compile(rb'\s*\{\s*"[^\0-\x08\x0b\x0c\x0e-\x1f]*\Z')
+"""A safetensors header's length may read `{"`, too: no text goes on with control characters."""
 _MOST_TAG = 1000
 _BEGINNING = 512
 _EXPIRED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})

@@ -130,7 +130,7 @@ def test_a_transfer_goes_on_where_it_was_cut_and_nothing_is_fetched_twice(
         (Reply(200, DATA, {"Content-Encoding": "gzip"}), "another form"),
         (Reply(200, b"<html>", {"Content-Type": "text/html; charset=x"}), "a web page"),
         (Reply(200, b"\n <!DOCTYPE html>" + DATA), "a web page"),
-        (Reply(200, b'{"error": 1}' + DATA[12:]), "a JSON text"),
+        (Reply(200, b'{"error": 1}'.ljust(SIZE)), "a JSON text"),
         (Reply(200, b'{"error": 1}', {"Content-Type": "application/json"}), "status 200"),
         (Reply(200, DATA + bytes(2000)), "302,000 bytes, announced were 300,000"),
         (Reply(200, DATA + bytes(2000), length=None), "302,"),
@@ -164,6 +164,16 @@ def test_a_page_that_is_wanted_is_a_file(server: ScriptedServer, tmp_path: Path)
     with Web("the service", server.url, None, "SERVICE_ENDPOINT") as web:
         Transfer(web, "/x", "index.html", part, None, refusal, True).run(SILENT)
     assert part.read_bytes() == page
+
+
+def test_a_header_whose_length_reads_like_json_begins_a_file(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    model = (0x227B).to_bytes(8, "little") + b'{"w":{}}'.ljust(0x227B)
+    assert model.startswith(b'{"')
+    reset(server, lambda _: Reply(200, model))
+    fetch(server, tmp_path / "part", len(model))
+    assert (tmp_path / "part").read_bytes() == model
 
 
 # ---- states of the file

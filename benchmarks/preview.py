@@ -92,7 +92,7 @@ def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Res
     for name, job, dtype, goal in (
         ("LoRA in and out", "swap", "float32", 0.2),
         ("load a file", "load", "float32", 1 / 3),
-        ("load a file", "load", "float16", None),
+        ("load a file", "load", "float16", 1 / 3),
     ):
         told = (folder, rounds, "cpu", dtype)
         theirs = job_of(home, f"{job}_peer", *told)["each"]

@@ -86,5 +86,6 @@ def test_every_goal_of_the_library_is_judged_and_nothing_is_left_behind(tmp_path
         *(f"memory: list, {size}" for size in ("whole", "tenth")),
         "scan: again, nothing changed",
         "first scan: assetmgr scan",
+        "first scan: to sha256 alone",
         "first scan: all names are shown",
     }

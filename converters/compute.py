@@ -14,6 +14,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from converters.statedict import Buffer, Extent, LazyTensor
 
 __all__ = [
     "CPU",
+    "PASSING",
     "Tensor",
     "begin_import",
     "buffer",
@@ -35,13 +37,11 @@ __all__ = [
     "floats_at",
     "lazy",
     "mapped",
-    "passing_floats",
     "passing_value",
     "scratch",
     "stored_in",
     "torch_dtype",
     "value",
-    "widened",
     "zeros",
 ]
 
@@ -152,7 +152,7 @@ def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
         own = flat[first : first + piece.numel]
         first += piece.numel
         if isinstance(piece.source, _Computed):
-            own.copy_(piece.source.result().reshape(-1))
+            piece.source.write(own)
         elif piece.extents is None:
             own.copy_(value(piece).reshape(-1))
         elif own.dtype == torch_dtype(piece.dtype) and own.device.type == CPU:
@@ -196,7 +196,7 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
     """
     import torch
 
-    view = scratch(tensor.nbytes, _PASSING)
+    view = scratch(tensor.nbytes, PASSING)
     _read_into(view, tensor.extents or ())
     dtype = torch_dtype(tensor.dtype)
     if not tensor.numel:
@@ -214,22 +214,6 @@ def device() -> str:
     """The name of the device that this thread computes on."""
     name: str = getattr(_thread, "device", CPU)
     return name
-
-
-def passing_floats(tensor: LazyTensor) -> torch.Tensor:
-    """As `floats`, for a stored tensor, in memory that the thread's next call uses again."""
-    stored = passing_value(tensor)
-    if device() != CPU:
-        return stored.to(device()).float()
-    return widened(stored)
-
-
-def widened(stored: torch.Tensor) -> torch.Tensor:
-    """A copy in float32 on the CPU, in memory that the thread's next call uses again.
-
-    New memory would be given back and touched for the first time again and again.
-    """
-    return floats_at(_PASSING, stored.numel()).view(stored.shape).copy_(stored)
 
 
 def floats_at(place: int, count: int) -> torch.Tensor:
@@ -256,7 +240,7 @@ def scratch(nbytes: int, place: int) -> memoryview:
     return memoryview(memory)
 
 
-_PASSING = -1
+PASSING = -1
 """The place of those that name none."""
 _KEPT_BYTES = 4 << 20
 """What is larger is let go."""
@@ -320,15 +304,17 @@ def lazy(
     *,
     inputs: Sequence[LazyTensor] = (),
     on: str = CPU,
+    into: Callable[[torch.Tensor], None] | None = None,
 ) -> LazyTensor:
     """A tensor that `compute` makes when it is read, on the device `on`.
 
     `inputs` are the tensors it is made of: the writer checks their files for change at the end.
+    `into` puts the same values into a contiguous tensor of any type on that device.
     """
     return LazyTensor(
         dtype,
         tuple(shape),
-        _Computed(compute, dtype, on),
+        _Computed(compute, dtype, on, into),
         origin,
         tuple(dict.fromkeys(source for tensor in inputs for source in tensor.sources)),
     )
@@ -341,20 +327,36 @@ class _Computed:
     compute: Callable[[], torch.Tensor]
     dtype: DType
     on: str
+    into: Callable[[torch.Tensor], None] | None
 
     def __call__(self) -> Buffer:
         return buffer(self.result())
 
     def result(self) -> torch.Tensor:
         """The values, on the device they are computed on."""
-        _use_one_thread()
-        before, _thread.device = device(), self.on
-        try:
+        with _computing(self.on):
             return self.compute().to(torch_dtype(self.dtype))
-        except RuntimeError as error:
-            raise _translated(error, self.on) from error
-        finally:
-            _thread.device = before
+
+    def write(self, target: torch.Tensor) -> None:
+        """Put the values into a contiguous tensor of as many elements, of any type, anywhere."""
+        if self.into is None or target.device.type != self.on:
+            target.copy_(self.result().reshape(-1))
+            return
+        with _computing(self.on):
+            self.into(target)
+
+
+@contextmanager
+def _computing(on: str) -> Iterator[None]:
+    """What is computed inside is computed on a device. An accelerator without room is named."""
+    _use_one_thread()
+    before, _thread.device = device(), on
+    try:
+        yield
+    except RuntimeError as error:
+        raise _translated(error, on) from error
+    finally:
+        _thread.device = before
 
 
 def _translated(error: RuntimeError, on: str) -> Exception:

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _PIECE = 1 << 20
-"""Elements that a thread widens, changes and rounds at a time.
+"""Elements that a thread reads at a time."""
+_BLOCK = 1 << 18
+"""Elements of them that it widens, changes and rounds at a time: these stay in the nearest cache.
 
-Fewer would stay in faster memory, but every product reads all of down.
+Fewer would be changed by smaller products, of which each reads all of down.
 """
 _PIECE_ELSEWHERE = 1 << 24
-"""The same for other devices, which are slow to call and have much to do at a time."""
+"""The same, both, for other devices, which are slow to call and have much to do at a time."""
 
 Rows = tuple[int, int]
 
@@ -88,17 +90,14 @@ def with_products(
 
     ends = [*_starts(weight, on), weight.shape[0]]
     shared = _Shared(make, len(ends) - 1)
-    pieces = tuple(
-        lazy(
-            dtype,
-            (stop - start, *weight.shape[1:]),
-            partial(_piece, weight.slice0(start, stop), start, dtype, shared, hold),
-            origin,
-            inputs=inputs,
-            on=on,
-        )
-        for start, stop in pairwise(ends)
-    )
+
+    def piece(start: int, stop: int) -> LazyTensor:
+        part = weight.slice0(start, stop)
+        into = partial(_write, part, start, dtype, shared, hold)
+        made = partial(_made, part.shape, dtype, into)
+        return lazy(dtype, part.shape, made, origin, inputs=inputs, on=on, into=into)
+
+    pieces = tuple(piece(start, stop) for start, stop in pairwise(ends))
     whole = partial(_together, pieces)
     return LazyTensor(dtype, weight.shape, whole, origin, pieces[0].made_from, pieces)
 
@@ -113,19 +112,44 @@ def _together(pieces: Sequence[LazyTensor]) -> bytes:
     return b"".join(piece.read() for piece in pieces)
 
 
-def _piece(
+def _made(shape: tuple[int, ...], dtype: DType, into: Callable[[Tensor], None]) -> Tensor:
+    from converters.compute import empty
+
+    result = empty(shape, dtype)
+    into(result)
+    return result
+
+
+def _write(
     weight: LazyTensor,
     first: int,
     dtype: DType,
     shared: _Shared,
     hold: Callable[[Tensor], None],
-) -> Tensor:
-    from converters.compute import empty, passing_floats
+    target: Tensor,
+) -> None:
+    """Put a piece of the sum, rounded to `dtype`, into memory of any type, block by block."""
+    from converters.compute import PASSING, floats_at, passing_value, torch_dtype
 
-    result = empty((weight.shape[0], weight.numel // weight.shape[0]), dtype)
-    block = passing_floats(weight).view(result.shape)
-    for stack in shared.take():
-        stack.add_to(block, first)
-    if not all_finite(block, dtype):
-        hold(block)
-    return result.copy_(block)
+    stacks = shared.take()  # which reads into passing memory, too
+    stored = passing_value(weight).view(weight.shape[0], -1).to(target.device)
+    made, kind = target.view(stored.shape), torch_dtype(dtype)
+    rows, columns = stored.shape
+    if target.device.type == CPU:
+        rows = max(1, min(rows, _BLOCK // columns))
+        wide = floats_at(PASSING, rows * columns).view(rows, columns)
+    else:
+        wide = stored.new_empty(stored.shape, dtype=torch_dtype(DType.F32))
+    in_place = made.dtype is wide.dtype is kind
+    narrow = None if made.dtype is kind else wide.new_empty(wide.shape, dtype=kind)
+    for start in range(0, stored.shape[0], rows):
+        part, place = stored[start : start + rows], made[start : start + rows]
+        block = (place if in_place else wide[: part.shape[0]]).copy_(part)
+        for stack in stacks:
+            stack.add_to(block, first + start)
+        if not all_finite(block, dtype):
+            hold(block)
+        if narrow is not None:
+            place.copy_(narrow[: part.shape[0]].copy_(block))
+        elif not in_place:
+            place.copy_(block)

@@ -123,9 +123,7 @@ async def test_no_picture_is_read_while_other_tiles_come_into_sight(
     assert asked > 3
 
 
-async def test_without_images_tiles_show_the_kind(
-    open_program: Open, workspace: Workspace
-) -> None:
+async def test_without_images_tiles_show_the_kind(open_program: Open, workspace: Workspace) -> None:
     workspace.settings = replace(workspace.settings, images="off")
     async with open_program((120, 40)) as tui:
         await tui.press("T")

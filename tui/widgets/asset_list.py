@@ -191,7 +191,7 @@ class AssetList(CursorList):
         marked = row.id in self._marks
         mark = Segment(MARK, base + self.style_of("marked")) if marked else Segment(" ", base)
         if self._tiled:
-            picture = self._pictures and self._pictures.get(row)
+            picture = None if self._pictures is None else self._pictures.get(row)
             drawn = tiles.draw_tile(row, line, picture, base, self.style_of)
             return [mark, *drawn, Segment(" ", base)]
         return cut([mark, *self._columns(row, base, width)], width, base)

@@ -85,7 +85,8 @@ class Details(Widget):
         self.query_one(ReadingScroll).focus()
 
     async def _load(self, row: AssetRow | None) -> None:
-        await asyncio.sleep(TYPING_SECONDS if isinstance(self.app.focused, Input) else SETTLE_SECONDS)
+        is_typing = isinstance(self.app.focused, Input)
+        await asyncio.sleep(TYPING_SECONDS if is_typing else SETTLE_SECONDS)
         if row is None:
             self._show(None, None)
             return

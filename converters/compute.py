@@ -379,14 +379,17 @@ def lazy(
 def lazy_runs(
     dtype: DType,
     shape: Sequence[int],
-    compute: Callable[[], Iterator[torch.Tensor]],
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]],
     origin: str,
     *,
     inputs: Sequence[LazyTensor] = (),
     on: str = CPU,
     pieces: tuple[LazyTensor, ...] = (),
 ) -> LazyTensor:
-    """As `lazy`, a run of its elements after the other, in memory that the next one uses again."""
+    """As `lazy`, a run of its elements after the other, in memory that the next one uses again.
+
+    `compute` may be given memory for all of them, in float32, on the device `on`, to make them in.
+    """
     source = _InRuns(compute, dtype, math.prod(shape), on)
     read = dict.fromkeys(source for tensor in inputs for source in tensor.sources)
     return LazyTensor(dtype, tuple(shape), source, origin, tuple(read), pieces)
@@ -413,7 +416,7 @@ class _Computed:
 class _InRuns:
     """The source of a tensor that is computed a run of its elements after the other."""
 
-    compute: Callable[[], Iterator[torch.Tensor]]
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]]
     dtype: DType
     count: int
     on: str
@@ -427,16 +430,24 @@ class _InRuns:
 
     def fill(self, flat: torch.Tensor) -> None:
         """Write the values, in their order, into a tensor of any type, on any device."""
+        import torch
+
+        is_it = self.dtype is DType.F32 and (flat.dtype, flat.device.type) == (
+            torch.float32,
+            self.on,
+        )
         first = 0
         with _computing(self.on):
-            for run in self.compute():
-                flat[first : first + run.numel()].copy_(run.view(-1))
+            for run in self.compute(flat if is_it else None):
+                own = flat[first : first + run.numel()]
+                if own.data_ptr() != run.data_ptr():
+                    own.copy_(run.view(-1))
                 first += run.numel()
 
     def runs(self) -> Iterator[Buffer]:
         """The bytes of each, good until the next is asked for."""
         with _computing(self.on):
-            for run in self.compute():
+            for run in self.compute(None):
                 yield buffer(run)
 
 

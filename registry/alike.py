@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Text, cast, func, select
 from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
 from registry import schema
@@ -38,6 +38,8 @@ COLUMNS: dict[Any, ColumnElement[Any]] = {
 }
 """What columns of `asset` are called here."""
 
+MARK = 1
+
 
 def tells(query: All) -> bool:
     """Whether the groups tell how many assets match."""
@@ -63,6 +65,17 @@ def groups(connection: Connection, query: All, *columns: str) -> Iterator[tuple[
     values = [COLUMNS[schema.asset.c[name]] for name in columns]
     statement = select(*values, func.sum(_group.number)).where(matching(query), _group.number > 0)
     yield from map(tuple, connection.execute(statement.group_by(*values)))
+
+
+def marks(connection: Connection, query: All) -> bytes:
+    """A byte for each number of a group, from 0 on: MARK where its assets match."""
+    joined = func.aggregate_strings(cast(_group.id, Text), ",")
+    found: str | None = connection.execute(select(joined).where(matching(query))).scalar_one()
+    numbers = [int(number) for number in found.split(",")] if found else []
+    marked = bytearray(max(numbers, default=0) + 1)
+    for number in numbers:
+        marked[number] = MARK
+    return bytes(marked)
 
 
 def is_of_groups(term: Term) -> bool:

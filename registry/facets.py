@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, select
 
@@ -28,10 +27,9 @@ def count(connection: Connection, query: All) -> dict[str, dict[str, int]]:
         groups, tags = brief.groups(connection, query, *FACETS[:5])
     else:
         groups, tags = list(alike.groups(connection, query, *FACETS[:5])), _tags(connection)
-    found: dict[str, Counter[str]] = {name: Counter() for name in FACETS}
-    for group in groups:
-        for name, value, number in _values(*group):
-            found[name][value] += number
+    *columns, algorithms, numbers = zip(*groups, strict=True) if groups else [()] * 6
+    found = {name: _added(values, numbers) for name, values in zip(FACETS, columns, strict=False)}
+    found["algorithm"] = _added_each(map(_distinct, algorithms), numbers)
     found["tag"] = tags
     return {name: _sorted(values) for name, values in found.items()}
 
@@ -40,12 +38,19 @@ def _sorted(values: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _values(*group: Any) -> Iterator[tuple[str, str, int]]:
-    *words, algorithms, number = group
-    for name, word in zip(FACETS, words, strict=False):
-        yield name, NO_VERDICT if word is None else word, number
-    for algorithm in _distinct(algorithms):
-        yield "algorithm", algorithm, number
+def _added(values: Iterable[str | None], numbers: Iterable[int]) -> dict[str, int]:
+    found: defaultdict[str, int] = defaultdict(int)
+    for value, number in zip(values, numbers, strict=True):
+        found[NO_VERDICT if value is None else value] += number
+    return found
+
+
+def _added_each(values: Iterable[Iterable[str]], numbers: Iterable[int]) -> dict[str, int]:
+    found: defaultdict[str, int] = defaultdict(int)
+    for some, number in zip(values, numbers, strict=True):
+        for value in some:
+            found[value] += number
+    return found
 
 
 @functools.lru_cache(1024)

@@ -6,8 +6,9 @@ are found by going through an index in the order that is wanted, those of few by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -22,7 +23,7 @@ from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
 from registry import alike, brief, schema
 from registry.query import All, Order
-from registry.query.contains import Found, number_at, number_with
+from registry.query.contains import Found, listed, number_at, number_with
 from registry.query.order import ORDERS
 from registry.query.terms import (
     NO_VERDICT,
@@ -69,6 +70,9 @@ _HAS: Mapping[str, Callable[[Any], Term]] = {
 _FOUND_ELSEWHERE = (Words, PathPart, Tag, Hash, Contradicted)
 """Terms that are looked up in other tables, which give the numbers of assets."""
 
+_ABOUT_ALL = select(func.coalesce(func.max(schema.brief.c.asset_id), 0))
+"""The number of the latest asset: it takes no time, and only a way depends on it."""
+
 _UNINDEXED = literal_column("+asset.id", _asset.id.type)
 
 
@@ -83,8 +87,17 @@ def page(
         return count(connection, query), asset_ids(connection, query, order, limit, offset)
     if order.word not in _INDEXES:
         return _by_value(connection, query, order, limit, offset)
+    if _is_looked_up(query):
+        found = brief.numbers(connection, query)
+        return len(found), ids_of_page(connection, query, order, limit, offset, len(found), found)
     total = count(connection, query)
     return total, ids_of_page(connection, query, order, limit, offset, total)
+
+
+def _is_looked_up(query: All) -> bool:
+    """Whether words are looked for together with what other tables tell."""
+    words = [term for term in query.terms if isinstance(term, Words)]
+    return 0 < len(words) < len(query.terms) and _excluded(query) is None
 
 
 def count(connection: Connection, query: All) -> int:
@@ -94,14 +107,30 @@ def count(connection: Connection, query: All) -> int:
     words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
     if len(words) == len(query.terms):
         return number_with(connection, words)
+    if (excluded := _excluded(query)) is not None:
+        rest = tuple(term for term in query.terms if term != excluded)
+        without = count(connection, All((*rest, excluded.term)))
+        return count(connection, All(rest)) - without
     match query.terms:
-        case (Not(term),):
-            return count(connection, All(())) - count(connection, All((term,)))
         case (PathPart(text),):
             return number_at(connection, fold(text))
         case (Tag(name),):
             return _number_tagged(connection, fold(name))
     return brief.count(connection, query)
+
+
+def _excluded(query: All) -> Not | None:
+    """The one term that excludes assets, where it takes less to count what it would leave out."""
+    excluding = [
+        term for term in query.terms if isinstance(term, Not) and not alike.is_of_groups(term)
+    ]
+    if len(excluding) != 1:
+        return None
+    others = [term for term in query.terms if term is not excluding[0]]
+    is_told = all(isinstance(term, Words) for term in others) or not any(
+        isinstance(term, _FOUND_ELSEWHERE) for term in others
+    )
+    return excluding[0] if is_told else None
 
 
 def asset_ids(
@@ -114,7 +143,11 @@ def asset_ids(
 
 def through_ids(statement: Select[Any]) -> Select[Any]:
     """In SQLite assets whose numbers are known are read from an index, not from their long rows."""
-    return statement.with_hint(schema.asset, f"INDEXED BY {schema.BY_ID}", "sqlite")
+    return _through(schema.BY_ID, statement)
+
+
+def _through(index: str, statement: Select[Any]) -> Select[Any]:
+    return statement.with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
 
 
 def _number_tagged(connection: Connection, name: str) -> int:
@@ -133,23 +166,41 @@ def _by_value(
     connection: Connection, query: All, order: Order, limit: int | None, offset: int
 ) -> tuple[int, Sequence[int]]:
     """A page in an order of few values: of each the assets in the order of names."""
-    values = (alike if alike.tells(query) else brief).by(connection, query, ORDERS[order.word])
-    total = sum(number for _, number in values)
+    parts = _parts(connection, query, order)
+    total = sum(part.number for part in parts)
     rest = total if limit is None else limit
     ids: list[int] = []
-    for value, number in _sorted(values, order):
-        if offset < number and len(ids) < rest:
-            some = All((*query.terms, _HAS[order.word](value)))
-            ids += ids_of_page(connection, some, _BY_NAME, rest - len(ids), offset, number)
-        offset = max(0, offset - number)
+    for part in _sorted(parts, order):
+        if offset < part.number and len(ids) < rest:
+            some = All((*query.terms, _HAS[order.word](part.value)))
+            more = rest - len(ids)
+            ids += ids_of_page(connection, some, _BY_NAME, more, offset, part.number, part.found)
+        offset = max(0, offset - part.number)
     return total, ids
 
 
-def _sorted(values: Iterable[tuple[Any, int]], order: Order) -> Sequence[tuple[Any, int]]:
-    """The values in their order, the unknown last."""
-    known = [pair for pair in values if pair[0] is not None]
-    unknown = [pair for pair in values if pair[0] is None]
-    return [*sorted(known, reverse=order.descending), *unknown]
+class _Part(NamedTuple):
+    """The matching assets that have one value: how many, and which where that is known."""
+
+    value: Any
+    number: int
+    found: Sequence[str] | None = None
+
+
+def _parts(connection: Connection, query: All, order: Order) -> Sequence[_Part]:
+    column = ORDERS[order.word]
+    if any(isinstance(term, _FOUND_ELSEWHERE) for term in query.terms):
+        found = brief.numbers_by(connection, query, column)
+        return [_Part(value, len(numbers), numbers) for value, numbers in found.items()]
+    counted = (alike if alike.tells(query) else brief).by(connection, query, column)
+    return [_Part(value, number) for value, number in counted]
+
+
+def _sorted(parts: Sequence[_Part], order: Order) -> Sequence[_Part]:
+    """By their values, the unknown last."""
+    known = [part for part in parts if part.value is not None]
+    unknown = [part for part in parts if part.value is None]
+    return [*sorted(known, key=attrgetter("value"), reverse=order.descending), *unknown]
 
 
 def ids_of_page(
@@ -159,10 +210,12 @@ def ids_of_page(
     limit: int | None,
     offset: int,
     expected: int,
+    found: Sequence[str] | None = None,
 ) -> Sequence[int]:
     """A page of what matches, found in the way that is best where `expected` assets do.
 
-    No more may match than that; where fewer do, only an `offset` of nothing is right.
+    No more may match than that; where fewer do, only an `offset` of nothing is right. `found` are
+    the numbers of those that do, where they are known.
     """
     rest = max(0, expected - offset)
     limit = rest if limit is None else min(limit, rest)
@@ -173,22 +226,32 @@ def ids_of_page(
         offset = expected - offset - limit
     is_soon_met = _is_soon_met(connection, expected, limit, offset)
     if is_soon_met or expected > _MANY:
-        replace = _one_by_one if is_soon_met else _in_order
-        clause = replacement_traverse(query.clause(), {}, replace)
-        statement = _ordered(clause, order, backwards=backwards)
-        statement = statement.with_hint(
-            schema.asset, f"INDEXED BY {_INDEXES[order.word]}", "sqlite"
-        )
+        clause = query.clause() if is_soon_met or found is None else _is_among(found)
+        clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
+        through = _INDEXES[order.word]
     else:
-        found = _asset.id.in_(brief.asset_ids(query))
-        statement = through_ids(_ordered(found, order, backwards=backwards))
+        clause = _listed(connection, query) if found is None else _is_among(found)
+        through = schema.BY_ID
+    statement = _through(through, _ordered(clause, order, backwards=backwards))
     ids = _ids(connection, statement, limit, offset)
     return ids[::-1] if backwards else ids
 
 
+def _listed(connection: Connection, query: All) -> ColumnElement[bool]:
+    """The asset is among those that match, of which there are few."""
+    if all(isinstance(term, Words) for term in query.terms):
+        return query.clause()
+    return _asset.id.in_(brief.asset_ids(connection, query))
+
+
+def _is_among(numbers: Sequence[str]) -> ColumnElement[bool]:
+    return _asset.id.in_(listed(numbers))
+
+
 def _is_soon_met(connection: Connection, expected: int, limit: int, offset: int) -> bool:
     """Whether the page is found among few assets, as they follow each other."""
-    return (offset + limit) * alike.number(connection, All(())) <= _FEW * expected
+    about_all: int = connection.execute(_ABOUT_ALL).scalar_one()
+    return (offset + limit) * about_all <= _FEW * expected
 
 
 def _in_order(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:

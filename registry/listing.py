@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, bindparam, cast, select
 
 from registry import schema
 from registry.list_records import AssetRow
-from registry.rows import AnyRow, batches, moment, tags_of
+from registry.rows import AnyRow, batches, moment
+from registry.text import BETWEEN
 
 _asset = schema.asset.c
 
-_ROW_COLUMNS = (
-    "id",
-    "name",
-    "kind",
-    "base",
-    "variant",
-    "algorithm",
-    "container",
-    "bytes",
-    "rating",
-    "safety",
-    "added",
-    "state",
-    "verdict",
-)
+_FIELDS = tuple(field.name for field in fields(AssetRow))
+_ELSEWHERE: dict[str, ColumnElement[Any]] = {
+    "algorithm": cast(_asset.algorithm, Text),
+    "tags": schema.brief.c.tags,
+    "thumbnail": schema.preview.c.thumbnail,
+}
 _ROWS: Select[Any] = (
-    select(*(_asset[name] for name in _ROW_COLUMNS), schema.preview.c.thumbnail)
-    .select_from(schema.asset.outerjoin(schema.preview))
+    select(*(_ELSEWHERE[name] if name in _ELSEWHERE else _asset[name] for name in _FIELDS))
+    .select_from(schema.asset.join(schema.brief).outerjoin(schema.preview))
     .where(_asset.id.in_(bindparam("ids", expanding=True)))
 )
 """Made once: putting a statement together takes longer than SQLite needs for it."""
@@ -38,29 +33,22 @@ _ROWS: Select[Any] = (
 
 def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ...]:
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
-    tags = tags_of(connection, ids)
     found: dict[int, AssetRow] = {}
     for some in batches(ids):
         for row in connection.execute(_ROWS, {"ids": list(some)}):
-            found[row.id] = _asset_row(row, tags[row.id])
+            found[row[0]] = _asset_row(row)
     return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
-def _asset_row(row: AnyRow, tags: tuple[str, ...]) -> AssetRow:
-    return AssetRow(
-        id=row.id,
-        name=row.name,
-        kind=row.kind,
-        base=row.base,
-        variant=row.variant,
-        algorithm=tuple(row.algorithm),
-        container=row.container,
-        bytes=row.bytes,
-        rating=row.rating,
-        tags=tags,
-        state=row.state,
-        verdict=row.verdict,
-        thumbnail=row.thumbnail,
-        safety=row.safety,
-        added=moment(row.added),
-    )
+def _asset_row(row: AnyRow) -> AssetRow:
+    told = dict(zip(_FIELDS, row, strict=True))
+    told["algorithm"] = _words(told["algorithm"])
+    told["tags"] = tuple(sorted(told["tags"].split(BETWEEN))) if told["tags"] else ()
+    told["added"] = moment(told["added"])
+    return AssetRow(**told)
+
+
+@functools.lru_cache(1024)
+def _words(listed: str) -> tuple[str, ...]:
+    """A list in JSON: there are few that differ."""
+    return tuple(json.loads(listed))

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from registry.place_text import PlaceText
 
-REVISION = "0010_brief"
+REVISION = "0011_sizes"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -231,9 +231,10 @@ brief = Table(
     "brief",
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
-    Column("alike_id", Integer, nullable=False, index=True),
+    Column("alike_id", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("tags", Text, nullable=False),
+    Index(None, "alike_id", "bytes"),
 )
 
 source = Table(

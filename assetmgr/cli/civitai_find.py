@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import AT_LEAST_ONE, Session, common_options
 from assetmgr.operations import civitai as models
 from assetmgr.sources.civitai import Search
 from assetmgr.sources.civitai_words import BASES, PERIODS, SORTS, TYPES
@@ -29,7 +29,7 @@ Document = Mapping[str, Any]
 @click.option("--nsfw/--no-nsfw", default=None, help="With or without adult models.")
 @click.option("--sort", type=click.Choice(list(SORTS)), help="By default the best match first.")
 @click.option("--period", type=click.Choice(list(PERIODS)), help="The time that an order counts.")
-@click.option("--limit", type=click.IntRange(1), default=20, help="At most so many; 20.")
+@click.option("--limit", type=AT_LEAST_ONE, default=20, help="At most so many; 20.")
 @click.option("--cursor", help="Go on where an earlier search ended.")
 @common_options
 @click.pass_obj

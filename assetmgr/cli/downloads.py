@@ -108,6 +108,8 @@ def cancel(session: Session, numbers: tuple[int, ...], every: bool) -> int:
         return session.status
     for each in gone:
         session.output.line(f"{each.id}  {plain(each.wanted.label)}  cancelled")
+    if not gone:
+        session.output.line("nothing is queued")
     return session.status
 
 

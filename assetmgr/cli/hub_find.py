@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import AT_LEAST_ONE, COUNT, Session, common_options
 from assetmgr.operations import hub_find, hub_updates
 from assetmgr.operations.hub_address import parse_named
 from assetmgr.operations.hub_find import HubFound, HubInfo, HubInfoFile, HubSearch
@@ -30,8 +30,8 @@ _SHOWN_OF_COMMIT = 12
 @click.option("--author", help="Only of this user or organisation.")
 @click.option("--licence", "--license", help="The Hub's name of one, such as apache-2.0.")
 @click.option("--sort", type=click.Choice(list(SORTS)), help="By default as the Hub does.")
-@click.option("--limit", type=click.IntRange(1), default=20, help="At most so many; 20.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first so many.")
+@click.option("--limit", type=AT_LEAST_ONE, default=20, help="At most so many; 20.")
+@click.option("--offset", type=COUNT, default=0, help="Leave out the first so many.")
 @common_options
 @click.pass_obj
 def search(session: Session, /, **wanted: Any) -> int:

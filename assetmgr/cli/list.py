@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
+from assetmgr.cli.options import COUNT, WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
 from assetmgr.operations.describe import asset_json
 from assetmgr.text import size
 from assetmgr.workspace import Workspace
@@ -27,8 +27,8 @@ _SORTS = ("name", "size", "added", "updated", "kind", "base", "rating", "verdict
 )
 @click.argument("query", nargs=-1, type=click.UNPROCESSED, shell_complete=completion.query)
 @click.option("--sort", default="name", metavar="KEY", help=f"{', '.join(_SORTS)}; -KEY descends.")
-@click.option("--limit", type=click.IntRange(0), help="At most so many.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first.")
+@click.option("--limit", type=COUNT, help="At most so many.")
+@click.option("--offset", type=COUNT, default=0, help="Leave out the first.")
 @common_options
 @click.pass_obj
 def list_(

@@ -27,6 +27,12 @@ _SWITCHES = {
 WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Without `-h`: click would read `-hair` as `-h` and more."""
 
+_MOST = 2**31 - 1
+"""More is a slip of the hand, and more than a database or the platform can count is a fault."""
+
+AT_LEAST_ONE = click.IntRange(1, _MOST)
+COUNT = click.IntRange(0, _MOST)
+
 
 @dataclass(slots=True)
 class Session:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.placing import Destination, check_layout
 from assetmgr.operations.receiving import discard, part_of
+from assetmgr.sources.room import held_bytes
 from converters.errors import AssetNotFound
 from converters.writers.atomic import free_bytes, naming
 from registry.download_queue import DownloadQueue
@@ -161,10 +162,8 @@ def part_for(workspace: Workspace, wanted: Wanted) -> Path:
 
 
 def still_to_come(workspace: Workspace, wanted: Wanted) -> int:
-    """The bytes that are missing yet; 0 where the size is not known."""
-    part = part_for(workspace, wanted)
-    have = part.stat().st_size if part.is_file() else 0
-    return max((wanted.bytes or 0) - have, 0)
+    """The bytes of the disk that are missing yet; 0 where the size is not known."""
+    return max((wanted.bytes or 0) - held_bytes(part_for(workspace, wanted)), 0)
 
 
 def discard_cancelled(workspace: Workspace, queue: DownloadQueue) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.receiving import all_with_sha256
 from assetmgr.sources import hub_cards, hub_models, hub_tags
 from assetmgr.sources.hub_models import HubFile, HubModel, HubQuery
+from assetmgr.sources.hub_web import connect
+from assetmgr.sources.web import Web
 from converters.errors import BadValue, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.text import storable
@@ -135,33 +137,35 @@ def search(
     tags = hub_tags.tags_for(wanted.kind, wanted.base, wanted.licence)
     query = HubQuery(wanted.text, wanted.author, tags, wanted.sort)
     had = _had(workspace)
-    fitting = (
-        _judged(model, had)
-        for model in hub_models.search(query, progress)
-        if hub_tags.may_be(model, wanted.kind, wanted.base)
-    )
-    yield from itertools.islice(fitting, wanted.offset, wanted.offset + wanted.limit)
+    with connect("the search") as web:
+        fitting = (
+            _judged(model, had)
+            for model in hub_models.search(web, query, progress)
+            if hub_tags.may_be(model, wanted.kind, wanted.base)
+        )
+        yield from itertools.islice(fitting, wanted.offset, wanted.offset + wanted.limit)
 
 
 def info(
     workspace: Workspace, repo: str, revision: str | None = None, progress: Progress = SILENT
 ) -> HubInfo:
     """What a repository holds, and what of it the library has. Raises FileMissing, NotAvailable."""
-    model = hub_models.repository(repo, revision, progress)
+    with connect(repo) as web:
+        model = hub_models.repository(web, repo, revision, progress)
+        text = _card(web, model, progress)
     words = model.card.words("instance_prompt")
-    text = _card(model, progress)
     listed = model.files or ()
     known = all_with_sha256(workspace, [file.sha256 for file in listed if file.sha256])
     files = (HubInfoFile(file, known.get(file.sha256 or "")) for file in listed)
     return HubInfo(_judged(model, _had(workspace)), hub_cards.summary(text), words, tuple(files))
 
 
-def _card(model: HubModel, progress: Progress) -> str | None:
+def _card(web: Web, model: HubModel, progress: Progress) -> str | None:
     """The page's text; None without one, and where conditions were not accepted yet."""
     if not any(file.name == "README.md" for file in model.files or ()):
         return None
     try:
-        return hub_models.card(model, progress)
+        return hub_models.card(web, model, progress)
     except NotAvailable:
         if model.gated is None:
             raise

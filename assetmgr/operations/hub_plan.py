@@ -13,6 +13,7 @@ from assetmgr.operations.hub_select import Selection, meant
 from assetmgr.operations.receiving import all_with_sha256, present
 from assetmgr.sources import hub_models, huggingface
 from assetmgr.sources.hub_models import HubFile, HubModel
+from assetmgr.sources.hub_web import connect
 from assetmgr.sources.huggingface import RemoteFile
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import SILENT, Progress
@@ -155,7 +156,8 @@ def find_files(request: DownloadRequest, progress: Progress = SILENT) -> list[Do
 def _listing(request: DownloadRequest, progress: Progress) -> HubModel | None:
     """The repository with its files; None where the files that were named may be there still."""
     try:
-        return hub_models.repository(request.repo, request.revision, progress)
+        with connect(request.repo) as web:
+            return hub_models.repository(web, request.repo, request.revision, progress)
     except AssetmgrError:
         if request.selection.needs_listing:
             raise

@@ -13,6 +13,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_find import SERVICE
 from assetmgr.sources import hub_models
 from assetmgr.sources.hub_models import HubFile, HubModel
+from assetmgr.sources.hub_web import connect
 from assetmgr.sources.patience import Unreachable
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import SILENT, Progress
@@ -74,17 +75,20 @@ def updates(
         else:
             wanted[item.source.repo or ""].append(item)
     progress.stage("asking the Hub", len(wanted), "repositories")
-    for repo, items in sorted(wanted.items()):
-        try:
-            model = hub_models.repository(repo, None, progress)
-        except Unreachable:
-            raise
-        except AssetmgrError as error:
-            yield Failure.of(error, repo)
-            continue
-        for origin in items:
-            yield _compared(workspace, origin, model)
-        progress.advance()
+    if not wanted:
+        return
+    with connect() as web:
+        for repo, items in sorted(wanted.items()):
+            try:
+                model = hub_models.repository(web, repo, None, progress)
+            except Unreachable:
+                raise
+            except AssetmgrError as error:
+                yield Failure.of(error, repo)
+                continue
+            for origin in items:
+                yield _compared(workspace, origin, model)
+            progress.advance()
 
 
 class _Origin(NamedTuple):

@@ -62,7 +62,8 @@ def hub_peek(workspace: Workspace, repo: str, name: str, revision: str | None = 
         "url": file.url,
         "sha256": file.sha256,
     }
-    return _peeked(workspace, huggingface.open_remote(file), where, file.sha256)
+    with huggingface.connect() as web:
+        return _peeked(workspace, huggingface.open_remote(web, file), where, file.sha256)
 
 
 def civitai_peek(

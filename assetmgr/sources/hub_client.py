@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from assetmgr import __version__
 from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, body_within
 from assetmgr.sources.hub_errors import translated
-from assetmgr.sources.origins import home_of, may_follow, same_origin
+from assetmgr.sources.origins import has_proxy, home_of, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, TRIES, Unreachable, delay, pause
 from assetmgr.sources.tokens import find_token, origin_of
 from assetmgr.sources.trust import certificates
@@ -148,6 +148,8 @@ def _install() -> None:
             raise NotAvailable(cause, path=_NOW.get(_NOBODY).subject, hint="try again later")
 
     def made() -> httpx2.Client:
+        from assetmgr.sources.hub_transport import WatchedTransport
+
         limits = httpx2.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         hooks = {"request": [_guard]}
         told = {"Accept-Encoding": ACCEPTED}
@@ -156,6 +158,7 @@ def _install() -> None:
             follow_redirects=True,
             timeout=limits,
             headers=told,
+            transport=None if has_proxy() else WatchedTransport(),
             verify=certificates(),
         )
 

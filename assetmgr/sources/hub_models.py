@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from assetmgr.sources.bodies import ACCEPTED, MOST_ANSWER_BYTES, body_within
-from assetmgr.sources.hub_client import asking, endpoint, headers
+from assetmgr.sources.bodies import MOST_ANSWER_BYTES
+from assetmgr.sources.hub_client import endpoint
 from assetmgr.sources.hub_errors import no_hub
+from assetmgr.sources.hub_web import ask, check_repo
+from assetmgr.sources.web import Web
 from converters.errors import FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.document import BadDocument, Fields
-
-if TYPE_CHECKING:
-    from httpx2 import Response
 
 LONGEST_CARD = 1 << 20
 """Bytes of a card that are read."""
@@ -119,7 +116,7 @@ class HubModel:
         return f"{endpoint()}/{self.repo}"
 
 
-def search(query: HubQuery, progress: Progress = SILENT) -> Iterator[HubModel]:
+def search(web: Web, query: HubQuery, progress: Progress = SILENT) -> Iterator[HubModel]:
     """Repositories, best first; pages are fetched as they are needed. Raises NotAvailable."""
     params = [("limit", str(_PAGE)), *(("expand", name) for name in _EXPANDED)]
     params += [("search", query.text)] if query.text else []
@@ -130,8 +127,7 @@ def search(query: HubQuery, progress: Progress = SILENT) -> Iterator[HubModel]:
     subject, address = "the search", f"{endpoint()}/api/models?{urlencode(params)}"
     for _ in range(_MOST_PAGES):
         try:
-            with asking(subject, progress):
-                body, following = _ask(address, subject, MOST_ANSWER_BYTES)
+            body, following = ask(web, address, subject, MOST_ANSWER_BYTES, progress)
         except FileMissing:  # a mirror such as olah serves repositories and finds none
             hint = "check HF_ENDPOINT: a mirror may know only names of repositories"
             raise NotAvailable("cannot be made at this address", path=subject, hint=hint) from None
@@ -151,30 +147,29 @@ def _models(subject: str, listed: list[object]) -> Iterator[HubModel]:
             yield found
 
 
-def repository(repo: str, revision: str | None = None, progress: Progress = SILENT) -> HubModel:
+def repository(
+    web: Web, repo: str, revision: str | None = None, progress: Progress = SILENT
+) -> HubModel:
     """A repository with its files at a revision. Raises FileMissing, NotAvailable, BadValue."""
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    with asking(repo, progress, repo=repo):
-        validate_repo_id(repo)
-        # The branch by its name: mirrors need not know which one is meant without.
-        chosen = quote(revision or "main", safe="")
-        address = f"{endpoint()}/api/models/{repo}/revision/{chosen}?blobs=true"
-        body, _ = _ask(address, repo, MOST_ANSWER_BYTES)
+    check_repo(repo)
+    # The branch by its name: mirrors need not know which one is meant without.
+    chosen = quote(revision or "main", safe="")
+    address = f"{endpoint()}/api/models/{repo}/revision/{chosen}?blobs=true"
+    body, _ = ask(web, address, repo, MOST_ANSWER_BYTES, progress, repo=repo)
     found = _model_of(_parsed(repo, body))
     if found is None or found.commit is None:
         raise no_hub(repo)
     return found
 
 
-def card(model: HubModel, progress: Progress = SILENT) -> str | None:
+def card(web: Web, model: HubModel, progress: Progress = SILENT) -> str | None:
     """The text of a repository's page, Markdown; None without one. Raises NotAvailable."""
     address = (
         f"{endpoint()}/{model.repo}/resolve/{quote(model.commit or 'main', safe='')}/README.md"
     )
     try:
-        with asking(model.repo, progress, repo=model.repo):
-            return _ask(address, model.repo, LONGEST_CARD)[0].decode("utf-8", "replace")
+        text, _ = ask(web, address, model.repo, LONGEST_CARD, progress, repo=model.repo)
+        return text.decode("utf-8", "replace")
     except FileMissing:
         return None
 
@@ -184,23 +179,6 @@ def _parsed(subject: str, body: bytes) -> Fields:
         return Fields.of(subject, body)
     except BadDocument:
         raise no_hub(subject) from None
-
-
-def _ask(address: str, subject: str, most: int) -> tuple[bytes, str | None]:
-    """The body of an answer, cut at `most` bytes, and the address of the page that follows."""
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        get_session,
-        hf_raise_for_status,
-    )
-
-    answer: Response
-    asked = headers() | {"Accept-Encoding": ACCEPTED}
-    with get_session().stream("GET", address, headers=asked) as answer:
-        if answer.status_code != HTTPStatus.OK:
-            hf_raise_for_status(answer)
-            raise no_hub(subject)
-        body = body_within(answer, most)
-    return body, answer.links.get("next", {}).get("url")
 
 
 def _model_of(fields: Fields) -> HubModel | None:

@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from assetmgr.sources import hub_web
 from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.bodies import body_within
-from assetmgr.sources.hub_client import (
-    SETTING,
-    asking,
-    endpoint,
-    headers,
-    refuse_offline,
-    token,
-)
+from assetmgr.sources.hub_client import asking, endpoint, token
 from assetmgr.sources.hub_errors import no_hub
 from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES
 from assetmgr.sources.remote import RemoteBytes
@@ -32,7 +25,7 @@ from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from httpx2 import Response
+    import httpx
 
 LARGEST = 50 * 10**9
 """Bytes; the Hub gives larger files only through another protocol, which cannot be resumed."""
@@ -66,11 +59,10 @@ class RemoteFile:
 def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
     """What the Hub says of a file. Raises FileMissing, NotAvailable, BadValue."""
     from huggingface_hub import get_hf_file_metadata
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    hub_web.check_repo(repo)
     subject = f"{repo}/{name}"
     with asking(subject, repo=repo):
-        validate_repo_id(repo)
         url = address(repo, name, revision or "main")
         found = get_hf_file_metadata(url, token=token(), endpoint=endpoint())
         if found.commit_hash is None:
@@ -89,19 +81,8 @@ def describe(repo: str, name: str, revision: str | None) -> RemoteFile:
 
 
 def connect() -> Web:
-    """The Hub that the environment describes, for the bytes of files.
-
-    Raises NotAvailable when the network is switched off, BadValue for what cannot be a token.
-    """
-    refuse_offline("the Hub")
-    secret = token()
-    return Web(
-        "the Hub",
-        endpoint(),
-        secret if isinstance(secret, str) else None,
-        SETTING,
-        longest_wait=LONGEST_WAIT_FOR_FILES,
-    )
+    """The Hub for the bytes of files, of which it may ask to wait. Raises as `hub_web.connect`."""
+    return hub_web.connect(longest_wait=LONGEST_WAIT_FOR_FILES)
 
 
 def fetch(
@@ -140,45 +121,36 @@ def _refusal(file: RemoteFile, web: Web, status: int, _: bytes, subject: str) ->
     return NotAvailable(cause, path=subject, hint="try again later")
 
 
-def open_remote(file: RemoteFile) -> RemoteBytes:
+def open_remote(web: Web, file: RemoteFile, progress: Progress = SILENT) -> RemoteBytes:
     """The file as bytes at positions, of which only what is asked for is fetched."""
     if file.size is None:
         raise NotAvailable("the Hub does not say how large it is", path=file.label)
-    return RemoteBytes(file.label, file.size, functools.partial(_range, file))
+    return RemoteBytes(file.label, file.size, functools.partial(_range, web, file, progress))
 
 
-def _range(file: RemoteFile, start: int, count: int) -> bytes:
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        hf_raise_for_status,
-        http_stream_backoff,
-    )
-
+def _range(web: Web, file: RemoteFile, progress: Progress, start: int, count: int) -> bytes:
     last = start + count - 1
-    wanted = headers() | {"Range": f"bytes={start}-{last}", "Accept-Encoding": "identity"}
-    with (
-        asking(file.label, repo=file.repo),
-        http_stream_backoff(
-            "GET", file.url, max_retries=2, headers=wanted, follow_redirects=True
-        ) as answer,
-    ):
-        hf_raise_for_status(answer)
-        place = f"bytes {start}-{last}/{file.size}"
+    wanted = {"Range": f"bytes={start}-{last}", "Accept-Encoding": "identity"}
+    where = _path(file.repo, file.name, file.commit)
+    with web.open(where, file.label, headers=wanted, progress=progress) as answer:
+        if answer.status_code == HTTPStatus.OK:
+            return _beginning(web, answer, file, last + 1)[start:]
         if answer.status_code != HTTPStatus.PARTIAL_CONTENT:
-            return _beginning(answer, file, last + 1)[start:]
-        if answer.headers.get("Content-Range") != place:
+            raise hub_web.refusal(web, answer, file.label, file.repo)
+        if answer.headers.get("Content-Range") != f"bytes {start}-{last}/{file.size}":
             raise NotAvailable("the server gave another part of the file", path=file.label)
-        return _exactly(answer, file, count)
+        return _exactly(web, answer, file, count)
 
 
-def _beginning(answer: Response, file: RemoteFile, count: int) -> bytes:
+def _beginning(web: Web, answer: httpx.Response, file: RemoteFile, count: int) -> bytes:
     """The first bytes of a whole file, as mirrors give that know no ranges; then it is let go."""
     if count > MOST_OF_BEGINNING:
         raise NotAvailable("the server gives no parts of files", path=file.label)
-    return _exactly(answer, file, count)
+    return _exactly(web, answer, file, count)
 
 
-def _exactly(answer: Response, file: RemoteFile, count: int) -> bytes:
-    data = body_within(answer, count)
+def _exactly(web: Web, answer: httpx.Response, file: RemoteFile, count: int) -> bytes:
+    data = web.beginning(answer, file.label, count)
     if len(data) < count:
         raise NotAvailable("the server gave less than the file", path=file.label)
     return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Protocol
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from converters.errors import BadValue, NotAvailable
 
@@ -65,6 +66,11 @@ def may_follow(home: Address, target: Address) -> bool:
     if target.scheme == "http" and (home.scheme == "https" or not is_loopback(target.host)):
         return False
     return is_private(home.host) or not is_private(target.host)
+
+
+def has_proxy() -> bool:
+    """Whether the environment names one: then no connection is direct."""
+    return bool(getproxies().keys() - {"no"})
 
 
 def is_loopback(host: str) -> bool:

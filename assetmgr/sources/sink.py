@@ -3,7 +3,7 @@
 Three kinds of threads share the work, each waiting for something else: the one that receives only
 copies into blocks of a ring; one writes them and feeds the quick hashes; and SHA-256, the slowest,
 has its own. The file is always a beginning of what was received, so that whatever happens it can be
-gone on with. Not preallocated: its size says how much of it is there.
+gone on with: its size says how much of it is there, also where room for all of it was taken.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from assetmgr.sources.room import release, reserve
 from converters.errors import AssetmgrError, WriteFailed
 from converters.hashing import FileHashes, StreamHasher, hash_bytes
 from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block
@@ -47,7 +48,7 @@ class Sink:
     """
 
     def __init__(self, path: Path, size: int | None) -> None:
-        self._path = path
+        self._path, self._size = path, size
         self.have = 0
         self._hasher: StreamHasher | None = None
         self._header_bytes: int | None = None
@@ -65,6 +66,7 @@ class Sink:
             self._stream.close()
             cause = "is being downloaded by another program"
             raise WriteFailed(cause, path=self._path, hint="wait until that is done")
+        release(self._stream.fileno())  # of a call that was killed: it is asked for anew
         return self
 
     def _opened(self) -> io.FileIO:
@@ -85,6 +87,7 @@ class Sink:
             pass
         finally:
             self._stop_hashing()
+            release(self._stream.fileno())
             self._stream.close()
 
     def restart(self) -> None:
@@ -168,6 +171,7 @@ class Sink:
             return
         filled = Block(block.view[: self._filled], block.release)
         if self._writer is None:
+            reserve(self._stream.fileno(), self._size or 0)
             self._writer = _Writer(self._path, self._stream, self._hashing(filled.view))
         self._writer.feed(filled)
 

@@ -7,6 +7,7 @@ behind a company's proxy one would know a host that the other refuses.
 from __future__ import annotations
 
 import functools
+import os
 import ssl
 import sys
 
@@ -18,14 +19,19 @@ from converters.errors import AssetmgrError
 def certificates() -> ssl.SSLContext:
     """Those of the system, or of `SSL_CERT_FILE`; certifi's where the system has none.
 
-    Kept, because to read them takes longer than many an answer.
+    As huggingface_hub's client chooses them (httpcore2 `_ssl.py`), without loading that. Kept,
+    because to read them takes longer than many an answer.
     """
-    import certifi
-    import httpcore2
+    are_named = any(os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    if sys.platform in {"win32", "darwin"} and not are_named:
+        import truststore
 
-    context = httpcore2.default_ssl_context()
-    has_keychain = sys.platform in {"win32", "darwin"}
-    if not has_keychain and not context.cert_store_stats()["x509_ca"]:
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    if not context.cert_store_stats()["x509_ca"]:
+        import certifi
+
         context.load_verify_locations(certifi.where())
     return context
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from urllib.request import getproxies
 
 from assetmgr import __version__
 from assetmgr.sources.bodies import (
@@ -24,7 +23,7 @@ from assetmgr.sources.bodies import (
     TooSlow,
     body_within,
 )
-from assetmgr.sources.origins import may_follow, same_origin
+from assetmgr.sources.origins import has_proxy, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, LONGEST_WAIT, TRIES, Pace, Unreachable, delay, pause
 from assetmgr.sources.trust import certificates, distrusted, is_distrust
 from converters.errors import AssetmgrError, NotAvailable
@@ -116,17 +115,21 @@ class Web:
 
     def read(self, answer: httpx.Response, subject: str, most: int = MOST_ANSWER_BYTES) -> bytes:
         """The body of an answer that is no file, of at most so many bytes."""
+        body = self.beginning(answer, subject, most + 1)
+        if len(body) > most:
+            raise self.unfit(subject)
+        return body
+
+    def beginning(self, answer: httpx.Response, subject: str, most: int) -> bytes:
+        """The body of such an answer, cut at so many bytes."""
         with self.naming(subject):
             try:
-                body = body_within(answer, most + 1)
+                return body_within(answer, most)
             except OtherEncoding:
                 raise self.unfit(subject) from None
             except TooSlow:
                 cause = f"{self.name} answers too slowly"
                 raise NotAvailable(cause, path=subject, hint="try again later") from None
-        if len(body) > most:
-            raise self.unfit(subject)
-        return body
 
     def unfit(self, subject: str) -> AssetmgrError:
         """The error of an answer that this service would not give."""
@@ -176,8 +179,7 @@ class Web:
         timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
         # A name that is no browser's: those get pages where programs get errors.
         named = {"User-Agent": f"assetmgr/{__version__}", "Accept-Encoding": ACCEPTED}
-        # A proxy that the environment names is httpx's own matter: no connection is direct then.
-        transport = None if getproxies().keys() - {"no"} else Transport()
+        transport = None if has_proxy() else Transport()
         return httpx.Client(
             timeout=timeout, headers=named, transport=transport, verify=certificates()
         )

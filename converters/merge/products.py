@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _PIECE = 1 << 20
-"""Elements that the products are added to at a time; every time, all of down is read."""
+"""Elements that products are added to at a time; every time, all of down is read."""
+_THIN_PIECE = 1 << 18
+"""The same where that is little: these stay in the nearest cache."""
+_THIN = 64
+"""Columns of up and rows of down that are few."""
 _RUN = 1 << 17
 """Elements that a thread widens or rounds at a time, within its cache."""
 _PIECE_ELSEWHERE = 1 << 24
@@ -102,7 +106,7 @@ def with_products(
     shared = _Shared(make, len(rows))
     made = partial(lazy_runs, dtype, origin=origin, inputs=inputs, on=on)
 
-    def computed(stacks: Stacks, *some: Rows) -> Callable[[], Iterator[Tensor]]:
+    def computed(stacks: Stacks, *some: Rows) -> Callable[[Tensor | None], Iterator[Tensor]]:
         return partial(_runs, weight, some, dtype, stacks, hold)
 
     pieces = tuple(
@@ -123,17 +127,19 @@ def _runs(
     dtype: DType,
     make: Stacks,
     hold: Callable[[Tensor], None],
+    memory: Tensor | None,
 ) -> Iterator[Tensor]:
-    """The values of some rows, a run of elements after the other."""
+    """The values of some rows, a run of elements after the other; made in `memory` if there is."""
     from converters.compute import device, floats_at
 
     columns = weight.numel // weight.shape[0]
     size = _RUN if device() == CPU else _PIECE_ELSEWHERE
-    reader = Reader(weight, _WEIGHT)
+    reader, done = Reader(weight, _WEIGHT), 0
     with make() as stacks:
-        for first, last in pieces:
-            flat = floats_at(_CHANGED, (last - first) * columns)
-            runs = range(0, flat.numel(), size)
+        for first, last in _blocks(pieces, stacks, columns):
+            count = (last - first) * columns
+            flat = floats_at(_CHANGED, count) if memory is None else memory[done : done + count]
+            runs = range(0, count, size)
             for start in runs:
                 reader.read_into(flat[start : start + size], first * columns + start)
             for stack in stacks:
@@ -143,6 +149,18 @@ def _runs(
                 if not all_finite(run, dtype):
                     hold(run)
                 yield rounded(run, dtype)
+            done += count
+
+
+def _blocks(pieces: Sequence[Rows], stacks: Sequence[Stack], columns: int) -> Iterator[Rows]:
+    """The rows that products are added to at a time."""
+    from converters.compute import device
+
+    thin = device() == CPU and all(stack.down.shape[0] <= _THIN for stack in stacks)
+    for first, last in pieces:
+        step = max(1, _THIN_PIECE // columns) if thin else last - first
+        for start in range(first, last, step):
+            yield start, min(last, start + step)
 
 
 _WEIGHT, _CHANGED = 0, 1

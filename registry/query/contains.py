@@ -6,18 +6,22 @@ an index that LIKE uses by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
+    Integer,
     Select,
+    Table,
     and_,
     column,
     exists,
     func,
     literal,
+    literal_column,
     select,
     table,
     true,
@@ -27,12 +31,16 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
 from registry import schema
+from registry.text import BETWEEN
 
 _TRIGRAM = 3
 _LAST = "\U0010ffff"
 _words = table("asset_words", column("rowid"), column("asset_words"))
 _path_words = table("file_words", column("rowid"), column("file_words"))
 _trigrams = table("asset_trigrams", column("term"))
+_WORDS_ROW = literal_column("+asset_words.rowid", Integer())
+_PATHS_ROW = literal_column("+file_words.rowid", Integer())
+"""Not the way into an index (https://sqlite.org/optoverview.html), so it is the way out of it."""
 
 
 class Found(ColumnElement[bool]):
@@ -66,14 +74,33 @@ def _compile_sqlite(element: Found, compiler: SQLCompiler, **options: Any) -> st
     return compiler.process(element.in_sqlite, **options)
 
 
+class Tagged(Found):
+    """The asset has a tag: one of the few that `brief` lists of it, too."""
+
+    inherit_cache = True
+
+    def __init__(self, name: str) -> None:
+        tag = schema.tag.c
+        having = select(tag.asset_id).where(tag.name == name)
+        one_by_one = exists().where(tag.asset_id == schema.asset.c.id, tag.name == name)
+        super().__init__(having, having, one_by_one)
+        self.name = name
+
+    def among(self, tags: ColumnElement[str]) -> ColumnElement[bool]:
+        """The tag is one of several with `BETWEEN` between them, by SQLite's own comparison."""
+        whole = literal(BETWEEN) + tags + BETWEEN
+        is_whole = func.instr(whole, f"{BETWEEN}{self.name}{BETWEEN}") > 0
+        return and_(func.instr(tags, self.name) > 0, is_whole)  # few have it in any part
+
+
 def search_text_contains(needles: Sequence[str]) -> ColumnElement[bool]:
     """The search text of the asset has each of these folded texts in it.
 
     The full-text index is asked once for all texts that are long enough for it: it goes through
     what they have in common far faster than the database through what each of them finds.
     """
-    long = [needle for needle in needles if len(needle) >= _TRIGRAM]
-    short = [[needle] for needle in needles if 0 < len(needle) < _TRIGRAM]
+    long = [needle for needle in needles if is_indexed(needle)]
+    short = [[needle] for needle in needles if needle and not is_indexed(needle)]
     asked = [long, *short] if long else short
     return and_(true(), *(Found(_matching(some), _scan(some), _has(some)) for some in asked))
 
@@ -89,11 +116,32 @@ def path_contains(needle: str) -> ColumnElement[bool]:
     """The path of some file of the asset has this folded text in it."""
     file = schema.file.c
     scan = select(file.asset_id).where(file.path_folded.contains(needle, autoescape=True))
-    if len(needle) < _TRIGRAM:  # paths do not end in breaks: not all their letters begin trigrams
+    if not is_indexed(needle):  # paths do not end in breaks: not all their letters begin trigrams
         return schema.asset.c.id.in_(scan)
     has = func.instr(file.path_folded, needle) > 0
     one_by_one = exists().where(file.asset_id == schema.asset.c.id, has)
-    return Found(_assets_at(_paths_with(needle)), scan, one_by_one)
+    return Found(_assets_at(needle, file.asset_id), scan, one_by_one)
+
+
+def is_indexed(needle: str) -> bool:
+    """Whether SQLite's full-text index finds a text of this length by itself."""
+    return len(needle) >= _TRIGRAM
+
+
+def through_words(
+    needles: Iterable[str], to: Table, number: ColumnElement[int]
+) -> tuple[FromClause, ColumnElement[bool]]:
+    """In SQLite a table with numbers of assets joined to the index of words, and the condition.
+
+    Each row is met as the index gives it; numbers that are looked for in a statement of their own
+    are put in order before that, which takes as long again.
+    """
+    return _words.join(to, number == _WORDS_ROW), _words.c.asset_words.op("MATCH")(_all_of(needles))
+
+
+def listed(numbers: Iterable[str]) -> Select[tuple[int]]:
+    """Numbers as rows of SQLite: as many as there may be, unlike parameters."""
+    return select(func.json_each(f"[{','.join(numbers)}]").table_valued("value").c.value)
 
 
 def number_with(connection: Connection, needles: Sequence[str]) -> int:
@@ -108,27 +156,25 @@ def number_with(connection: Connection, needles: Sequence[str]) -> int:
 def number_at(connection: Connection, needle: str) -> int:
     """How many assets have a file with this folded text in its path."""
     file = schema.file.c
-    if connection.dialect.name == "sqlite" and len(needle) >= _TRIGRAM:
-        statement = _assets_at(_paths_with(needle))
+    if connection.dialect.name == "sqlite" and is_indexed(needle):
+        statement = _assets_at(needle, func.count(file.asset_id.distinct()))
     else:
-        statement = select(file.asset_id).where(file.path_folded.contains(needle, autoescape=True))
-    number = select(func.count()).select_from(statement.distinct().subquery())
-    return connection.execute(number).scalar_one()
+        has = file.path_folded.contains(needle, autoescape=True)
+        statement = select(func.count(file.asset_id.distinct())).where(has)
+    found: int = connection.execute(statement).scalar_one()
+    return found
 
 
-def _paths_with(needle: str) -> Select[Any]:
-    words = _path_words.c
-    return select(words.rowid).where(words.file_words.op("MATCH")(_quoted(needle)))
-
-
-def _assets_at(files: Select[Any]) -> Select[Any]:
-    """The assets of files whose numbers are known, from an index, not from the long rows."""
-    assets = select(schema.file.c.asset_id).where(schema.file.c.id.in_(files))
-    return assets.with_hint(schema.file, f"INDEXED BY {schema.FILE_BY_ID}", "sqlite")
+def _assets_at(needle: str, column: ColumnElement[Any]) -> Select[Any]:
+    """Of files with this text in their path, from an index, not from the long rows."""
+    file, words = schema.file, _path_words
+    statement = select(column).select_from(words.join(file, file.c.id == _PATHS_ROW))
+    statement = statement.where(words.c.file_words.op("MATCH")(_quoted(needle)))
+    return statement.with_hint(file, f"INDEXED BY {schema.FILE_BY_ID}", "sqlite")
 
 
 def _are_long(needles: Sequence[str]) -> bool:
-    return all(len(needle) >= _TRIGRAM for needle in needles)
+    return all(map(is_indexed, needles))
 
 
 def _scan(needles: Sequence[str]) -> Select[Any]:
@@ -144,7 +190,7 @@ def _matching(needles: Sequence[str]) -> Select[Any]:
     begin with it.
     """
     if _are_long(needles):
-        wanted: ColumnElement[Any] = literal(" AND ".join(map(_quoted, needles)))
+        wanted: ColumnElement[Any] = literal(_all_of(needles))
     else:
         (needle,) = needles
         term = _trigrams.c.term
@@ -154,6 +200,10 @@ def _matching(needles: Sequence[str]) -> Select[Any]:
         )
         wanted = func.coalesce(known.scalar_subquery(), '""')
     return select(_words.c.rowid).where(_words.c.asset_words.op("MATCH")(wanted))
+
+
+def _all_of(needles: Iterable[str]) -> str:
+    return " AND ".join(map(_quoted, needles))
 
 
 def _quoted(needle: str) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from registry import schema
-from registry.query.contains import path_contains, search_text_contains
+from registry.query.contains import Tagged, path_contains, search_text_contains
 from registry.states import MISSING, OFFLINE, PRESENT
 from registry.text import fold, needle, searchable
 
@@ -171,8 +171,7 @@ class Tag:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        tags = select(schema.tag.c.asset_id).where(schema.tag.c.name == fold(self.name))
-        return schema.asset.c.id.in_(tags)
+        return Tagged(fold(self.name))
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""

@@ -14,9 +14,11 @@ from helpers.hub_server import HubServer
 from helpers.loopback import Instead
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
-from assetmgr.sources import bodies, hub_client, hub_models, trickle
+from assetmgr.sources import bodies, hub_account, hub_models, trickle
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.bodies import OtherEncoding, body_within
+from assetmgr.sources.hub_models import HubModel
+from assetmgr.sources.hub_web import connect
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
@@ -76,21 +78,27 @@ def test_a_service_that_answers_with_a_bomb_is_told_from_one_that_answers() -> N
     assert "br" not in server.requests[0].headers["accept-encoding"]
 
 
+def told_of(repo: str) -> HubModel:
+    with connect() as web:
+        return hub_models.repository(web, repo)
+
+
 @pytest.mark.parametrize("status", [200, 403, 404])
 def test_a_bomb_of_the_hub_costs_no_more_than_an_answer_may(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_client, "MOST_ANSWER_BYTES", 1 << 20)
     monkeypatch.setattr(hub_models, "MOST_ANSWER_BYTES", 1 << 20)
     bomb = Instead(status, headers={"Content-Encoding": "gzip"}, body=BOMB)
     with HubServer("org/gems", {}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        hub_models.repository("org/gems")  # what is imported late is imported now
+        told_of("org/gems")  # what is imported late is imported now
+        with pytest.raises(FileMissing):
+            told_of("org/stones")
         hub.instead = [bomb]
         tracemalloc.start()
         try:
             with pytest.raises((NotAvailable, FileMissing)):
-                hub_models.repository("org/gems")
+                told_of("org/gems")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -114,8 +122,9 @@ def test_an_answer_that_drips_is_given_up_by_both_clients(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setattr(trickle, "DYING_RATE", 1e15)
         monkeypatch.setattr(module, name, seconds)
-        with pytest.raises(NotAvailable, match="the Hub answers too slowly"):
-            hub_models.repository("org/gems")
+        hub.users["hf_secret"] = "somebody"
+        with pytest.raises(NotAvailable, match=r"the Hub (answers too slowly|cannot be reached)"):
+            hub_account.whose("hf_secret")
         with (
             web.open("/api/models", "the search") as found,
             pytest.raises(NotAvailable, match="the service answers too slowly"),

@@ -116,6 +116,8 @@ WRONG_CALLS: tuple[tuple[str, ...], ...] = (
     ("convert", "x", "-o", "y", "--output-dir", "z"),
     ("list", "--limit", "-1"),
     ("list", "--limit", "many"),
+    ("list", "--offset", "99999999999999999999"),
+    ("hub", "search", "x", "--limit", "99999999999999999999"),
     ("list", "--sort", "colour"),
     ("list", "--nonsense"),
     ("list", "colour:red"),

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from assetmgr.operations.civitai import parse_reference
 from assetmgr.operations.hub_address import Named, parse_named
+from assetmgr.sources.hub_web import check_repo
 from converters.errors import BadValue
 
 
@@ -57,3 +64,21 @@ def test_an_address_of_something_else_is_refused(text: str) -> None:
 def test_numbers_of_another_site_are_none_of_civitai(host: str) -> None:
     with pytest.raises(BadValue):
         parse_reference(f"https://{host}/models/70")
+
+
+@given(st.from_regex(r"[A-Za-z0-9_./\-é]{0,20}", fullmatch=True) | st.text(max_size=10))
+@example("org/gems")
+@example("gems.git")
+@example("a" * 96 + "/" + "b" * 96)
+@example("a" * 97)
+@example("org/ge--ms")
+@example("a/b/c")
+def test_names_of_repositories_are_those_of_huggingface_hub(text: str) -> None:
+    def holds(check: Callable[[str], None], refusal: type[Exception]) -> bool:
+        try:
+            check(text)
+        except refusal:
+            return False
+        return True
+
+    assert holds(check_repo, BadValue) == holds(validate_repo_id, HFValidationError)

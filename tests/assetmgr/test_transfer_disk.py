@@ -14,8 +14,8 @@ import pytest
 from helpers.scripted_server import Content, Reply, ScriptedServer
 from helpers.transferring import CONTENT, DATA, SIZE, fetch, offset, reset
 
+from assetmgr.sources import room, unforeseen
 from assetmgr.sources import sink as sinks
-from assetmgr.sources import unforeseen
 from converters.errors import DiskFull, WriteFailed
 from converters.hashing import hash_file
 
@@ -84,6 +84,48 @@ def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(
     arrived = fetch(server, part)
     assert (part.read_bytes(), arrived.hashes) == (DATA, hash_file(part).hashes)
     assert server.served == SIZE - limit
+
+
+def test_room_for_a_large_file_is_taken_at_once_and_given_back_by_what_breaks_off(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "WORTHWHILE_BYTES", SIZE)
+    monkeypatch.setattr(sinks, "BLOCK_BYTES", 4096)
+    part, taken = tmp_path / "part", []
+    reserve = room.reserve
+
+    def noted(descriptor: int, nbytes: int) -> None:
+        reserve(descriptor, nbytes)
+        assert part.stat().st_size < SIZE
+        taken.append(room.held_bytes(part))
+
+    monkeypatch.setattr(sinks, "reserve", noted)
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "_write_all", FullAfter(70_000))
+        with pytest.raises(DiskFull):
+            fetch(server, part)
+    if not taken or taken[0] < SIZE:
+        pytest.skip("this disk cannot have room taken on it")
+    assert part.stat().st_size == 70_000
+    assert room.held_bytes(part) < 70_000 + 65_536
+    fetch(server, part)
+    assert part.read_bytes() == DATA
+    assert room.held_bytes(part) < SIZE + 65_536
+
+
+def test_what_was_taken_by_a_call_that_was_killed_is_not_asked_of_the_disk_again(
+    tmp_path: Path,
+) -> None:
+    part = tmp_path / "part"
+    with part.open("wb") as stream:
+        stream.write(b"beginning")
+        room.reserve(stream.fileno(), room.WORTHWHILE_BYTES)
+    if room.held_bytes(part) < room.WORTHWHILE_BYTES:
+        pytest.skip("this disk cannot have room taken on it")
+    with sinks.Sink(part, room.WORTHWHILE_BYTES) as sink:
+        assert sink.take_up() == len(b"beginning")
+        assert room.held_bytes(part) < 65_536
+    assert room.held_bytes(tmp_path / "nothing") == 0
 
 
 ON_A_TINY_DISK = """

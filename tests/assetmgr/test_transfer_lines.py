@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from helpers.scripted_server import Content, Reply, Request, ScriptedServer
 from helpers.transferring import CONTENT, SIZE, fetch, refused, reset
 
-from assetmgr.sources import direct, lines, trickle
+from assetmgr.sources import direct, huggingface, lines, trickle
 from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES, delay
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import Cancelled, NotAvailable
@@ -75,10 +76,9 @@ def test_a_connection_that_is_dying_is_made_anew(
     assert "dying" in refused(server, tmp_path / "part")
 
 
-def test_the_head_of_an_answer_that_does_not_end_is_given_up(
-    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(direct, "_HEAD_SECONDS", 0.0)
+@contextlib.contextmanager
+def dripping_heads() -> Iterator[str]:
+    """The address of a server whose answers come letter by letter and have no end."""
     answers = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -86,19 +86,37 @@ def test_the_head_of_an_answer_that_does_not_end_is_given_up(
             while not answers.is_set():
                 with contextlib.suppress(OSError), listening.accept()[0] as connection:
                     connection.recv(65536)
-                    for letter in b"HTTP/1.1 200 OK":
-                        connection.sendall(bytes([letter]))
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nX-More: ")
+                    while not answers.is_set():
+                        connection.sendall(b"x")
                         answers.wait(0.01)
 
         threading.Thread(target=drip, daemon=True).start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with (
-            Web("the service", url, None, "SERVICE_ENDPOINT") as web,
-            pytest.raises(BrokenOff, match="broke off"),
-            web.open("/x", "the answer"),
-        ):
-            pass
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         answers.set()
+
+
+def test_the_head_of_an_answer_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(direct, "_HEAD_SECONDS", 0.0)
+    with (
+        dripping_heads() as url,
+        Web("the service", url, None, "SERVICE_ENDPOINT") as web,
+        pytest.raises(BrokenOff, match="broke off"),
+        web.open("/x", "the answer"),
+    ):
+        pass
+
+
+def test_the_head_of_an_answer_to_huggingface_hub_that_does_not_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trickle, "DYING_SECONDS", 0.1)
+    with dripping_heads() as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(NotAvailable, match="the Hub cannot be reached"):
+            huggingface.describe("org/gems", "model.safetensors", None)
 
 
 def test_a_busy_server_is_asked_again_as_late_as_it_wants_whatever_our_clock_says(

@@ -43,7 +43,7 @@ WORDS = (
     "50",
     "tails",
 )
-TAGS = ("anime", "wip", "two words", "ÄÖ")
+TAGS = ("anime", "wip", "two words", "ÄÖ", "anime b")
 
 
 ODD = (
@@ -92,6 +92,7 @@ def _fill(library: Library) -> None:
     library.record_file(scanned(6, "/n/copy of 6.pt", container="torch-zip", layout=None))
     library.tag([1, 3], ["anime"])
     library.tag([3, 4], ["wip", "two words", "ÄÖ"])
+    library.tag([2, 4], ["anime b"])
     library.note(5, "straße\nfox a:b")
     library.rate(1, 5)
     library.rate(2, 0)
@@ -137,6 +138,10 @@ def ids(library: Library, query: str) -> list[int]:
         ("tag:ANIME -tag:wip", [1]),
         ('tag:"two words"', [3, 4]),
         ("tag:two", []),
+        ("x tag:anime", [1, 3]),
+        ("x/y tag:anime", [3]),
+        ("50% tag:anime", []),
+        ('ani tag:"two words"', [3, 4]),
         ("kind:vae", [2]),
         ("KIND:VAE", [2]),
         ("-kind:lora", [2]),

@@ -100,7 +100,7 @@ def _pieces(part: Part) -> Iterator[Part]:
         yield replace(part, inputs=tuple(tensor.slice0(start, stop) for tensor in flat))
 
 
-def _runs(part: Part, survey: Survey, log: MergeLog) -> Iterator[Tensor]:
+def _runs(part: Part, survey: Survey, log: MergeLog, _: Tensor | None) -> Iterator[Tensor]:
     """The values, as many at a time as the method allows."""
     numbers = part.numbers
     if part.method.survey is not None:

@@ -27,6 +27,7 @@ from tui import keymap
 from tui.background import Failed
 from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
+from tui.faults import Fault, Surviving
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
 from tui.palette import KeyCommands
@@ -39,7 +40,7 @@ from tui.widgets.browser import Browser
 from tui.widgets.jobs_pane import JobsPane
 
 
-class AssetManagerApp(App[None]):
+class AssetManagerApp(Surviving, App[None]):
     """Browse the library, look at assets, do with them whatever the program can.
 
     `commands` replaces what the keys really do; tests pass `tui.testing.ScriptedCommands`.
@@ -110,6 +111,14 @@ class AssetManagerApp(App[None]):
     def on_failed(self, message: Failed) -> None:
         """Something asked in the background failed, on whatever screen."""
         self.notify(message.sentence, severity="error", markup=False)
+
+    def on_fault(self, message: Fault) -> None:
+        """A fault of the program, on whatever screen: it can be read where jobs are."""
+        self.queue.keep_fault(message.error)
+        said = f"{type(message.error).__name__}: {message.error}"
+        self.notify(
+            f"{plain(said)} (J tells more)", title="a fault", severity="error", markup=False
+        )
 
     def on_browser_counted(self) -> None:
         """All is there that stays: no search for garbage needs to look through it again."""

@@ -29,6 +29,7 @@ from registry.records import Preview, PreviewCheck
 from registry.scan_records import Content, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
+from tui.jobs import JobQueue
 from tui.screens import form
 from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
@@ -159,6 +160,22 @@ Open = Callable[..., AbstractAsyncContextManager[Driver]]
 def _notifications_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A starved machine may need longer for two of them than the first is shown."""
     monkeypatch.setattr(AssetManagerApp, "NOTIFICATION_TIMEOUT", 600)
+
+
+@pytest.fixture(autouse=True)
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
+    """What handlers raised, which the program survives, and no test unless it expects it."""
+    found: list[Exception] = []
+    keep = JobQueue.keep_fault
+
+    def noted(queue: JobQueue, error: Exception) -> None:
+        found.append(error)
+        keep(queue, error)
+
+    monkeypatch.setattr(JobQueue, "keep_fault", noted)
+    yield found
+    for error in found:
+        raise error
 
 
 @pytest.fixture

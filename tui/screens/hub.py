@@ -23,6 +23,7 @@ from tui.cards import FIRST, Ask, Card
 from tui.columns import KIND_STYLES
 from tui.commands import Commands
 from tui.downloads import run_in
+from tui.faults import Surviving
 from tui.jobs import JobQueue
 from tui.remote import BASES, KINDS, SERVICES, Service
 from tui.screens.choose import Choice, ChooseScreen
@@ -43,7 +44,7 @@ class WantedInput(Input):
     ]
 
 
-class HubScreen(Screen[str | None]):
+class HubScreen(Surviving, Screen[str | None]):
     """Ends with the query that finds an asset in the library, or with None."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.HUB)

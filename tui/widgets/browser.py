@@ -17,6 +17,7 @@ from converters.progress import Progress
 from registry.list_records import AssetRow
 from tui.background import Latest, in_background
 from tui.commands import Commands
+from tui.faults import Part
 from tui.listing import PAGE_ROWS, Listing, Place
 from tui.query import TABS, View, tab_counts
 from tui.text import plain
@@ -31,7 +32,7 @@ FACETS_SETTLE_SECONDS = 0.15
 """How long the list rests before its facets are counted."""
 
 
-class Browser(Widget):
+class Browser(Part):
     """Shows one view of the library; every change of the view is a search in a thread."""
 
     BLANK: ClassVar[bool] = True  # its children cover it

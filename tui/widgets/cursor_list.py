@@ -27,6 +27,7 @@ from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
 from tui import keymap
+from tui.faults import Surviving
 from tui.text import fit
 
 
@@ -53,7 +54,7 @@ MOST_DRAWN = 300
 """Lines kept as they were drawn, at some kilobytes each: those of a few pages."""
 
 
-class CursorList(ScrollView, can_focus=True):
+class CursorList(Surviving, ScrollView, can_focus=True):
     """Items with a cursor on one of them.
 
     Styles are those of component classes `cursor-list--<word>`; they are the same in every list.

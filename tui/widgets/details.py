@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.widget import Widget
 from textual.widgets import Input
 
 from registry.list_records import AssetRow
@@ -18,6 +17,7 @@ from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
 from tui.describe import describe
+from tui.faults import Part
 from tui.images import MakePicture, read_picture
 from tui.sections import Section
 from tui.shown_picture import WHOSE, shown_picture
@@ -50,7 +50,7 @@ class ReadingScroll(VerticalScroll):
         self.scroll_up(animate=False, immediate=True)
 
 
-class Details(Widget):
+class Details(Part):
     """Picture and facts of one asset."""
 
     def __init__(

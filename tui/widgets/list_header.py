@@ -6,13 +6,13 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
 from tui.columns import Placed, placed
+from tui.faults import Part
 from tui.text import fit
 
 
-class ListHeader(Widget):
+class ListHeader(Part):
     """Column titles with an arrow on the one the list is sorted by."""
 
     class SortChosen(Message):

@@ -29,14 +29,13 @@ from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
 from tui.faults import Fault, Surviving
 from tui.images import picture_widget
-from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
+from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs, ShowsLibrary
 from tui.palette import KeyCommands
 from tui.query import TABS
 from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
 from tui.text import count, plain
 from tui.theme import DARK, SHADES, THEMES
-from tui.widgets.browser import Browser
 from tui.widgets.jobs_pane import JobsPane
 
 
@@ -161,8 +160,8 @@ class AssetManagerApp(Surviving, App[None]):
             self.notify(f"{plain(job.title)}: {job.outcome} (J, Enter shows it)", markup=False)
         elif job.then is None or job.state is not JobState.DONE:
             self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
-        if job.lane is not Lane.LOOK and self._library_screen.is_attached:
-            self._library_screen.query_one(Browser).reload()
+        if job.lane is not Lane.LOOK:
+            self.on_library_changed()
 
     @property
     def _is_busy(self) -> bool:
@@ -174,9 +173,10 @@ class AssetManagerApp(Surviving, App[None]):
             job.show()
 
     def on_library_changed(self) -> None:
-        """A job that goes on has put something into the library."""
-        if self._library_screen.is_attached:
-            self._library_screen.query_one(Browser).reload()
+        """A job has put something into the library."""
+        for screen in self.screen_stack:
+            if isinstance(screen, ShowsLibrary) and screen.is_attached:
+                screen.reload()
 
     # ---- screens
 

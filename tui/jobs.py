@@ -42,6 +42,14 @@ class ShowsJobs(Protocol):
         """Look at the jobs again."""
 
 
+@runtime_checkable
+class ShowsLibrary(Protocol):
+    """A screen that wants to know when the library has changed."""
+
+    def reload(self) -> None:
+        """Look into the library again."""
+
+
 class JobQueue:
     """Runs jobs in threads and remembers them; the application gets the messages."""
 

@@ -235,7 +235,8 @@ def cards() -> tuple[Card, ...]:
 
     facts = Section("[Ink] wash", (("page", text("https://example.org/1")),))
     here = Card("[Ink] wash · v1", "lora", "SD 1.5", 37_876_123, "commercial", 4, (facts,), fetch)
-    new = replace(here, name="Line art · v2", asset=None, licence="no merges")
+    awaited = hashes(Entry("line art", "lora", 1)).sha256
+    new = replace(here, name="Line art · v2", asset=None, licence="no merges", sha256=awaited)
     return here, new
 
 

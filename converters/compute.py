@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from converters.statedict import Buffer, Extent, LazyTensor
 
 __all__ = [
     "CPU",
+    "Spare",
     "Tensor",
     "begin_import",
     "buffer",
@@ -34,14 +37,14 @@ __all__ = [
     "floats",
     "floats_at",
     "lazy",
+    "lazy_runs",
     "mapped",
-    "passing_floats",
     "passing_value",
+    "pour",
     "scratch",
     "stored_in",
     "torch_dtype",
     "value",
-    "widened",
     "zeros",
 ]
 
@@ -153,6 +156,8 @@ def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
         first += piece.numel
         if isinstance(piece.source, _Computed):
             own.copy_(piece.source.result().reshape(-1))
+        elif isinstance(piece.source, _InRuns):
+            piece.source.fill(own)
         elif piece.extents is None:
             own.copy_(value(piece).reshape(-1))
         elif own.dtype == torch_dtype(piece.dtype) and own.device.type == CPU:
@@ -216,26 +221,63 @@ def device() -> str:
     return name
 
 
-def passing_floats(tensor: LazyTensor) -> torch.Tensor:
-    """As `floats`, for a stored tensor, in memory that the thread's next call uses again."""
-    stored = passing_value(tensor)
-    if device() != CPU:
-        return stored.to(device()).float()
-    return widened(stored)
+def pour(target: torch.Tensor, tensor: LazyTensor) -> None:
+    """Write the values of a tensor into one of any type and any strides, on any device."""
+    values = (value if tensor.extents is None else passing_value)(tensor)
+    target.copy_(values.reshape(target.shape))
 
 
-def widened(stored: torch.Tensor) -> torch.Tensor:
-    """A copy in float32 on the CPU, in memory that the thread's next call uses again.
+class Spare:
+    """Memory for float32 that is lent again and again.
 
-    New memory would be given back and touched for the first time again and again.
+    New memory is several times as slow: the system has to find and empty every page of it.
     """
-    return floats_at(_PASSING, stored.numel()).view(stored.shape).copy_(stored)
+
+    _MOST = 6
+
+    def __init__(self) -> None:
+        self._free: list[torch.Tensor] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lent(self, *counts: int) -> Iterator[list[torch.Tensor]]:
+        """So many numbers each, for a while, on the device that is computed on."""
+        if device() != CPU:
+            yield [empty((count,), DType.F32) for count in counts]
+            return
+        own = [self._take(count) for count in counts]
+        try:
+            yield [memory[:count] for memory, count in zip(own, counts, strict=True)]
+        finally:
+            for memory in own:
+                self._give(memory)
+
+    def _take(self, count: int) -> torch.Tensor:
+        """The least that suffices, or new memory."""
+        import torch
+
+        with self._lock:
+            for number, memory in enumerate(self._free):
+                if memory.numel() >= count:
+                    return self._free.pop(number)
+        return torch.empty(count)
+
+    def _give(self, memory: torch.Tensor) -> None:
+        with self._lock:
+            self._free.append(memory)
+            self._free.sort(key=lambda each: each.numel())
+            del self._free[: -self._MOST]
 
 
 def floats_at(place: int, count: int) -> torch.Tensor:
-    """So many numbers in float32, in memory that the thread's next call for a place uses again."""
+    """So many numbers in float32, in memory that the thread's next call for a place uses again.
+
+    New memory would be given back and touched for the first time again and again.
+    """
     import torch
 
+    if device() != CPU:
+        return empty((count,), DType.F32)
     places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
     if place in places and places[place].numel() >= count:
         return places[place][:count]
@@ -334,6 +376,25 @@ def lazy(
     )
 
 
+def lazy_runs(
+    dtype: DType,
+    shape: Sequence[int],
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]],
+    origin: str,
+    *,
+    inputs: Sequence[LazyTensor] = (),
+    on: str = CPU,
+    pieces: tuple[LazyTensor, ...] = (),
+) -> LazyTensor:
+    """As `lazy`, a run of its elements after the other, in memory that the next one uses again.
+
+    `compute` may be given memory for all of them, in float32, on the device `on`, to make them in.
+    """
+    source = _InRuns(compute, dtype, math.prod(shape), on)
+    read = dict.fromkeys(source for tensor in inputs for source in tensor.sources)
+    return LazyTensor(dtype, tuple(shape), source, origin, tuple(read), pieces)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Computed:
     """The source of a computed tensor."""
@@ -347,14 +408,60 @@ class _Computed:
 
     def result(self) -> torch.Tensor:
         """The values, on the device they are computed on."""
-        _use_one_thread()
-        before, _thread.device = device(), self.on
-        try:
+        with _computing(self.on):
             return self.compute().to(torch_dtype(self.dtype))
-        except RuntimeError as error:
-            raise _translated(error, self.on) from error
-        finally:
-            _thread.device = before
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InRuns:
+    """The source of a tensor that is computed a run of its elements after the other."""
+
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]]
+    dtype: DType
+    count: int
+    on: str
+
+    def __call__(self) -> Buffer:
+        import torch
+
+        whole = torch.empty(self.count, dtype=torch_dtype(self.dtype))
+        self.fill(whole)
+        return buffer(whole)
+
+    def fill(self, flat: torch.Tensor) -> None:
+        """Write the values, in their order, into a tensor of any type, on any device."""
+        import torch
+
+        is_it = self.dtype is DType.F32 and (flat.dtype, flat.device.type) == (
+            torch.float32,
+            self.on,
+        )
+        first = 0
+        with _computing(self.on):
+            for run in self.compute(flat if is_it else None):
+                own = flat[first : first + run.numel()]
+                if own.data_ptr() != run.data_ptr():
+                    own.copy_(run.view(-1))
+                first += run.numel()
+
+    def runs(self) -> Iterator[Buffer]:
+        """The bytes of each, good until the next is asked for."""
+        with _computing(self.on):
+            for run in self.compute(None):
+                yield buffer(run)
+
+
+@contextmanager
+def _computing(on: str) -> Iterator[None]:
+    """Compute on a device. Raises OutOfMemory for one that is too small."""
+    _use_one_thread()
+    before, _thread.device = device(), on
+    try:
+        yield
+    except RuntimeError as error:
+        raise _translated(error, on) from error
+    finally:
+        _thread.device = before
 
 
 def _translated(error: RuntimeError, on: str) -> Exception:

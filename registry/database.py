@@ -243,7 +243,9 @@ def _make_folder(url: URL) -> None:
 def _engine(url: URL) -> Engine:
     try:
         waiting = {"connect_timeout": BUSY_SECONDS} if url.drivername in _WAITING else {}
-        engine = create_engine(url, connect_args=waiting, json_serializer=_as_json)
+        # The connection used last is the one whose pages are in its memory.
+        last_first = {"pool_use_lifo": True} if file_of(url) is not None else {}
+        engine = create_engine(url, connect_args=waiting, json_serializer=_as_json, **last_first)
     except ImportError as error:
         hint = 'install "assetmgr[postgresql]"' if "psycopg" in str(error) else None
         raise LibraryUnusable(f"its driver is not installed: {error}", hint=hint) from error

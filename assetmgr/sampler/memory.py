@@ -102,7 +102,7 @@ def awake(device: torch.device, *networks: torch.nn.Module) -> Iterator[None]:
     """
     resting: list[tuple[MutableMapping[str, Any], str, torch.Tensor]] = []
     try:
-        for held in _tensors(networks):
+        for held in _tensors(each for each in networks if not _is_on(device, each)):
             for name, tensor in held.items():
                 if tensor is not None and tensor.device.type != device.type:
                     resting.append((held, name, tensor))
@@ -113,6 +113,12 @@ def awake(device: torch.device, *networks: torch.nn.Module) -> Iterator[None]:
             held[name] = original
         if resting:
             release_cache()
+
+
+def _is_on(device: torch.device, network: torch.nn.Module) -> bool:
+    """Whether a network, all of which is in one place, is on a device already."""
+    first = next(network.parameters(), None)
+    return first is not None and first.device.type == device.type
 
 
 def _tensors(networks: Iterable[torch.nn.Module]) -> Iterator[MutableMapping[str, Any]]:

@@ -107,7 +107,18 @@ class Painter:
     def conditionings(
         self, warm: Warm, embeddings: tuple[NamedVectors, ...]
     ) -> tuple[Conditioning, Conditioning]:
-        """Those of prompt and negative prompt."""
+        """Those of prompt and negative prompt; the base's own are made once."""
+        conditions = self.conditions
+        if embeddings or conditions.adapters or not warm.reads_as_stored:
+            return self._encoded(warm, embeddings)
+        key = (conditions.prompt, conditions.negative, conditions.clip_skip)
+        if key not in warm.encodings:
+            warm.keep_encoding(key, self._encoded(warm, ()))
+        return warm.encodings[key]
+
+    def _encoded(
+        self, warm: Warm, embeddings: tuple[NamedVectors, ...]
+    ) -> tuple[Conditioning, Conditioning]:
         conditions, encoders = self.conditions, warm.bundle.encoders
         positive, negative = (
             tokenize(text, self.tokens_of, embeddings)

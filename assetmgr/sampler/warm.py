@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,7 +21,7 @@ from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
 from assetmgr.sampler.memory import release_cache
 from assetmgr.sampler.networks import Incomplete
-from assetmgr.sampler.prompt import Tokenize
+from assetmgr.sampler.prompt import Conditioning, Tokenize
 from assetmgr.sampler.render import Picture, Sampling
 from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
@@ -34,8 +35,11 @@ from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import Progress
 from converters.statedict import StateDict
 
-KEPT_REFERENCES = 32
-"""Renders of the base that are kept: 3 MB each at 512x512."""
+KEPT = 32
+"""Renders of the base that are kept, 3 MB each at 512x512, and encodings of prompts, 1 MB each."""
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class Conditions:
     rounded: str | None = None
 
 
+Encoded = tuple[str, str, int]
+"""Prompt, negative prompt and clip skip, which an encoding by the base alone depends on."""
+
+
 @dataclass
 class Warm:
     """A loaded base and its pictures without any adapter."""
@@ -69,6 +77,18 @@ class Warm:
     bundle: Bundle
     of_t5: T5Tokenizer | None = None
     references: dict[Conditions, Picture] = field(default_factory=dict)
+    encodings: dict[Encoded, tuple[Conditioning, Conditioning]] = field(default_factory=dict)
+
+    @cached_property
+    def _encoders(self) -> tuple[tuple[torch.nn.Parameter, int], ...]:
+        """All parameters of the text encoders, and where their values in the file lie."""
+        networks = (part.network for part in self.bundle.text_encoders)
+        return tuple((p, p.data_ptr()) for network in networks for p in network.parameters())
+
+    @property
+    def reads_as_stored(self) -> bool:
+        """Whether the text encoders have the values of the file: nothing else lies there ever."""
+        return all(parameter.data_ptr() == place for parameter, place in self._encoders)
 
     @cached_property
     def replay(self) -> Replay:
@@ -76,10 +96,19 @@ class Warm:
         return Replay(self.bundle.unet.network)
 
     def keep(self, conditions: Conditions, picture: Picture) -> None:
-        """Remember a picture, and forget the oldest when there are many."""
-        if len(self.references) >= KEPT_REFERENCES:
-            del self.references[next(iter(self.references))]
-        self.references[conditions] = picture
+        """Remember a picture."""
+        _keep(self.references, conditions, picture)
+
+    def keep_encoding(self, key: Encoded, pair: tuple[Conditioning, Conditioning]) -> None:
+        """Remember what the text encoders make of prompts, as they are in the file."""
+        _keep(self.encodings, key, pair)
+
+
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Add to what is kept, and forget the oldest when there is much."""
+    if len(kept) >= KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 class Kept:

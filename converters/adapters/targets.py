@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from weakref import WeakKeyDictionary
 
 from converters.adapters.fused import parts_of, wholes_of
 from converters.adapters.module import Shape
@@ -25,6 +26,7 @@ from converters.layouts.components import TEXT_ENCODER, UNET
 from converters.layouts.namemap import NameMap
 from converters.layouts.sd_unet import diffusers_skeleton, ldm_skeleton
 from converters.statedict import StateDict
+from converters.stored import StoredTensors, Structure
 
 Rows = tuple[int, int]
 
@@ -82,7 +84,19 @@ class Target:
 
 
 def module_targets(checkpoint: StateDict) -> Mapping[Place, Target]:
-    """Place -> the weight there. Reads no tensor data."""
+    """Place -> the weight there; found once for all files of one structure. Reads no data."""
+    if not isinstance(checkpoint.tensors, StoredTensors):
+        return _targets(checkpoint)
+    structure = checkpoint.tensors.structure
+    if structure not in _FOUND:
+        _FOUND[structure] = _targets(checkpoint)
+    return _FOUND[structure]
+
+
+_FOUND: WeakKeyDictionary[Structure, Mapping[Place, Target]] = WeakKeyDictionary()
+
+
+def _targets(checkpoint: StateDict) -> Mapping[Place, Target]:
     table: dict[Place, Target] = {}
     for place, target in (*_denoiser(checkpoint), *_text_encoders(checkpoint)):
         table.setdefault(place, target)

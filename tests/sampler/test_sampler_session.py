@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from assetmgr.sampler import painter
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.prompt import encode_pair
 from assetmgr.sampler.session import Session
 from converters import compute
 from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily
@@ -125,6 +127,25 @@ def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
     write_safetensors(plan.state_dict, merged)
     alone = replace(job, subject=replace(job.subject, path=str(merged)))
     assert pixels(session.render(alone, SILENT)) == pixels(outcome)
+
+
+def test_prompts_are_encoded_anew_only_where_the_encoders_are_changed(
+    session: Session, on_base: OnBase, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = models.lora("whole")
+    of_unet = {n: a for n, a in load_file(whole).items() if n.startswith("lora_unet_")}
+    asked: list[int] = []
+
+    def encoding(*told: Any) -> Any:
+        asked.append(1)
+        return encode_pair(*told)
+
+    monkeypatch.setattr(painter, "encode_pair", encoding)
+    counts = []
+    for lora in (models.write("of-unet", of_unet), models.write("again", of_unet), whole):
+        session.render(replace(on_base(lora, "lora"), prompt="a new prompt"), SILENT)
+        counts.append(len(asked))
+    assert counts[0] == counts[1] == 1 < counts[2]
 
 
 def test_a_lora_of_peft_renders_with_the_scale_that_lies_beside_it(

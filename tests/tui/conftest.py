@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import textual._wait
+import textual.screen
 from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
@@ -141,9 +142,12 @@ class Driver:
 textual._wait.SLEEP_GRANULARITY = 0.002
 textual._wait.SLEEP_IDLE = 0.001
 
+# As often as the program lets it (`tui`), and a little more: here Textual was imported before.
+textual.screen.UPDATE_PERIOD = 1 / 500  # type: ignore[misc]
+
 # What rests before it is fetched rests shorter: the driver waits for all of it.
 form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
-browser.FACETS_SETTLE_SECONDS = 0.005
+details.TYPING_SECONDS = browser.FACETS_SETTLE_SECONDS = 0.005
 
 # A footer's key would be compact at first and then not, each time that one is made.
 FooterKey.__dict__["compact"]._default = False

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
+from textual.widgets import Input
 
 from registry.list_records import AssetRow
 from registry.records import Asset
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 0.07
 """How long the cursor rests before anything is fetched: a held key, which repeats after 30 to 50
 thousandths, fetches nothing, and so no thread takes the interpreter from the frames."""
+TYPING_SECONDS = 0.3
+"""The same while a line is typed in, whose letters come more slowly."""
 
 
 class ReadingScroll(VerticalScroll):
@@ -82,10 +85,11 @@ class Details(Widget):
         self.query_one(ReadingScroll).focus()
 
     async def _load(self, row: AssetRow | None) -> None:
+        is_typing = isinstance(self.app.focused, Input)
+        await asyncio.sleep(TYPING_SECONDS if is_typing else SETTLE_SECONDS)
         if row is None:
             self._show(None, None)
             return
-        await asyncio.sleep(SETTLE_SECONDS)
         asset, sections = await asyncio.to_thread(self._look_up, row.id)
         picture, caption = None, ""
         if self._make_picture:

@@ -19,6 +19,7 @@ from registry.download_records import (
 )
 from registry.errors import LibraryUnusable
 from registry.file_lock import is_held
+from registry.text import place_kept
 
 WANTED = tuple(field.name for field in fields(Wanted))
 
@@ -154,14 +155,14 @@ def download_of(row: sqlite3.Row) -> QueuedDownload:
             row["error"],
             row["code"],
             row["hint"],
-            row["error_path"],
+            _place(row, "error_path"),
             row["exit_code"],
             bool(row["passing"]),
         )
     arrival = None
     if row["outcome"] is not None:
-        arrival = Arrival(row["path"], row["asset"], row["outcome"])
-    values = {name: row[name] for name in WANTED}
+        arrival = Arrival(place_kept(row["path"]), row["asset"], row["outcome"])
+    values = {name: row[name] for name in WANTED} | {"folder": _place(row, "folder")}
     return QueuedDownload(
         id=row["id"],
         wanted=Wanted(**{**values, "again": bool(values["again"])}),
@@ -174,6 +175,11 @@ def download_of(row: sqlite3.Row) -> QueuedDownload:
         added=datetime.fromisoformat(row["added"]),
         ended=None if row["ended"] is None else datetime.fromisoformat(row["ended"]),
     )
+
+
+def _place(row: sqlite3.Row, name: str) -> str | None:
+    """A path of a row, whose name need not be Unicode."""
+    return None if row[name] is None else place_kept(row[name])
 
 
 def one(connection: sqlite3.Connection, number: int) -> QueuedDownload:

@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ from registry.download_file import CANCELLED, WANTED, QueueFile, download_of, gi
 from registry.download_records import DownloadState, QueuedDownload, Wanted
 from registry.download_runner import Runner
 from registry.file_lock import FileLock
-from registry.text import storable
+from registry.text import kept_place, storable
 
 _FORGET_TROUBLE = """error = NULL, code = NULL, hint = NULL, error_path = NULL, exit_code = NULL,
     passing = NULL, path = NULL, asset = NULL, outcome = NULL, ended = NULL"""
@@ -53,11 +53,12 @@ class DownloadQueue:
     def add(self, wanted: Sequence[Wanted], priority: int = 0) -> tuple[QueuedDownload, ...]:
         """Put downloads at the end, in one step; those that are there already are queued again.
 
-        What runs goes on. Raises BadValue for a folder whose name is not valid UTF-8.
+        What runs goes on. Raises BadValue for a name at the service that is not valid UTF-8.
         """
         for each in wanted:
-            if not all(storable(value) for value in astuple(each) if isinstance(value, str)):
-                raise BadValue("its name is not valid UTF-8", path=repr(each.folder or each.label))
+            told = astuple(replace(each, folder=None))
+            if not all(storable(value) for value in told if isinstance(value, str)):
+                raise BadValue("its name is not valid UTF-8", path=repr(each.label))
         with self.file.writing(durably=True) as connection:
             self.file.take_back(connection)
             numbers = [_add(connection, each, priority) for each in wanted]
@@ -164,6 +165,7 @@ class DownloadQueue:
 def _add(connection: sqlite3.Connection, wanted: Wanted, priority: int) -> int:
     values = {
         **asdict(wanted),
+        "folder": None if wanted.folder is None else kept_place(wanted.folder),
         "priority": priority,
         "state": DownloadState.QUEUED,
         "added": now(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 from registry.download_file import CANCELLED, QueueFile, give_back, now, one
 from registry.download_records import Arrival, DownloadState, Limits, QueuedDownload, Trouble
+from registry.text import kept_place, shown
 
 KEPT = 200
 """So many downloads that are done stay in the list."""
@@ -86,7 +87,15 @@ class Runner:
                 " asset = ?, outcome = ?, ended = ?, received = ?"
                 " WHERE id = ? AND runner = ?",
                 [
-                    (arrival.path, arrival.asset, arrival.outcome, now(), count, number, self._name)
+                    (
+                        kept_place(arrival.path),
+                        arrival.asset,
+                        arrival.outcome,
+                        now(),
+                        count,
+                        number,
+                        self._name,
+                    )
                     for number, arrival, count in arrived
                 ],
             )
@@ -103,7 +112,7 @@ class Runner:
                 "UPDATE download SET state = 'failed', runner = NULL, wish = NULL, error = ?,"
                 " code = ?, hint = ?, error_path = ?, exit_code = ?, passing = ?, ended = ?"
                 " WHERE id = ? AND runner = ?",
-                (*astuple(trouble), now(), number, self._name),
+                (*astuple(_storable(trouble)), now(), number, self._name),
             )
 
     def stopped(self, number: int) -> str:
@@ -152,3 +161,14 @@ def _is_enough(row: sqlite3.Row, beside: Sequence[sqlite3.Row], nbytes: int, cou
     if (row["bytes"] or 0) < nbytes:
         return False
     return len([other for other in beside if (other["bytes"] or 0) >= nbytes]) >= count
+
+
+def _storable(trouble: Trouble) -> Trouble:
+    """What names that are no Unicode come into, as text that the database takes."""
+    path, hint = trouble.path, trouble.hint
+    return replace(
+        trouble,
+        error=shown(trouble.error),
+        hint=None if hint is None else shown(hint),
+        path=None if path is None else kept_place(path),
+    )

@@ -7,6 +7,7 @@ with ASCII; so a clause in SQL and a comparison in Python mean the same.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
@@ -14,6 +15,8 @@ BETWEEN = "\uffff"
 """Stands between texts that were folded: it is in none of them."""
 
 _BREAK = "\n"
+_LONE = re.compile("[\ud800-\udfff]")
+_KEPT = re.compile("//(d[89a-f][0-9a-f]{2})")
 _ODD = str.maketrans("\0\ufffe\uffff", " \ufffd\ufffd")
 
 
@@ -41,6 +44,21 @@ def storable(text: str) -> bool:
 def shown(name: str) -> str:
     r"""A name of a file as text that everything keeps: what is not UTF-8 of it reads `\xe9`."""
     return name if storable(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def kept_place(path: str) -> str:
+    """A path as databases keep it: a system's names need not be Unicode, their texts must be.
+
+    On Linux a name is bytes, on Windows 16-bit units; what has no UTF-8 form is in Python's text as
+    lone surrogates (PEP 383), which neither SQLite nor PostgreSQL keeps. Each stands as `//` and
+    its four digits: no path of ours has two slashes in a row, so nothing is taken for one.
+    """
+    return path if path.isascii() else _LONE.sub(lambda found: f"//{ord(found[0]):04x}", path)
+
+
+def place_kept(text: str) -> str:
+    """The path that is kept so, as the system knows it."""
+    return _KEPT.sub(lambda found: chr(int(found[1], 16)), text) if "//" in text else text
 
 
 def haystack(texts: Iterable[str]) -> str:

@@ -106,6 +106,9 @@ def _contradiction(said: Contradiction) -> str:
 
 
 def _print_report(session: Session, report: ScanReport) -> None:
+    if not report.roots and not report.failed:
+        session.output.line("no folder is known yet; name one: assetmgr scan FOLDER")
+        return
     counts = ("added", "updated", "moved", "missing", "restored", "unchanged", "failed")
     told = [f"{getattr(report, name)} {name}" for name in counts if getattr(report, name)]
     hashed = f"{size(report.bytes_hashed)} hashed in {report.seconds:.1f} s"

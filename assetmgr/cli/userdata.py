@@ -46,7 +46,9 @@ def import_(session: Session, file: Path, overwrite: bool) -> int:
     with Workspace.open() as workspace:
         done = import_userdata(workspace, file, overwrite=overwrite)
     if done.unknown:
-        session.warn(f"{len(done.unknown)} contents are not in this library: {done.unknown[0]}, …")
+        first, *others = done.unknown
+        many = f"{first} and {len(others)} more are" if others else f"{first} is"
+        session.warn(f"{many} not in this library; scan the files, then import again")
     if session.as_json:
         session.output.document(done.to_json())
     else:

@@ -37,6 +37,8 @@ def verify(session: Session, assets: tuple[str, ...], render: bool) -> int:
         documents = [_report(session, result) for result in results]
     if session.as_json:
         session.output.document(documents)
+    elif not documents:
+        session.output.line("no file of the library is there to verify; scan a folder first")
     return session.status
 
 

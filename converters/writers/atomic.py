@@ -164,9 +164,14 @@ def start_writeback(descriptor: int, start: int, length: int) -> None:
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raises TargetExists for a target that must not be replaced."""
+    """Raises TargetExists for a target that must not be replaced, WriteFailed for one that is none.
+
+    Who may replace anything would otherwise put a file in the place of /dev/null.
+    """
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         raise WriteFailed("is a folder", path=path)
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # as above
+        raise WriteFailed("is a device, pipe or socket, not a file", path=path)
     if not overwrite and os.path.lexists(path):
         raise _exists(path)
 

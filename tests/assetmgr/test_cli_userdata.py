@@ -107,6 +107,7 @@ def test_content_that_is_not_here_is_named(program: Program, folder: Path, expor
     program("forget", folder / "style.safetensors")
     done = program("import", exported, "--json")
     assert (done.code, done.json["unknown"]) == (0, ["style"])
+    assert "style is not in this library; scan" in done.err
 
 
 @pytest.mark.parametrize(

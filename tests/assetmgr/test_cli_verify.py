@@ -105,3 +105,11 @@ def test_a_download_that_the_cache_names_otherwise_is_damaged(
     done = program("verify", "fox", "--json")
     assert (done.code, done.json[0]["integrity"]) == (1, "failed")
     assert f"the cache names SHA-256 {'0' * 64}" in done.err
+
+
+def test_nothing_to_do_in_an_empty_library_is_said_in_one_line(program: Program) -> None:
+    for command, said in (("verify", "scan a folder first"), ("scan", "name one")):
+        done = program(command)
+        assert (done.code, done.out.count("\n")) == (0, 1)
+        assert said in done.out
+    assert program("verify", "--json").json == []

@@ -389,3 +389,15 @@ def test_the_target_folder_is_made_and_a_folder_is_never_replaced(tmp_path: Path
     assert (tmp_path / "new" / "folder" / "out.bin").read_bytes() == b"x"
     with pytest.raises(WriteFailed, match="folder"):
         write_whole(tmp_path / "new", b"x", overwrite=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_device_or_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        with pytest.raises(WriteFailed, match="not a file"):
+            write_whole(target, b"x", overwrite=True)
+    assert pipe.is_fifo()
+    assert link.is_symlink()

@@ -262,8 +262,28 @@ def test_a_name_that_no_database_can_hold_is_refused_and_nothing_is_added(
     queue: DownloadQueue,
 ) -> None:
     with pytest.raises(BadValue, match="UTF-8"):
-        queue.add([wanted("a"), wanted("b", folder="/\udcff")])
+        queue.add([wanted("a"), wanted("\udcff")])
     assert queue.all() == ()
+
+
+def test_folders_whose_names_are_no_unicode_are_kept_to_the_letter(queue: DownloadQueue) -> None:
+    odd = "/models/caf\udce9"
+    queue.add([wanted("a", folder=odd), wanted("b", folder=odd)])
+    (again,) = queue.add([wanted("a", folder=odd)])
+    assert (again.id, again.wanted.folder) == (1, odd)
+    trouble = Trouble(f"{odd}: denied", "write_failed", None, f"{odd}/b.pt", 1, passing=False)
+    with queue.runner() as runner:
+        claimed(runner)
+        runner.done([(1, Arrival(f"{odd}/a.pt", 1, "downloaded"), 10)])
+        runner.failed(2, trouble)
+    failed, done = queue.all()
+    assert done.arrival is not None
+    assert failed.trouble is not None
+    assert done.arrival.path == f"{odd}/a.pt"
+    assert (failed.trouble.path, failed.trouble.error) == (
+        f"{odd}/b.pt",
+        "/models/caf\\xe9: denied",
+    )
 
 
 def test_a_lock_excludes_others_and_ends_with_its_holder(tmp_path: Path) -> None:

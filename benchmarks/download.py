@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Case, Result, compare, python, read_through
-from benchmarks.serve_hub import COMMIT, REPO
+from benchmarks.serve import COMMIT, REPO, VERSION
 
 LARGE_BYTES = 1_000_000_000
 SMALL_FILES = 200
@@ -38,9 +38,10 @@ def _large(scratch: Path, scale: float, rounds: int) -> list[Result]:
         curl = Case(
             "curl and sync", ["sh", "-c", fetched], before=lambda: target.unlink(missing_ok=True)
         )
-        ours = _case("assetmgr hub download", scratch, url, goal=1.3)
+        hub = _case("assetmgr hub download", scratch, url, goal=1.3)
+        civitai = _case("assetmgr civitai download", scratch, url, "civitai", VERSION, goal=1.3)
         read_through(folder / "file0000.bin")
-        return compare("download 1 GB", curl, [ours], rounds)
+        return compare("download 1 GB", curl, [hub, civitai], rounds)
 
 
 def _small(scratch: Path, scale: float, rounds: int) -> list[Result]:
@@ -53,18 +54,25 @@ def _small(scratch: Path, scale: float, rounds: int) -> list[Result]:
 
 
 def _case(
-    name: str, scratch: Path, url: str, *, goal: float | None = None, settings: str = ""
+    name: str,
+    scratch: Path,
+    url: str,
+    service: str = "hub",
+    what: str = REPO,
+    *,
+    goal: float | None = None,
+    settings: str = "",
 ) -> Case:
     home, target = scratch / f"home of {name}", scratch / "target"
     home.mkdir()
     (home / "config.toml").write_text(settings)  # the library is made in the round before all
-    command = python("-m", "assetmgr", "hub", "download", REPO, "--again", "--quiet")
+    command = python("-m", "assetmgr", service, "download", what, "--again", "--quiet")
     return Case(
         name,
         [*command, "--to", str(target)],
         goal=goal,
         before=lambda: shutil.rmtree(target, ignore_errors=True),
-        environment={"ASSETMGR_HOME": str(home), "HF_ENDPOINT": url},
+        environment={"ASSETMGR_HOME": str(home), "HF_ENDPOINT": url, "CIVITAI_ENDPOINT": url},
     )
 
 
@@ -83,7 +91,7 @@ def _fill(folder: Path, count: int, nbytes: int, suffix: str) -> None:
 @contextlib.contextmanager
 def _served(folder: Path, latency: float) -> Iterator[str]:
     """The address of a server for the files of a folder."""
-    command = python("-m", "benchmarks.serve_hub", str(folder), str(latency))
+    command = python("-m", "benchmarks.serve", str(folder), str(latency))
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -113,10 +113,12 @@ def merge_ours(target: str, base: str, *adapters: str) -> None:
     """LoRAs into a checkpoint by this project's engine, nothing hashed."""
     from pathlib import Path
 
+    from converters.compute import begin_import
     from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
     from converters.writers.safetensors import write_safetensors
 
+    begin_import()
     choices = [AdapterChoice(path, open_model(path).state_dict, 0.5) for path in adapters]
     plan = plan_merge(open_model(base).state_dict, choices)
     write_safetensors(plan.state_dict, Path(target), overwrite=True, with_hashes=False)
@@ -163,12 +165,14 @@ def sum_ours(target: str, first: str, second: str) -> None:
     """A weighted sum of checkpoints by this project's engine, nothing hashed."""
     from pathlib import Path
 
+    from converters.compute import begin_import
     from converters.containers import open_model
     from converters.merge.checkpoints.choice import MergeChoice, Weights
     from converters.merge.checkpoints.fitting import Model
     from converters.merge.checkpoints.plan import plan_checkpoint_merge
     from converters.writers.safetensors import write_safetensors
 
+    begin_import()
     models = [Model.of(path, open_model(path).state_dict) for path in (first, second)]
     plan = plan_checkpoint_merge(models, MergeChoice("weighted-sum", Weights(0.3)))
     write_safetensors(plan.state, Path(target), overwrite=True, with_hashes=False)

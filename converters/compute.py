@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from converters.statedict import Buffer, Extent, LazyTensor
 
 __all__ = [
     "CPU",
-    "PASSING",
+    "Spare",
     "Tensor",
     "begin_import",
     "buffer",
@@ -36,8 +37,10 @@ __all__ = [
     "floats",
     "floats_at",
     "lazy",
+    "lazy_runs",
     "mapped",
     "passing_value",
+    "pour",
     "scratch",
     "stored_in",
     "torch_dtype",
@@ -152,7 +155,9 @@ def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
         own = flat[first : first + piece.numel]
         first += piece.numel
         if isinstance(piece.source, _Computed):
-            piece.source.write(own)
+            own.copy_(piece.source.result().reshape(-1))
+        elif isinstance(piece.source, _InRuns):
+            piece.source.fill(own)
         elif piece.extents is None:
             own.copy_(value(piece).reshape(-1))
         elif own.dtype == torch_dtype(piece.dtype) and own.device.type == CPU:
@@ -196,7 +201,7 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
     """
     import torch
 
-    view = scratch(tensor.nbytes, PASSING)
+    view = scratch(tensor.nbytes, _PASSING)
     _read_into(view, tensor.extents or ())
     dtype = torch_dtype(tensor.dtype)
     if not tensor.numel:
@@ -216,10 +221,63 @@ def device() -> str:
     return name
 
 
+def pour(target: torch.Tensor, tensor: LazyTensor) -> None:
+    """Write the values of a tensor into one of any type and any strides, on any device."""
+    values = (value if tensor.extents is None else passing_value)(tensor)
+    target.copy_(values.reshape(target.shape))
+
+
+class Spare:
+    """Memory for float32 that is lent again and again.
+
+    New memory is several times as slow: the system has to find and empty every page of it.
+    """
+
+    _MOST = 6
+
+    def __init__(self) -> None:
+        self._free: list[torch.Tensor] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lent(self, *counts: int) -> Iterator[list[torch.Tensor]]:
+        """So many numbers each, for a while, on the device that is computed on."""
+        if device() != CPU:
+            yield [empty((count,), DType.F32) for count in counts]
+            return
+        own = [self._take(count) for count in counts]
+        try:
+            yield [memory[:count] for memory, count in zip(own, counts, strict=True)]
+        finally:
+            for memory in own:
+                self._give(memory)
+
+    def _take(self, count: int) -> torch.Tensor:
+        """The least that suffices, or new memory."""
+        import torch
+
+        with self._lock:
+            for number, memory in enumerate(self._free):
+                if memory.numel() >= count:
+                    return self._free.pop(number)
+        return torch.empty(count)
+
+    def _give(self, memory: torch.Tensor) -> None:
+        with self._lock:
+            self._free.append(memory)
+            self._free.sort(key=lambda each: each.numel())
+            del self._free[: -self._MOST]
+
+
 def floats_at(place: int, count: int) -> torch.Tensor:
-    """So many numbers in float32, in memory that the thread's next call for a place uses again."""
+    """So many numbers in float32, in memory that the thread's next call for a place uses again.
+
+    New memory would be given back and touched for the first time again and again.
+    """
     import torch
 
+    if device() != CPU:
+        return empty((count,), DType.F32)
     places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
     if place in places and places[place].numel() >= count:
         return places[place][:count]
@@ -240,7 +298,7 @@ def scratch(nbytes: int, place: int) -> memoryview:
     return memoryview(memory)
 
 
-PASSING = -1
+_PASSING = -1
 """The place of those that name none."""
 _KEPT_BYTES = 4 << 20
 """What is larger is let go."""
@@ -304,20 +362,37 @@ def lazy(
     *,
     inputs: Sequence[LazyTensor] = (),
     on: str = CPU,
-    into: Callable[[torch.Tensor], None] | None = None,
 ) -> LazyTensor:
     """A tensor that `compute` makes when it is read, on the device `on`.
 
     `inputs` are the tensors it is made of: the writer checks their files for change at the end.
-    `into` puts the same values into a contiguous tensor of any type on that device.
     """
     return LazyTensor(
         dtype,
         tuple(shape),
-        _Computed(compute, dtype, on, into),
+        _Computed(compute, dtype, on),
         origin,
         tuple(dict.fromkeys(source for tensor in inputs for source in tensor.sources)),
     )
+
+
+def lazy_runs(
+    dtype: DType,
+    shape: Sequence[int],
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]],
+    origin: str,
+    *,
+    inputs: Sequence[LazyTensor] = (),
+    on: str = CPU,
+    pieces: tuple[LazyTensor, ...] = (),
+) -> LazyTensor:
+    """As `lazy`, a run of its elements after the other, in memory that the next one uses again.
+
+    `compute` may be given memory for all of them, in float32, on the device `on`, to make them in.
+    """
+    source = _InRuns(compute, dtype, math.prod(shape), on)
+    read = dict.fromkeys(source for tensor in inputs for source in tensor.sources)
+    return LazyTensor(dtype, tuple(shape), source, origin, tuple(read), pieces)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -327,7 +402,6 @@ class _Computed:
     compute: Callable[[], torch.Tensor]
     dtype: DType
     on: str
-    into: Callable[[torch.Tensor], None] | None
 
     def __call__(self) -> Buffer:
         return buffer(self.result())
@@ -337,18 +411,49 @@ class _Computed:
         with _computing(self.on):
             return self.compute().to(torch_dtype(self.dtype))
 
-    def write(self, target: torch.Tensor) -> None:
-        """Put the values into a contiguous tensor of as many elements, of any type, anywhere."""
-        if self.into is None or target.device.type != self.on:
-            target.copy_(self.result().reshape(-1))
-            return
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InRuns:
+    """The source of a tensor that is computed a run of its elements after the other."""
+
+    compute: Callable[[torch.Tensor | None], Iterator[torch.Tensor]]
+    dtype: DType
+    count: int
+    on: str
+
+    def __call__(self) -> Buffer:
+        import torch
+
+        whole = torch.empty(self.count, dtype=torch_dtype(self.dtype))
+        self.fill(whole)
+        return buffer(whole)
+
+    def fill(self, flat: torch.Tensor) -> None:
+        """Write the values, in their order, into a tensor of any type, on any device."""
+        import torch
+
+        is_it = self.dtype is DType.F32 and (flat.dtype, flat.device.type) == (
+            torch.float32,
+            self.on,
+        )
+        first = 0
         with _computing(self.on):
-            self.into(target)
+            for run in self.compute(flat if is_it else None):
+                own = flat[first : first + run.numel()]
+                if own.data_ptr() != run.data_ptr():
+                    own.copy_(run.view(-1))
+                first += run.numel()
+
+    def runs(self) -> Iterator[Buffer]:
+        """The bytes of each, good until the next is asked for."""
+        with _computing(self.on):
+            for run in self.compute(None):
+                yield buffer(run)
 
 
 @contextmanager
 def _computing(on: str) -> Iterator[None]:
-    """What is computed inside is computed on a device. An accelerator without room is named."""
+    """Compute on a device. Raises OutOfMemory for one that is too small."""
     _use_one_thread()
     before, _thread.device = device(), on
     try:

@@ -19,6 +19,7 @@ from collections.abc import (
     ValuesView,
 )
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 from converters.bytesource import ByteSource
 from converters.dtypes import DType
@@ -28,6 +29,17 @@ Buffer = bytes | bytearray | memoryview
 
 Plain = None | bool | int | float | str | bytes | list["Plain"] | dict[str, "Plain"]
 """A value without behaviour, as found beside the tensors of a pickled checkpoint."""
+
+
+@runtime_checkable
+class InRuns(Protocol):
+    """The source of a tensor that is computed a run at a time, in memory that is used again."""
+
+    def __call__(self) -> Buffer:
+        """All bytes."""
+
+    def runs(self) -> Iterator[Buffer]:
+        """The bytes in their order; each run is good until the next is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +61,8 @@ class LazyTensor:
 
     `origin` says where the values come from, for error messages ("a.ckpt: conv_in.weight").
     `made_from` are the byte sources that a computed tensor reads. `pieces` are the same bytes as
-    smaller tensors to be computed one after the other, which takes less memory.
+    smaller tensors to be computed one after the other, which takes less memory where whole results
+    are kept.
     """
 
     dtype: DType
@@ -88,6 +101,13 @@ class LazyTensor:
         if len(self.source) == 1:
             return self.source[0].read()
         return b"".join(extent.read() for extent in self.source)
+
+    def runs(self) -> Iterator[Buffer]:
+        """All bytes in their order; each run is good until the next is asked for."""
+        if isinstance(self.source, InRuns):
+            yield from self.source.runs()
+        else:
+            yield self.read()
 
     def reshape(self, shape: tuple[int, ...]) -> LazyTensor:
         """The same bytes seen with another shape of equal size. Raises ValueError otherwise."""

@@ -55,6 +55,8 @@ def enrich_(
         documents = [_enriched(session, one) for one in enrich(workspace, request, progress)]
     if session.as_json:
         session.output.document(documents)
+    elif not documents:
+        session.output.line("nothing matches the query")
     return session.status
 
 

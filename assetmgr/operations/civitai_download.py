@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.civitai_plan import CivitaiDownload, plan_civitai_download
+from assetmgr.operations.civitai_plan import (
+    CivitaiDownload,
+    find_civitai_download,
+    plan_civitai_download,
+)
 from assetmgr.operations.civitai_receive import wanted_of
 from assetmgr.operations.download_reading import Watch, unwatched
 from assetmgr.operations.download_run import error_of, run_downloads
@@ -54,7 +58,10 @@ def civitai_download(
     for, Cancelled, and what `plan_civitai_download` raises.
     """
     check_rate(request.rate)
-    plan = queue_civitai_download(workspace, request, progress)
+    # It asks the library by itself, before its bytes come or, where it is wanted again, meanwhile.
+    plan = _queued(
+        workspace, request, find_civitai_download(request.version, request.file, progress)
+    )
     only, ended = [plan.queued or 0], None
     for ended in run_downloads(workspace, only, rate=request.rate, watch=watch, progress=progress):
         if ended.received is not None:
@@ -67,5 +74,11 @@ def queue_civitai_download(
 ) -> CivitaiDownload:
     """Put a file into the queue. Raises what `plan_civitai_download` raises."""
     plan = plan_civitai_download(workspace, request.version, request.file, progress)
+    return _queued(workspace, request, plan)
+
+
+def _queued(
+    workspace: Workspace, request: CivitaiRequest, plan: CivitaiDownload
+) -> CivitaiDownload:
     (queued,) = enqueue(workspace, [request.wanted(plan)], request.priority)
     return replace(plan, queued=queued.id, state="queued")

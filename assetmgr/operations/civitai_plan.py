@@ -78,7 +78,21 @@ class CivitaiDownload:
 def plan_civitai_download(
     workspace: Workspace, version: str, file: str | None = None, progress: Progress = SILENT
 ) -> CivitaiDownload:
-    """What would be downloaded: the file of this name or number, or else the primary one.
+    """What would be downloaded, and the asset of the library that already is it.
+
+    Raises what `find_civitai_download` raises.
+    """
+    found = find_civitai_download(version, file, progress)
+    known = with_sha256(workspace, found.file.hashes.get("sha256"))
+    if known is None:
+        return found
+    return replace(found, asset=known, path=present(known), state="already")
+
+
+def find_civitai_download(
+    version: str, file: str | None = None, progress: Progress = SILENT
+) -> CivitaiDownload:
+    """What the site has: the file of this name or number, or else the primary one.
 
     Raises BadValue for what names no version, FileMissing, NotAvailable.
     """
@@ -92,19 +106,14 @@ def plan_civitai_download(
                 raise
             hint = f"of a model, `assetmgr civitai info {number}` lists the versions"
             raise FileMissing(error.cause, path=error.path, hint=hint) from None
-        return planned(workspace, web, found, file)
+        return file_of(web, found, file)
 
 
-def planned(
-    workspace: Workspace, web: Web, version: Version, wanted: str | None
-) -> CivitaiDownload:
+def file_of(web: Web, version: Version, wanted: str | None) -> CivitaiDownload:
     """The file of this name or number, or else the primary one. Raises FileMissing, BadValue."""
     file = _chosen(version, wanted)
-    known = with_sha256(workspace, file.hashes.get("sha256"))
-    place = None if known is None else present(known)
-    state = None if known is None else "already"
     url = civitai.address(web, version.id, file.id)
-    return CivitaiDownload(version, file, url, known, place, state)
+    return CivitaiDownload(version, file, url, asset=None, path=None, state=None)
 
 
 def _number(reference: Reference, text: str) -> str:

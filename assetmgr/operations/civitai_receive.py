@@ -14,8 +14,8 @@ from assetmgr.operations.civitai_document import INFO, licence_words, site_docum
 from assetmgr.operations.civitai_plan import (
     SERVICE,
     CivitaiDownload,
+    file_of,
     plan_civitai_download,
-    planned,
 )
 from assetmgr.operations.downloads import destination_of
 from assetmgr.operations.names import safe_name, visible_name
@@ -84,7 +84,7 @@ def bring(
     """
     told = json.loads(wanted.subject)
     version = civitai.version(web, str(told["version"]), progress, fresh=True)
-    plan, model = planned(workspace, web, version, told["file"]), _model(web, version, progress)
+    plan, model = file_of(web, version, told["file"]), _model(web, version, progress)
     received = receive(
         workspace,
         _announced(plan, licence_words(model)),

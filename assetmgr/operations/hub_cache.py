@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,12 @@ def cache_downloads(
 
 def _cached(workspace: Workspace, found: Download, progress: Progress) -> Received:
     """What lies there damaged is fetched once more."""
+    was_there = hub_cache.is_in_cache(found.file)
     for again in (False, True):
         path = hub_cache.fetch_to_cache(found.file, progress, again=again)
         try:
-            return _registered(workspace, found, path, progress)
+            received = _registered(workspace, found, path, progress)
+            return received if was_there and not again else replace(received, state="downloaded")
         except TargetExists:
             continue
     cause = "the downloaded bytes are not those the Hub announced"

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
+IMPATIENCE = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2", "HF_XET_CLIENT_CONNECT_TIMEOUT": "10s"}
+"""For hf-xet, of what the user has not set: where a firewall lets only the Hub through, its own
+tries take minutes, and over HTTP the same bytes come."""
+
+
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where huggingface_hub keeps repositories."""
     stated = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
@@ -36,6 +41,16 @@ def hub_home(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(caches).expanduser() / "huggingface"
 
 
+def is_in_cache(file: RemoteFile) -> bool:
+    """Whether a file lies in the cache, under the commit that is meant."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(
+        file.repo, file.name, cache_dir=cache_folder(), revision=file.commit
+    )
+    return isinstance(found, str)
+
+
 def fetch_to_cache(file: RemoteFile, progress: Progress = SILENT, *, again: bool = False) -> Path:
     """Where a file lies in the cache, fetched unless it is there; `again` in any case.
 
@@ -44,6 +59,8 @@ def fetch_to_cache(file: RemoteFile, progress: Progress = SILENT, *, again: bool
     """
     from huggingface_hub import constants
 
+    for name, value in IMPATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         return _fetched(file, progress, again=again)
     except (NotAvailable, FileMissing, RuntimeError):  # the last is what hf-xet raises of networks

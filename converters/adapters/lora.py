@@ -17,6 +17,7 @@ from converters.adapters.module import (
     Factors,
     Family,
     Module,
+    Rows,
     Shape,
     kernel_of,
     numbers,
@@ -49,11 +50,27 @@ def lora_factors(module: Module) -> Factors:
     """The change in float32. Raises MergeProblem when a tensor is not finite."""
     up, down = numbers(module, "up").flatten(1), numbers(module, "down")
     if "mid" in module.tensors:
-        mid = numbers(module, "mid")
-        rank, _, *kernel = mid.shape
-        spread = mid.permute(0, 2, 3, 1).flatten(0, 2) @ down.flatten(1)
-        down = spread.reshape(rank, math.prod(kernel), -1).transpose(1, 2)
+        down = _spread(numbers(module, "mid"), down)
     return Factors(up, down.flatten(1), scale(module, module.shape("down")[0]))
+
+
+def _spread(mid: Tensor, down: Tensor) -> Tensor:
+    rank, _, *kernel = mid.shape
+    spread = mid.permute(0, 2, 3, 1).flatten(0, 2) @ down.flatten(1)
+    return spread.reshape(rank, math.prod(kernel), -1).transpose(1, 2)
+
+
+def _pour(module: Module, up: Tensor, down: Tensor, rows: Rows | None) -> float:
+    from converters.compute import floats, pour
+
+    stored = module.tensors["up"]
+    pour(up, stored if rows is None else stored.slice0(*rows))
+    if "mid" in module.tensors:
+        whole = _spread(floats(module.tensors["mid"]), floats(module.tensors["down"]))
+        down.copy_(whole.flatten(1))
+    else:
+        pour(down, module.tensors["down"])
+    return scale(module, module.shape("down")[0])
 
 
 def _apply(module: Module, weight: Tensor, strength: float) -> None:
@@ -70,6 +87,7 @@ LORA = Family(
     lora_shape,
     _apply,
     factors=lora_factors,
+    pour=_pour,
     decomposes=True,
     adds=True,
 )
@@ -80,6 +98,7 @@ LOCON = Family(
     lora_shape,
     _apply,
     factors=lora_factors,
+    pour=_pour,
     decomposes=True,
     adds=True,
 )

@@ -67,6 +67,15 @@ class Factors:
     scale: float
 
 
+Rows = tuple[int, int]
+"""The first row, and the one behind the last."""
+
+Pour = Callable[[Module, "Tensor", "Tensor", "Rows | None"], float]
+"""Writes the rows of up, and down, of a product into float32 matrices, and gives the scale.
+
+Values that are not finite are left for the caller to find.
+"""
+
 Apply = Callable[[Module, "Tensor", float], None]
 """Changes a float32 weight (contiguous, of the module's own shape) in place with a strength."""
 
@@ -96,9 +105,10 @@ class Family:
     `shape` gives the shape of the change from shapes alone, `covers(shape, weight)` whether that
     change fits a weight; `shape` raises WrongFamily when the tensors do not fit each other. `apply`
     changes a weight in place in float32; `factors` gives the same change as a product where it is
-    one, so that several need one product. `decomposes` families may have a DoRA scale beside them.
-    Those with `adds` only add, whatever the weight, and may be applied in parts. `bias` changes the
-    bias of the same layer, where a family does that too; `part` is what `apply` changes.
+    one, so that several need one product, and `pour` writes these into memory that is there.
+    `decomposes` families may have a DoRA scale beside them. Those with `adds` only add, whatever
+    the weight, and may be applied in parts. `bias` changes the bias of the same layer, where a
+    family does that too; `part` is what `apply` changes.
     """
 
     name: str
@@ -108,6 +118,7 @@ class Family:
     apply: Apply
     covers: Callable[[Shape, Shape], bool] = same_weight
     factors: Callable[[Module], Factors] | None = None
+    pour: Pour | None = None
     decomposes: bool = False
     adds: bool = False
     bias: Apply | None = None
@@ -116,6 +127,40 @@ class Family:
     def takes(self, roles: frozenset[str]) -> bool:
         """Whether a module with exactly these roles is of this family."""
         return self.required <= roles <= self.required | self.optional
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The change of a module, or some of its rows, as a product; called, it gives the factors."""
+
+    family: Family
+    module: Module
+    rows: Rows | None = None
+
+    @classmethod
+    def of(cls, family: Family, module: Module, rows: Rows | None = None) -> Product | None:
+        """None for a family whose changes are none."""
+        return None if family.factors is None else cls(family, module, rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows of up, columns of up and rows of down, columns of down."""
+        out, *inner = self.family.shape(self.module)
+        first, stop = self.rows or (0, out)
+        return stop - first, rank_of(self.module) or 0, math.prod(inner)
+
+    def __call__(self) -> Factors:
+        """The factors in float32. Raises MergeProblem when a tensor is not finite."""
+        assert self.family.factors is not None
+        whole = self.family.factors(self.module)
+        if self.rows is None:
+            return whole
+        return Factors(whole.up[slice(*self.rows)], whole.down, whole.scale)
+
+    def pour(self, up: Tensor, down: Tensor) -> float:
+        """Write them into matrices of their shape, whatever their values, and give the scale."""
+        assert self.family.pour is not None
+        return self.family.pour(self.module, up, down, self.rows)
 
 
 def numbers(module: Module, role: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from converters.statedict import LazyTensor
 from converters.transform.cast import CastLog, CastLoss
 
 if TYPE_CHECKING:
-    from converters.adapters import Factors
-    from converters.compute import Tensor
+    from converters.adapters.module import Product
+    from converters.compute import Spare, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Change:
     view: View
     inputs: tuple[LazyTensor, ...]
     apply: Callable[[Tensor, float], None]
-    factors: Callable[[], Factors] | None = None
+    factors: Product | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +110,19 @@ def merged_tensor(
     on: str = CPU,
     *,
     clamped: bool = False,
+    spare: Spare | None = None,
 ) -> LazyTensor:
     """The weight with all changes, to be computed when it is read; their norms go into `log`.
 
     The result has the weight's type unless another `dtype` is given; it is computed on the device
-    `on`. Values that the type cannot hold become its largest if `clamped`. Reading raises
-    MergeProblem when a value of the weight, of an adapter or of the result is not finite,
-    OutOfMemory for a device that is too small.
+    `on`. Values that the type cannot hold become its largest if `clamped`. Those that are computed
+    together share `spare` memory. Reading raises MergeProblem when a value of the weight, of an
+    adapter or of the result is not finite, OutOfMemory for a device that is too small.
     """
-    from converters.compute import lazy
+    from converters.compute import Spare, lazy
 
-    job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype, clamped)
+    own = Spare() if spare is None else spare
+    job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype, clamped, own)
     names = " + ".join(dict.fromkeys([weight.origin, *(change.adapter for change in changes)]))
     read = [weight, *(tensor for change in changes for tensor in change.inputs)]
     if weight.extents is not None and job.only_adds_products:
@@ -138,6 +140,7 @@ class _Job:
     log: ChangeLog
     dtype: DType
     clamped: bool
+    spare: Spare
 
     @property
     def only_adds_products(self) -> bool:
@@ -149,15 +152,23 @@ class _Job:
             for change in self.changes
         )
 
-    def stacks(self) -> list[Stack]:
-        """All products, those for the same rows as one, and their norms into the log."""
+    @contextmanager
+    def stacks(self) -> Iterator[list[Stack]]:
+        """All products, those for the same rows as one, for a while; their norms into the log."""
         squares = _Squares()
         by_rows: dict[tuple[int, int], list[Change]] = {}
         for change in self.changes:
             by_rows.setdefault(change.view.rows or (0, self.weight.shape[0]), []).append(change)
-        found = [Stack(rows, *_stacked(some, squares)) for rows, some in by_rows.items()]
-        self.log.by_tensor[self.name] = squares
-        return found
+        columns = self.weight.numel // self.weight.shape[0]
+        with ExitStack() as stack:
+            found = []
+            for (first, last), some in by_rows.items():
+                room = _room_for(last - first, columns, some)
+                memory = stack.enter_context(self.spare.lent(*room))
+                factors = _stacked(some, last - first, memory, squares)
+                found.append(Stack((first, last), *factors))
+            self.log.by_tensor[self.name] = squares
+            yield found
 
     def compute(self) -> Tensor:
         """The weight with its changes, in float32, rounded once."""
@@ -226,40 +237,52 @@ def _apply_run(part: Tensor, changes: tuple[Change, ...], squares: _Squares) -> 
 
 def _add_products(flat: Tensor, changes: tuple[Change, ...], squares: _Squares) -> None:
     """Add Σ strength · scale · up (out, r) @ down (r, in · kernel) as a single product."""
-    flat.addmm_(*_stacked(changes, squares))
+    from converters.compute import Spare
+
+    with Spare().lent(*_room_for(flat.shape[0], flat.shape[1], changes)) as memory:
+        flat.addmm_(*_stacked(changes, flat.shape[0], memory, squares))
 
 
-def _stacked(changes: Sequence[Change], squares: _Squares) -> tuple[Tensor, Tensor]:
-    """Up (out, Σr), with strengths and scales in it, and down (Σr, in · kernel) of all changes."""
-    factors = []
+def _room_for(rows: int, columns: int, changes: Sequence[Change]) -> tuple[int, int]:
+    """Elements of up and of down of all changes."""
+    rank = sum(product.shape[1] for change in changes if (product := change.factors))
+    return rows * rank, rank * columns
+
+
+def _stacked(
+    changes: Sequence[Change], rows: int, memory: Sequence[Tensor], squares: _Squares
+) -> tuple[Tensor, Tensor]:
+    """Up (rows, Σr), with strengths and scales in it, and down (Σr, in · kernel) of all changes."""
+    up, down = memory[0].view(rows, -1), memory[1].view(memory[0].numel() // rows, -1)
+    first = 0
     for change in changes:
         assert change.factors is not None
+        last = first + change.factors.shape[1]
         with _blaming(change):
-            factors.append(change.factors())
-    total = sum(factor.down.shape[0] for factor in factors)
-    like = factors[0]
-    up = like.up.new_empty((like.up.shape[0], total))
-    down = like.down.new_empty((total, like.down.shape[1]))
-    first = 0
-    for change, factor in zip(changes, factors, strict=True):
-        rows = slice(first, first + factor.down.shape[0])
-        scale = factor.scale * change.strength
-        up[:, rows] = factor.up
-        up[:, rows].mul_(scale)
-        down[rows] = factor.down
-        _add(squares, change, scale**2 * _square(factor))
-        first = rows.stop
+            _add(squares, change, _pour(change, up[:, first:last], down[first:last]))
+        first = last
     return up, down
+
+
+def _pour(change: Change, up: Tensor, down: Tensor) -> float:
+    """Write the factors of a change into matrices; the square of its Frobenius norm."""
+    product = change.factors
+    assert product is not None
+    scale = product.pour(up, down) * change.strength
+    square = scale**2 * _square(up, down)
+    if not math.isfinite(square):
+        product()  # raises for the tensor that is not finite; else the norm is beyond float32
+    up.mul_(scale)
+    return max(0.0, square)
 
 
 def _add(squares: _Squares, change: Change, square: float) -> None:
     squares[change.number] = squares.get(change.number, 0.0) + square
 
 
-def _square(factor: Factors) -> float:
+def _square(up: Tensor, down: Tensor) -> float:
     """‖up · down‖² = Σ (upᵀ·up) ∘ (down·downᵀ): two small products instead of the large one."""
-    ours, theirs = factor.up.t() @ factor.up, factor.down @ factor.down.t()
-    return max(0.0, float(ours.mul_(theirs).sum()))
+    return float((up.t() @ up).mul_(down @ down.t()).sum())
 
 
 @contextmanager

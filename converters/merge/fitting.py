@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from converters.adapters import Adapter, Factors, Family, Module, Shape, family_of
+from converters.adapters import Adapter, Family, Module, Shape, family_of
 from converters.adapters.dora import MAGNITUDES, decompose, magnitudes_fit
+from converters.adapters.module import Product
 from converters.adapters.places import Place, place_of
 from converters.adapters.targets import Target
 from converters.errors import MergeProblem, WrongFamily
@@ -44,7 +45,7 @@ class Placed:
     view: View
     inputs: tuple[LazyTensor, ...]
     apply: Apply
-    factors: Callable[[], Factors] | None = None
+    factors: Product | None = None
 
     def change(self, number: int, adapter: str, strength: float) -> Change:
         """The change by an adapter, the n-th of a merge, with a strength."""
@@ -122,7 +123,7 @@ def _on_weight(module: Module, family: Family, target: Target, view: View) -> Pl
     if MAGNITUDES & module.tensors.keys():
         apply = partial(decompose, family, module)
         return Placed(module.name, target, target.tensor, view, inputs, apply)
-    factors = None if family.factors is None else partial(family.factors, module)
+    factors = Product.of(family, module)
     apply = partial(family.apply, module)
     return Placed(module.name, target, target.tensor, view, inputs, apply, factors)
 
@@ -135,15 +136,9 @@ def _on_part(module: Module, family: Family, target: Target, number: int) -> Pla
         )
     part, rows = target.parts[number]
     inputs = tuple(module.tensors.values())
-    factors = None if family.factors is None else partial(_factors_of_rows, family, module, rows)
+    factors = Product.of(family, module, rows)
     apply = partial(_add_rows, family, module, target.shape, rows)
     return Placed(module.name, part, part.tensor, View(part.rows), inputs, apply, factors)
-
-
-def _factors_of_rows(family: Family, module: Module, rows: tuple[int, int]) -> Factors:
-    assert family.factors is not None
-    whole = family.factors(module)
-    return Factors(whole.up[slice(*rows)], whole.down, whole.scale)
 
 
 def _add_rows(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
-from converters.compute import CPU
+from converters.compute import CPU, Spare
 from converters.dtypes import DType
 from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily, naming
 from converters.identify import Base, Identity, Kind, identify
@@ -146,9 +146,11 @@ def plan_merge(
     for tensor, change in folded:
         changes[tensor].append(change)
     _require_floats(checkpoint, changes)
-    log = ChangeLog()
+    log, spare = ChangeLog(), Spare()
     merged = {
-        name: merged_tensor(checkpoint[name], name, active, log, dtype, device, clamped=clamped)
+        name: merged_tensor(
+            checkpoint[name], name, active, log, dtype, device, clamped=clamped, spare=spare
+        )
         for name in checkpoint
         if (active := [change for change in changes.get(name, ()) if change.strength])
     }

@@ -1,39 +1,41 @@
-"""Weights that products are added to, computed a few rows at a time.
+"""Weights that products are added to, computed a run of elements at a time.
 
 W + Σ strength · scale · up (out, r) @ down (r, in · kernel), the products of all adapters as one:
 their factors stand side by side in one matrix each. Rows need nothing but themselves and the
-factors, so that a weight passes through memory that stays in the processor's cache, in float32, and
-is rounded once. What several threads compute of one tensor shares its factors.
+factors. They are added to many rows at once; what comes before and after that, widening to float32,
+looking for what is no number, rounding once, is done in runs that stay in the processor's cache.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.adapters.module import Rows
 from converters.compute import CPU
 from converters.dtypes import DType
+from converters.merge.reading import Reader, rounded
 from converters.statedict import LazyTensor
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _PIECE = 1 << 20
-"""Elements that a thread reads at a time."""
-_BLOCK = 1 << 18
-"""Elements of them that it widens, changes and rounds at a time: these stay in the nearest cache.
-
-Fewer would be changed by smaller products, of which each reads all of down.
-"""
+"""Elements that products are added to at a time; every time, all of down is read."""
+_THIN_PIECE = 1 << 18
+"""The same where that is little: these stay in the nearest cache."""
+_THIN = 64
+"""Columns of up and rows of down that are few."""
+_RUN = 1 << 17
+"""Elements that a thread widens or rounds at a time, within its cache."""
 _PIECE_ELSEWHERE = 1 << 24
-"""The same, both, for other devices, which are slow to call and have much to do at a time."""
-
-Rows = tuple[int, int]
+"""Both for other devices, which are slow to call and have much to do at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,54 +54,65 @@ class Stack:
             block[start - first : stop - first].addmm_(up, self.down)
 
 
-class _Shared:
-    """The stacks of one tensor: made when its first piece wants them, let go after its last."""
+Stacks = Callable[[], AbstractContextManager[Sequence[Stack]]]
+"""Makes the products of a tensor, which are good for a while."""
 
-    def __init__(self, make: Callable[[], Sequence[Stack]], uses: int) -> None:
+
+class _Shared:
+    """The stacks of one tensor, made when its first piece wants them, let go after its last."""
+
+    def __init__(self, make: Stacks, uses: int) -> None:
         self._make, self._uses = make, uses
         self._lock = threading.Lock()
-        self._stacks: Sequence[Stack] | None = None
+        self._made: AbstractContextManager[Sequence[Stack]] | None = None
+        self._stacks: Sequence[Stack] = ()
         self._left = uses
 
-    def take(self) -> Sequence[Stack]:
+    @contextmanager
+    def __call__(self) -> Iterator[Sequence[Stack]]:
         with self._lock:
-            if self._stacks is None:
-                self._stacks, self._left = self._make(), self._uses
+            if self._made is None:
+                made, self._left = self._make(), self._uses
+                self._stacks, self._made = made.__enter__(), made
             stacks = self._stacks
-            self._left -= 1
-            if not self._left:
-                self._stacks = None
-            return stacks
+        try:
+            yield stacks
+        finally:
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._made.__exit__(None, None, None)
+                    self._stacks, self._made = (), None
 
 
 def with_products(
     weight: LazyTensor,
     dtype: DType,
-    make: Callable[[], Sequence[Stack]],
+    make: Stacks,
     hold: Callable[[Tensor], None],
     inputs: Sequence[LazyTensor],
     origin: str,
     on: str,
 ) -> LazyTensor:
-    """A stored weight with products added to it, in another type, to be computed in pieces.
+    """A stored weight with products added to it, in another type, computed in runs or in pieces.
 
     `make` gives the products; `hold` gets values that the type cannot hold: it changes them, or
     raises. The work is done on the device `on`.
     """
-    from converters.compute import lazy
+    from converters.compute import lazy_runs
 
     ends = [*_starts(weight, on), weight.shape[0]]
-    shared = _Shared(make, len(ends) - 1)
+    rows = tuple(pairwise(ends))
+    shared = _Shared(make, len(rows))
+    made = partial(lazy_runs, dtype, origin=origin, inputs=inputs, on=on)
 
-    def piece(start: int, stop: int) -> LazyTensor:
-        part = weight.slice0(start, stop)
-        into = partial(_write, part, start, dtype, shared, hold)
-        made = partial(_made, part.shape, dtype, into)
-        return lazy(dtype, part.shape, made, origin, inputs=inputs, on=on, into=into)
+    def computed(stacks: Stacks, *some: Rows) -> Callable[[Tensor | None], Iterator[Tensor]]:
+        return partial(_runs, weight, some, dtype, stacks, hold)
 
-    pieces = tuple(piece(start, stop) for start, stop in pairwise(ends))
-    whole = partial(_together, pieces)
-    return LazyTensor(dtype, weight.shape, whole, origin, pieces[0].made_from, pieces)
+    pieces = tuple(
+        made((each[1] - each[0], *weight.shape[1:]), computed(shared, each)) for each in rows
+    )
+    return replace(made(weight.shape, computed(make, *rows)), pieces=pieces)
 
 
 def _starts(weight: LazyTensor, on: str) -> Iterator[int]:
@@ -108,48 +121,47 @@ def _starts(weight: LazyTensor, on: str) -> Iterator[int]:
     yield from range(0, weight.shape[0], max(1, elements * weight.shape[0] // weight.numel))
 
 
-def _together(pieces: Sequence[LazyTensor]) -> bytes:
-    return b"".join(piece.read() for piece in pieces)
-
-
-def _made(shape: tuple[int, ...], dtype: DType, into: Callable[[Tensor], None]) -> Tensor:
-    from converters.compute import empty
-
-    result = empty(shape, dtype)
-    into(result)
-    return result
-
-
-def _write(
+def _runs(
     weight: LazyTensor,
-    first: int,
+    pieces: Sequence[Rows],
     dtype: DType,
-    shared: _Shared,
+    make: Stacks,
     hold: Callable[[Tensor], None],
-    target: Tensor,
-) -> None:
-    """Put a piece of the sum, rounded to `dtype`, into memory of any type, block by block."""
-    from converters.compute import PASSING, floats_at, passing_value, torch_dtype
+    memory: Tensor | None,
+) -> Iterator[Tensor]:
+    """The values of some rows, a run of elements after the other; made in `memory` if there is."""
+    from converters.compute import device, floats_at
 
-    stacks = shared.take()  # which reads into passing memory, too
-    stored = passing_value(weight).view(weight.shape[0], -1).to(target.device)
-    made, kind = target.view(stored.shape), torch_dtype(dtype)
-    rows, columns = stored.shape
-    if target.device.type == CPU:
-        rows = max(1, min(rows, _BLOCK // columns))
-        wide = floats_at(PASSING, rows * columns).view(rows, columns)
-    else:
-        wide = stored.new_empty(stored.shape, dtype=torch_dtype(DType.F32))
-    in_place = made.dtype is wide.dtype is kind
-    narrow = None if made.dtype is kind else wide.new_empty(wide.shape, dtype=kind)
-    for start in range(0, stored.shape[0], rows):
-        part, place = stored[start : start + rows], made[start : start + rows]
-        block = (place if in_place else wide[: part.shape[0]]).copy_(part)
-        for stack in stacks:
-            stack.add_to(block, first + start)
-        if not all_finite(block, dtype):
-            hold(block)
-        if narrow is not None:
-            place.copy_(narrow[: part.shape[0]].copy_(block))
-        elif not in_place:
-            place.copy_(block)
+    columns = weight.numel // weight.shape[0]
+    size = _RUN if device() == CPU else _PIECE_ELSEWHERE
+    reader, done = Reader(weight, _WEIGHT), 0
+    with make() as stacks:
+        for first, last in _blocks(pieces, stacks, columns):
+            count = (last - first) * columns
+            flat = floats_at(_CHANGED, count) if memory is None else memory[done : done + count]
+            runs = range(0, count, size)
+            for start in runs:
+                reader.read_into(flat[start : start + size], first * columns + start)
+            for stack in stacks:
+                stack.add_to(flat.view(-1, columns), first)
+            for start in runs:
+                run = flat[start : start + size]
+                if not all_finite(run, dtype):
+                    hold(run)
+                yield rounded(run, dtype)
+            done += count
+
+
+def _blocks(pieces: Sequence[Rows], stacks: Sequence[Stack], columns: int) -> Iterator[Rows]:
+    """The rows that products are added to at a time."""
+    from converters.compute import device
+
+    thin = device() == CPU and all(stack.down.shape[0] <= _THIN for stack in stacks)
+    for first, last in pieces:
+        step = max(1, _THIN_PIECE // columns) if thin else last - first
+        for start in range(first, last, step):
+            yield start, min(last, start + step)
+
+
+_WEIGHT, _CHANGED = 0, 1
+"""Places of memory that a thread uses again."""

@@ -29,12 +29,16 @@ class Job(Generic[T]):
 def computed(tensor: LazyTensor) -> Buffer:
     """The bytes of a tensor. Raises what computing it raises."""
     data = tensor.read()
-    if memoryview(data).nbytes != tensor.nbytes:
-        raise AssetmgrError(
-            f"computed {memoryview(data).nbytes} bytes where {tensor.nbytes} belong",
-            path=tensor.origin,
-        )
+    require_size(tensor, memoryview(data).nbytes)
     return data
+
+
+def require_size(tensor: LazyTensor, nbytes: int) -> None:
+    """Raises AssetmgrError when a tensor gave more or fewer bytes than it has."""
+    if nbytes != tensor.nbytes:
+        raise AssetmgrError(
+            f"computed {nbytes} bytes where {tensor.nbytes} belong", path=tensor.origin
+        )
 
 
 class Computer(Generic[T]):

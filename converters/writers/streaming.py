@@ -16,9 +16,9 @@ from converters.bytesource import FileBytes, pread_into
 from converters.hashing import FileHashes, StreamHasher
 from converters.lanes import BLOCK_BYTES, Ring
 from converters.progress import Progress
-from converters.statedict import Buffer, Extent, LazyTensor
+from converters.statedict import Buffer, Extent, InRuns, LazyTensor
 from converters.writers.atomic import AtomicTarget, refuse_full
-from converters.writers.computing import Computer, Job, computed
+from converters.writers.computing import Computer, Job, computed, require_size
 
 _COPY_BYTES = 16 << 20
 """Bytes that the kernel copies in one call, after which a cancellation is seen."""
@@ -44,11 +44,12 @@ def write_stream(
     refuse_full(target, nbytes)
     progress.stage(f"writing {target.name}", nbytes)
     with AtomicTarget(target, overwrite=overwrite) as file:
-        parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
         hashes = None
         if with_hashes:
+            parts = [part for tensor in tensors for part in tensor.pieces or (tensor,)]
             hashes = _write_hashed(file, header, parts, begins, progress)
         else:
+            parts = [part for tensor in tensors for part in _at_once(tensor)]
             _write_scattered(file, header, parts, progress)
         progress.advance(0)  # so that a cancellation is still seen before the commit
         for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):
@@ -90,7 +91,7 @@ def _write_scattered(
     places = [(at, piece) for at, piece in pieces if isinstance(piece, LazyTensor)]
     copies = _blocks((at, piece) for at, piece in pieces if isinstance(piece, Extent))
     ring = Ring(1)
-    jobs = (Job(tensor.nbytes, partial(_place, file, at, tensor)) for at, tensor in places)
+    jobs = (Job(_held(tensor), partial(_place, file, at, tensor)) for at, tensor in places)
     with Computer(jobs) as computer:
         left, block = len(places), next(copies, None)
         while left or block:
@@ -103,9 +104,23 @@ def _write_scattered(
             block = next(copies, None)
 
 
+def _at_once(tensor: LazyTensor) -> tuple[LazyTensor, ...]:
+    """What a thread does of a tensor: all of it if it comes in runs, whose memory it has."""
+    return (tensor,) if isinstance(tensor.source, InRuns) else tensor.pieces or (tensor,)
+
+
+def _held(tensor: LazyTensor) -> int:
+    """Bytes that computing a tensor to its place takes."""
+    return 0 if isinstance(tensor.source, InRuns) else tensor.nbytes
+
+
 def _place(file: AtomicTarget, at: int, tensor: LazyTensor) -> int:
     """Compute a tensor and write it; its size in bytes."""
-    file.write_at(at, computed(tensor))
+    end = at
+    for run in tensor.runs():
+        file.write_at(end, run)
+        end += memoryview(run).nbytes
+    require_size(tensor, end - at)
     return tensor.nbytes
 
 

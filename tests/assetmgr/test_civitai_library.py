@@ -169,6 +169,8 @@ def test_assets_are_also_found_by_a_query_and_the_unknown_are_named(
 ) -> None:
     done = program("civitai", "enrich", "--query", "kind:lora")
     assert (done.code, done.out) == (0, "#1 style: unknown there\n")
+    done = program("civitai", "enrich", "--query", "kind:vae")
+    assert (done.code, done.out) == (0, "nothing matches the query\n")
     assert program("civitai", "enrich").code == 2
     done = program("civitai", "enrich", "absent", "#1", "--json")
     assert done.code == 1

@@ -511,12 +511,13 @@ def test_a_file_lies_in_the_cache_as_huggingface_hub_wants_it_and_is_registered_
     assert found == str(path)
     (item,) = done.json
     assert (item["path"], item["kind"]) == (str(path), "embedding")
+    assert item["state"] == "downloaded"
     asset = program("show", GEM.partition(".")[0], "--json").json
     (source,) = asset["sources"]
     assert (source["repo"], source["revision"]) == (REPO, COMMIT)
     hub.requests.clear()
-    assert program("hub", "download", REPO, GEM, "--cache").code == 0
-    assert hub.fetched == []
+    (item,) = program("hub", "download", REPO, GEM, "--cache", "--json").json
+    assert (item["state"], hub.fetched) == ("already", [])
     scanned = program("scan", path.parents[3], "--json").json
     assert (scanned["added"], scanned["unchanged"]) == (0, 1)
 
@@ -527,7 +528,8 @@ def test_what_is_damaged_in_the_cache_is_fetched_once_more(
     program("hub", "download", REPO, GEM, "--cache")
     blob = cached(hub).resolve()
     blob.write_bytes(bytes(len(hub.files[GEM])))
-    assert program("hub", "download", REPO, GEM, "--cache", "--json").code == 0
+    done = program("hub", "download", REPO, GEM, "--cache", "--json")
+    assert (done.code, done.json[0]["state"]) == (0, "downloaded")
     assert cached(hub).read_bytes() == hub.files[GEM]
 
 
@@ -548,6 +550,7 @@ def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
 
     def blocked(**options: object) -> None:
         tried.append(options)
+        assert os.environ.items() >= hub_cache.IMPATIENCE.items(), "it waits for minutes by itself"
         raise RuntimeError("CAS Client Error: https://cas.example/?signature=s3cret")
 
     def is_available() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ def stored(path: Path, offset: int = 8) -> LazyTensor:
 
 def in_pieces(weight: LazyTensor) -> LazyTensor:
     stack = Stack((2, 7), torch.ones(5, 1), torch.arange(6.0)[None])
-    return with_products(weight, DType.F16, lambda: [stack], lambda _: None, [weight], "sum", "cpu")
+    return with_products(
+        weight, DType.F16, lambda: nullcontext([stack]), lambda _: None, [weight], "sum", "cpu"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

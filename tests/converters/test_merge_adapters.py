@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,7 +38,8 @@ from helpers.sd1 import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.adapters import Factors
+from converters.adapters.lora import LORA
+from converters.adapters.module import Module, Product, Stated
 from converters.compute import buffer, value
 from converters.dtypes import DType
 from converters.errors import (
@@ -47,6 +48,7 @@ from converters.errors import (
 from converters.merge import plan_merge
 from converters.merge.changes import Change, ChangeLog, View, merged_tensor
 from converters.statedict import StateDict
+from converters.writers.safetensors import write_safetensors
 
 
 def test_a_merge_adds_the_scaled_product_to_every_target() -> None:
@@ -334,11 +336,15 @@ def test_a_large_weight_is_merged_in_pieces() -> None:
     """Those of more rows than are computed at a time; each is the whole's, whatever is read."""
     up, down = torch.randn(2100, 4), torch.randn(4, 1024)
     weight = torch.randn(2100, 1024)
-    factors = [partial(Factors, up, down, 0.5), partial(Factors, up[:700], down, 2.0)]
+    module = Module("m", "lora", {"up": lazy(up), "down": lazy(down)}, ())
+    products = [
+        Product(LORA, replace(module, stated=Stated(scale=0.5))),
+        Product(LORA, replace(module, stated=Stated(scale=2.0)), rows=(0, 700)),
+    ]
     views = [View(), View(rows=(1000, 1700))]
     changes = [
-        Change(n, "a", 0.5, view, (), lambda *_: None, made)
-        for n, (view, made) in enumerate(zip(views, factors, strict=True))
+        Change(n, "a", 0.5, view, (), lambda *_: None, product)
+        for n, (view, product) in enumerate(zip(views, products, strict=True))
     ]
     log = ChangeLog()
     merged = merged_tensor(lazy(weight), "w", changes, log)
@@ -351,3 +357,16 @@ def test_a_large_weight_is_merged_in_pieces() -> None:
         assert torch.equal(torch.cat(pieces[::-1]), value(merged))
     assert log.measured(0).norm == _norm(0.25 * up @ down)
     assert log.measured(1).norm == _norm(up[:700] @ down)
+
+
+def test_what_threads_write_in_place_is_what_is_hashed_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One gives memory away that it uses again, the other keeps whole results."""
+    monkeypatch.setattr("converters.merge.products._PIECE", 100)
+    monkeypatch.setattr("converters.merge.products._RUN", 7)
+    state = plan_merge(checkpoint(), [choose(lora(), 0.7), choose(lora(), 0.2)]).state_dict
+    files = [tmp_path / f"{with_hashes}.safetensors" for with_hashes in (True, False)]
+    for file, with_hashes in zip(files, (True, False), strict=True):
+        write_safetensors(state, file, with_hashes=with_hashes)
+    assert files[0].read_bytes() == files[1].read_bytes()

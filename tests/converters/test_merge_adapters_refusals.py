@@ -220,6 +220,19 @@ def test_a_broken_adapter_tensor_is_named_with_its_file() -> None:
         plan.state_dict[QUERY_TARGET].read()
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_one_bad_number_is_found_also_where_it_is_multiplied_by_zeros(number: float) -> None:
+    bad, zeros = torch.zeros(32, 4), torch.zeros(4, 32)
+    bad[5, 1] = number
+    key = f"{QUERY}.lora_up.weight"
+    up = stored(DType.F32, (32, 4), bad.numpy().tobytes(), key)
+    down = stored(DType.F32, (4, 32), zeros.numpy().tobytes())
+    adapter = lora().overlay({key: up, f"{QUERY}.lora_down.weight": down})
+    plan = plan_merge(checkpoint(), [choose(adapter)])
+    with pytest.raises(MergeProblem, match=f"{key} holds NaN"):
+        plan.state_dict[QUERY_TARGET].read()
+
+
 SUFFIXES = (
     *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale"),
     *("lokr_w1", "lokr_w2", "ia3_l", "diff", "diff_b", "w_norm", "oft_blocks", "oft_R.weight"),

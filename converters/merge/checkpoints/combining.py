@@ -16,14 +16,14 @@ from converters.adapters.finite import all_finite, clamp, reach
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
-from converters.merge.checkpoints.reading import Reader
+from converters.merge.reading import Reader, rounded
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_BLOCK_ELEMENTS = 1 << 18
+_BLOCK_ELEMENTS = 1 << 17
 
 
 @dataclass(slots=True)
@@ -76,18 +76,18 @@ def merged_tensor(part: Part, survey: Survey, log: MergeLog) -> LazyTensor:
     Reading raises MergeProblem when a value of a model or of the result is not finite.
     """
     whole = _lazy(part, survey, log)
-    return replace(whole, pieces=tuple(_lazy(run, survey, log) for run in _runs(part)))
+    return replace(whole, pieces=tuple(_lazy(run, survey, log) for run in _pieces(part)))
 
 
 def _lazy(part: Part, survey: Survey, log: MergeLog) -> LazyTensor:
-    from converters.compute import lazy
+    from converters.compute import lazy_runs
 
-    compute = partial(_compute, part, survey, log)
+    compute = partial(_runs, part, survey, log)
     origin = " + ".join(part.files)
-    return lazy(part.dtype, part.inputs[A].shape, compute, origin, inputs=part.inputs)
+    return lazy_runs(part.dtype, part.inputs[A].shape, compute, origin, inputs=part.inputs)
 
 
-def _runs(part: Part) -> Iterator[Part]:
+def _pieces(part: Part) -> Iterator[Part]:
     """The part as several with fewer elements; none where the method needs to see them all."""
     count = part.inputs[A].numel
     stored = all(tensor.extents is not None for tensor in part.inputs)
@@ -100,37 +100,35 @@ def _runs(part: Part) -> Iterator[Part]:
         yield replace(part, inputs=tuple(tensor.slice0(start, stop) for tensor in flat))
 
 
-def _compute(part: Part, survey: Survey, log: MergeLog) -> Tensor:
+def _runs(part: Part, survey: Survey, log: MergeLog, _: Tensor | None) -> Iterator[Tensor]:
+    """The values, as many at a time as the method allows."""
     numbers = part.numbers
     if part.method.survey is not None:
         numbers = replace(numbers, spread=survey())
     part = replace(part, numbers=numbers)
     if part.inputs[A].shape != part.inputs[-1].shape:
         log.changed.add(part.name)
-        return _first_channels(part, log)
-    return _by_blocks(part, log)
+        yield _first_channels(part, log)
+        return
+    yield from _by_blocks(part, log)
 
 
-def _by_blocks(part: Part, log: MergeLog) -> Tensor:
+def _by_blocks(part: Part, log: MergeLog) -> Iterator[Tensor]:
     """All elements, in blocks where the method allows."""
-    from converters.compute import empty
-
     first = part.inputs[A]
     size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
     readers = [Reader(tensor, place) for place, tensor in enumerate(part.inputs)]
     watched = [readers[n] for n in part.method.alike] or readers
-    result = empty((first.numel,), part.dtype)
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
         for reader in readers:
             reader.read(start, stop)
         if _alike(watched):
-            result[start:stop] = _own(part, readers[A].run, log)
+            yield _own(part, readers[A].run, log)
             continue
         log.changed.add(part.name)
         shape = (stop - start,) if size < first.numel else first.shape
-        result[start:stop] = _combined(part, readers, shape, log).view(-1)
-    return result.reshape(first.shape)
+        yield rounded(_combined(part, readers, shape, log), part.dtype)
 
 
 def _alike(readers: Sequence[Reader]) -> bool:

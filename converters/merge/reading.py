@@ -11,7 +11,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.bytesource import pread_into
-from converters.compute import equal_bytes, floats_at, scratch, stored_in
+from converters.compute import (
+    CPU,
+    device,
+    equal_bytes,
+    floats_at,
+    scratch,
+    stored_in,
+    torch_dtype,
+)
+from converters.dtypes import DType
 from converters.statedict import Buffer, Extent, LazyTensor
 
 if TYPE_CHECKING:
@@ -42,12 +51,16 @@ class Reader:
         if len(self.memory) != nbytes:
             self.memory = scratch(nbytes, self._place)
             self._stored = stored_in(self.memory, self.dtype)
-            self._floats = floats_at(self._place, stop - start)
         if self._whole is None:
             self._read_parts(self._flat.slice0(start, stop))
         else:
             first = self._whole.offset + self.dtype.nbytes(start)
             pread_into(self._whole.source, first, self.memory)
+
+    def read_into(self, target: Tensor, start: int) -> None:
+        """Bring the elements from `start` on into a tensor."""
+        self.read(start, start + target.numel())
+        target.copy_(self._stored)
 
     def _read_parts(self, run: LazyTensor) -> None:
         view = self.memory
@@ -63,13 +76,25 @@ class Reader:
 
     def floats(self) -> Tensor:
         """What was read, in float32, until the next is read."""
-        return self._floats.copy_(self._stored)
+        return floats_at(self._place, self._stored.numel()).copy_(self._stored)
 
     @property
     def run(self) -> LazyTensor:
         """What was read, as a tensor, until the next is read."""
         count = self._stored.numel()
         return replace(self._flat, shape=(count,), source=partial(_held, self.memory))
+
+
+def rounded(values: Tensor, dtype: DType) -> Tensor:
+    """Values in a type, in memory that the thread's next call uses again."""
+    if values.dtype is torch_dtype(dtype) or device() != CPU:
+        return values.to(torch_dtype(dtype))
+    memory = scratch(dtype.nbytes(values.numel()), _ROUNDED)
+    return stored_in(memory, dtype).copy_(values.view(-1))
+
+
+_ROUNDED = -2
+"""The place of results, beside those of readers."""
 
 
 def _held(data: Buffer) -> Buffer:

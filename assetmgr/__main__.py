@@ -9,7 +9,7 @@ from pathlib import Path
 
 _SIBLINGS = ("converters", "registry", "tui")
 
-_NEW_OBJECTS = 50_000
+NEW_OBJECTS = 50_000
 """So many between looks for cycles. Importing makes tens of thousands that stay: with Python's 700,
 a tenth of the time until a command begins goes into looking through them again and again."""
 
@@ -20,7 +20,7 @@ def main() -> None:
     Their names are generic: another `registry` or `converters` earlier on the path would otherwise
     end in a puzzling error far from its cause.
     """
-    gc.set_threshold(_NEW_OBJECTS)
+    gc.set_threshold(NEW_OBJECTS)
     ours = Path(__file__).resolve().parent.parent
     for name in _SIBLINGS:
         found = importlib.util.find_spec(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from assetmgr.__main__ import NEW_OBJECTS
 from benchmarks.measure import Case, Result, python, run
 
 ASSETS = 100_000
@@ -114,8 +116,6 @@ def _first(home: Path) -> tuple[float, float]:
 
 
 async def _session(report: Path) -> None:
-    from textual.pilot import Pilot
-
     from assetmgr.workspace import Workspace
     from tui.app import AssetManagerApp
     from tui.widgets.asset_list import AssetList
@@ -125,7 +125,6 @@ async def _session(report: Path) -> None:
         app = AssetManagerApp(workspace)
         app.animation_level = "none"
         async with app.run_test(size=(COLUMNS, LINES)) as pilot:
-            assert isinstance(pilot, Pilot)
             await _until(lambda: len(app.screen_stack) > 1)
             assets, browser = app.screen.query_one(AssetList), app.screen.query_one(Browser)
             await _until(lambda: assets.loaded)
@@ -365,4 +364,6 @@ if __name__ == "__main__":
         _build(Path(place), int(last))
     else:
         os.environ["ASSETMGR_HOME"] = place
+        gc.set_threshold(NEW_OBJECTS)  # this and the next as `assetmgr tui` does
+        gc.disable()
         asyncio.run(_session(Path(last)))

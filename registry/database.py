@@ -8,6 +8,8 @@ two read transactions turn into writing ones.
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,7 +243,9 @@ def _make_folder(url: URL) -> None:
 def _engine(url: URL) -> Engine:
     try:
         waiting = {"connect_timeout": BUSY_SECONDS} if url.drivername in _WAITING else {}
-        engine = create_engine(url, connect_args=waiting)
+        # The connection used last is the one whose pages are in its memory.
+        last_first = {"pool_use_lifo": True} if file_of(url) is not None else {}
+        engine = create_engine(url, connect_args=waiting, json_serializer=_as_json, **last_first)
     except ImportError as error:
         hint = 'install "assetmgr[postgresql]"' if "psycopg" in str(error) else None
         raise LibraryUnusable(f"its driver is not installed: {error}", hint=hint) from error
@@ -253,6 +257,16 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "connect", _set_up_server)
         event.listen(engine, "begin", _begin_on_server)
     return engine
+
+
+def _as_json(value: object) -> str:
+    """Tuples, of texts and whole numbers, are written once: thousands of files have the same."""
+    return _known_as_json(value) if isinstance(value, tuple) else json.dumps(value)
+
+
+@functools.lru_cache(1024)
+def _known_as_json(value: tuple[object, ...]) -> str:
+    return json.dumps(value)
 
 
 class _Hinted(SQLiteCompiler):

@@ -67,11 +67,13 @@ def name_of(path: str) -> str:
     A snapshot in a Hugging Face cache has the name of its repository
     (`models--<owner>--<name>/snapshots/<revision>`).
     """
-    place = PurePath(shown(path))
-    if place.suffix.lower() in MODEL_SUFFIXES:
-        return place.stem
-    repository = _SNAPSHOT.search(place.as_posix())
-    return repository[1] if repository else place.name
+    place = shown(path)
+    name = os.path.basename(place)  # noqa: PTH119 - of every file; its path is canonical
+    stem, dot, suffix = name.rpartition(".")
+    if stem and f"{dot}{suffix}".lower() in MODEL_SUFFIXES:
+        return stem
+    repository = _SNAPSHOT.search(PurePath(place).as_posix())
+    return repository[1] if repository else name
 
 
 def find_root(path: str | os.PathLike[str]) -> str:

@@ -20,7 +20,7 @@ from registry.records import Claim
 from registry.rows import batches
 from registry.scan_records import Content, Outcome, Recorded, ScannedFile
 from registry.states import PRESENT
-from registry.text import fold
+from registry.text import fold, searchable
 from registry.writing import Values, drop_abandoned, now, refresh_search, write_search_texts
 
 _SHORT = 256
@@ -56,11 +56,12 @@ def record(
     places = _places(connection, [file.path for file in scanned], machine)
     known = _assets_of(connection, [file.hashes.blake3 for file in scanned if file.hashes])
     known |= _waiting(scanned, places, known)
-    known |= _insert_assets(connection, _new_contents(scanned, places, known))
+    made = _insert_assets(connection, _new_contents(scanned, places, known))
+    known |= made
     owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
-    _keep_search_texts(connection, scanned, owners, places)
+    _keep_search_texts(connection, scanned, owners, places, frozenset(made.values()))
     added = _keep_places(connection, scanned, owners, places, machine)
     _adopt(connection, scanned, owners)
     weighed = ((file, file.weights) for file in scanned if file.path in owners)
@@ -182,25 +183,36 @@ def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owner
 
 
 def _keep_search_texts(
-    connection: Connection, scanned: Sequence[ScannedFile], owners: Owners, places: Places
+    connection: Connection,
+    scanned: Sequence[ScannedFile],
+    owners: Owners,
+    places: Places,
+    made: frozenset[int],
 ) -> None:
     """Make what words are looked for in; of a file that is to be hashed yet, what is short.
 
-    Captions are most of the text by far: indexing them would keep the names of others waiting.
+    Captions are most of the text by far: indexing them would keep the names of others waiting. On
+    assets that were `made` a moment ago nobody wrote anything.
     """
-    short: dict[int, Values] = {}
+    short: dict[int, Mapping[str, str]] = {}
+    first: dict[int, str] = {}
     whole: list[int] = []
     for file in scanned:
         if file.path not in owners:
             continue
-        place = places.get(file.path)
+        place, owner = places.get(file.path), owners[file.path]
         if file.hashes is not None and (file.content or (place and not place.is_hashed)):
-            whole.append(owners[file.path])
+            whole.append(owner)
         elif file.hashes is None and file.content is not None:
             told = file.content.metadata.items()
-            few = {name: value for name, value in told if len(value) <= _SHORT}
-            short[owners[file.path]] = few
-    write_search_texts(connection, short)
+            short[owner] = few = {name: value for name, value in told if len(value) <= _SHORT}
+            if owner in made:
+                words = file.content.trigger_words
+                first[owner] = searchable(name_of(file.path), None, (), words, few)
+    if first:
+        rows = [{"asset_id": owner, "text": text} for owner, text in first.items()]
+        connection.execute(insert(schema.asset_search), rows)
+    write_search_texts(connection, {each: few for each, few in short.items() if each not in first})
     refresh_search(connection, whole)
 
 
@@ -316,14 +328,15 @@ def _content_values(content: Content) -> Values:
         "parameters": content.parameters,
         "confidence": content.confidence,
         "safety": str(content.safety.verdict),
-        "algorithm": list(content.algorithm),
+        # Tuples: `registry.database` keeps what those read that many files have in common.
+        "algorithm": tuple(content.algorithm),
         "dtypes": dict(content.dtypes),
-        "components": [[part.name, part.tensors, part.parameters] for part in content.components],
-        "evidence": list(content.evidence),
-        "problems": list(content.problems),
-        "safety_imports": list(content.safety.imports),
-        "safety_findings": list(content.safety.findings),
-        "trigger_words": list(content.trigger_words),
+        "components": tuple((e.name, e.tensors, e.parameters) for e in content.components),
+        "evidence": tuple(content.evidence),
+        "problems": tuple(content.problems),
+        "safety_imports": tuple(content.safety.imports),
+        "safety_findings": tuple(content.safety.findings),
+        "trigger_words": tuple(content.trigger_words),
     }
 
 

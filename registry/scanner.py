@@ -37,8 +37,9 @@ from registry.walk import Walk
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
-BEHIND = 1_000
-"""Names come first: hashes are recorded only when so many wait, or all files were looked into."""
+BEHIND = 4_000
+"""Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
+scan that is killed before, their files are hashed again."""
 
 Paths = Sequence[str | os.PathLike[str]]
 

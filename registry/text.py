@@ -23,6 +23,8 @@ def fold(text: str) -> str:
     NUL would end a text early in SQLite's comparisons, and its full-text index takes two characters
     that are none for the replacement character; lone surrogates have no UTF-8 form.
     """
+    if text.isascii():  # as most are: the same, in a tenth of the time
+        return text.lower().replace("\0", " ")
     folded = unicodedata.normalize("NFC", text).casefold().translate(_ODD)
     return folded.encode("utf-8", "replace").decode("utf-8")
 

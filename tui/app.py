@@ -27,19 +27,19 @@ from tui import keymap
 from tui.background import Failed
 from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
+from tui.faults import Fault, Surviving
 from tui.images import picture_widget
-from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs
+from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs, ShowsLibrary
 from tui.palette import KeyCommands
 from tui.query import TABS
 from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
 from tui.text import count, plain
 from tui.theme import DARK, SHADES, THEMES
-from tui.widgets.browser import Browser
 from tui.widgets.jobs_pane import JobsPane
 
 
-class AssetManagerApp(App[None]):
+class AssetManagerApp(Surviving, App[None]):
     """Browse the library, look at assets, do with them whatever the program can.
 
     `commands` replaces what the keys really do; tests pass `tui.testing.ScriptedCommands`.
@@ -111,6 +111,14 @@ class AssetManagerApp(App[None]):
         """Something asked in the background failed, on whatever screen."""
         self.notify(message.sentence, severity="error", markup=False)
 
+    def on_fault(self, message: Fault) -> None:
+        """A fault of the program, on whatever screen: it can be read where jobs are."""
+        self.queue.keep_fault(message.error)
+        said = f"{type(message.error).__name__}: {message.error}"
+        self.notify(
+            f"{plain(said)} (J tells more)", title="a fault", severity="error", markup=False
+        )
+
     def on_browser_counted(self) -> None:
         """All is there that stays: no search for garbage needs to look through it again."""
         if not gc.isenabled():
@@ -152,8 +160,8 @@ class AssetManagerApp(App[None]):
             self.notify(f"{plain(job.title)}: {job.outcome} (J, Enter shows it)", markup=False)
         elif job.then is None or job.state is not JobState.DONE:
             self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
-        if job.lane is not Lane.LOOK and self._library_screen.is_attached:
-            self._library_screen.query_one(Browser).reload()
+        if job.lane is not Lane.LOOK:
+            self.on_library_changed()
 
     @property
     def _is_busy(self) -> bool:
@@ -165,9 +173,10 @@ class AssetManagerApp(App[None]):
             job.show()
 
     def on_library_changed(self) -> None:
-        """A job that goes on has put something into the library."""
-        if self._library_screen.is_attached:
-            self._library_screen.query_one(Browser).reload()
+        """A job has put something into the library."""
+        for screen in self.screen_stack:
+            if isinstance(screen, ShowsLibrary) and screen.is_attached:
+                screen.reload()
 
     # ---- screens
 

@@ -34,7 +34,8 @@ class Card:
     """A file that a service has, or a repository of files: what a list shows of it, inert text.
 
     `asset` is the number of the asset that already is it. `download` queues it; `peek`, where the
-    service can be looked into, tells what it is. `opens` is the question for what is in it.
+    service can be looked into, tells what it is. `opens` is the question for what is in it, and
+    `sha256` what the file will have.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Card:
     download: Work | None
     peek: Work | None = None
     opens: str | None = None
+    sha256: str | None = None
 
 
 def failed(name: str, error: str) -> Card:

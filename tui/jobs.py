@@ -10,6 +10,7 @@ from textual.app import App
 from textual.message import Message
 from textual.worker import Worker
 
+from converters.progress import Progress
 from tui.background import Wait
 from tui.bridge import Job, JobState, Lane
 
@@ -39,6 +40,14 @@ class ShowsJobs(Protocol):
 
     def sync(self) -> None:
         """Look at the jobs again."""
+
+
+@runtime_checkable
+class ShowsLibrary(Protocol):
+    """A screen that wants to know when the library has changed."""
+
+    def reload(self) -> None:
+        """Look into the library again."""
 
 
 class JobQueue:
@@ -98,6 +107,17 @@ class JobQueue:
         """Forget the jobs that have ended."""
         self._jobs = [job for job in self._jobs if job.active]
         self._dismissed.clear()
+        self._changed()
+
+    def keep_fault(self, error: Exception) -> None:
+        """Something failed that was no job; it is kept as one, to be read."""
+
+        def work(_progress: Progress) -> str:
+            raise error
+
+        fault = Job("a fault of the program", Lane.LOOK, work, pausable=False)
+        fault.run()
+        self._jobs.append(fault)
         self._changed()
 
     def tell_library(self) -> None:

@@ -5,8 +5,8 @@ Everything here blocks and is called in threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tui.cards import Ask, Card
@@ -60,6 +60,14 @@ class Remote:
             "huggingface": OnHub(self._workspace).search,
         }
         return tuple(searches[ask.service](ask, progress))
+
+    def look_again(self, cards: Sequence[Card]) -> tuple[Card, ...]:
+        """The same cards, with the assets of those that have come into the library meanwhile."""
+        find = self._workspace.library.find_hash
+        return tuple(
+            replace(card, asset=find(card.sha256)) if card.sha256 and card.asset is None else card
+            for card in cards
+        )
 
     def updates(self, service: str, progress: Progress) -> tuple[Card, ...]:
         """What the library has of a service, and whether there is something newer.

@@ -54,6 +54,7 @@ class OnCivitai:
                 sections=tuple(_sections(model, version)),
                 download=None if file is None else partial(self._queue, version["id"]),
                 peek=None if file is None else partial(self._peek, version["id"]),
+                sha256=None if file is None else file["hashes"]["sha256"],
             )
 
     def _queue(self, version: str, progress: Progress) -> str:

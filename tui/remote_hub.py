@@ -86,6 +86,7 @@ class OnHub:
             sections=(Section(plain(file.name), facts), *about),
             download=partial(self._queue, found),
             peek=partial(self._peek, found),
+            sha256=file.sha256,
         )
 
     def _queue(self, found: Download, progress: Progress) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import textual._wait
+import textual.screen
 from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
@@ -28,6 +29,7 @@ from registry.records import Preview, PreviewCheck
 from registry.scan_records import Content, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
+from tui.jobs import JobQueue
 from tui.screens import form
 from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
@@ -141,9 +143,12 @@ class Driver:
 textual._wait.SLEEP_GRANULARITY = 0.002
 textual._wait.SLEEP_IDLE = 0.001
 
+# As often as the program lets it (`tui`), and a little more: here Textual was imported before.
+textual.screen.UPDATE_PERIOD = 1 / 500  # type: ignore[misc]
+
 # What rests before it is fetched rests shorter: the driver waits for all of it.
 form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
-browser.FACETS_SETTLE_SECONDS = 0.005
+details.TYPING_SECONDS = browser.FACETS_SETTLE_SECONDS = 0.005
 
 # A footer's key would be compact at first and then not, each time that one is made.
 FooterKey.__dict__["compact"]._default = False
@@ -155,6 +160,22 @@ Open = Callable[..., AbstractAsyncContextManager[Driver]]
 def _notifications_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A starved machine may need longer for two of them than the first is shown."""
     monkeypatch.setattr(AssetManagerApp, "NOTIFICATION_TIMEOUT", 600)
+
+
+@pytest.fixture(autouse=True)
+def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
+    """What handlers raised, which the program survives, and no test unless it expects it."""
+    found: list[Exception] = []
+    keep = JobQueue.keep_fault
+
+    def noted(queue: JobQueue, error: Exception) -> None:
+        found.append(error)
+        keep(queue, error)
+
+    monkeypatch.setattr(JobQueue, "keep_fault", noted)
+    yield found
+    for error in found:
+        raise error
 
 
 @pytest.fixture
@@ -214,7 +235,8 @@ def cards() -> tuple[Card, ...]:
 
     facts = Section("[Ink] wash", (("page", text("https://example.org/1")),))
     here = Card("[Ink] wash · v1", "lora", "SD 1.5", 37_876_123, "commercial", 4, (facts,), fetch)
-    new = replace(here, name="Line art · v2", asset=None, licence="no merges")
+    awaited = hashes(Entry("line art", "lora", 1)).sha256
+    new = replace(here, name="Line art · v2", asset=None, licence="no merges", sha256=awaited)
     return here, new
 
 

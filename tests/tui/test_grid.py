@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,38 @@ async def test_only_pictures_in_sight_are_read(
         assert len(set(asked)) == len(asked)
         await tui.press("G")
         assert 9 in asked
+
+
+async def test_no_picture_is_read_while_other_tiles_come_into_sight(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    sights, asked = iter([[1], [2], [3]]), 0
+
+    def sight() -> list[AssetRow]:
+        nonlocal asked, rows
+        asked, rows = asked + 1, next(sights, rows)
+        return [row for row in every if row.id in rows]
+
+    def found(row: AssetRow) -> None:
+        read.append(row.id)
+
+    rows: list[int] = []
+    async with open_program() as tui:
+        every = [row for n in range(9) if (row := tui.list._listing.row(n)) is not None]
+        pictures = tiles.Pictures(tui.list, found, sight, lambda _: None)
+        pictures.get(every[0])
+        await tui.rest()
+    assert read == [3]
+    assert asked > 3
+
+
+async def test_without_images_tiles_show_the_kind(open_program: Open, workspace: Workspace) -> None:
+    workspace.settings = replace(workspace.settings, images="off")
+    async with open_program((120, 40)) as tui:
+        await tui.press("T")
+        assert "▀" not in shown(tui)
+        assert "hypernetwork" in shown(tui)
 
 
 async def test_tiles_stand_a_storm_of_resizes(open_program: Open) -> None:

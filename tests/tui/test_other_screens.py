@@ -131,7 +131,9 @@ async def test_two_marked_files_are_compared(open_program: Open) -> None:
         assert "has other values" in tui.text()
 
 
-async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_program: Open) -> None:
+async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(
+    open_program: Open, put: Put
+) -> None:
     async with open_program((120, 40)) as tui:
         await tui.press("H", *"ink")
         await tui.press("enter")
@@ -143,9 +145,13 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(open_progr
         assert tui.toasts() == ["already here: #4"]
         tui.script.gate.set()
         tui.script.outcome = "1 downloaded"
+        assert "✓  Line art" not in tui.text()
+        put("line art", 10)
         await tui.press("j", "D")
         await tui.until(lambda: tui.script.asked[1:] == ["downloads"] and not tui.app.queue.active)
         assert [job.outcome for job in tui.app.queue.jobs][1:] == ["queued as 1", "1 downloaded"]
+        await tui.until(lambda: "✓  Line art" in tui.text())
+        assert "#10" in tui.text()
         await tui.press("k", "enter")
         assert tui.names() == ["ink wash"]
 

@@ -15,6 +15,7 @@ from registry.records import Asset
 from tui.background import in_background, in_turn
 from tui.bridge import Job, Lane
 from tui.commands import Commands
+from tui.faults import Surviving
 from tui.images import MakePicture
 from tui.jobs import JobQueue
 from tui.sections import Section, text
@@ -27,7 +28,7 @@ Severity = Literal["information", "warning", "error"]
 _SHOWN = 12
 
 
-class AnnotatingScreen(Screen[None]):
+class AnnotatingScreen(Surviving, Screen[None]):
     """A screen with a browser and the details of one asset, whose keys write on assets."""
 
     def __init__(

@@ -11,10 +11,11 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.faults import Surviving
 from tui.widgets.line import Line
 
 
-class AskScreen(ModalScreen[str | None]):
+class AskScreen(Surviving, ModalScreen[str | None]):
     """A title, a line with what is there already, and a hint; None when given up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give_up", "cancel", show=False)]

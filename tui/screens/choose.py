@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.faults import Surviving
 from tui.text import plain
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.table import Cell, TableColumn, TableLines, TableRow
@@ -32,7 +33,7 @@ class Choice:
     value: str
 
 
-class ChooseScreen(ModalScreen[str | None]):
+class ChooseScreen(Surviving, ModalScreen[str | None]):
     """A short list; None when given up. `extra` adds keys that end it with a word of their own."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from tui.faults import Surviving
 from tui.text import count, plain
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from assetmgr.operations.diff import Comparison
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(Surviving, Screen[None]):
     """The components over the tensors that differ."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -11,11 +11,12 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from tui.faults import Surviving
 from tui.sections import Section
 from tui.widgets.facts import Facts
 
 
-class ConfirmScreen(ModalScreen[bool]):
+class ConfirmScreen(Surviving, ModalScreen[bool]):
     """Shows a plan and waits for the decision."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -18,6 +18,7 @@ from tui import keymap
 from tui.background import in_background
 from tui.bridge import Job, Lane
 from tui.commands import Commands
+from tui.faults import Surviving
 from tui.forms import Form, Planned
 from tui.jobs import JobQueue
 from tui.text import count, plain, size
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _WORDS = {"file": "the same bytes", "weights": "the same weights, whatever holds them"}
 
 
-class DuplicatesScreen(Screen[str | None]):
+class DuplicatesScreen(Surviving, Screen[str | None]):
     """Groups of equal files; ends with the query that finds one of them in the library."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.DUPLICATES)

@@ -18,6 +18,7 @@ from textual.widgets import Button, Label, Static
 
 from converters.errors import AssetmgrError
 from tui.background import in_background
+from tui.faults import Part, Surviving
 from tui.forms import Field, Form, Planned
 from tui.sections import Section, text
 from tui.text import plain
@@ -28,7 +29,7 @@ SETTLE_SECONDS = 0.12
 """How long the answers rest before their plan is made: a typed number is planned once."""
 
 
-class Options(Widget, can_focus=True):
+class Options(Part, can_focus=True):
     """One of several values, turned with the arrow keys, the mouse or Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,7 +66,7 @@ class Options(Widget, can_focus=True):
         self.action_turn(-1 if event.x < 2 else 1)
 
 
-class FormScreen(ModalScreen[Planned | None]):
+class FormScreen(Surviving, ModalScreen[Planned | None]):
     """Gives what was planned when it shall be done; None when given up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -23,6 +23,7 @@ from tui.cards import FIRST, Ask, Card
 from tui.columns import KIND_STYLES
 from tui.commands import Commands
 from tui.downloads import run_in
+from tui.faults import Surviving
 from tui.jobs import JobQueue
 from tui.remote import BASES, KINDS, SERVICES, Service
 from tui.screens.choose import Choice, ChooseScreen
@@ -43,7 +44,7 @@ class WantedInput(Input):
     ]
 
 
-class HubScreen(Screen[str | None]):
+class HubScreen(Surviving, Screen[str | None]):
     """Ends with the query that finds an asset in the library, or with None."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.HUB)
@@ -179,10 +180,25 @@ class HubScreen(Screen[str | None]):
         self._job = Job(title, Lane.LOOK, work, then)
         self._queue.submit(self._job)
 
+    @property
+    def _asks(self) -> bool:
+        return self._job is not None and self._job.active
+
     def sync(self) -> None:
         """A search that failed says so in the list."""
         if self._job is not None and self._job.state is JobState.FAILED and self.is_attached:
             self.query_one(TableLines).show((), ("no answer", "", self._job.outcome))
+
+    def reload(self) -> None:
+        """The library has changed: some of it may be here now."""
+        if self._found:
+            in_background(self, partial(self._look_again, self._found), group="here")
+
+    async def _look_again(self, cards: tuple[Card, ...]) -> None:
+        found = await asyncio.to_thread(self._commands.remote.look_again, cards)
+        if self._found is cards and found != cards and not self._asks:
+            self._found = found
+            self._show(self.query_one(TableLines).cursor)
 
     def _show_found(self, ask: Ask, cursor: int) -> None:
         if self.is_attached:

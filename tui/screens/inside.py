@@ -19,6 +19,7 @@ from tui import keymap
 from tui.background import Failed, in_background
 from tui.bridge import Job, Lane
 from tui.commands import Commands
+from tui.faults import Surviving
 from tui.inside import (
     Branch,
     Contents,
@@ -57,7 +58,7 @@ class SearchInput(Input):
     ]
 
 
-class InsideScreen(Screen[None]):
+class InsideScreen(Surviving, Screen[None]):
     """Names, types, shapes and sizes; from the header alone."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.INSIDE)

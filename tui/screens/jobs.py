@@ -19,6 +19,7 @@ from tui import keymap
 from tui.background import in_background, in_turn
 from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands
+from tui.faults import Surviving
 from tui.jobs import JobQueue
 from tui.sections import Section, text
 from tui.text import duration, plain, size
@@ -38,7 +39,7 @@ _STYLES = {"done": "good", "failed": "bad", "running": "title"}
 _RESTING = frozenset({"paused", "failed"})
 
 
-class JobsScreen(Screen[None]):
+class JobsScreen(Surviving, Screen[None]):
     """The newest job is on top; the queue of downloads lies under the jobs."""
 
     GROUPS: ClassVar = (keymap.MOVE, keymap.JOBS)

@@ -35,6 +35,7 @@ class LibraryScreen(ActingScreen):
     """Everything at once; dialogs come over it."""
 
     BINDINGS: ClassVar[list[BindingType]] = keymap.screen_bindings()
+    BLANK: ClassVar[bool] = True  # its children cover it
     AUTO_FOCUS = "AssetList"
     GROUPS: ClassVar = keymap.GROUPS
 
@@ -59,6 +60,7 @@ class LibraryScreen(ActingScreen):
             view_of(known.kind, known.query, known.sort),
             Place(known.row, known.asset),
             tiled=known.tiles,
+            pictures=self._make_picture is not None,
         )
         yield JobsPane(self._queue)
         yield Footer(show_command_palette=False)

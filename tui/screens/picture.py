@@ -15,6 +15,7 @@ from textual.widgets import Footer
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
+from tui.faults import Surviving
 from tui.forms import Told
 from tui.images import MakePicture, read_picture
 from tui.text import plain
@@ -27,7 +28,7 @@ LONGEST_SIDE = 2048
 """Pixels: a sheet of renders has small print."""
 
 
-class PictureScreen(Screen[None]):
+class PictureScreen(Surviving, Screen[None]):
     """Shows a picture's file."""
 
     GROUPS: ClassVar = (keymap.READ, keymap.PICTURE)

@@ -11,12 +11,13 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.faults import Surviving
 from tui.sections import Section
 from tui.widgets.details import ReadingScroll
 from tui.widgets.facts import Facts
 
 
-class ReadingScreen(ModalScreen[None]):
+class ReadingScreen(Surviving, ModalScreen[None]):
     """Sections under a title."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -21,6 +21,7 @@ from converters.errors import AssetmgrError
 from tui.background import in_background
 from tui.bridge import one_line
 from tui.commands import LOGOUT, Commands
+from tui.faults import Surviving
 from tui.forms import same
 from tui.screens.form import Options
 from tui.text import plain
@@ -40,7 +41,7 @@ _SERVICES = (("hub", "Hub token"), ("civitai", "Civitai token"))
 _LATER = "pictures and the database change at the next start"
 
 
-class SettingsScreen(ModalScreen[None]):
+class SettingsScreen(Surviving, ModalScreen[None]):
     """The theme changes at once; the others are written down when the dialog is kept."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.faults import Surviving
 from tui.text import count, plain
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.table import Cell, TableColumn, TableLines, TableRow
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_LINES = 10
 
 
-class WelcomeScreen(ModalScreen[tuple[str, ...]]):
+class WelcomeScreen(Surviving, ModalScreen[tuple[str, ...]]):
     """Gives the folders that shall be scanned; none for later."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

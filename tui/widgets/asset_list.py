@@ -46,11 +46,16 @@ class AssetList(CursorList):
     class Marked(Message):
         """Other assets are marked."""
 
-    def __init__(self, fetch: Fetch, find_picture: FindPicture, *, tiled: bool = False) -> None:
+    def __init__(
+        self, fetch: Fetch, find_picture: FindPicture | None, *, tiled: bool = False
+    ) -> None:
+        """Without `find_picture` tiles have no pictures."""
         super().__init__()
         self._fetch = fetch
         self._tiled = tiled
-        self._pictures = Pictures(self, find_picture, self._in_sight, self._picture_came)
+        self._pictures = find_picture and Pictures(
+            self, find_picture, self._in_sight, self._picture_came
+        )
         self._listing: Listing | None = None
         self._told: int | None = None
         self._marks: dict[int, AssetRow] = {}
@@ -70,7 +75,8 @@ class AssetList(CursorList):
 
     def forget_pictures(self) -> None:
         """There may be other pictures now."""
-        self._pictures.forget()
+        if self._pictures is not None:
+            self._pictures.forget()
 
     @property
     def tiled(self) -> bool:
@@ -185,7 +191,7 @@ class AssetList(CursorList):
         marked = row.id in self._marks
         mark = Segment(MARK, base + self.style_of("marked")) if marked else Segment(" ", base)
         if self._tiled:
-            picture = self._pictures.get(row)
+            picture = None if self._pictures is None else self._pictures.get(row)
             drawn = tiles.draw_tile(row, line, picture, base, self.style_of)
             return [mark, *drawn, Segment(" ", base)]
         return cut([mark, *self._columns(row, base, width)], width, base)
@@ -193,7 +199,9 @@ class AssetList(CursorList):
     def is_settled(self, index: int) -> bool:
         """Whether its page is here, and its picture where that is to be seen."""
         row = self._listing.row(index) if self._listing else None
-        return row is not None and (not self._tiled or self._pictures.holds(row))
+        if row is None or not self._tiled or self._pictures is None:
+            return row is not None
+        return self._pictures.holds(row)
 
     def _columns(self, row: AssetRow, base: Style, width: int) -> Iterator[Segment]:
         for place in placed(width):
@@ -208,18 +216,22 @@ class AssetList(CursorList):
 
     def _in_sight(self) -> Iterator[AssetRow]:
         """The rows of which something is to be seen, while they are tiles."""
-        if self._listing is None or not self._tiled:
+        if self._tiled:
+            yield from (row for _, row in self._seen())
+
+    def _seen(self) -> Iterator[tuple[int, AssetRow]]:
+        if self._listing is None:
             return
         first, last = self._sight()
         for index in range(first, last + 1):
             row = self._listing.row(index)
             if row is not None:
-                yield row
+                yield index, row
 
     def _picture_came(self, asset_id: int) -> None:
-        index = None if self._listing is None else self._listing.find(asset_id)
-        if index is not None:
-            self.refresh_item(index)
+        for index, row in self._seen():
+            if row.id == asset_id:
+                self.refresh_item(index)
 
     def _sight(self) -> tuple[int, int]:
         """The first and the last item of which something is to be seen."""

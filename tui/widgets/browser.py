@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 
@@ -17,10 +17,12 @@ from converters.progress import Progress
 from registry.list_records import AssetRow
 from tui.background import Latest, in_background
 from tui.commands import Commands
+from tui.faults import Part
 from tui.listing import PAGE_ROWS, Listing, Place
 from tui.query import TABS, View, tab_counts
 from tui.text import plain
 from tui.widgets.asset_list import AssetList
+from tui.widgets.covered import CoveredHorizontal, CoveredVertical
 from tui.widgets.facets_panel import FacetsPanel
 from tui.widgets.filter_bar import FilterBar
 from tui.widgets.kind_tabs import KindTabs
@@ -30,8 +32,10 @@ FACETS_SETTLE_SECONDS = 0.15
 """How long the list rests before its facets are counted."""
 
 
-class Browser(Widget):
+class Browser(Part):
     """Shows one view of the library; every change of the view is a search in a thread."""
+
+    BLANK: ClassVar[bool] = True  # its children cover it
 
     class Counted(Message):
         """The library holds so many assets."""
@@ -55,8 +59,11 @@ class Browser(Widget):
         place: Place | None = None,
         *,
         tiled: bool = False,
+        pictures: bool = True,
     ) -> None:
+        """`pictures` says whether tiles show any."""
         super().__init__(classes="-tiled" if tiled else "")
+        self._find_picture = commands.picture if pictures else None
         self._commands = commands
         self._beside = beside
         self._view = view or View()
@@ -67,13 +74,12 @@ class Browser(Widget):
         """Tabs and filter over the list and what is beside it."""
         yield KindTabs()
         yield FilterBar(self._view.text)
-        with Horizontal(id="middle"):
+        with CoveredHorizontal(id="middle"):
             yield FacetsPanel()
-            with Vertical(id="list-column"):
+            with CoveredVertical(id="list-column"):
                 yield ListHeader()
-                yield AssetList(
-                    self._commands.page, self._commands.picture, tiled=self.has_class("-tiled")
-                )
+                tiled = self.has_class("-tiled")
+                yield AssetList(self._commands.page, self._find_picture, tiled=tiled)
             yield self._beside
 
     # ---- what the screen tells it
@@ -202,9 +208,15 @@ class Browser(Widget):
             return
         self._show(listing, stay)
         if listing.total is None:
+            await self._painted()  # counting takes the interpreter from the frame
             listing.total = await asyncio.to_thread(self._commands.number, view, progress)
             self.query_one(AssetList).recount()
         self._tell_number(listing)
+
+    async def _painted(self) -> None:
+        painted = asyncio.Event()
+        self.call_after_refresh(painted.set)
+        await painted.wait()
 
     def _find(self, view: View, stay: Place | None, progress: Progress) -> Listing:
         """In a thread: the page on which the cursor stays, or the first."""
@@ -224,7 +236,7 @@ class Browser(Widget):
     def _show(self, listing: Listing, stay: Place | None) -> None:
         view, assets = listing.view, self.query_one(AssetList)
         found = listing.find(stay.asset) if stay else None
-        self.query_one(ListHeader).view = view
+        self.query_one(ListHeader).order = view.order
         self.query_one(KindTabs).active = view.tab
         self._tell_number(listing)
         cursor = stay.row if stay and found is None else found or 0

@@ -27,6 +27,7 @@ from textual.scrollbar import ScrollBar
 from textual.strip import Strip
 
 from tui import keymap
+from tui.faults import Surviving
 from tui.text import fit
 
 
@@ -53,7 +54,7 @@ MOST_DRAWN = 300
 """Lines kept as they were drawn, at some kilobytes each: those of a few pages."""
 
 
-class CursorList(ScrollView, can_focus=True):
+class CursorList(Surviving, ScrollView, can_focus=True):
     """Items with a cursor on one of them.
 
     Styles are those of component classes `cursor-list--<word>`; they are the same in every list.
@@ -182,20 +183,19 @@ class CursorList(ScrollView, can_focus=True):
         """Some lines of the visible part: where nothing is around it, without Textual's detour."""
         if len(self._drawn) > MOST_DRAWN:
             self._drawn.clear()
-        if self.gutter.totals != (0, 0):
+        if self.styles.gutter.totals != (0, 0):
             return super().render_lines(crop)
         drawing, top = self._begin(), self.scroll_offset.y
         strips = [self._line(top + y, drawing) for y in crop.line_range]
         for each in self.get_line_filters():
             strips = [strip.apply_filter(each, drawing.background) for strip in strips]
-        if crop.column_span != (0, self.size.width):
+        if crop.x or crop.right < drawing.width:
             strips = [strip.crop(*crop.column_span) for strip in strips]
         return strips
 
     def render_line(self, y: int) -> Strip:
-        """One line of the visible part, without the cell that lies under the bar."""
-        strip = self._line(y + self.scroll_offset.y, self._begin())
-        return strip.crop(0, self.scrollable_content_region.width)
+        """One line of the visible part."""
+        return self._line(y + self.scroll_offset.y, self._begin())
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """All but that for ANSI colours, which would go through all lines and find none."""
@@ -203,10 +203,14 @@ class CursorList(ScrollView, can_focus=True):
 
     def _begin(self) -> Drawing:
         _, background = self.background_colors
-        return Drawing(self.rich_style, background, self.size.width, self.shape)
+        width = self.scrollable_content_region.width
+        return Drawing(self.rich_style, background, width, self.shape)
 
     def _line(self, number: int, drawing: Drawing) -> Strip:
-        """A line, counted from the first of all, as wide as the list with its bar."""
+        """A line, counted from the first of all, as wide as the list without its bar.
+
+        Textual would part each line that goes on under the bar.
+        """
         strip = self._drawn.get(number)
         if strip is None or strip.cell_length != drawing.width:
             strip = self._draw_line(number, drawing)
@@ -223,12 +227,13 @@ class CursorList(ScrollView, can_focus=True):
         items = self._items(number, shape)
         if not items:
             return self._note_line(number, base, drawing.width)
-        segments, end = [], base
+        segments = []
         for index in items:
-            end = base + self.style_of("cursor") if index == self._cursor else base
-            segments += self.draw(index, number % shape.height, end, shape.width)
+            style = base + self.style_of("cursor") if index == self._cursor else base
+            segments += self.draw(index, number % shape.height, style, shape.width)
         rest = drawing.width - len(items) * shape.width
-        segments.append(Segment(" " * rest, end if shape.columns == 1 else base))
+        if rest:
+            segments.append(Segment(" " * rest, base))
         return Strip(segments, drawing.width)
 
     def _note_line(self, y: int, base: Style, width: int) -> Strip:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
-from textual.widget import Widget
+from textual.widgets import Input
 
 from registry.list_records import AssetRow
 from registry.records import Asset
@@ -17,6 +17,7 @@ from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
 from tui.describe import describe
+from tui.faults import Part
 from tui.images import MakePicture, read_picture
 from tui.sections import Section
 from tui.shown_picture import WHOSE, shown_picture
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 0.07
 """How long the cursor rests before anything is fetched: a held key, which repeats after 30 to 50
 thousandths, fetches nothing, and so no thread takes the interpreter from the frames."""
+TYPING_SECONDS = 0.3
+"""The same while a line is typed in, whose letters come more slowly."""
 
 
 class ReadingScroll(VerticalScroll):
@@ -47,7 +50,7 @@ class ReadingScroll(VerticalScroll):
         self.scroll_up(animate=False, immediate=True)
 
 
-class Details(Widget):
+class Details(Part):
     """Picture and facts of one asset."""
 
     def __init__(
@@ -82,10 +85,11 @@ class Details(Widget):
         self.query_one(ReadingScroll).focus()
 
     async def _load(self, row: AssetRow | None) -> None:
+        is_typing = isinstance(self.app.focused, Input)
+        await asyncio.sleep(TYPING_SECONDS if is_typing else SETTLE_SECONDS)
         if row is None:
             self._show(None, None)
             return
-        await asyncio.sleep(SETTLE_SECONDS)
         asset, sections = await asyncio.to_thread(self._look_up, row.id)
         picture, caption = None, ""
         if self._make_picture:

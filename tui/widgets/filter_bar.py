@@ -13,10 +13,10 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import Reactive
-from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from tui.background import in_background
+from tui.faults import Part
 from tui.widgets.line import Line
 
 REFUSE_SECONDS = 0.4
@@ -44,7 +44,7 @@ class FilterInput(Line):
         self.post_message(FilterBar.Left())
 
 
-class FilterBar(Widget):
+class FilterBar(Part):
     """Filter as you type."""
 
     class Changed(Message):

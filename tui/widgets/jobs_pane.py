@@ -13,9 +13,9 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widget import Widget
 
 from tui.bridge import Job, JobState
+from tui.faults import Part, Surviving
 from tui.jobs import JobQueue
 from tui.text import fit, plain
 
@@ -27,7 +27,7 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {JobState.QUEUED: "·", JobState.FAILED: "✗", JobState.PAUSED: "‖"}
 
 
-class JobLine(Widget):
+class JobLine(Part):
     """One job: its title, a bar and where it is; or why it failed."""
 
     class Chosen(Message):
@@ -91,7 +91,7 @@ class JobLine(Widget):
         self.post_message(self.Chosen(self.job))
 
 
-class JobsPane(VerticalScroll, can_focus=False):
+class JobsPane(Surviving, VerticalScroll, can_focus=False):
     """Shows what a queue has to show everywhere."""
 
     def __init__(self, queue: JobQueue, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word

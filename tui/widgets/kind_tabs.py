@@ -6,12 +6,12 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
+from tui.faults import Part
 from tui.query import TABS
 
 
-class KindTabs(Widget):
+class KindTabs(Part):
     """All, Checkpoints, LoRAs … with the number of assets in each."""
 
     class Chosen(Message):

@@ -6,10 +6,11 @@ from typing import Any
 
 from textual.widgets import Input
 
+from tui.faults import Surviving
 from tui.text import plain, unescaped
 
 
-class Line(Input):
+class Line(Surviving, Input):
     """Shows its first text as harmless as all others; `answer` has the characters it stood for.
 
     Textual writes a line's value to the terminal as it is, escape sequences and line breaks too.

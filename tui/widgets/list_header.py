@@ -6,14 +6,13 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.widget import Widget
 
 from tui.columns import Placed, placed
-from tui.query import View
+from tui.faults import Part
 from tui.text import fit
 
 
-class ListHeader(Widget):
+class ListHeader(Part):
     """Column titles with an arrow on the one the list is sorted by."""
 
     class SortChosen(Message):
@@ -23,7 +22,8 @@ class ListHeader(Widget):
             super().__init__()
             self.sort = sort
 
-    view: reactive[View] = reactive(View())
+    order: reactive[str] = reactive("name")
+    """A sort word, with "-" for descending."""
 
     def render(self) -> Content:
         """One line of titles."""
@@ -38,9 +38,9 @@ class ListHeader(Widget):
 
     def _title(self, place: Placed) -> Content:
         column = place.column
-        if column.sort != self.view.sort:
+        if column.sort != self.order.removeprefix("-"):
             return Content(fit(column.title, place.width, right=column.right))
-        arrow = "▼" if self.view.descending else "▲"
+        arrow = "▼" if self.order.startswith("-") else "▲"
         title = arrow if place.width == 1 else f"{column.title} {arrow}"
         return Content.styled(fit(title, place.width, right=column.right), "$primary bold")
 

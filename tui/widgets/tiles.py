@@ -59,6 +59,7 @@ class Pictures:
         self._owner, self._find, self._sight, self._came = owner, find, sight, came
         self._held: OrderedDict[int, Drawn | None] = OrderedDict()
         self._fetching = False
+        self._rested: list[int] = []
 
     def get(self, row: AssetRow) -> Drawn | None:
         """The picture of a row in sight if it is here; else it will be fetched."""
@@ -80,8 +81,7 @@ class Pictures:
 
     async def _fetch(self) -> None:
         try:
-            await asyncio.sleep(SETTLE_SECONDS)
-            while (row := self._next()) is not None:
+            while (row := await self._next()) is not None:
                 self._held[row.id] = await asyncio.to_thread(partial(_read, self._find, row))
                 if len(self._held) > MOST_HELD:
                     self._held.popitem(last=False)
@@ -89,7 +89,11 @@ class Pictures:
         finally:
             self._fetching = False
 
-    def _next(self) -> AssetRow | None:
+    async def _next(self) -> AssetRow | None:
+        """The first row in sight without its picture, once the same ones have been in sight."""
+        while (sight := [row.id for row in self._sight()]) != self._rested:
+            self._rested = sight
+            await asyncio.sleep(SETTLE_SECONDS)
         return next((row for row in self._sight() if row.id not in self._held), None)
 
 

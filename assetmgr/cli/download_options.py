@@ -78,10 +78,11 @@ def bars(session: Session) -> DownloadBars:
 def print_download(
     session: Session, name: str, nbytes: int | None, document: Mapping[str, object]
 ) -> None:
-    """The line of a file: what has become of it, and where it is."""
+    """The line of a file: what has become of it, and where it is once it is there."""
     known = f"have it: #{document['asset']}" if document["state"] == "already" else None
     state = known or document["state"] or "to download"
-    place = f" -> {plain(str(document['path']))}" if document["path"] else ""
+    is_there = document["path"] and document["state"] != "queued"  # another place has it, then
+    place = f" -> {plain(str(document['path']))}" if is_there else ""
     session.output.line(f"{plain(name)}  {size(nbytes)}  {state}{place}")
 
 

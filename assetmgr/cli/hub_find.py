@@ -153,7 +153,7 @@ def updates(session: Session, assets: tuple[str, ...]) -> int:
 def _change(one: HubUpdate) -> str:
     name, file = plain(one.asset.name), plain(f"{one.source.repo} {one.source.file}")
     told = {
-        NEWER: f"newer since {(one.model.modified or '')[:10]}",
+        NEWER: f"newer since {one.model.modified[:10]}" if one.model.modified else "newer",
         GONE: "not there any more",
     }.get(one.state, "cannot be compared")
     here = f", here as #{one.replacement}" if one.replacement is not None else ""

@@ -161,14 +161,12 @@ def info(
 
 
 def _card(web: Web, model: HubModel, progress: Progress) -> str | None:
-    """The page's text; None without one, and where conditions were not accepted yet."""
+    """The page's text; None without one, and where it cannot be had: all else is known already."""
     if not any(file.name == "README.md" for file in model.files or ()):
         return None
     try:
         return hub_models.card(web, model, progress)
     except NotAvailable:
-        if model.gated is None:
-            raise
         return None
 
 

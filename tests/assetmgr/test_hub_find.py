@@ -1,4 +1,4 @@
-"""`hub search`, `info` and `updates` through huggingface_hub, against a server on loopback."""
+"""`hub search`, `info` and `updates` against a server on loopback."""
 
 from __future__ import annotations
 
@@ -235,6 +235,14 @@ def test_a_gated_repository_says_where_its_conditions_are_accepted(
     assert f"hint: accept its conditions at {hub.url}/{REPO}, then" in done.err
 
 
+def test_what_is_known_is_shown_where_the_card_cannot_be_had(
+    hub: HubServer, program: Program
+) -> None:
+    hub.instead = [Instead(501, below=f"/{REPO}/resolve/")]
+    found = program("hub", "info", REPO, "--json")
+    assert (found.code, found.json["summary"], len(found.json["files"])) == (0, None, 2)
+
+
 def test_a_card_is_shown_without_control_characters(hub: HubServer, program: Program) -> None:
     hub.files["README.md"] = f"Gems {HOSTILE} &#27;[2J\nrest".encode()
     done = program("hub", "info", REPO)
@@ -310,6 +318,8 @@ def test_updates_tell_what_is_newer_gone_and_the_same(
     assert len(hub.requests) == 1, "each repository is asked once"
     shown = program("hub", "updates", f"#{newer['asset']}").out
     assert "newer since 2026-01-02" in shown
+    del hub.about["lastModified"]
+    assert ": newer\n" in program("hub", "updates", f"#{newer['asset']}").out
     program("scan", models.folder)
     (newer,) = program("hub", "updates", f"#{newer['asset']}", "--json").json["updates"]
     assert newer["replacement"] == program("show", models.sdxl_lora, "--json").json["id"]

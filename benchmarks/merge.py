@@ -1,19 +1,20 @@
 """LoRAs merged into checkpoints of the real sizes, and checkpoints with each other.
 
 Against the plain way (load, add, save), the way of A1111 (all in memory, in the stored type), the
-script of kohya, and sd-mecha; these two know models of the real sizes only. The adapters have the
-modules that kohya's trainer gives them: all linear layers of attention blocks and text encoders.
+script of kohya, and sd-mecha; these two know models of the real sizes only. Ours is on the disk
+when it ends, those of the others may be in memory still. The adapters have the modules that kohya's
+trainer gives them: all linear layers of attention blocks and text encoders.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import MB, Case, Result, compare, python, read_through, run, warm
@@ -33,34 +34,28 @@ _PREFIXES: Mapping[Base, Mapping[str, str]] = {
     Base.SDXL: {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
 }
 _SHAPES = {Base.SD1: checkpoint_shapes, Base.SDXL: true_sdxl}
-_TO_MECHA = 1 / 5
 _NOT_TRAINED = ("embedding", "time_emb", "norm", "text_projection", "conv_shortcut")
 
 
-def merges(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
-    """SD1.5 with one adapter of rank 32, SDXL with three of rank 128, a sum of two SDXL."""
-    names = ("SD1 + rank 32", "SDXL + 3 rank 128", "SDXL weighted sum")
-    real = scale >= 1
-    with _files(scratch / "sd-1", Base.SD1, 32, scale) as folder:
-        plain = _Rival("load, add, save", 1 / 1.6, "merge_plain")
-        yield from _merged(names[0], folder, 1, rounds, 350.0, plain, *(_kohya() if real else ()))
-    with _files(scratch / "sdxl", Base.SDXL, 128, scale) as folder:
-        plain = _Rival("load, add, save", 1 / 3, "merge_plain")
-        mecha = [_Rival("sd-mecha", _TO_MECHA, "merge_mecha")] if real else []
-        yield from _merged(names[1], folder, 3, rounds, 500.0, plain, *mecha)
-        plain = _Rival("A1111's way", 1.0, "sum_plain")
-        mecha = [_Rival("sd-mecha", _TO_MECHA, "sum_mecha")] if real else []
-        yield from _summed(names[2], folder, rounds, plain, *mecha)
-
-
 @contextmanager
-def _files(folder: Path, base: Base, rank: int, scale: float) -> Iterator[Path]:
-    """A folder with two checkpoints and three adapters, for a while."""
-    run(Case("files", python("-m", "benchmarks.merge", str(folder), base, str(rank), str(scale))))
+def _files(scratch: Path, base: Base, rank: int, scale: float) -> Iterator[Path]:
+    """A folder with two checkpoints and three adapters, for a while.
+
+    Those in a folder that `BENCH_FILES` names are kept, and serve the next time.
+    """
+    kept = os.environ.get("BENCH_FILES")
+    folder = Path(kept or scratch) / f"{base}-{rank}-{scale:g}"
+    if not folder.exists():
+        making = folder.with_suffix(".making")
+        shutil.rmtree(making, ignore_errors=True)
+        told = (str(making), base, str(rank), str(scale))
+        run(Case("files", python("-m", "benchmarks.merge", *told)))
+        making.rename(folder)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        if kept is None:
+            shutil.rmtree(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,52 +68,47 @@ class _Rival:
     command: Callable[[Path, list[Path]], list[str]] | None = None
 
 
-def _merged(
-    name: str, folder: Path, count: int, rounds: int, memory: float, *rivals: _Rival
-) -> Iterator[Result]:
-    sources = [folder / "base.safetensors", *sorted(folder.glob("lora-*"))[:count]]
-    yield from _compared(name, "merge_ours", rivals, folder, sources, rounds, memory)
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What is merged into what: two checkpoints without adapters; by whom beside us.
+
+    `rank` is that of the adapters beside the files, `memory` is what we may take in MB; some know
+    models of the `real` sizes only.
+    """
+
+    name: str
+    base: Base
+    rank: int
+    adapters: int
+    memory: float
+    rival: Callable[[], _Rival | None]
+    real: bool = False
+
+    def __call__(self, scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
+        """Ours as a ratio to the rival's time, and our memory."""
+        rival = self.rival()
+        if rival is None or (self.real and scale < 1):
+            return
+        with _files(scratch, self.base, self.rank, scale) as folder:
+            others = sorted(folder.glob("lora-*"))[: self.adapters]
+            sources = [folder / "base.safetensors", *(others or [folder / "other.safetensors"])]
+            target = scratch / "merged.safetensors"
+            before, job = _fresh(sources, target), "merge_ours" if others else "sum_ours"
+            theirs = rival.command or partial(_job, rival.job)
+            limit = Case(rival.name, theirs(target, sources), before=before)
+            ours = Case("assetmgr", _job(job, target, sources), rival.goal, before)
+            timed = compare(self.name, limit, [ours], rounds)
+            target.unlink()
+        yield from timed
+        yield Result("memory", self.name, timed[1].private_bytes / MB, "MB", self.memory)
 
 
-def _summed(name: str, folder: Path, rounds: int, *rivals: _Rival) -> Iterator[Result]:
-    sources = [folder / "base.safetensors", folder / "other.safetensors"]
-    yield from _compared(name, "sum_ours", rivals, folder, sources, rounds, 200.0)
-
-
-def _compared(
-    name: str,
-    job: str,
-    rivals: Sequence[_Rival],
-    folder: Path,
-    sources: list[Path],
-    rounds: int,
-    memory: float,
-) -> Iterator[Result]:
-    """Every way as a ratio to the first rival's, ours also to the others', and our memory."""
-    target, before = folder / "merged.safetensors", _fresh(sources)
-    first, *others = (
-        Case(
-            rival.name,
-            rival.command(target, sources) if rival.command else _job(rival.job, target, sources),
-            before=before,
-        )
-        for rival in rivals
-    )
-    ours = Case("assetmgr", _job(job, target, sources), rivals[0].goal, before)
-    limit, mine, *timed = compare(name, first, [ours, *others], rounds)
-    yield from (limit, mine, *timed)
-    yield Result("memory", name, mine.private_bytes / MB, "MB", memory)
-    for rival, other in zip(rivals[1:], timed, strict=True):
-        ratio = statistics.median(mine.seconds) / statistics.median(other.seconds)
-        yield Result(name, f"assetmgr to {other.case}", ratio, "x", rival.goal)
-
-
-def _kohya() -> Iterator[_Rival]:
+def _kohya() -> _Rival | None:
     """The script of kohya-ss/sd-scripts, if `SD_SCRIPTS` names a clone with its environment."""
     clone = os.environ.get("SD_SCRIPTS")
     if clone is None:
         print("no comparison with kohya's script: set SD_SCRIPTS to a clone of it", file=sys.stderr)
-        return
+        return None
 
     def command(target: Path, sources: list[Path]) -> list[str]:
         base, *adapters = map(str, sources)
@@ -128,18 +118,19 @@ def _kohya() -> Iterator[_Rival]:
             *("--sd_model", base, "--models", *adapters, "--ratios", *["0.5"] * len(adapters)),
         ]
 
-    yield _Rival("kohya's script", 1 / 6, command=command)
+    return _Rival("kohya's script", 1 / 6, command=command)
 
 
 def _job(job: str, target: Path, sources: list[Path]) -> list[str]:
     return python("-m", "benchmarks.jobs", job, str(target), *map(str, sources))
 
 
-def _fresh(sources: list[Path]) -> Callable[[], None]:
+def _fresh(sources: list[Path], target: Path) -> Callable[[], None]:
     def prepare() -> None:
+        target.unlink(missing_ok=True)
         for source in sources:
             read_through(source)
-        warm(sources[0].parent, sources[0].stat().st_size)
+        warm(target.parent, sources[0].stat().st_size)
 
     return prepare
 
@@ -190,6 +181,25 @@ def _filled(state: StateDict, spread: float, seed: int) -> StateDict:
         return LazyTensor(DType.F16, tensor.shape, lambda: (data * repeated)[:size], tensor.origin)
 
     return state.map(fill)
+
+
+_SD1 = ("SD1 + rank 32", Base.SD1, 32, 1, 350.0)
+_SDXL = ("SDXL + 3 rank 128", Base.SDXL, 128, 3, 500.0)
+_SUM = ("SDXL weighted sum", Base.SDXL, 128, 0, 200.0)
+
+COMPARISONS: Mapping[str, _Comparison] = {
+    "merge-sd1": _Comparison(*_SD1, lambda: _Rival("load, add, save", 1 / 1.6, "merge_plain")),
+    "merge-sd1-kohya": _Comparison(*_SD1, _kohya, real=True),
+    "merge-sdxl": _Comparison(*_SDXL, lambda: _Rival("load, add, save", 1 / 3, "merge_plain")),
+    "merge-sdxl-mecha": _Comparison(
+        *_SDXL, lambda: _Rival("sd-mecha", 1 / 5, "merge_mecha"), real=True
+    ),
+    "merge-sum": _Comparison(*_SUM, lambda: _Rival("A1111's way", 1.0, "sum_plain")),
+    "merge-sum-mecha": _Comparison(
+        *_SUM, lambda: _Rival("sd-mecha", 1 / 5, "sum_mecha"), real=True
+    ),
+}
+"""Each with one rival, so that none takes long."""
 
 
 if __name__ == "__main__":  # in a process of its own, so that its memory is not counted

@@ -2,7 +2,8 @@
 
     python -m benchmarks.run [NAME ...] [--scratch DIR] [--scale F] [--rounds N] [--json FILE]
 
-Without names everything runs; the scratch folder needs 16 GB times the scale and is emptied again.
+Without names everything runs; `merge` is all whose names begin so. The scratch folder needs 24 GB
+times the scale and is emptied again; `BENCH_FILES` may name a folder that keeps merges' files.
 `make bench-try` runs all of them on tiny files, to see that they still do.
 """
 
@@ -60,7 +61,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "hash": _hash,
     "startup": _startup,
     "large": large.large,
-    "merge": merge.merges,
+    **merge.COMPARISONS,
     "explain": explain.explain,
     "low-rank": low_rank.low_rank,
     "tui": tui.tui,
@@ -77,7 +78,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 def main() -> None:
     options = _options()
-    names = options.names or list(BENCHMARKS)
+    names = [row for name in options.names for row in _rows(name)] or list(BENCHMARKS)
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="assetmgr-bench-") as folder:
         for name in names:
@@ -96,11 +97,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write a JSON document")
     options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHMARKS)
+    unknown = {name for name in options.names if not _rows(name)}
     if unknown:
         known = ", ".join(BENCHMARKS)
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {known}")
     return options
+
+
+def _rows(name: str) -> list[str]:
+    """The benchmark of a name, or those that begin with it as a word."""
+    return [name] if name in BENCHMARKS else [n for n in BENCHMARKS if n.startswith(f"{name}-")]
 
 
 class _Plain(argparse.RawDescriptionHelpFormatter):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -25,18 +25,18 @@ _MARKS = ("allow_in_graph", "assume_constant_result", "disable")
 """What the libraries mark their functions with, for the compiler."""
 
 
-def leave_out_unused() -> None:
+def leave_out(packages: Iterable[str] = UNUSED) -> None:
     """Have the libraries take packages for not installed. To be called before they are imported."""
-    for name in UNUSED:
+    for name in packages:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
-def import_libraries() -> None:
+def import_libraries(unused: Iterable[str] = UNUSED) -> None:
     """Import what nearly every render needs, in three quarters of the time.
 
     What is imported stays: it is not searched for garbage, now or later.
     """
-    leave_out_unused()
+    leave_out(unused)
     gc.disable()
     try:
         with _for_one_machine(), _without_compiler():

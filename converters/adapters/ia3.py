@@ -2,9 +2,9 @@
 
 LyCORIS stores `weight` and `on_input`: W' = W · (1 + m · w), along the inputs if `on_input`. PEFT
 stores the factor itself, `ia3_l`: (out, 1) for outputs, (1, in) for inputs; in convolutions
-(1, n, 1, 1) for either; a factor of the outputs scales the bias too. Where the axis is not stored,
-the length decides; equal lengths mean outputs. Source: KohakuBlueleaf/LyCORIS
-`lycoris/modules/ia3.py`, huggingface/peft `tuners/ia3/layer.py`.
+(1, n, 1, 1) for either, which its configuration tells apart; a factor of the outputs scales the
+bias too. Where nothing tells the axis, the length decides; equal lengths mean outputs. Source:
+KohakuBlueleaf/LyCORIS `lycoris/modules/ia3.py`, huggingface/peft `tuners/ia3/layer.py`.
 """
 
 from __future__ import annotations
@@ -50,18 +50,21 @@ def _apply_lycoris(module: Module, weight: Tensor, strength: float) -> None:
 def _apply_peft(module: Module, weight: Tensor, strength: float) -> None:
     factors = numbers(module, "ia3_l")
     changes = (factors.flatten() - 1) * strength
-    _multiply(module, weight, changes, axis=0 if _of_outputs(factors, weight.shape[0]) else 1)
+    axis = 0 if _of_outputs(module, factors, weight.shape[0]) else 1
+    _multiply(module, weight, changes, axis)
 
 
 def _apply_peft_bias(module: Module, bias: Tensor, strength: float) -> None:
     factors = numbers(module, "ia3_l")
-    if _of_outputs(factors, bias.shape[0]):
+    if _of_outputs(module, factors, bias.shape[0]):
         bias.mul_(1 + (factors.flatten() - 1) * strength)
 
 
-def _of_outputs(factors: Tensor, outputs: int) -> bool:
+def _of_outputs(module: Module, factors: Tensor, outputs: int) -> bool:
     if factors.dim() == 2 and factors.numel() > 1:
         return factors.shape[1] == 1
+    if module.stated.of_inputs is not None:
+        return not module.stated.of_inputs
     return factors.numel() == outputs
 
 

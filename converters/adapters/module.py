@@ -24,11 +24,12 @@ class Stated:
     """What PEFT keeps in a configuration instead of in tensors.
 
     `scale` replaces alpha / rank, `cayley_series` is whether OFT's rotation is the truncated
-    Neumann series of the Cayley transform.
+    Neumann series of the Cayley transform, `of_inputs` whether (IA)³ multiplies a layer's inputs.
     """
 
     scale: float | None = None
     cayley_series: bool = True
+    of_inputs: bool | None = None
 
 
 UNSTATED = Stated()

@@ -11,21 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
 
 from converters.adapters.dora import MAGNITUDES
+from converters.adapters.ia3_forms import ia3_of_peft, is_of_inputs
 from converters.adapters.lokr import lokr_scale
 from converters.adapters.module import Module, rank_of
 from converters.adapters.peft_config import Json
 from converters.adapters.peft_scales import Modules, alpha_of, end_of, lora_config, scale_fields
 from converters.adapters.spelling import is_convolution, lora_of_peft
-from converters.dtypes import DType
 from converters.errors import UnsupportedFile
 from converters.statedict import LazyTensor
-
-if TYPE_CHECKING:
-    from converters.compute import Tensor
 
 Tensors = dict[str, LazyTensor]
 
@@ -225,43 +220,12 @@ def factorization(size: int, factor: int) -> tuple[int, int]:
 
 # -- (IA)³ -----------------------------------------------------------------------------------------
 
-_WITHOUT_BIAS = ("to_q", "to_k", "to_v")
-"""Layers of a UNet's attention, which have none. PEFT scales the biases of outputs, too."""
-
-
-def _ia3(module: Module, path: str) -> Tensors:
-    """PEFT keeps the factor itself, LyCORIS what is added to one."""
-    from converters.compute import lazy
-
-    weight = module.tensors["weight"]
-    of_inputs = _is_of_inputs(module)
-    if not of_inputs and (not path.endswith(_WITHOUT_BIAS) or "_block" not in path):
-        raise _misfit(module, "it would scale the bias of the layer, too")
-    if len(weight.shape) > 1:
-        shape = (1, weight.numel, *[1] * (len(weight.shape) - 2))
-    else:
-        shape = (1, weight.numel) if of_inputs else (weight.numel, 1)
-    made = lazy(DType.F32, shape, partial(_plus_one, weight, shape), weight.origin, inputs=[weight])
-    return {"ia3_l": made}
-
-
-def _plus_one(weight: LazyTensor, shape: tuple[int, ...]) -> Tensor:
-    from converters.compute import floats
-
-    return floats(weight).add_(1).reshape(shape)
-
-
-def _is_of_inputs(module: Module) -> bool:
-    from converters.compute import value
-
-    return bool(value(module.tensors["on_input"]).item())
-
 
 def _ia3_fields(modules: Modules) -> dict[str, Json]:
     return {
         "target_modules": [*sorted(map(end_of, modules))],
         "feedforward_modules": [
-            *sorted(end_of(path) for path, module in modules.items() if _is_of_inputs(module))
+            *sorted(end_of(path) for path, module in modules.items() if is_of_inputs(module))
         ],
     }
 
@@ -270,7 +234,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "lora": Algorithm("LORA", lora_of_peft, lora_config),
     "loha": Algorithm("LOHA", _loha, _loha_fields),
     "lokr": Algorithm("LOKR", _lokr, _lokr_fields),
-    "ia3": Algorithm("IA3", _ia3, _ia3_fields),
+    "ia3": Algorithm("IA3", ia3_of_peft, _ia3_fields),
 }
 """Our families that PEFT has, too."""
 

@@ -3,8 +3,8 @@
 PEFT writes `adapter_config.json` next to the file, diffusers the same fields with the component
 before them (`unet.r`) as JSON text into the metadata of the file. Scale is alpha / r, with
 `use_rslora` alpha / √r; `rank_pattern` and `alpha_pattern` have other values for modules whose path
-ends so. Source: huggingface/peft `tuners/lora/config.py`, `utils/other.py` (`get_pattern_key`),
-huggingface/diffusers `loaders/lora_base.py`.
+ends so. Source: huggingface/peft `tuners/{lora,ia3}/config.py`, `utils/other.py`
+(`get_pattern_key`), huggingface/diffusers `loaders/lora_base.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class PeftConfig:
-    """The fields that decide a merge. `rank` None: nothing is said about scales."""
+    """The fields that decide a merge. `rank` None: nothing is said about scales.
+
+    `feedforward` has the ends of the paths of layers whose inputs (IA)³ multiplies, None where that
+    is not said by ends.
+    """
 
     rank: float | None
     alpha: float | None
@@ -41,16 +45,18 @@ class PeftConfig:
     ranks: Mapping[str, float]
     alphas: Mapping[str, float]
     cayley_series: bool
+    feedforward: tuple[str, ...] | None = None
 
     def stated(self, module: str) -> Stated:
         """What holds for a module, by its path."""
         path = _HEAD.sub("", module)
         rank, alpha = _of_pattern(self.ranks, path, self.rank), _of_pattern(self.alphas, path, None)
         alpha = self.alpha if alpha is None else alpha
+        of_inputs = None if self.feedforward is None else path.endswith(self.feedforward)
         if not rank or alpha is None:
-            return Stated(None, self.cayley_series)
+            return Stated(None, self.cayley_series, of_inputs)
         scale = alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
-        return Stated(scale, self.cayley_series)
+        return Stated(scale, self.cayley_series, of_inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,16 @@ def _config(fields: Mapping[str, Json], where: str) -> PeftConfig:
         ranks=_numbers(fields, "rank_pattern", where),
         alphas=_numbers(fields, "alpha_pattern", where),
         cayley_series=fields.get("use_cayley_neumann", True) is not False,
+        feedforward=_ends(fields.get("feedforward_modules")),
     )
+
+
+def _ends(value: Json) -> tuple[str, ...] | None:
+    """The ends of paths; None for what is not a list of them (PEFT takes a text for a pattern)."""
+    if not isinstance(value, list):
+        return None
+    ends = tuple(end for end in value if isinstance(end, str))
+    return ends if len(ends) == len(value) else None
 
 
 def _number(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from converters.adapters import Adapter, Module, load_adapter
 from converters.adapters.dora import SCALE, VECTOR
 from converters.adapters.flow_spelling import FLOW_FAMILIES, renamed
+from converters.adapters.ia3_forms import PEFT_ROLE, ia3_of_lycoris
 from converters.adapters.module import rank_of
 from converters.adapters.paths import FAMILIES, TEXT_PROJECTION, Layer, Layers, layers_of
 from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 DIFFUSERS = "diffusers"
 _TURNS = "PEFT turns the inputs of a layer, others its outputs"
-_PEFT_ONLY = {"ia3_l": "its scales are kept otherwise", "oft_R": _TURNS, "boft_R": _TURNS}
+_PEFT_ONLY = {"oft_R": _TURNS, "boft_R": _TURNS}
 """Roles of algorithms that PEFT computes otherwise than LyCORIS of the same name does, and how."""
 
 _KOHYA_ENDINGS = {
@@ -159,7 +160,12 @@ def _require_form(module: Module, layout: str) -> None:
 
 
 def _with_alpha(module: Module) -> dict[str, LazyTensor]:
-    """The tensors under kohya's roles; a scale that a configuration states becomes an alpha."""
+    """The tensors under kohya's roles; a scale that a configuration states becomes an alpha.
+
+    Raises UnsupportedFile.
+    """
+    if PEFT_ROLE in module.tensors:
+        return ia3_of_lycoris(module)
     tensors = {SCALE if role == VECTOR else role: t for role, t in module.tensors.items()}
     if VECTOR in module.tensors:
         tensors[SCALE] = _column(tensors[SCALE], len(module.shape("down")))

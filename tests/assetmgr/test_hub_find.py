@@ -1,4 +1,4 @@
-"""`hub search`, `info` and `updates` through huggingface_hub, against a server on loopback."""
+"""`hub search`, `info` and `updates` against a server on loopback."""
 
 from __future__ import annotations
 

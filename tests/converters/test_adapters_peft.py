@@ -190,7 +190,7 @@ def test_peft_merges_every_folder_to_the_same_weights(name: str, tmp_path: Path)
     assert seen == wanted.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "ia3"])
+@pytest.mark.parametrize("name", CASES)
 def test_what_was_written_for_peft_changes_the_same_when_it_is_read(
     name: str, tmp_path: Path
 ) -> None:

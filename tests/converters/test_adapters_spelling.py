@@ -179,11 +179,21 @@ def test_what_diffusers_has_no_form_for_is_refused_by_name(algorithm: str) -> No
     assert "resize" in (refused.value.hint or "")
 
 
-@pytest.mark.parametrize("part", ["ia3_l", "oft_R.weight"])
-def test_what_only_peft_computes_so_is_refused_by_name(part: str) -> None:
-    name = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    with pytest.raises(UnsupportedFile, match="only PEFT"):
-        respelled(of({part: (8, 1)}, name), Base.SD1, "kohya")
+@pytest.mark.parametrize(
+    ("layer", "part", "shape"),
+    [
+        ("transformer_blocks.0.attn1.to_q", "oft_R.weight", (8, 1)),
+        ("transformer_blocks.0.attn1.to_out.0", "ia3_l", (8, 1)),
+        ("proj_in", "ia3_l", (1, 8, 1, 1)),
+    ],
+)
+def test_what_only_peft_computes_so_is_refused_by_name(
+    layer: str, part: str, shape: tuple[int, ...]
+) -> None:
+    name = f"base_model.model.mid_block.attentions.0.{layer}"
+    with pytest.raises(UnsupportedFile, match="only PEFT") as refused:
+        respelled(of({part: shape}, name), Base.SD1, "kohya")
+    assert name in str(refused.value)
 
 
 def test_magnitudes_keep_their_form() -> None:

@@ -115,6 +115,7 @@ class Handler(BaseHTTPRequestHandler):
     hosts: ClassVar[Any]
     host: ClassVar[str]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body is not to wait until its head was acknowledged
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing."""

@@ -17,8 +17,11 @@ from safetensors.numpy import save_file
 
 from assetmgr.demo.family import checkpoint, member, second_vae
 from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.libraries import import_libraries
 from assetmgr.sampler.session import Session
 from converters.writers.safetensors import write_safetensors
+
+import_libraries(unused=())  # before the tests do it, who would need a half more time
 
 CIRCLE = "a red circle on a white background"
 

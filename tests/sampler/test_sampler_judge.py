@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from assetmgr.sampler import judge
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.jobs import Check
+from assetmgr.sampler.probes import disc, in_one_tone, psnr
 from assetmgr.sampler.render import Picture
 
 FACTOR = 8
@@ -37,6 +38,19 @@ def test_a_shape_on_a_ground_passes_wherever_it_lies(
     radius: float, x: float, y: float, edge: int
 ) -> None:
     assert failed(circle(edge, radius, x, y)) == set()
+
+
+def test_a_disc_comes_back_in_other_tones_but_not_as_a_negative_or_not_at_all() -> None:
+    shown = disc(64, 64)
+
+    def passes(given: torch.Tensor) -> bool:
+        return judge.round_trip(psnr(*in_one_tone(shown, given))).ok
+
+    warmer = torch.tensor([0.9, 0.6, 0.4])[:, None, None]
+    noise = torch.rand(shown.shape, generator=torch.Generator().manual_seed(1))
+    assert passes(shown)
+    assert passes(shown * warmer + 0.1)
+    assert not any(map(passes, (1 - shown, shown * 0.01, shown.flip(0), noise, shown * 0)))
 
 
 def test_a_gradient_passes() -> None:

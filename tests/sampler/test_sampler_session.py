@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 OnBase = Callable[[Path, str], RenderJob]
+VOCABULARY = 1 << 20
+"""Fewer numbers than the one tensor that no adapter here is for."""
 
 
 def pixels(outcome: RenderOutcome) -> bytes:
@@ -198,13 +200,23 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
         return [p.data for part in bundle.parts for p in part.network.parameters()]
 
     places, before = parameters(), [each.clone() for each in parameters()]
+    small = [n for n, each in enumerate(before) if each.numel() < VOCABULARY]
+
+    def are(expected: list[torch.Tensor]) -> bool:
+        """By value; of what is large, by place, which nothing may have been written to."""
+        now = parameters()
+        large = (n for n in range(len(now)) if n not in small)
+        return all(torch.equal(now[n], expected[n]) for n in small) and all(
+            now[n].data_ptr() == places[n].data_ptr() for n in large
+        )
+
     for name, arrays in adapters().items():
         path = models.write(name, arrays)
         choice = AdapterChoice(name, open_model(path).state_dict, 0.8)
         plan = plan_merge(bundle.state_dict, [choice])
         with bundle.patched(plan.state_dict) as patch:
-            whole = [each.clone() for each in parameters()]
-            changed = [n for n, each in enumerate(whole) if not torch.equal(each, before[n])]
+            whole = [each.clone() if n in small else each for n, each in enumerate(parameters())]
+            changed = [n for n in small if not torch.equal(whole[n], before[n])]
             assert changed, name
             now = [whole[n].flatten().tolist() for n in changed]
             assert all(values in now for values in merged(plan)), name
@@ -213,10 +225,11 @@ def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
                     middle = torch.lerp(before[n], whole[n], 0.5)
                     assert torch.equal(parameters()[n], middle)
             with patch.scaled(0.0):
-                assert all(map(torch.equal, parameters(), before)), name
-            assert all(map(torch.equal, parameters(), whole))
-        assert all(map(torch.equal, parameters(), before)), name
+                assert are(before), name
+            assert are(whole), name
+        assert are(before), name
         assert [each.data_ptr() for each in parameters()] == [p.data_ptr() for p in places], name
+    assert all(map(torch.equal, parameters(), before))
 
 
 def merged(plan: MergePlan) -> list[list[float]]:

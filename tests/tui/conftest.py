@@ -16,7 +16,6 @@ from helpers.waiting import until
 from PIL import Image, ImageDraw
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
-from textual.widgets._footer import FooterKey
 from textual.worker import Worker, WorkerCancelled
 
 from assetmgr.operations.duplicates import Copy, Group
@@ -149,9 +148,6 @@ textual.screen.UPDATE_PERIOD = 1 / 500  # type: ignore[misc]
 # What rests before it is fetched rests shorter: the driver waits for all of it.
 form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
 details.TYPING_SECONDS = browser.FACETS_SETTLE_SECONDS = 0.005
-
-# A footer's key would be compact at first and then not, each time that one is made.
-FooterKey.__dict__["compact"]._default = False
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from tui.faults import Surviving
 from tui.text import count, plain
+from tui.widgets.footer import Footer
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
@@ -37,7 +38,7 @@ class CompareScreen(Surviving, Screen[None]):
         yield TitleBar(f"{a}  against  {b}")
         yield Static(_summary(found), markup=False, id="summary")
         yield Table(TableColumn("Tensor", 0), TableColumn("Differs", 34))
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """The differences."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from converters.progress import Progress
 from tui import keymap
@@ -23,6 +22,7 @@ from tui.forms import Form, Planned
 from tui.jobs import JobQueue
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
+from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
@@ -56,7 +56,7 @@ class DuplicatesScreen(Surviving, Screen[str | None]):
             TableColumn("Place", 0),
         )
         yield JobsPane(self._queue)
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Look for equal bytes first: that reads nothing."""

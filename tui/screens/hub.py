@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from converters.progress import Progress
 from tui import keymap
@@ -31,6 +31,7 @@ from tui.sections import Section, text
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.facts import Facts
+from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
@@ -78,7 +79,7 @@ class HubScreen(Surviving, Screen[str | None]):
             with VerticalScroll(id="card", can_focus=False):
                 yield Facts()
         yield JobsPane(self._queue)
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Ask what is wanted."""

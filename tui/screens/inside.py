@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from converters.progress import Progress
 from tui import keymap
@@ -37,6 +37,7 @@ from tui.screens.reading import ReadingScreen
 from tui.sections import Section, text
 from tui.text import count, plain, size
 from tui.widgets.cursor_list import CursorList
+from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
@@ -88,7 +89,7 @@ class InsideScreen(Surviving, Screen[None]):
         )
         yield Static(id="summary", markup=False)
         yield JobsPane(self._queue)
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_unmount(self) -> None:
         """Nobody waits for the numbers any more."""

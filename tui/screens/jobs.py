@@ -13,7 +13,6 @@ from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from tui import keymap
 from tui.background import in_background, in_turn
@@ -25,6 +24,7 @@ from tui.sections import Section, text
 from tui.text import duration, plain, size
 from tui.widgets.cursor_list import CursorList
 from tui.widgets.facts import Facts
+from tui.widgets.footer import Footer
 from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
@@ -63,7 +63,7 @@ class JobsScreen(Surviving, Screen[None]):
         )
         with VerticalScroll(id="job-log"):
             yield Facts()
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Look at the jobs, again and again."""

@@ -10,7 +10,6 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Footer
 
 from assetmgr.operations.preferences import Preferences, SavedSearch
 from tui import keymap
@@ -27,6 +26,7 @@ from tui.widgets.browser import Browser
 from tui.widgets.details import Details
 from tui.widgets.facets_panel import FacetsPanel
 from tui.widgets.filter_bar import FilterInput
+from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.title_bar import TitleBar
 
@@ -63,7 +63,7 @@ class LibraryScreen(ActingScreen):
             pictures=self._make_picture is not None,
         )
         yield JobsPane(self._queue)
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Open the library, once the first frame is there."""

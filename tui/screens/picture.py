@@ -10,7 +10,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from tui import keymap
 from tui.background import in_background
@@ -21,6 +20,7 @@ from tui.images import MakePicture, read_picture
 from tui.text import plain
 from tui.widgets.details import ReadingScroll
 from tui.widgets.facts import Facts
+from tui.widgets.footer import Footer
 from tui.widgets.thumbnail import Thumbnail
 from tui.widgets.title_bar import TitleBar
 
@@ -44,7 +44,7 @@ class PictureScreen(Surviving, Screen[None]):
         yield Thumbnail(self._make_picture)
         with ReadingScroll():
             yield Facts(self._told.sections)
-        yield Footer(show_command_palette=False)
+        yield Footer()
 
     def on_mount(self) -> None:
         """Read the picture."""

@@ -1,0 +1,35 @@
+"""The keys that apply, at the foot of a screen: Textual's footer without what it does twice."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer as TextualFooter
+from textual.widgets._footer import FooterKey
+
+
+class Footer(TextualFooter):
+    """Is made anew only for other keys, and each of them styled once.
+
+    Textual's keys are compact at first and then not, which styles each two times more; and it makes
+    all of them anew whenever the keyboard goes elsewhere, also where the same keys apply there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(show_command_palette=False)
+        self._made: tuple[object, ...] | None = None
+
+    def compose(self) -> ComposeResult:
+        """A key after the other."""
+        for key in super().compose():
+            if isinstance(key, FooterKey):
+                key.set_reactive(FooterKey.compact, self.compact)
+            yield key
+
+    def bindings_changed(self, screen: Screen[object]) -> None:
+        """Perhaps other keys apply."""
+        active = screen.active_bindings.values()
+        shown = tuple((each.binding, each.enabled) for each in active if each.binding.show)
+        if shown != self._made and screen.app.app_focus:
+            self._made = shown
+            super().bindings_changed(screen)

@@ -2,12 +2,14 @@
 
 curl writes the same bytes to the same disk and the file is synced, but hashes nothing; ours also
 makes every hash on the way, verifies, identifies and registers the file. Both are whole processes:
-the start of ours counts. The small files are asked for with a latency as between continents.
+the start of ours counts, and each call finds a library that does not have the file yet. The small
+files are asked for with a latency as between continents.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -15,7 +17,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measure import Case, Result, compare, python, read_through
+from benchmarks.measure import Case, Result, compare, python, read_through, run
 from benchmarks.serve import COMMIT, REPO, VERSION
 
 LARGE_BYTES = 1_000_000_000
@@ -31,16 +33,18 @@ def download(scratch: Path, scale: float, rounds: int) -> list[Result]:
 
 def _large(scratch: Path, scale: float, rounds: int) -> list[Result]:
     folder = scratch / "large"
-    _fill(folder, 1, max(1 << 16, int(LARGE_BYTES * scale)), ".bin")
+    name = "model.safetensors"
+    folder.mkdir()
+    _write_model(folder / name, max(1 << 16, int(LARGE_BYTES * scale)))
     with _served(folder, 0.0) as url:
-        target, address = scratch / "curl", f"{url}/{REPO}/resolve/{COMMIT}/file0000.bin"
+        target, address = scratch / "curl", f"{url}/{REPO}/resolve/{COMMIT}/{name}"
         fetched = f"curl -sf -o '{target}' '{address}' && sync '{target}'"
         curl = Case(
             "curl and sync", ["sh", "-c", fetched], before=lambda: target.unlink(missing_ok=True)
         )
         hub = _case("assetmgr hub download", scratch, url, goal=1.3)
         civitai = _case("assetmgr civitai download", scratch, url, "civitai", VERSION, goal=1.3)
-        read_through(folder / "file0000.bin")
+        read_through(folder / name)
         return compare("download 1 GB", curl, [hub, civitai], rounds)
 
 
@@ -65,15 +69,31 @@ def _case(
 ) -> Case:
     home, target = scratch / f"home of {name}", scratch / "target"
     home.mkdir()
-    (home / "config.toml").write_text(settings)  # the library is made in the round before all
-    command = python("-m", "assetmgr", service, "download", what, "--again", "--quiet")
-    return Case(
-        name,
-        [*command, "--to", str(target)],
-        goal=goal,
-        before=lambda: shutil.rmtree(target, ignore_errors=True),
-        environment={"ASSETMGR_HOME": str(home), "HF_ENDPOINT": url, "CIVITAI_ENDPOINT": url},
-    )
+    (home / "config.toml").write_text(settings)
+    environment = {"ASSETMGR_HOME": str(home), "HF_ENDPOINT": url, "CIVITAI_ENDPOINT": url}
+    run(Case("an empty library", python("-m", "assetmgr", "list"), environment=environment))
+    library, empty = home / "library.db", home / "empty.db"
+    shutil.copyfile(library, empty)
+
+    def forget() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        for path in home.glob("library.db*"):
+            path.unlink()
+        shutil.copyfile(empty, library)
+
+    command = python("-m", "assetmgr", service, "download", what, "--quiet", "--to", str(target))
+    return Case(name, command, goal=goal, before=forget, environment=environment)
+
+
+def _write_model(path: Path, nbytes: int) -> None:
+    """A safetensors file of one tensor of random bytes."""
+    entry = {"dtype": "U8", "shape": [nbytes], "data_offsets": [0, nbytes]}
+    header = json.dumps({"weight": entry}).encode()
+    block = random.Random(1).randbytes(1 << 20)
+    with path.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        while nbytes > 0:
+            nbytes -= stream.write(block[:nbytes])
 
 
 def _fill(folder: Path, count: int, nbytes: int, suffix: str) -> None:

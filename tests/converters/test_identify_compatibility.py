@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.identities import FIXTURES, SD2, SDXL
+from helpers.identities import FIXTURES
+from helpers.identities.common import SD2, SDXL
 from helpers.sd1 import (
     SMALL,
     UNET,

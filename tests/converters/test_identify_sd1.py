@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.identities import HYPERNETWORK
+from helpers.identities.common import HYPERNETWORK
 from helpers.sd1 import (
     CLIP,
     SMALL,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.identities import FIXTURES, SD2, SDXL, UNETS
+from helpers.identities import FIXTURES
+from helpers.identities.common import SD2, SDXL
+from helpers.identities.unets import UNETS
 from helpers.sd1 import (
     SMALL,
     TRUE,

@@ -118,9 +118,9 @@ def merge_ours(target: str, base: str, *adapters: str) -> None:
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
     from converters.writers.safetensors import write_safetensors
 
-    begin_import()
     choices = [AdapterChoice(path, open_model(path).state_dict, 0.5) for path in adapters]
     plan = plan_merge(open_model(base).state_dict, choices)
+    begin_import()
     write_safetensors(plan.state_dict, Path(target), overwrite=True, with_hashes=False)
 
 
@@ -172,9 +172,9 @@ def sum_ours(target: str, first: str, second: str) -> None:
     from converters.merge.checkpoints.plan import plan_checkpoint_merge
     from converters.writers.safetensors import write_safetensors
 
-    begin_import()
     models = [Model.of(path, open_model(path).state_dict) for path in (first, second)]
     plan = plan_checkpoint_merge(models, MergeChoice("weighted-sum", Weights(0.3)))
+    begin_import()
     write_safetensors(plan.state, Path(target), overwrite=True, with_hashes=False)
 
 

@@ -77,6 +77,7 @@ _LABELS = {
     Base.WAN: "Wan",
     Base.HUNYUAN_VIDEO: "HunyuanVideo",
     Base.HUNYUAN_IMAGE: "HunyuanImage",
+    Base.UNKNOWN: "an unknown family",
 }
 
 CONTEXT_WIDTH = {Base.SD1: 768, Base.SD2: 1024, Base.SDXL: 2048, Base.SDXL_REFINER: 1280}

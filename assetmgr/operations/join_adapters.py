@@ -155,12 +155,8 @@ def _require_one_family(parts: Sequence[Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
         if part.base is not first.base:
-            cause = f"is for {_words(part.base)}, {first.path.name} for {_words(first.base)}"
+            cause = f"is for {part.base.label}, {first.path.name} for {first.base.label}"
             raise WrongFamily(cause, path=part.path)
-
-
-def _words(base: Base) -> str:
-    return "a family that its names do not tell" if base is Base.UNKNOWN else base.label
 
 
 def run_join(workspace: Workspace, plan: JoinPlan, progress: Progress = SILENT) -> JoinResult:

@@ -29,6 +29,8 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "1x1": lambda: torch.nn.Conv2d(12, 16, 1),
     "3x3": lambda: torch.nn.Conv2d(12, 16, 3, padding=1),
 }
+SQUARE: dict[str, Callable[[], Layer]] = {"square": lambda: torch.nn.Conv2d(12, 12, 3, padding=1)}
+"""Its shape does not tell inputs from outputs."""
 INPUTS = {"linear": (5, 12), "1x1": (2, 12, 5, 5), "3x3": (2, 12, 5, 5)}
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 SEEDS, STRENGTHS = st.integers(0, 2**32), st.floats(-2, 2).filter(bool)
@@ -279,6 +281,8 @@ def _peft_tensors(model: Any) -> Tensors:
     }
 
 
+IA3_LAYERS = ("linear", "1x1", "3x3", "square")
+
 PEFT: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "lora": ("LoraConfig", {"r": 4, "lora_alpha": 2}, ("linear", "1x1", "3x3")),
     "rank-stabilised lora": (
@@ -296,8 +300,8 @@ PEFT: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "loha with cores": ("LoHaConfig", {"r": 4, "alpha": 2, "use_effective_conv2d": True}, ("3x3",)),
     "lokr": ("LoKrConfig", {"r": 1, "alpha": 2}, ("linear", "1x1", "3x3")),
     "lokr of whole matrices": ("LoKrConfig", {"r": 32, "alpha": 8}, ("linear",)),
-    "ia3 of outputs": ("IA3Config", {"feedforward_modules": []}, ("linear", "1x1", "3x3")),
-    "ia3 of inputs": ("IA3Config", {"feedforward_modules": ["a"]}, ("linear", "1x1", "3x3")),
+    "ia3 of outputs": ("IA3Config", {"feedforward_modules": []}, IA3_LAYERS),
+    "ia3 of inputs": ("IA3Config", {"feedforward_modules": ["a"]}, IA3_LAYERS),
     "oft": ("OFTConfig", {"oft_block_size": 4}, ("linear", "1x1", "3x3")),
     "oft without series": (
         "OFTConfig",
@@ -319,7 +323,7 @@ def test_peft_merges_to_the_same_weights(name: str, kind: str) -> None:
     torch.manual_seed(0)
     config_name, options, _ = PEFT[name]
     config = getattr(peft, config_name)(target_modules=["a"], **options)
-    layer = LAYERS[kind]()
+    layer = (LAYERS | SQUARE)[kind]()
     weight, bias = _copies(layer)
     model = _peft(config, layer)
     tensors = _peft_tensors(model)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from converters.errors import (
     AssetmgrError,
@@ -22,6 +22,7 @@ from converters.errors import (
 )
 from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
+from converters.suffixes import MODEL_SUFFIXES
 from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
@@ -72,6 +73,12 @@ def scan_file(
     return library.record_file(scanned, source)
 
 
+def _is_other(path: str) -> bool:
+    """Whether a file that was recorded by itself is there, though walks take no such files."""
+    place = Path(path)
+    return place.suffix.lower() not in MODEL_SUFFIXES and place.is_file()
+
+
 @dataclass(slots=True)
 class _Met:
     """What a walk found, sorted by what is to be done."""
@@ -112,7 +119,11 @@ class _Scan:
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)
             self._hash(waiting)
-        unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
+        unmet = [
+            path
+            for path in known
+            if path not in self.walk.files and self.walk.reaches(path) and not _is_other(path)
+        ]
         parts = {path for path in unmet if self._is_part(path)}
         if parts:
             self.library.dissolve([known[path].id for path in parts])

@@ -13,8 +13,8 @@ from time import monotonic
 
 from textual import events
 from textual.app import App
+from textual.dom import DOMNode
 from textual.message import Message
-from textual.message_pump import MessagePump
 from textual.worker import Worker
 
 from tui.faults import Surviving
@@ -22,15 +22,15 @@ from tui.faults import Surviving
 _ROUNDS = 2
 """A key that comes up to the program may have a line say something, which comes up after it."""
 _LOOK_SECONDS = 0.01
-_PATIENCE_SECONDS = 0.3
-"""Who had the keyboard may be gone, and what follows the key with it."""
+_PATIENCE_SECONDS = 5.0
+"""What follows a key may be lost."""
 _AT_ONCE = frozenset({"ctrl+c", "ctrl+q"})
 
 
 class Followed(Message):
     """Goes the way of a key behind it: what brings it to the program has had the key."""
 
-    def __init__(self, by: MessagePump, rounds: int = _ROUNDS) -> None:
+    def __init__(self, by: DOMNode, rounds: int = _ROUNDS) -> None:
         super().__init__()
         self.by, self.rounds, self.until = by, rounds, monotonic() + _PATIENCE_SECONDS
 
@@ -48,7 +48,7 @@ class TypingAhead(Surviving, App[None]):
     @property
     def keys_are_done(self) -> bool:
         """Whether all that was typed had its effect."""
-        return not self._typed and self._followed is None
+        return not self._typed and not self._is_awaited
 
     def opens(self, opening: Worker[None]) -> None:
         """A dialog is on its way: what is typed until it is here is for it."""
@@ -72,7 +72,7 @@ class TypingAhead(Surviving, App[None]):
             self._follow(message.by, message.rounds - 1)
         await self._take()
 
-    def _follow(self, by: MessagePump, rounds: int = _ROUNDS) -> None:
+    def _follow(self, by: DOMNode, rounds: int = _ROUNDS) -> None:
         behind = Followed(by, rounds)
         if by.post_message(behind):
             self._followed = behind
@@ -94,6 +94,12 @@ class TypingAhead(Surviving, App[None]):
     def _is_ready(self) -> bool:
         if self._opening is not None and not self._opening.is_finished:
             return False
-        if self._followed is not None and monotonic() < self._followed.until:
+        return self.screen.is_mounted and not self._is_awaited
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether what follows a key is to come; who had the keyboard may be gone, and it, too."""
+        behind = self._followed
+        if behind is None or monotonic() > behind.until:
             return False
-        return self.screen.is_mounted
+        return any(screen in behind.by.ancestors_with_self for screen in self.screen_stack)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from converters.errors import (
     AssetmgrError,
@@ -23,6 +23,7 @@ from converters.errors import (
 )
 from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
+from converters.suffixes import MODEL_SUFFIXES
 from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
@@ -73,6 +74,12 @@ def scan_file(
     place = canonical(path)
     scanned, _ = read(Waiting(place, fingerprint_of(place)), progress, hashes)
     return library.record_file(scanned, source)
+
+
+def _is_other(path: str) -> bool:
+    """Whether a file that was recorded by itself is there, though walks take no such files."""
+    place = Path(path)
+    return place.suffix.lower() not in MODEL_SUFFIXES and place.is_file()
 
 
 @dataclass(slots=True)
@@ -152,7 +159,11 @@ class _Scan:
 
     def _vanished(self, known: Mapping[str, KnownFile]) -> list[int]:
         """The numbers of places where nothing is any more; parts of pipelines are forgotten."""
-        unmet = [path for path in known if path not in self.walk.files and self.walk.reaches(path)]
+        unmet = [
+            path
+            for path in known
+            if path not in self.walk.files and self.walk.reaches(path) and not _is_other(path)
+        ]
         if not unmet:
             return []
         parts = {path for path in unmet if self._is_part(path)}

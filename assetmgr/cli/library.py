@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
+from assetmgr.cli.options import (
+    WORDS_MAY_BEGIN_WITH_MINUS,
+    Session,
+    common_options,
+    refuse_options,
+)
 from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
@@ -255,6 +260,7 @@ def _shortened(text: str | None) -> str:
 @click.pass_obj
 def tag(session: Session, words: tuple[str, ...]) -> int:
     """Add (+) and remove (-) tags of assets."""
+    refuse_options(words)
     change = parse_tag_change(words)
     with Workspace.open() as workspace:
         assets = change_tags(workspace, change)

@@ -9,7 +9,7 @@ for networks trained down to pure noise, which would burn out otherwise (arXiv 2
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,20 +175,33 @@ def decode(vae: Any, latents: torch.Tensor) -> Picture:
     """
     inner = latents_of_vae(vae, latents)
     stage = "the picture from the VAE decoder"
-    note = ""
-    if vae.dtype is torch.float16 and not torch.isfinite(_decoded(vae, inner)).all():
-        vae.to(torch.float32)
-        note = DECODED_AGAIN
-    pixels = checked(getattr(vae, "decoder", vae), lambda: _decoded(vae, inner), stage)
+    pixels, is_widened = _checked_half(vae, lambda: _decoded(vae, inner), stage)
+    note = DECODED_AGAIN if is_widened else ""
     return Picture(latents, ((pixels[0].float().cpu() + 1) / 2).clamp(0, 1), note)
+
+
+def _checked_half(
+    vae: Any, call: Callable[[], torch.Tensor], stage: str
+) -> tuple[torch.Tensor, bool]:
+    """What one half of an autoencoder gives, and whether fp16 was too narrow for it."""
+    if vae.dtype is not torch.float16:
+        return checked(vae, call, stage), False
+    output = call()
+    if torch.isfinite(output).all():
+        return output, False
+    vae.to(torch.float32)
+    return checked(vae, call, stage), True
 
 
 @torch.inference_mode()
 def encode_picture(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """The latents `(1, C, h, w)` of a picture `(3, H, W)` in 0..1, as denoisers take them."""
-    inputs = (2 * pixels[None] - 1).to(vae.device, vae.dtype)
-    encoded = vae.encode(inputs, return_dict=False)[0]
-    inner = encoded if torch.is_tensor(encoded) else encoded.mean
+    """The latents `(1, C, h, w)` of a picture `(3, H, W)` in 0..1, as denoisers take them.
+
+    Raises NotFinite. An encoder that overflows in fp16 is computed in fp32, as in `decode`.
+    """
+    inputs = 2 * pixels[None] - 1
+    stage = "the latents from the VAE encoder"
+    inner, _ = _checked_half(vae, lambda: _encoded(vae, inputs), stage)
     return latents_of_denoiser(vae, inner.float().cpu())
 
 
@@ -213,6 +226,12 @@ def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
         shift = getattr(vae.config, "shift_factor", None) or 0.0  # of families with 16 channels
         return torch.tensor(shift), torch.tensor(1.0)
     return torch.tensor(mean)[None, :, None, None], torch.tensor(deviation)[None, :, None, None]
+
+
+def _encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype), return_dict=False)[0]
+    inner: torch.Tensor = encoded if torch.is_tensor(encoded) else encoded.mean
+    return inner
 
 
 def _decoded(vae: Any, inner: torch.Tensor) -> torch.Tensor:

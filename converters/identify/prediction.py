@@ -1,8 +1,8 @@
 """What a denoiser predicts, where its shapes leave it open.
 
-Sources: ComfyUI `comfy/supported_models.py` (marker tensors of SDXL), kohya-ss/sd-scripts
-`train_network.py` and `library/sai_model_spec.py` (metadata), invoke-ai/InvokeAI and
-huggingface/diffusers `convert_from_ckpt` (`global_step` of the SD2 releases).
+Sources: ComfyUI `comfy/supported_models.py` (marker tensors of SDXL, inputs of SD2),
+kohya-ss/sd-scripts `train_network.py` and `library/sai_model_spec.py` (metadata),
+invoke-ai/InvokeAI and huggingface/diffusers `convert_from_ckpt` (`global_step` of SD2 releases).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from converters.bases import Base, Prediction
 from converters.extras import file_extras
 from converters.identify.families import Family
+from converters.identify.names import Names
+from converters.identify.unet_facts import unet_facts
 from converters.layouts.pipeline import V_MARKER, ZERO_SNR_MARKER
 from converters.statedict import StateDict
 
@@ -46,7 +48,7 @@ def prediction_of(sd: StateDict, family: Family) -> _Answer:
     """The prediction of a denoiser of this family, and the sentences that say why."""
     if family.base not in _OPEN:
         return family.prediction, ()
-    rules = (_by_marker, _by_metadata, _by_steps)
+    rules = (_by_marker, _by_metadata, _by_steps, _by_inputs)
     answers = (answer for rule in rules for answer in [rule(sd, family)] if answer is not None)
     return next(answers, (family.prediction, _silence(family)))
 
@@ -93,3 +95,11 @@ def _by_steps(sd: StateDict, family: Family) -> _Answer | None:
         return None
     meaning = _STEPS[steps]
     return meaning, (f"global_step {steps} is that of an SD2 release with {meaning} prediction",)
+
+
+def _by_inputs(sd: StateDict, family: Family) -> _Answer | None:
+    """SD2 that takes more than the noise was trained from the 512 base, which predicts epsilon."""
+    channels = Names(sd).denoiser.once(unet_facts).in_channels
+    if family.base is not Base.SD2 or channels in (4, None):
+        return None
+    return Prediction.EPSILON, (f"SD2 with {channels} input channels predicts noise (epsilon)",)

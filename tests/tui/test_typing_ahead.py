@@ -14,6 +14,7 @@ from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
 from registry.records import Asset
 from tui.forms import Form
+from tui.screens import form
 from tui.testing import ScriptedCommands
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def type_at_once(program: Driver, *keys: str) -> None:
 
 async def typed(program: Driver, *keys: str) -> None:
     """All of them came and had their effect."""
+    all_came = threading.Event()
     type_at_once(program, *keys)
-    await program.until(lambda: program.app.keys_are_done)
+    program.app.call_later(all_came.set)
+    await program.until(lambda: all_came.is_set() and program.app.keys_are_done)
 
 
 async def test_what_follows_the_enter_of_a_line_is_not_added_to_it(
@@ -75,22 +78,28 @@ async def test_letters_after_the_key_of_a_dialog_are_for_it_however_long_it_take
 async def test_a_dialog_that_does_not_come_leaves_the_keys_to_the_list(
     open_program: Open, commands: ScriptedCommands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def form(*_: object) -> Form:
+    def no_form(*_: object) -> Form:
         raise NotAvailable("no form")
 
-    monkeypatch.setattr(commands, "form", form)
+    monkeypatch.setattr(commands, "form", no_form)
     async with open_program() as program:
         type_at_once(program, "c", "j", "j")
         await program.until(lambda: program.list.cursor == 2)
 
 
-async def test_go_waits_for_the_plan_of_what_is_typed(open_program: Open) -> None:
+async def test_go_waits_for_the_plan_of_what_is_typed(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_program() as program:
         await program.press("c", "down")
-        await typed(program, *"xy", "ctrl+s")
-        assert not program.app.queue.jobs
+        with monkeypatch.context() as patch:
+            patch.setattr(form, "SETTLE_SECONDS", PATIENCE)
+            type_at_once(program, "x", "ctrl+s")
+            await until(program.pilot, program.toasts)
         assert program.toasts() == ["there is no plan yet of what is typed"]
-        await program.press("ctrl+s")
+        assert not program.app.queue.jobs
+        await typed(program, "y")
+        await typed(program, "ctrl+s")
         assert program.script.asked == ["convert #1 keep"]
 
 
@@ -98,6 +107,6 @@ async def test_a_dialog_that_closes_with_the_keyboard_in_it_holds_nothing_up(
     open_program: Open,
 ) -> None:
     async with open_program() as program:
-        for _ in range(3):
+        for _ in range(2):
             await typed(program, "question_mark", "escape", "J", "escape", "S", "escape", "j")
-        assert program.list.cursor == 3
+        assert program.list.cursor == 2

@@ -89,13 +89,14 @@ def sample(
     progress: Progress,
 ) -> torch.Tensor:
     """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite."""
-    unet, factor, cfg = denoiser.network, denoiser.factor, sampling.cfg
+    factor, cfg = denoiser.factor, sampling.cfg
     is_guided = cfg != 1.0 and denoiser.guidance_width is None
     told = told_of(denoiser, (negative, positive) if is_guided else (positive,), cfg)
+    device = told["encoder_hidden_states"].device
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, unet.device)
+    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, device)
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
-    latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
+    latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
     rescale = RESCALE if denoiser.training.zero_snr else 0.0
     with denoiser.for_prompts(told):
         for number, time in enumerate(scheduler.timesteps, start=1):
@@ -118,7 +119,7 @@ def predicted(
     unet, beside = denoiser.network, denoiser.beside
     if beside is not None:
         scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
-    inputs = scaled.to(told["encoder_hidden_states"].dtype)  # asking the UNet takes long
+    inputs = scaled.to(told["encoder_hidden_states"].dtype)
 
     run = denoiser.replay or unet
 
@@ -132,20 +133,21 @@ def predicted(
 def told_of(
     denoiser: Denoiser, conditionings: Sequence[Conditioning], cfg: float
 ) -> dict[str, Any]:
-    """The arguments of the UNet beside latents and time, for a batch of these conditionings."""
-    unet = denoiser.network
-    told: dict[str, Any] = {
-        "encoder_hidden_states": torch.cat([each.hidden for each in conditionings])
-    }
+    """The arguments of the UNet beside latents and time, for a batch of these conditionings.
+
+    Encodings have the type of the UNet and are on its device, which it takes long to tell.
+    """
+    hidden = torch.cat([each.hidden for each in conditionings])
+    told: dict[str, Any] = {"encoder_hidden_states": hidden}
     if denoiser.sizes is not None:
         pooled = [each.pooled for each in conditionings if each.pooled is not None]
         told["added_cond_kwargs"] = {
             "text_embeds": torch.cat(pooled),
-            "time_ids": denoiser.sizes[-len(conditionings) :].to(unet.device, unet.dtype),
+            "time_ids": denoiser.sizes[-len(conditionings) :].to(hidden),
         }
     if denoiser.guidance_width is not None:
         vector = guidance_vector(cfg, denoiser.guidance_width)
-        told["timestep_cond"] = vector.to(unet.device, unet.dtype)
+        told["timestep_cond"] = vector.to(hidden)
     return told
 
 

@@ -191,11 +191,18 @@ def read_settings(text: str, paths: Paths) -> dict[str, Any]:
         document = tomllib.loads(text)
     except ValueError as error:
         raise BadValue(f"is not TOML: {error}", path=paths.config) from error
-    for name, value in document.items():
+    values = {name: _as_text(name, value) for name, value in document.items()}
+    for name, value in values.items():
         fault = _fault(name, value)
         if fault:
             raise BadValue(fault, path=paths.config)
-    return document
+    return values
+
+
+def _as_text(name: str, value: object) -> object:
+    """A whole number of a setting that has a form is as good without the quotes."""
+    has_form = any(row.name == name and row.form for row in SETTINGS)
+    return str(value) if has_form and type(value) is int else value
 
 
 def _fault(name: str, value: object) -> str | None:

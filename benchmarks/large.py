@@ -96,8 +96,8 @@ def look(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     _zeros(_state(checkpoint_shapes(), DType.F16, scale), path)
     remote = _remote(path)
     identify(open_model(remote).state_dict)
-    yield Result("peek at SD1 .ckpt", "requests", remote.requests, "", PEEK_REQUESTS)
-    yield Result("peek at SD1 .ckpt", "received", remote.received / 1000, "kB", PEEK_KB)
+    yield Result("peek at SD1 .ckpt", "requests", remote.cost.requests, "", PEEK_REQUESTS)
+    yield Result("peek at SD1 .ckpt", "received", remote.cost.received / 1000, "kB", PEEK_KB)
     path.unlink()
 
 

@@ -12,7 +12,7 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from converters.errors import (
     AssetmgrError,
@@ -56,6 +56,14 @@ class ByteSource(Protocol):
 
     def check_unchanged(self) -> None:
         """Raises SourceChanged when the content may differ from what was opened."""
+
+
+@runtime_checkable
+class WithNeighbours(ByteSource, Protocol):
+    """Bytes of a file that others lie beside."""
+
+    def beside(self, name: str) -> ByteSource:
+        """The file of a path below this one's folder; raises FileMissing."""
 
 
 class MemoryBytes:
@@ -115,6 +123,10 @@ class FileBytes:
                 f"ends at byte {offset + len(data)}, needed {offset + count}", path=self.name
             )
         return data
+
+    def beside(self, name: str) -> FileBytes:
+        """The file of a path below this one's folder; raises FileMissing."""
+        return FileBytes(self.path.parent / name)
 
     def check_unchanged(self) -> None:
         """Raises SourceChanged when size, modification time or inode differ from the opening."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from converters.bytesource import Fingerprint
 from converters.containers import open_model
@@ -82,14 +83,18 @@ def is_fresh(fingerprint: Fingerprint) -> bool:
 
 
 def look_into(path: str) -> Looked:
-    """Open and identify a file. Raises FileProblem when its bytes cannot be read at all."""
+    """Open and identify a file. Raises FileProblem when its bytes cannot be read at all.
+
+    An index whose shards are not there, or not yet, is a file that is not understood.
+    """
     fingerprint = fingerprint_of(path)
     claims = claims_of(path, fingerprint.size)
     try:
         model = open_model(path)
-    except (FileMissing, FileUnreadable):
-        raise
     except FileProblem as problem:
+        is_unread = isinstance(problem, FileMissing | FileUnreadable)
+        if is_unread and (problem.path == path or Path(path).is_dir()):
+            raise
         content = not_understood(problem)
         return Looked(path, fingerprint, content, None, problem, claims)
     content, start = understood(model), model.header_bytes
@@ -123,7 +128,10 @@ def _read(
         raise SourceChanged("was modified while being read", path=waiting.path)
     if looked is None:
         return _scanned(waiting.path, hashed.fingerprint, hashed, None), hashed.unread
-    return looked.scanned(hashed), looked.problem or hashed.unread
+    scanned = looked.scanned(hashed)
+    if hashes is not None and looked.kind is not None:
+        scanned = replace(scanned, is_undigested=True)
+    return scanned, looked.problem or hashed.unread
 
 
 def _scanned(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from converters.bytesource import Fingerprint
 from registry import schema
@@ -48,7 +48,8 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     """Every place of a machine that the library remembers, by path."""
     file = schema.file.c
     columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
-    hashed = _asset.blake3.is_not(None)
+    undigested = select(schema.undigested.c.asset_id)
+    hashed = and_(_asset.blake3.is_not(None), _asset.id.not_in(undigested))
     tables = schema.file.join(schema.asset)
     statement = select(*columns, hashed).select_from(tables).where(file.machine == machine)
     rows = connection.execute(statement).all()
@@ -63,6 +64,14 @@ def roots(connection: Connection, machine: str) -> tuple[str, ...]:
     root = schema.root.c
     statement = select(root.path).where(root.machine == machine).order_by(root.path)
     return tuple(connection.execute(statement).scalars())
+
+
+def mounts(connection: Connection, machine: str) -> frozenset[str]:
+    """Where disks of a machine were mounted when their files were seen."""
+    mount = schema.mount.c
+    return frozenset(
+        connection.execute(select(mount.path).where(mount.machine == machine)).scalars()
+    )
 
 
 def preview_pictures(connection: Connection) -> dict[int, tuple[str, ...]]:

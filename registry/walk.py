@@ -17,7 +17,7 @@ from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
-from registry.places import real_folder, within
+from registry.places import mount_of, real_folder, within
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
@@ -43,6 +43,7 @@ class Walk:
     covered: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     problems: list[AssetmgrError] = field(default_factory=list)
+    _devices: dict[int, str] = field(default_factory=dict)
     _seen: set[tuple[int, int | str]] = field(default_factory=set)
 
     def add(self, root: str) -> None:
@@ -62,6 +63,13 @@ class Walk:
             within(path, folder) for folder in self.unreadable
         )
 
+    def mounts(self) -> frozenset[str]:
+        """Where the disks are mounted that the walk came to; that of the system is not among them.
+
+        A folder of each was kept for that.
+        """
+        return frozenset(mount_of(folder) for folder in self._devices.values()) - {os.sep}
+
     def _follow(self, link: str) -> str:
         folder = real_folder(link)
         self.covered.append(folder)
@@ -73,6 +81,7 @@ class Walk:
         except OSError as error:
             self._cannot_read(folder, error)
             return False
+        self._devices.setdefault(status.st_dev, folder)
         # Some network and FAT file systems have no inodes: there a folder is its path.
         identity = (status.st_dev, status.st_ino or os.path.normcase(folder))
         if identity in self._seen:

@@ -11,23 +11,25 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import Input
+from textual.worker import WorkerFailed
 
 from assetmgr.operations.preferences import Preferences
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError
 from registry.text import storable
-from tui import keymap
+from tui import faults, keymap
 from tui.background import Failed
 from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
-from tui.faults import Fault, Surviving
+from tui.faults import Surviving
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs, ShowsLibrary
 from tui.palette import KeyCommands
@@ -111,13 +113,37 @@ class AssetManagerApp(Surviving, App[None]):
         """Something asked in the background failed, on whatever screen."""
         self.notify(message.sentence, severity="error", markup=False)
 
-    def on_fault(self, message: Fault) -> None:
-        """A fault of the program, on whatever screen: it can be read where jobs are."""
-        self.queue.keep_fault(message.error)
-        said = f"{type(message.error).__name__}: {message.error}"
-        self.notify(
-            f"{plain(said)} (J tells more)", title="a fault", severity="error", markup=False
-        )
+    def _handle_exception(self, error: Exception) -> None:
+        """Every fault of the program arrives here: it can be read where jobs are.
+
+        Without a library there is nothing to go on with: then it ends, as Textual does.
+        """
+        if isinstance(error, WorkerFailed):
+            error = cast("Exception", error.error)
+        unfit = faults.begun(error)
+        if self._library_screen.is_mounted and unfit is not self._library_screen:
+            self._replace(unfit, faults.drawn(error))
+            self._tell(error)
+        else:
+            super()._handle_exception(error)
+
+    def _tell(self, error: Exception) -> None:
+        if self.queue.keep_fault(error):
+            said = plain(f"{type(error).__name__}: {error}")
+            self.notify(f"{said} (J tells more)", title="a fault", severity="error", markup=False)
+
+    def _replace(self, unfit: Widget | None, undrawn: Widget | None) -> None:
+        """Have something in the place of what cannot be shown."""
+        if isinstance(unfit, Screen):
+            self.call_later(self._close, unfit)
+        elif unfit is not None:
+            faults.stand_in(unfit)
+        elif undrawn is not None:
+            faults.guard(undrawn)
+
+    def _close(self, screen: Screen[Any]) -> None:
+        if self.screen is screen:
+            self.pop_screen()
 
     def on_browser_counted(self) -> None:
         """All is there that stays: no search for garbage needs to look through it again."""

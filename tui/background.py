@@ -14,7 +14,7 @@ from textual.worker import Worker
 from converters.errors import AssetmgrError
 from converters.progress import CancellableProgress
 from tui.bridge import one_line
-from tui.text import plain
+from tui.faults import hand_over
 
 
 class Failed(Message):
@@ -81,4 +81,4 @@ async def _guarded(widget: Widget, work: Wait) -> None:
     except AssetmgrError as error:
         widget.post_message(Failed(one_line(error)))
     except Exception as error:  # noqa: BLE001 - an outermost place: a fault must not end the program
-        widget.post_message(Failed(plain(f"{type(error).__name__}: {error}")))
+        hand_over(widget, error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,9 +15,11 @@ from textual.worker import Worker
 from converters.progress import Progress
 from tui.background import Wait
 from tui.bridge import Job, JobState, Lane
+from tui.faults import hand_over, place
 
 MOST_ENDED = 200
 _LOOK_SECONDS = 0.1
+_QUIET_SECONDS = 5.0
 
 
 class JobEnded(Message):
@@ -50,6 +54,28 @@ class ShowsLibrary(Protocol):
         """Look into the library again."""
 
 
+@dataclass(slots=True)
+class _FaultKept:
+    """A fault as a job, how often it was met, and until when nothing more is said of it."""
+
+    job: Job
+    times: int = 1
+    quiet_until: float = 0.0
+    outcome: str = ""
+
+    def __post_init__(self) -> None:
+        self.outcome = self.job.outcome
+
+
+def _fault(error: Exception) -> Job:
+    def work(_progress: Progress) -> str:
+        raise error
+
+    job = Job("a fault of the program", Lane.LOOK, work, pausable=False)
+    job.run()
+    return job
+
+
 class JobQueue:
     """Runs jobs in threads and remembers them; the application gets the messages."""
 
@@ -58,6 +84,7 @@ class JobQueue:
         self._lanes = {lane: asyncio.Lock() for lane in Lane}
         self._jobs: list[Job] = []
         self._dismissed: set[Job] = set()
+        self._faults: dict[object, _FaultKept] = {}
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -109,16 +136,24 @@ class JobQueue:
         self._dismissed.clear()
         self._changed()
 
-    def keep_fault(self, error: Exception) -> None:
-        """Something failed that was no job; it is kept as one, to be read."""
+    def keep_fault(self, error: Exception) -> bool:
+        """Something failed that was no job; it is kept as one, to be read, for all of its kind.
 
-        def work(_progress: Progress) -> str:
-            raise error
-
-        fault = Job("a fault of the program", Lane.LOOK, work, pausable=False)
-        fault.run()
-        self._jobs.append(fault)
+        Gives whether to say so: a fault in what is done again and again is said once in a while.
+        """
+        kind, now = place(error), time.monotonic()
+        known = self._faults.get(kind)
+        if known is None or known.job not in self._jobs or known.job in self._dismissed:
+            known = self._faults[kind] = _FaultKept(_fault(error))
+            self._jobs.append(known.job)
+        else:
+            known.times += 1
+            known.job.outcome = f"{known.outcome} ({known.times} times)"
+        if now < known.quiet_until:
+            return False
+        known.quiet_until = now + _QUIET_SECONDS
         self._changed()
+        return True
 
     def tell_library(self) -> None:
         """From any thread: there is something new in the library."""
@@ -142,7 +177,10 @@ class JobQueue:
             self._changed()
             await asyncio.to_thread(job.run)
         if job.state is JobState.DONE and job.then is not None:
-            job.then()
+            try:
+                job.then()
+            except Exception as error:  # noqa: BLE001 - an outermost place: the job did end
+                hand_over(self._app, error)
         self._changed()
         self._app.post_message(JobEnded(job))
 

@@ -18,6 +18,14 @@ def print_failure(failure: Failure) -> None:
         warn(f"hint: {plain(failure.hint)}")
 
 
+def print_traceback(error: BaseException) -> None:
+    """Where an error is from; what it says may be from anywhere, too."""
+    import traceback  # brings much with it, for nearly no call
+
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        warn(plain(line))
+
+
 def warn(line: str) -> None:
     """A line on stderr, whatever its encoding can show."""
     encoding = sys.stderr.encoding or "utf-8"

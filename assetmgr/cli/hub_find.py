@@ -42,15 +42,17 @@ def search(session: Session, /, **wanted: Any) -> int:
     """
     request = HubSearch(**wanted)
     with Workspace.open() as workspace, session.progress() as progress:
-        found = list(hub_find.search(workspace, request, progress))
+        found, following = hub_find.search_page(workspace, request, progress)
     if session.as_json:
         models = [one.to_json() for one in found]
-        session.output.document({"models": models, "errors": []})
+        session.output.document({"models": models, "next_offset": following, "errors": []})
         return session.status
     for one in found:
         session.output.line(plain(one.model.repo))
         session.output.line(f"  {plain('  '.join(_in_short(one)))}")
     session.output.line(f"{len(found)} found")
+    if following is not None:
+        session.output.line(f"more: --offset {following}")
     return session.status
 
 

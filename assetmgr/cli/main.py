@@ -16,7 +16,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from assetmgr import __version__
-from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL
+from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL, print_traceback
 from assetmgr.cli.lazy import LazyGroup, Table, load
 from assetmgr.cli.options import Session
 from assetmgr.cli.output import StdoutFailed
@@ -121,7 +121,7 @@ def _invoke(session: Session, arguments: list[str]) -> int:
         raise
     except AssetmgrError as error:
         if session.debug:
-            raise
+            print_traceback(error)
         _report(session, Failure.of(error))
     return session.status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.receiving import all_with_sha256
@@ -121,6 +121,16 @@ class HubInfo:
             "bytes": self.nbytes,
             "files": [one.to_json() for one in self.files],
         }
+
+
+def search_page(
+    workspace: Workspace, wanted: HubSearch, progress: Progress = SILENT
+) -> tuple[list[HubFound], int | None]:
+    """What `search` finds, and the `offset` with which it goes on behind that; None at the end."""
+    one_more = replace(wanted, limit=wanted.limit + 1)
+    found = list(search(workspace, one_more, progress))
+    following = wanted.offset + wanted.limit if len(found) > wanted.limit else None
+    return found[: wanted.limit], following
 
 
 def search(

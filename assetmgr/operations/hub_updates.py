@@ -97,11 +97,17 @@ class _Origin(NamedTuple):
     asset: int
     source: Source
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """The same for what both the library and a cache say of a file."""
+        source = self.source
+        return self.asset, source.repo, source.revision, source.file
+
 
 def _wanted(workspace: Workspace, references: Sequence[str]) -> Iterator[_Origin | Failure]:
     known = [_Origin(*row) for row in workspace.library.sources(SERVICE) if row[1].repo]
     cached = _in_caches(workspace.library.file_assets())
-    everything = list(dict.fromkeys([*known, *cached]))
+    everything = list({origin.place: origin for origin in [*cached, *known]}.values())
     if not references:
         yield from everything
         return

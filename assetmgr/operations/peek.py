@@ -63,7 +63,7 @@ def hub_peek(workspace: Workspace, repo: str, name: str, revision: str | None = 
         "sha256": file.sha256,
     }
     with huggingface.connect() as web:
-        return _peeked(workspace, huggingface.open_remote(web, file), where, file.sha256)
+        return _peeked(workspace, huggingface.RepositoryBytes(web, file), where, file.sha256)
 
 
 def civitai_peek(
@@ -93,4 +93,4 @@ def _peeked(
     inspection = inspect_source(source)
     known = with_sha256(workspace, sha256)
     made = () if sha256 is None else workspace.library.made_of(sha256)
-    return Peek(where, inspection, known, made, source.requests, source.received)
+    return Peek(where, inspection, known, made, source.cost.requests, source.cost.received)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview_bases import base_of, choose_bases, no_base
 from assetmgr.operations.preview_batch import finished, in_order
-from assetmgr.operations.preview_job import plan_job
+from assetmgr.operations.preview_job import is_called, plan_job
 from assetmgr.operations.preview_request import PreviewRequest, check_request
 from assetmgr.operations.preview_subject import (
     SUPPORTED_BASES,
@@ -29,7 +29,7 @@ from assetmgr.operations.scanned_files import require_unchanged
 from assetmgr.sampler.batch_progress import BatchProgress
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
-from converters.errors import AssetmgrError, Cancelled, NotAvailable
+from converters.errors import AssetmgrError, BadValue, Cancelled, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.pictures import thumbnail_png
 
@@ -79,8 +79,11 @@ def failed_check(path: str, outcome: RenderOutcome) -> Failure | None:
     first = next((check for check in outcome.checks if not check.ok), None)
     if first is None:
         return None
-    detail = f": {first.detail}" if first.detail else ""
-    return Failure(path, f"check {first.name!r} failed{detail}", "preview_failed", None)
+    found = [first.detail] if first.detail else []
+    if first.value is not None and first.threshold:
+        found.append(f"{first.value:.4g}, the limit is {first.threshold:.4g}")
+    told = ": ".join([f"check {first.name!r} failed", *found])
+    return Failure(path, told, "preview_failed", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,9 @@ def plan_previews(workspace: Workspace, request: PreviewRequest) -> PreviewPlan:
     skipped: list[PreviewResult] = []
     for subject, checkpoint in in_order(found, bases):
         job = plan_job(request, subject, checkpoint, workspace.paths.previews)
+        if not is_called(job):
+            failures.append(_uncalled(job))
+            continue
         before = None if request.assets or request.again else finished(subject, job)
         if before is None:
             waiting.append(PlannedPreview(subject, checkpoint, job))
@@ -140,11 +146,12 @@ def run_previews(
     Cancelled; what was rendered before is kept. Anything wrong with a single asset, the end of the
     sampler among it, becomes its Failure.
     """
-    plan = plan_previews(workspace, request)
-    yield from plan.failures
-    yield from plan.skipped
+    check_request(request)
     with ExitStack() as stack:
-        client = stack.enter_context(SamplerClient()) if sampler is None else sampler
+        client = stack.enter_context(_begun()) if sampler is None else sampler
+        plan = plan_previews(workspace, request)
+        yield from plan.failures
+        yield from plan.skipped
         ahead = stack.enter_context(ReadAhead())
         batch = BatchProgress(progress, len(plan.waiting))
         for planned, following in zip_longest(plan.waiting, plan.waiting[1:]):
@@ -152,6 +159,19 @@ def run_previews(
                 ahead.want(following.subject.file.path)
             batch.begin(planned.subject.file.name)
             yield _render(workspace, planned, client, batch)
+
+
+def _begun() -> SamplerClient:
+    """A sampler whose process starts at once."""
+    client = SamplerClient()
+    client.begin()
+    return client
+
+
+def _uncalled(job: RenderJob) -> Failure:
+    """An embedding that is not in the prompt does nothing, which is no verdict on it."""
+    error = BadValue(f"the prompt does not say {job.trigger!r}, which calls this embedding")
+    return Failure.of(error, path=job.subject.path)
 
 
 def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject], list[Failure]]:

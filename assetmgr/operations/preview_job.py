@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assetmgr.operations.preview_request import PreviewRequest
 from assetmgr.operations.preview_subject import Subject
-from assetmgr.sampler.emphasis import escape
+from assetmgr.sampler.emphasis import escape, names
 from assetmgr.sampler.families import FAMILIES
 from assetmgr.sampler.few_steps import few_steps
 from assetmgr.sampler.jobs import ModelFile, RenderJob
@@ -72,6 +72,11 @@ def _calling_words(subject: Subject) -> tuple[str, ...]:
     if subject.file.kind == "embedding":
         return (embedding_word(subject),)
     return subject.words if subject.file.kind == "lora" else ()
+
+
+def is_called(job: RenderJob) -> bool:
+    """Whether a prompt names the subject, where it has to: an embedding."""
+    return job.trigger is None or any(names(t, job.trigger) for t in (job.prompt, job.negative))
 
 
 def embedding_word(subject: Subject) -> str:

@@ -83,7 +83,7 @@ def load_bundle(
     names = (UNET, VAE, *(use.component for use in family.encoders))
     _require_components(sd, family)
     planned = {name: _planned(sd, identity.base, name) for name in names}
-    require_complete(list(planned.values()))
+    require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
     encoders = tuple(planned[use.component] for use in family.encoders)
@@ -99,7 +99,7 @@ def load_vae(
     Raises Incomplete.
     """
     part = built(vae_to_diffusers(sd), base, VAE, vae_to_diffusers)
-    require_complete([part])
+    require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)
     return part.network

@@ -37,6 +37,17 @@ def escape(text: str) -> str:
     return re.sub(r"[()\[\]\\]", r"\\\g<0>", text)
 
 
+def split_words(text: str, words: Iterable[str]) -> list[str]:
+    """`text` cut before and after every whole word that is one of `words`, longest ones first."""
+    either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.split(rf"(?<!\w)({either})(?!\w)", text, flags=re.IGNORECASE) if either else [text]
+
+
+def names(prompt: str, word: str) -> bool:
+    """Whether a prompt holds a word or words, in brackets or not."""
+    return any(len(split_words(span.text, [word])) > 1 for span in parse_emphasis(prompt))
+
+
 def parse_emphasis(prompt: str) -> tuple[Span, ...]:
     """The prompt as runs of text with their weights; neighbours of equal weight are joined."""
     reading = _Reading()

@@ -83,7 +83,7 @@ def load_flow(
     there = roles_of(sd)
     roles = [role for role in (UNET, VAE, *_ENCODERS[base], T5) if role in there]
     planned = {role: _planned(sd, role, base) for role in roles}
-    require_complete(list(planned.values()))
+    require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     broken: list[str] = []
     for role, part in planned.items():
@@ -102,7 +102,7 @@ def load_flow_vae(
     if found is None:
         raise Incomplete(("the whole vae",))
     part = _planned(whole({VAE: found}, {}), VAE, base)
-    require_complete([part])
+    require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)
     return part.network

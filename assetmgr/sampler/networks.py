@@ -83,16 +83,21 @@ def built(
     return Part(network, mapped, to_network_names)
 
 
-def require_complete(parts: list[Part]) -> None:
-    """Raises Incomplete unless every network finds exactly the tensors it wants."""
+def require_complete(parts: Mapping[str, Part]) -> None:
+    """Raises Incomplete unless every network finds exactly the tensors it wants.
+
+    What is missing has the name that it would have in a pipeline's folder, component first; what is
+    there goes by its name in the file.
+    """
     missing: list[str] = []
     unexpected: list[str] = []
-    for part in parts:
+    for component, part in parts.items():
         wanted = {name: tuple(t.shape) for name, t in part.network.state_dict().items()}
-        missing += sorted(wanted.keys() - part.mapped.keys())
-        unexpected += sorted(part.mapped.keys() - wanted.keys())
+        missing += sorted(f"{component}.{name}" for name in wanted.keys() - part.mapped.keys())
+        strangers = part.mapped.keys() - wanted.keys()
+        unexpected += sorted(_name_in_file(part.mapped[name]) for name in strangers)
         unexpected += [
-            f"{name} {list(tensor.shape)} instead of {list(wanted[name])}"
+            f"{_name_in_file(tensor)} {list(tensor.shape)} instead of {list(wanted[name])}"
             for name, tensor in part.mapped.items()
             if name in wanted and tensor.shape != wanted[name]
         ]

@@ -9,8 +9,7 @@ chunk, encoder by encoder, as the AUTOMATIC1111 web UI does (`modules/sd_hijack_
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.emphasis import parse_emphasis, split_words
 from assetmgr.sampler.families import END, Encoding
 from assetmgr.sampler.finiteness import checked
 from converters.errors import BadValue
@@ -81,22 +80,13 @@ def _units(
     """What must stay together: a single token, or all vectors of an embedding."""
     by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     for span in parse_emphasis(prompt):
-        for text in _split_names(span.text, by_name):
+        for text in filter(str.strip, split_words(span.text, by_name)):
             named = by_name.get(text.casefold())
             if named is not None:
                 yield tuple(Token(PLACEHOLDER, span.weight, row) for row in named.rows())
             else:
                 for token in tokens_of(text):
                     yield (Token(token, span.weight),)
-
-
-def _split_names(text: str, names: Iterable[str]) -> list[str]:
-    """`text` cut before and after every whole word that is one of `names`, longest names first."""
-    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    if not words:
-        return [text]
-    parts = re.split(rf"(?<!\w)({words})(?!\w)", text, flags=re.IGNORECASE)
-    return [part for part in parts if part.strip()]
 
 
 Encoders = Sequence[tuple[Any, Encoding]]

@@ -9,7 +9,7 @@ for networks trained down to pure noise, which would burn out otherwise (arXiv 2
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,13 +89,14 @@ def sample(
     progress: Progress,
 ) -> torch.Tensor:
     """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite."""
-    unet, factor, cfg = denoiser.network, denoiser.factor, sampling.cfg
+    factor, cfg = denoiser.factor, sampling.cfg
     is_guided = cfg != 1.0 and denoiser.guidance_width is None
     told = told_of(denoiser, (negative, positive) if is_guided else (positive,), cfg)
+    device = told["encoder_hidden_states"].device
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, unet.device)
+    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, device)
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
-    latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
+    latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
     rescale = RESCALE if denoiser.training.zero_snr else 0.0
     with denoiser.for_prompts(told):
         for number, time in enumerate(scheduler.timesteps, start=1):
@@ -118,7 +119,7 @@ def predicted(
     unet, beside = denoiser.network, denoiser.beside
     if beside is not None:
         scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
-    inputs = scaled.to(told["encoder_hidden_states"].dtype)  # asking the UNet takes long
+    inputs = scaled.to(told["encoder_hidden_states"].dtype)
 
     run = denoiser.replay or unet
 
@@ -132,20 +133,21 @@ def predicted(
 def told_of(
     denoiser: Denoiser, conditionings: Sequence[Conditioning], cfg: float
 ) -> dict[str, Any]:
-    """The arguments of the UNet beside latents and time, for a batch of these conditionings."""
-    unet = denoiser.network
-    told: dict[str, Any] = {
-        "encoder_hidden_states": torch.cat([each.hidden for each in conditionings])
-    }
+    """The arguments of the UNet beside latents and time, for a batch of these conditionings.
+
+    Encodings have the type of the UNet and are on its device, which it takes long to tell.
+    """
+    hidden = torch.cat([each.hidden for each in conditionings])
+    told: dict[str, Any] = {"encoder_hidden_states": hidden}
     if denoiser.sizes is not None:
         pooled = [each.pooled for each in conditionings if each.pooled is not None]
         told["added_cond_kwargs"] = {
             "text_embeds": torch.cat(pooled),
-            "time_ids": denoiser.sizes[-len(conditionings) :].to(unet.device, unet.dtype),
+            "time_ids": denoiser.sizes[-len(conditionings) :].to(hidden),
         }
     if denoiser.guidance_width is not None:
         vector = guidance_vector(cfg, denoiser.guidance_width)
-        told["timestep_cond"] = vector.to(unet.device, unet.dtype)
+        told["timestep_cond"] = vector.to(hidden)
     return told
 
 
@@ -175,20 +177,33 @@ def decode(vae: Any, latents: torch.Tensor) -> Picture:
     """
     inner = latents_of_vae(vae, latents)
     stage = "the picture from the VAE decoder"
-    note = ""
-    if vae.dtype is torch.float16 and not torch.isfinite(_decoded(vae, inner)).all():
-        vae.to(torch.float32)
-        note = DECODED_AGAIN
-    pixels = checked(getattr(vae, "decoder", vae), lambda: _decoded(vae, inner), stage)
+    pixels, is_widened = _checked_half(vae, lambda: _decoded(vae, inner), stage)
+    note = DECODED_AGAIN if is_widened else ""
     return Picture(latents, ((pixels[0].float().cpu() + 1) / 2).clamp(0, 1), note)
+
+
+def _checked_half(
+    vae: Any, call: Callable[[], torch.Tensor], stage: str
+) -> tuple[torch.Tensor, bool]:
+    """What one half of an autoencoder gives, and whether fp16 was too narrow for it."""
+    if vae.dtype is not torch.float16:
+        return checked(vae, call, stage), False
+    output = call()
+    if torch.isfinite(output).all():
+        return output, False
+    vae.to(torch.float32)
+    return checked(vae, call, stage), True
 
 
 @torch.inference_mode()
 def encode_picture(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """The latents `(1, C, h, w)` of a picture `(3, H, W)` in 0..1, as denoisers take them."""
-    inputs = (2 * pixels[None] - 1).to(vae.device, vae.dtype)
-    encoded = vae.encode(inputs, return_dict=False)[0]
-    inner = encoded if torch.is_tensor(encoded) else encoded.mean
+    """The latents `(1, C, h, w)` of a picture `(3, H, W)` in 0..1, as denoisers take them.
+
+    Raises NotFinite. An encoder that overflows in fp16 is computed in fp32, as in `decode`.
+    """
+    inputs = 2 * pixels[None] - 1
+    stage = "the latents from the VAE encoder"
+    inner, _ = _checked_half(vae, lambda: _encoded(vae, inputs), stage)
     return latents_of_denoiser(vae, inner.float().cpu())
 
 
@@ -213,6 +228,12 @@ def _statistics(vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
         shift = getattr(vae.config, "shift_factor", None) or 0.0  # of families with 16 channels
         return torch.tensor(shift), torch.tensor(1.0)
     return torch.tensor(mean)[None, :, None, None], torch.tensor(deviation)[None, :, None, None]
+
+
+def _encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype), return_dict=False)[0]
+    inner: torch.Tensor = encoded if torch.is_tensor(encoded) else encoded.mean
+    return inner
 
 
 def _decoded(vae: Any, inner: torch.Tensor) -> torch.Tensor:

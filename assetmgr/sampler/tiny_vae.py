@@ -15,6 +15,7 @@ import torch
 
 from assetmgr.sampler.networks import Part, fill, require_complete, unfilled
 from converters.errors import CorruptFile
+from converters.layouts.components import VAE
 from converters.progress import Progress
 from converters.statedict import StateDict
 
@@ -38,7 +39,7 @@ def load_tiny(sd: StateDict, device: torch.device, dtype: torch.dtype, progress:
             setattr(network, half, None)
     network.requires_grad_(requires_grad=False).eval()
     part = Part(network, mapped, tiny_to_diffusers)
-    require_complete([part])
+    require_complete({VAE: part})
     progress.stage("load", mapped.nbytes)
     fill(part, device, dtype, progress)
     return network

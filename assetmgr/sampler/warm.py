@@ -91,6 +91,11 @@ class Warm:
         return all(parameter.data_ptr() == place for parameter, place in self._encoders)
 
     @cached_property
+    def weights(self) -> int:
+        """How many the UNet has."""
+        return sum(parameter.numel() for parameter in self.bundle.unet.network.parameters())
+
+    @cached_property
     def replay(self) -> Replay:
         """What calls the UNet of a Stable Diffusion again and again."""
         return Replay(self.bundle.unet.network)

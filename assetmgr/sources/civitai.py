@@ -224,7 +224,9 @@ def refusal(web: Web, status: int, body: bytes, subject: str) -> AssetmgrError:
         return FileMissing(f"Civitai has no such thing{said}", path=subject)
     if status == HTTPStatus.GONE:
         return FileMissing(f"was archived by Civitai{said}", path=subject)
-    cause = f"Civitai answers with status {status}{said}"
+    is_message = status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
+    what = "a message instead of the file" if is_message else f"status {status}"
+    cause = f"Civitai answers with {what}{said}"
     return NotAvailable(cause, path=subject, hint="try again later")
 
 
@@ -252,8 +254,11 @@ def _said(web: Web, body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     told = document if isinstance(document, dict) else {}
-    texts = [told.get(name) for name in ("error", "message", "deadline")]
-    said = ", until ".join(dict.fromkeys(clean(text) for text in texts if isinstance(text, str)))
+    texts = [told.get(name) for name in ("error", "message")]
+    words = "; ".join(dict.fromkeys(clean(text) for text in texts if isinstance(text, str)))
+    deadline = told.get("deadline")
+    until = f"until {clean(deadline)}" if isinstance(deadline, str) else ""
+    said = ", ".join(filter(None, (words, until)))
     if web.token is not None:
         said = said.replace(web.token, "…")
     return f": {said[:_LONGEST_CAUSE]}" if said else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.hub_client import asking, endpoint, token
 from assetmgr.sources.hub_errors import no_hub
 from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES
-from assetmgr.sources.remote import RemoteBytes
+from assetmgr.sources.remote import Cost, RemoteBytes
 from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import Transfer
 from assetmgr.sources.web import Web
@@ -121,11 +121,23 @@ def _refusal(file: RemoteFile, web: Web, status: int, _: bytes, subject: str) ->
     return NotAvailable(cause, path=subject, hint="try again later")
 
 
-def open_remote(web: Web, file: RemoteFile, progress: Progress = SILENT) -> RemoteBytes:
-    """The file as bytes at positions, of which only what is asked for is fetched."""
-    if file.size is None:
-        raise NotAvailable("the Hub does not say how large it is", path=file.label)
-    return RemoteBytes(file.label, file.size, functools.partial(_range, web, file, progress))
+class RepositoryBytes(RemoteBytes):
+    """A file as bytes at positions, of which only what is asked for is fetched."""
+
+    def __init__(
+        self, web: Web, file: RemoteFile, progress: Progress = SILENT, cost: Cost | None = None
+    ) -> None:
+        if file.size is None:
+            raise NotAvailable("the Hub does not say how large it is", path=file.label)
+        fetch = functools.partial(_range, web, file, progress)
+        super().__init__(file.label, file.size, fetch, cost)
+        self._web, self._file, self._progress = web, file, progress
+
+    def beside(self, name: str) -> RepositoryBytes:
+        """The file of a path below this one's folder. Raises FileMissing, NotAvailable."""
+        place = str(PurePosixPath(self._file.name).parent / name)
+        found = describe(self._file.repo, place, self._file.commit)
+        return RepositoryBytes(self._web, found, self._progress, self.cost)
 
 
 def _range(web: Web, file: RemoteFile, progress: Progress, start: int, count: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from converters.errors import NotAvailable, TruncatedFile
 
@@ -13,21 +14,30 @@ MOST_BYTES = 64 * 1024 * 1024
 """More than any header; who needs it had better download the file."""
 
 
+@dataclass(slots=True)
+class Cost:
+    """What it took to look into a file and those beside it: answers with bytes, and their bytes."""
+
+    requests: int = 0
+    received: int = 0
+
+
 class RemoteBytes:
     """A `ByteSource` over a function that gives the bytes of a range.
 
-    Whole blocks are fetched, each once, and neighbouring ones together. `requests` and `received`
-    count what it cost. Raises TruncatedFile beyond the end, NotAvailable beyond `MOST_BYTES`, and
-    what `fetch` raises.
+    Whole blocks are fetched, each once, and neighbouring ones together. `cost` counts, over all
+    files that it was given to. Raises TruncatedFile beyond the end, NotAvailable beyond
+    `MOST_BYTES`, and what `fetch` raises.
     """
 
     is_distant = True
 
-    def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
+    def __init__(
+        self, name: str, size: int, fetch: Callable[[int, int], bytes], cost: Cost | None = None
+    ) -> None:
         self.name = name
         self.size = size
-        self.requests = 0
-        self.received = 0
+        self.cost = cost or Cost()
         self._fetch = fetch
         self._blocks: dict[int, bytes] = {}
 
@@ -52,15 +62,15 @@ class RemoteBytes:
 
     def _load(self, first: int, last: int) -> None:
         start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, self.size)
-        if self.received + end - start > MOST_BYTES:
+        if self.cost.received + end - start > MOST_BYTES:
             raise NotAvailable(
                 f"would take more than {MOST_BYTES >> 20} MiB to look into",
                 path=self.name,
                 hint="download it, then inspect it",
             )
         data = self._fetch(start, end - start)
-        self.requests += 1
-        self.received += len(data)
+        self.cost.requests += 1
+        self.cost.received += len(data)
         for block in range(first, last + 1):
             place = (block - first) * BLOCK_BYTES
             self._blocks[block] = data[place : place + BLOCK_BYTES]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
-from converters.bytesource import ByteSource, FileBytes
+from converters.bytesource import ByteSource, WithNeighbours
 from converters.containers.model import Container, Model
 from converters.containers.strict_json import BadJson, parse_object, short
 from converters.errors import CorruptFile, FileMissing, FileUnreadable, UnsupportedFile
@@ -36,7 +36,7 @@ def read_sharded(source: ByteSource, open_shard: OpenShard) -> Model:
     shards or leads out of its folder, FileMissing for a shard, and what opening a shard raises.
     """
     places = _weight_map(source)
-    if not isinstance(source, FileBytes):
+    if not isinstance(source, WithNeighbours):
         raise UnsupportedFile(
             "is the index of a model in several files, which is only read where they lie",
             path=source.name,
@@ -106,14 +106,14 @@ def _is_inside(file: str) -> bool:
     )
 
 
-def _open(index: FileBytes, name: str, open_shard: OpenShard) -> Model:
-    path = index.path.parent / name
+def _open(index: WithNeighbours, name: str, open_shard: OpenShard) -> Model:
+    place = PurePath(index.name)
     try:
-        return open_shard(FileBytes(path))
+        return open_shard(index.beside(name))
     except FileMissing:
         raise FileMissing(
-            f"no such file, though {index.path.name} names it as a part of the model",
-            path=path,
+            f"no such file, though {place.name} names it as a part of the model",
+            path=place.parent / name,
             hint="fetch the missing file, or the whole model again",
         ) from None
 

@@ -97,8 +97,11 @@ def is_down(key: Key) -> bool:
 
 def rank_of(key: Key) -> int | None:
     """The rank that this tensor shows, if it does."""
+    shape = key.tensor.shape
+    if key.role == "b1.weight":  # (out, rank), or (rank, in) in the older layout
+        return min(shape, default=None)
     low = is_down(key) or key.role in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b")
-    return key.tensor.shape[0] if low and key.tensor.shape else None
+    return shape[0] if low and shape else None
 
 
 def algorithms(keys: list[Key]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class _Frames:
     count: int
 
     def holds(self, names: Names) -> bool:
-        tables = (name for name in names if name.endswith("pos_encoder.pe"))
+        tables = (name for name in names if name.endswith(("pos_encoder.pe", "pos_embed.pe")))
         return any(names.size(name, 1) == self.count for name in tables)
 
 
@@ -149,7 +149,10 @@ ROWS = (
     ),
     Row(
         "motion-module",
-        both(matching(r"motion_modules\.\d+\.temporal_transformer\."), no(has_prefix("conv_in."))),
+        both(
+            matching(r"motion_modules\.\d+\.(?:temporal_transformer|transformer_blocks)\."),
+            no(has_prefix("conv_in.")),
+        ),
         named(
             Kind.MOTION_MODULE,
             "temporal transformers, as in AnimateDiff",

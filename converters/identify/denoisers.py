@@ -18,6 +18,7 @@ from converters.identify.names import Names
 from converters.identify.prediction import prediction_of
 from converters.identify.row import Row
 from converters.identify.transformers import TRANSFORMERS
+from converters.identify.transformers_diffusers import TRANSFORMERS_DIFFUSERS
 from converters.identify.unet_facts import UNetFacts, unet_facts
 from converters.identify.unets import ANY_UNET, UNETS, AnyUNet
 from converters.kinds import Kind
@@ -33,7 +34,7 @@ from converters.layouts.components import (
 )
 from converters.statedict import StateDict
 
-FAMILIES = (*UNETS, *TRANSFORMERS)
+FAMILIES = (*UNETS, *TRANSFORMERS, *TRANSFORMERS_DIFFUSERS)
 """Every family whose denoiser is known."""
 
 _COMPLETE_STRUCTURES = (Base.SD1, Base.SD2)

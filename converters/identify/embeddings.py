@@ -18,8 +18,8 @@ from converters.identify.row import Row
 from converters.kinds import Kind
 from converters.statedict import LazyTensor, StateDict
 
-WIDTHS = (768, 1024, 1280)
-"""Widths of the text encoders that have textual inversions: CLIP-L, OpenCLIP-H, bigG."""
+WIDTHS = (768, 1024, 1280, 4096)
+"""Widths of text encoders that have textual inversions: CLIP-L, OpenCLIP-H, bigG, T5 and Llama."""
 
 MOST_VECTORS = 128
 A1111 = re.compile(r"^string_to_param\.")

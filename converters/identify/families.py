@@ -1,7 +1,7 @@
 """A model family as a row: the keys and shapes that tell its denoiser, and what it then is.
 
 To add a family, add a word to `converters.bases.Base`, a row to `transformers.TRANSFORMERS` (or
-`unets.UNETS`) and a fixture of names and shapes to the tests.
+`transformers_diffusers`, `unets`) and a fixture of names and shapes to the tests.
 """
 
 from __future__ import annotations

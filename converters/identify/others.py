@@ -87,6 +87,11 @@ KINDS: tuple[tuple[str, str, Condition], ...] = (
         ),
     ),
     (
+        "captions",
+        "not an image diffusion model: BLIP, which describes pictures",
+        has_prefix("text_decoder.bert.", "qformer."),
+    ),
+    (
         "audio",
         "not an image diffusion model: a model of sounds (Stable Audio, ACE-Step)",
         denoiser(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from converters.bases import Base
-from converters.identify.conditions import both, ending, has_any, has_prefix, no
+from converters.identify.conditions import both, either, ending, has_any, has_prefix, no
 from converters.identify.counts import components
 from converters.identify.identity import Identity
 from converters.identify.names import Names
@@ -132,7 +132,7 @@ def _vision(sd: StateDict) -> Identity:
         Kind.CLIP_VISION,
         Base.ANY,
         variant=found.word if found else None,
-        layout="hf-clip" if "\nvision_model." in names.text else "openclip",
+        layout="openclip" if "\nvisual." in names.text else "hf-clip",
         evidence=("the image half of CLIP or SigLIP",),
         components=components(sd, lambda _: OTHER),
     )
@@ -195,8 +195,14 @@ ROWS = (
     Row(
         "clip-vision",
         both(
-            has_prefix("vision_model.embeddings.patch_embedding.", "visual.transformer.resblocks."),
+            either(
+                has_prefix("vision_model.embeddings.patch_embedding."),
+                has_prefix("visual.transformer.resblocks."),
+                # transformers 5 leaves the prefix out
+                both(has_any("embeddings.patch_embedding.weight"), has_prefix("post_layernorm.")),
+            ),
             no(has_prefix("text_model.", "token_embedding.", "transformer.resblocks.")),
+            no(has_prefix("text_decoder.", "qformer.")),
             no(has_any("logit_scale")),
             no(_LANGUAGE_MODEL),
         ),

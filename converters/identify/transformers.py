@@ -1,8 +1,7 @@
-"""Transformer families, by the names that only they have, the prefix of the denoiser taken off.
+"""Transformer families under the names of their makers, the prefix of the denoiser taken off.
 
-Sources: ComfyUI `comfy/model_detection.py` and `comfy/supported_models.py` (original names),
-huggingface/diffusers `loaders/single_file_utils.py` and `models/transformers` (diffusers names).
-Sizes stand where they tell variants apart.
+Source: ComfyUI `comfy/model_detection.py` and `comfy/supported_models.py`. Sizes stand where they
+tell variants apart. Under the names of diffusers they are in `transformers_diffusers`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from converters.identify.conditions import (
     ALWAYS,
     both,
     either,
-    has_all,
     has_any,
     has_prefix,
     matching,
@@ -23,7 +21,6 @@ from converters.identify.conditions import (
 from converters.identify.families import Family, Variants
 
 _EPSILON, _EDM, _UNKNOWN = Prediction.EPSILON, Prediction.EDM, Prediction.UNKNOWN
-_DIFFUSERS = "diffusers"
 
 # Shared by Flux, Flux.2, Chroma and some that were built from them.
 _FLUX_ATTENTION = has_any(
@@ -40,13 +37,6 @@ _FLUX_VARIANTS: Variants = (
     ("dev", has_prefix("guidance_in.")),
     ("schnell", ALWAYS),
 )
-_FLUX_DIFFUSERS = has_all("single_transformer_blocks.0.attn.to_q.weight", "x_embedder.weight")
-_FLUX_DIFFUSERS_VARIANTS: Variants = (
-    ("fill", size("x_embedder.weight", 1, 384)),
-    ("control", size("x_embedder.weight", 1, 128)),
-    ("dev", has_prefix("time_text_embed.guidance_embedder.")),
-    ("schnell", ALWAYS),
-)
 _FLUX2_VARIANTS: Variants = (
     ("klein-4b", size("img_in.weight", 0, 3072)),
     ("klein-9b", size("img_in.weight", 0, 4096)),
@@ -60,25 +50,14 @@ _SD3_VARIANTS: Variants = (
     ("3.5-medium", both(_SD3_NORM, matching(r"\.x_block\.attn2\.qkv\."))),
     ("medium", both(no(_SD3_NORM), size("x_embedder.proj.weight", 0, 1536))),
 )
-_SD3_DIFFUSERS_VARIANTS: Variants = (
-    ("3.5-large", has_prefix("transformer_blocks.37.")),
-    ("3.5-medium", has_prefix("transformer_blocks.0.attn2.")),
-    (
-        "medium",
-        both(
-            no(has_any("transformer_blocks.0.attn.norm_q.weight")),
-            has_prefix("transformer_blocks.23."),
-        ),
-    ),
-)
 
 _LUMINA = ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight")
 _PIXEL_SPACE: Variants = (("pixel-space", has_any("dec_net.cond_embed.weight")),)
 _NEWBIE = has_prefix("clip_text_pooled_proj.")
 
-_PIXART_DIFFUSERS = "adaln_single.emb.timestep_embedder.linear_1.bias"
-_IMAGE_PATCHES = has_any("pos_embed.proj.bias")
+_ADALN_SINGLE = "adaln_single.emb.timestep_embedder.linear_1.bias"
 _SANA_MLP = matching(r"^blocks\.\d+\.mlp\.inverted_conv\.")
+_SANA = either(_SANA_MLP, no(has_any("t_block.1.weight")))  # PixArt has the same attention
 _OMNIGEN2 = has_prefix("ref_image_patch_embedder.", "ref_image_refiner.", "image_index_embedding")
 _TIME_CAPTION = "time_caption_embed.timestep_embedder.linear_1.bias"
 _SMALL_WAN, _BIG_WAN = size("head.modulation", -1, 1536), size("head.modulation", -1, 5120)
@@ -98,14 +77,6 @@ _FLAT_PATCHES = shape("img_in.proj.weight", None, None, None, None)
 
 TRANSFORMERS = (
     Family("sd-3", Base.SD3, (_SD3_MARK,), variants=_SD3_VARIANTS),
-    Family(
-        "sd-3-diffusers",
-        Base.SD3,
-        ("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"),
-        no(has_prefix("single_transformer_blocks.")),
-        _SD3_DIFFUSERS_VARIANTS,
-        layout=_DIFFUSERS,
-    ),
     Family(
         "stable-cascade-c",
         Base.CASCADE,
@@ -141,23 +112,11 @@ TRANSFORMERS = (
         "flux-2", Base.FLUX2, ("img_in.weight",), both(_FLUX_ATTENTION, _FLUX2), _FLUX2_VARIANTS
     ),
     Family(
-        "flux-2-diffusers",
-        Base.FLUX2,
-        ("single_transformer_blocks.0.attn.to_qkv_mlp_proj.weight",),
-        variants=(
-            ("klein-4b", size("x_embedder.weight", 0, 3072)),
-            ("klein-9b", size("x_embedder.weight", 0, 4096)),
-            ("dev", has_prefix("single_transformer_blocks.47.")),
-        ),
-        layout=_DIFFUSERS,
-    ),
-    Family(
         "chroma",
         Base.CHROMA,
         when=both(_FLUX_ATTENTION, _CHROMA),
         variants=(("radiance", has_any("nerf_blocks.0.norm.scale")),),
     ),
-    Family("chroma-diffusers", Base.CHROMA, when=both(_FLUX_DIFFUSERS, _CHROMA), layout=_DIFFUSERS),
     Family(
         "flux",
         Base.FLUX,
@@ -165,25 +124,9 @@ TRANSFORMERS = (
         both(_FLUX_ATTENTION, no(either(_FLUX2, _CHROMA, _OVIS, _LONGCAT))),
         _FLUX_VARIANTS,
     ),
-    Family(
-        "flux-diffusers",
-        Base.FLUX,
-        when=both(_FLUX_DIFFUSERS, no(_CHROMA)),
-        variants=_FLUX_DIFFUSERS_VARIANTS,
-        layout=_DIFFUSERS,
-    ),
     Family("longcat-image", Base.LONGCAT, ("img_in.weight",), both(_FLUX_ATTENTION, _LONGCAT)),
     Family("ovis-image", Base.OVIS, ("img_in.weight",), both(_FLUX_ATTENTION, _OVIS)),
     Family("mochi", Base.MOCHI, ("t5_yproj.weight",)),
-    Family(
-        "pixart-diffusers",
-        Base.PIXART,
-        (_PIXART_DIFFUSERS,),
-        _IMAGE_PATCHES,
-        (("alpha", has_prefix("adaln_single.emb.resolution_embedder.")),),
-        _EPSILON,
-        _DIFFUSERS,
-    ),
     Family(
         "pixart",
         Base.PIXART,
@@ -196,8 +139,8 @@ TRANSFORMERS = (
     Family(
         "ltx-video",
         Base.LTX,
-        (_PIXART_DIFFUSERS,),
-        no(either(_IMAGE_PATCHES, has_prefix("audio_adaln_single."))),
+        (_ADALN_SINGLE,),
+        no(either(has_any("pos_embed.proj.bias"), has_prefix("audio_adaln_single."))),
     ),
     Family(
         "cogvideox",
@@ -234,14 +177,6 @@ TRANSFORMERS = (
     Family(
         "z-image", Base.Z_IMAGE, _LUMINA, both(size(_LUMINA[0], 0, 3840), no(_NEWBIE)), _PIXEL_SPACE
     ),
-    Family(
-        "z-image-diffusers",
-        Base.Z_IMAGE,
-        ("layers.0.adaLN_modulation.0.weight", "cap_embedder.1.weight"),
-        no(has_any(_LUMINA[1])),
-        layout=_DIFFUSERS,
-    ),
-    Family("lumina-2-diffusers", Base.LUMINA2, (_TIME_CAPTION,), no(_OMNIGEN2), layout=_DIFFUSERS),
     Family("wan", Base.WAN, ("head.modulation",), variants=_WAN_VARIANTS),
     Family(
         "hidream-i1",
@@ -281,13 +216,7 @@ TRANSFORMERS = (
         Base.KANDINSKY5,
         ("visual_transformer_blocks.0.cross_attention.key_norm.weight",),
     ),
-    Family("sana", Base.SANA, ("blocks.0.cross_attn.q_linear.weight",), _SANA_MLP),
-    Family(
-        "sana-diffusers",
-        Base.SANA,
-        ("transformer_blocks.0.ff.conv_inverted.weight",),
-        layout=_DIFFUSERS,
-    ),
+    Family("sana", Base.SANA, ("blocks.0.cross_attn.q_linear.weight",), _SANA),
     Family("krea-2", Base.KREA2, ("txtfusion.projector.weight",)),
     Family("ideogram-4", Base.IDEOGRAM4, ("embed_image_indicator.weight",)),
     Family("ernie-image", Base.ERNIE_IMAGE, ("layers.0.mlp.linear_fc2.weight",)),

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from converters.identify.names import Names
 
 _VIDEO = (".time_stack.", ".time_mixer.", ".motion_modules.", ".temporal_transformer")
+_CONDITIONING = {
+    "ldm": ("label_emb.0.0.weight",),
+    "diffusers": ("add_embedding.linear_1.weight", "class_embedding.linear_1.weight"),
+}
 _LDM = ("\ninput_blocks.", "\nmiddle_block.", "\noutput_blocks.")
 _LDM_BLOCKS = re.compile(r"^input_blocks\.(\d+)\.0\.in_layers\.2\.weight$", re.MULTILINE)
 _LDM_DEPTHS = re.compile(r"^input_blocks\.(\d+)\.1\.transformer_blocks\.(\d+)\.", re.MULTILINE)
@@ -69,7 +73,6 @@ def unet_facts(names: Names) -> UNetFacts:
         return _NO_UNET
     ldm = layout == "ldm"
     first = "input_blocks.0.0.weight" if ldm else "conv_in.weight"
-    conditioning = "label_emb.0.0.weight" if ldm else "add_embedding.linear_1.weight"
     context_tensor = names.ending("attn2.to_k.weight") or ""
     depths = _ldm_depths(names.text) if ldm else _diffusers_depths(names.text)
     return UNetFacts(
@@ -78,7 +81,7 @@ def unet_facts(names: Names) -> UNetFacts:
         in_channels=names.size(first, 1),
         context=names.size(context_tensor, 1),
         context_tensor=names.head + context_tensor,
-        adm=names.size(conditioning, 1),
+        adm=next((names.size(name, 1) for name in _CONDITIONING[layout] if name in names), None),
         classes="label_emb.weight" in names or "class_embedding.weight" in names,
         linear=_linear(names),
         depths=depths,
@@ -95,7 +98,11 @@ def _layout(names: Names) -> str | None:
     if names.head == "model.diffusion_model." and any(start in names.text for start in _LDM):
         return "ldm"
     ends = ("time_embedding.linear_1.weight", "conv_in.weight")
-    resnets = ("down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.conv1.weight")
+    resnets = (
+        "down_blocks.0.resnets.0.conv1.weight",
+        "down_blocks.0.resnets.0.spatial_res_block.conv1.weight",
+        "mid_block.resnets.0.conv1.weight",
+    )
     if any(name in names for name in ends) and any(name in names for name in resnets):
         return "diffusers"
     return None

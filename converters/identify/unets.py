@@ -179,5 +179,6 @@ UNETS = (
         Prediction.EDM,
         variants=(("p", ALWAYS),),
     ),
-    _unet("lotus", Base.LOTUS, UNet(adm=4, depth=(0, 1)), _UNKNOWN),
+    _unet("lotus", Base.LOTUS, UNet(context=1024, adm=4), _UNKNOWN),
+    _unet("lotus-without-text", Base.LOTUS, UNet(adm=4, depth=(0, 1)), _UNKNOWN),
 )

@@ -71,6 +71,7 @@ _F4 = both(
 )
 _TEMPORAL = matching(r"(?:\.mix_factor|\.time_stack\.|\.temporal_res_block\.)")
 _WIDE = either(size(_FIRST, 0, 768, 1024), matching(r"^decoder\.condition_encoder\."))
+_WAN_DIFFUSERS = "decoder.mid_block.resnets.0.norm1.gamma"
 _SIXTEEN = ("sd-3", "flux", "lumina-2", "z-image", "chroma", "hidream")
 
 KL_LATENTS = (
@@ -90,9 +91,13 @@ KL_LATENTS = (
 VIDEO_LATENTS = (
     (
         "vae-wan",
-        has_all("decoder.middle.0.residual.0.gamma"),
+        either(
+            has_any("decoder.middle.0.residual.0.gamma"),
+            both(has_any(_WAN_DIFFUSERS), has_any(_FIRST)),
+        ),
         (
             Latents(has_any("decoder.upsamples.0.upsamples.0.residual.2.weight"), ("wan",), "2.2"),
+            Latents(size(_FIRST, 1, 48), ("wan",), "2.2"),
             Latents(ALWAYS, ("wan", "qwen-image", "krea-2", "anima"), "16-channel"),
         ),
     ),
@@ -118,6 +123,7 @@ VIDEO_LATENTS = (
         either(
             has_any("blocks.2.blocks.3.stack.5.weight"),
             has_any("decoder.blocks.2.blocks.3.stack.5.weight"),
+            has_any("decoder.block_in.resnets.0.norm1.norm_layer.weight"),
         ),
         (Latents(ALWAYS, ("mochi",)),),
     ),
@@ -133,7 +139,10 @@ VIDEO_LATENTS = (
     ),
     (
         "vae-dc-ae",
-        has_all("decoder.stages.1.op_list.0.main.conv.conv.bias"),
+        either(
+            has_any("decoder.stages.1.op_list.0.main.conv.conv.bias"),
+            both(matching(r"^decoder\.up_blocks\.0\.\d+\.conv"), has_any(_FIRST)),
+        ),
         (Latents(ALWAYS, ("sana",), "dc-ae"),),
     ),
     (
@@ -281,7 +290,8 @@ _KL = both(
         has_any("decoder.mid_block.resnets.0.conv1.weight"),
         matching(r"^decoder\.mid_block\.resnets\.0\.spatial_res_block\.conv1\.weight$"),
     ),
-    either(has_any("encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")),
+    has_any("encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.conv_out.weight"),
+    no(has_any(_WAN_DIFFUSERS)),
 )
 
 

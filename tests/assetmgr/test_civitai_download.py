@@ -385,6 +385,7 @@ def test_a_page_or_a_message_instead_of_a_file_is_called_what_it_is(
     [
         (401, b"{}", 3, "needs a login"),
         (403, b'{"error":"Early Access","deadline":"2030-01-01"}', 3, "Early Access, until 2030"),
+        (401, b'{"error":"No","message":"Log in"}', 3, "needs a login: No; Log in\n"),
         (404, b"<html>", 1, "no such thing"),
         (410, b'{"error":"Archived"}', 1, "archived"),
         (429, b'{"error":"unusual amount"}', 3, "unusual amount"),

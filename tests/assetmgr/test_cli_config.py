@@ -117,6 +117,15 @@ def test_entries_of_a_table_are_settings_of_their_own(program: Program, file: Pa
     assert "# mine" in file.read_text()
 
 
+def test_a_number_needs_no_quotes(program: Program, file: Path) -> None:
+    file.write_text("downloads_at_once = 5\n")
+    assert program("config", "get", "downloads_at_once").out == "5\n"
+    assert program("downloads", "list").code == 0
+    for wrong in ("0", "5.0", "true"):
+        file.write_text(f"downloads_at_once = {wrong}\n")
+        assert program("downloads", "list").code == 2
+
+
 @pytest.mark.parametrize(
     "text",
     [

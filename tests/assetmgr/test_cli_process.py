@@ -175,3 +175,19 @@ def test_an_error_that_is_no_ones_fault_is_one_line_and_debug_shows_where(
     assert capsys.readouterr().err.startswith("error: internal error: RuntimeError: a bug\nhint:")
     with pytest.raises(RuntimeError):
         run(["inspect", "x", "--debug"])
+
+
+def test_debug_shows_where_an_error_is_from_and_changes_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from assetmgr.cli.main import run
+
+    call = ["config", "set", "no\x1b[2Jsuch", "x", "--json"]
+    assert run(call) == 2
+    usual = capsys.readouterr()
+    assert run([*call, "--debug"]) == 2
+    found = capsys.readouterr()
+    assert found.out == usual.out
+    assert found.err.startswith("Traceback ")
+    assert found.err.endswith(usual.err)
+    assert "\x1b" not in found.err

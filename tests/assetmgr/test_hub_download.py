@@ -290,6 +290,25 @@ def test_remains_that_are_no_part_of_the_file_are_found_out_and_fetched_anew(
     assert remains(tmp_path) == [BIG]
 
 
+def test_an_index_may_come_before_its_shards_and_a_scan_keeps_what_is_no_model(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    index = "unet/model.safetensors.index.json"
+    hub.files |= {
+        f"unet/{GEM}": hub.files[GEM],
+        index: json.dumps({"weight_map": {"emb_params": GEM}}).encode(),
+        "unet/config.json": b"{}",
+    }
+    call = ("hub", "download", REPO, "--to", tmp_path)
+    assert program(*call, index).code == 0
+    assert program(*call, "unet").code == 0
+    assert remains(tmp_path / "unet") == ["config.json", GEM, Path(index).name]
+    assert program("scan", tmp_path, "--json").json["missing"] == 0
+    assert program("list", "--json").json["total"] == 3
+    (tmp_path / index).unlink()
+    assert program("scan", tmp_path, "--json").json["missing"] == 1
+
+
 def test_a_disk_without_room_is_named_before_anything_is_fetched(
     hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,17 @@ def test_a_search_asks_by_tags_and_takes_as_many_pages_as_it_needs(
     assert first["sort"] == ["createdAt"]
 
 
+def test_a_search_says_where_it_goes_on(hub: HubServer, program: Program) -> None:
+    hub.models = [model(f"org/m{n}") for n in range(5)]
+    found = program("hub", "search", "m", "--limit", "3", "--json").json
+    assert (len(found["models"]), found["next_offset"]) == (3, 3)
+    assert program("hub", "search", "m", "--limit", "3").out.endswith("3 found\nmore: --offset 3\n")
+    for limit in ("2", "9"):
+        rest = program("hub", "search", "m", "--offset", "3", "--limit", limit, "--json").json
+        assert (len(rest["models"]), rest["next_offset"]) == (2, None)
+    assert program("hub", "search", "m", "--limit", "5").out.endswith("5 found\n")
+
+
 def test_results_that_tags_contradict_are_left_out_and_the_unknown_stay(
     hub: HubServer, program: Program
 ) -> None:
@@ -335,6 +346,15 @@ def test_what_lies_in_the_cache_of_huggingface_hub_is_compared_too(
     hub.commit = "f" * 40
     (found,) = program("hub", "updates", "--json").json["updates"]
     assert (found["repo"], found["file"], found["state"]) == (REPO, "sub/x.safetensors", "gone")
+
+
+def test_what_library_and_cache_both_know_is_compared_once(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    assert program("hub", "download", REPO, "style.safetensors", "--cache").code == 0
+    (found,) = program("hub", "updates", "--json").json["updates"]
+    assert (found["file"], found["state"]) == ("style.safetensors", "current")
 
 
 def test_a_repository_that_is_gone_does_not_stop_the_others(

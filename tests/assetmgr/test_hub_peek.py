@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import pytest
 from helpers.hub_server import COMMIT, HubServer
 
 from assetmgr.sources.remote import BLOCK_BYTES
+from converters.bytesource import MemoryBytes
+from converters.containers import open_model
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -57,6 +60,28 @@ def test_what_the_library_has_already_is_said(
     program("scan", models.checkpoint.parent)
     assert program("hub", "peek", REPO, "model.safetensors", "--json").json["asset"] is not None
     assert "have it: #" in program("hub", "peek", REPO, "model.safetensors").out
+
+
+def test_a_model_in_several_files_is_identified_through_its_index(
+    hub: HubServer, program: Program, models: Models
+) -> None:
+    """Two shards below the index's folder; one that is not there is named."""
+    shards = {"a": models.lora.read_bytes(), "b": models.unet_lora.read_bytes()}
+    names = {name: [*open_model(MemoryBytes(data)).state_dict] for name, data in shards.items()}
+    places = {tensor: f"{name}.safetensors" for name, all_ in names.items() for tensor in all_}
+    hub.files |= {f"unet/{name}.safetensors": data for name, data in shards.items()}
+    index = json.dumps({"weight_map": places}).encode()
+    hub.files["unet/model.safetensors.index.json"] = index
+    call = ("hub", "peek", REPO, "unet/model.safetensors.index.json", "--json")
+    found = program(*call).json
+    assert (found["container"], found["kind"]) == ("sharded-safetensors", "lora")
+    assert found["tensors"] == len(places)
+    assert found["bytes"] == len(index) + sum(map(len, shards.values()))
+    assert found["requests"] == 3
+    del hub.files["unet/b.safetensors"]
+    done = program(*call)
+    assert (done.code, done.json["path"]) == (1, "org/gems/unet/b.safetensors")
+    assert "names it as a part of the model" in done.err
 
 
 def test_a_remote_pickle_is_judged_and_not_run(

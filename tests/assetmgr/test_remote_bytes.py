@@ -25,17 +25,17 @@ def test_every_range_is_what_it_is_and_no_block_is_fetched_twice(
     far = source()
     for start, end in (sorted(pair) for pair in ranges):
         assert far.pread(start, end - start) == DATA[start:end]
-    assert far.received <= 2 * len(DATA)
-    before = far.requests
+    assert far.cost.received <= 2 * len(DATA)
+    before = far.cost.requests
     for start, end in (sorted(pair) for pair in ranges):
         far.pread(start, end - start)
-    assert far.requests == before
+    assert far.cost.requests == before
 
 
 def test_neighbouring_blocks_are_one_request() -> None:
     far = source()
     far.pread(10, 5 * BLOCK_BYTES)
-    assert (far.requests, far.received) == (1, 6 * BLOCK_BYTES)
+    assert (far.cost.requests, far.cost.received) == (1, 6 * BLOCK_BYTES)
 
 
 def test_it_is_a_byte_source_and_ends_where_it_ends() -> None:

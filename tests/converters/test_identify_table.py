@@ -139,6 +139,10 @@ def test_metadata_tells_what_an_sd2_predicts(key: str, text: str, prediction: Pr
     assert identify(sd).prediction is prediction
 
 
+def test_an_sd2_for_inpainting_predicts_noise() -> None:
+    assert identify(state_dict(FIXTURES["sd2 inpaint"][0])).prediction is Prediction.EPSILON
+
+
 def test_an_sd2_that_says_nothing_says_so() -> None:
     identity = identify(state_dict(unet_shapes(SD2)))
     assert identity.prediction is Prediction.UNKNOWN
@@ -177,6 +181,11 @@ def test_the_rank_of_a_loha_and_of_a_lokr_are_read_from_their_factors() -> None:
     assert identify(state_dict(FIXTURES["loha"][0])).rank == 4
     lokr: Shapes = {"lora_unet_a.lokr_w1": (4, 4), "lora_unet_a.lokr_w2_b": (8, 160)}
     assert identify(state_dict(lokr)).rank == 8
+
+
+@pytest.mark.parametrize("b1", [(640, 4), (4, 320)])
+def test_the_rank_of_a_glora_is_read_in_both_layouts(b1: tuple[int, int]) -> None:
+    assert identify(state_dict({"lora_unet_a.b1.weight": b1})).rank == 4
 
 
 def test_embeddings_bundled_in_an_adapter_are_its_trigger_words() -> None:

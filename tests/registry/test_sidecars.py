@@ -206,6 +206,45 @@ def test_rgthrees_trigger_words_are_those_of_site_and_user_not_every_training_ta
     assert (found.source.model_id, found.base) == ("7984", "SD 1.5")
 
 
+def test_hanakura_tells_where_it_downloaded_from(tmp_path):
+    document = {
+        "source": "civitai",
+        "model_id": 7984,
+        "version_id": "9",
+        "file_id": None,
+        "name": "Fox",
+        "version_name": "v2",
+        "base_model": "sd1",
+        "base_model_label": "SD 1.5",
+        "trained_words": ["red fox"],
+        "creator": "somebody",
+        "page_url": "https://civitai.com/models/7984",
+        "sha256": SHA256,
+        "detected": {"kind": "lora"},
+    }
+    found = told("hanakura", document, tmp_path)
+    assert (found.name, found.base, found.trigger_words) == ("Fox - v2", "SD 1.5", ("red fox",))
+    urls = ("https://civitai.com/models/7984",)
+    assert found.source == Origin("civitai", "7984", "9", None, "somebody", urls)
+    assert found.claimed_hashes == {"sha256": SHA256.lower()}
+    bare = told("hanakura", {"url": "https://x.example/a.pt", "sha256": SHA256}, tmp_path)
+    assert bare.source == Origin("url", urls=("https://x.example/a.pt",))
+
+
+@pytest.mark.parametrize(
+    ("text", "claimed"),
+    [
+        (f"{SHA256}  a.safetensors\n", {"sha256": SHA256.lower()}),
+        (f"{SHA256}", {"sha256": SHA256.lower()}),
+        (f"\\{SHA256}  odd\\nname.pt", {"sha256": SHA256.lower()}),
+        ("not a hash", {}),
+    ],
+)
+def test_a_checksum_file_claims_its_first_word(tmp_path, text, claimed):
+    found = told("checksum", text.encode(), tmp_path)
+    assert (found.claimed_hashes, bool(found.problems)) == (claimed, not claimed)
+
+
 def test_swarms_keys_are_those_of_modelspec(tmp_path):
     found = told(
         "swarm",

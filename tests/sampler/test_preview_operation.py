@@ -13,7 +13,7 @@ from helpers.previewing import BASE, LORA, Setting, Shelf, asset
 from safetensors.numpy import save_file
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult
+from assetmgr.operations.preview import PreviewRequest, PreviewResult, failed_check
 from assetmgr.operations.preview_job import DEFAULT_PROMPT
 from assetmgr.operations.preview_request import parse_size
 from converters.errors import (
@@ -138,6 +138,27 @@ def test_default_prompts_call_the_asset_by_its_words(library: Setting) -> None:
     assert [job.trigger for job in prompts.values()] == [None, None, "<ring>", "plain", None, None]
     library.run(PreviewRequest(("#2",), prompt="mine"))
     assert library.sampler.jobs[-1].prompt == "mine"
+
+
+def test_an_embedding_that_no_prompt_names_is_an_error_and_no_verdict(library: Setting) -> None:
+    library.shelf.content.append(asset(3, "embedding", name="gem"))
+    for prompt, negative in (("an (uncut GEM:1.2)", ""), ("a ring", "[gem]")):
+        (made,) = library.run(PreviewRequest(("#3",), prompt=prompt, negative=negative))
+        assert isinstance(made, PreviewResult)
+    library.shelf.previews.clear()
+    (failure,) = library.run(PreviewRequest(("#3",), prompt="two gems"))
+    assert isinstance(failure, Failure)
+    assert failure.error == "the prompt does not say 'gem', which calls this embedding"
+    assert library.shelf.previews == {}
+
+
+def test_a_failed_check_is_told_with_its_value_and_limit(library: Setting) -> None:
+    library.shelf.content[1] = asset(2, "lora", name="weak")
+    (made,) = library.run(PreviewRequest(("#2",)))
+    assert isinstance(made, PreviewResult)
+    failure = failed_check(made.path, made.outcome)
+    assert failure is not None
+    assert failure.error == "check 'effect' failed: difference: 0.1, the limit is 0.2"
 
 
 def test_a_checkpoints_metadata_gives_its_natural_size_and_prompt(library: Setting) -> None:

@@ -8,7 +8,15 @@ import torch
 
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.prompt import Conditioning
-from assetmgr.sampler.render import DECODED_AGAIN, Denoiser, Sampling, decode, guided, sample
+from assetmgr.sampler.render import (
+    DECODED_AGAIN,
+    Denoiser,
+    Sampling,
+    decode,
+    encode_picture,
+    guided,
+    sample,
+)
 from assetmgr.sampler.schedules import Training, scheduler_of
 from assetmgr.sampler.solvers import SOLVERS, Solver, solver_named
 from converters.progress import SILENT, Progress
@@ -123,15 +131,20 @@ class OverflowingVae:
     device = torch.device("cpu")
     config = SimpleNamespace(scaling_factor=0.5)
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = 1e5) -> None:
         self.dtype = torch.float16
+        self.factor = factor
+        self.calls = 0
 
     def to(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
-    def decode(self, latents: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
-        assert latents.dtype is self.dtype
-        return (latents[:, :3] * 1e5,)
+    def decode(self, values: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
+        assert values.dtype is self.dtype
+        self.calls += 1
+        return (values[:, :3] * self.factor,)
+
+    encode = decode
 
 
 def test_a_decoder_that_overflows_in_half_precision_is_tried_in_single() -> None:
@@ -145,9 +158,23 @@ def test_a_decoder_that_overflows_in_half_precision_is_tried_in_single() -> None
     assert decode(vae, TARGET).note == ""
 
 
+def test_an_encoder_that_overflows_in_half_precision_is_tried_in_single() -> None:
+    vae = OverflowingVae()
+    assert torch.isfinite(encode_picture(vae, torch.ones(3, 8, 8))).all()
+    assert vae.dtype is torch.float32
+
+
+def test_half_precision_that_suffices_is_decoded_once() -> None:
+    vae = OverflowingVae(1.0)
+    decode(vae, TARGET)
+    assert (vae.calls, vae.dtype) == (1, torch.float16)
+
+
 def test_a_picture_that_is_not_finite_in_single_precision_fails() -> None:
     with pytest.raises(NotFinite, match="VAE decoder"):
         decode(OverflowingVae(), TARGET * torch.inf)
+    with pytest.raises(NotFinite, match="VAE encoder"):
+        encode_picture(OverflowingVae(), torch.full((3, 8, 8), torch.inf))
 
 
 def test_guidance_is_brought_back_to_the_spread_of_the_prompt_for_zero_terminal_snr() -> None:

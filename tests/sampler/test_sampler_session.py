@@ -284,6 +284,15 @@ def test_keys_of_a_lora_that_fit_nowhere_fail_it_by_name(
     assert "2 not used: lora_unet_no_such_module" in detail
 
 
+def test_a_tensor_without_a_place_is_named_as_in_the_file(
+    session: Session, job: RenderJob, models: Models
+) -> None:
+    name = "model.diffusion_model.no_such_layer.weight"
+    odd = models.checkpoint("stranger", lambda arrays: arrays.update({name: np.zeros(3)}))
+    outcome = session.render(replace(job, subject=replace(job.subject, path=str(odd))), SILENT)
+    assert check(outcome, "loads completely") == (False, f"1 not used: {name}")
+
+
 def test_a_lora_without_effect_fails_for_that(
     session: Session, on_base: OnBase, models: Models
 ) -> None:
@@ -331,7 +340,7 @@ def test_a_vae_with_missing_tensors_fails_naming_them(
     assert outcome.image is None
     assert check(outcome, "loads completely") == (
         False,
-        "1 missing: decoder.conv_norm_out.bias",
+        "1 missing: vae.decoder.conv_norm_out.bias",
     )
 
 
@@ -355,7 +364,7 @@ CLIP = "cond_stage_model.transformer.text_model"
 NAN_PLACES = {
     "the text encoding of the prompt": f"{CLIP}.final_layer_norm.bias",
     "the UNet at step 1 of 2": "model.diffusion_model.out.2.bias",
-    "the picture from the VAE decoder": "first_stage_model.decoder.conv_out.bias",
+    "the picture from the VAE decoder": "first_stage_model.post_quant_conv.bias",
 }
 
 
@@ -381,7 +390,7 @@ def test_non_finite_weights_fail_naming_the_stage_and_the_tensor(
         in {
             "the text encoding of the prompt": ("final_layer_norm",),
             "the UNet at step 1 of 2": ("conv_out",),
-            "the picture from the VAE decoder": ("conv_out",),
+            "the picture from the VAE decoder": ("post_quant_conv",),
         }[stage]
     )
     assert check(outcome, "weights finite") == (False, f"1 with NaN or infinities: {name}")

@@ -164,9 +164,9 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
     found: list[Exception] = []
     keep = JobQueue.keep_fault
 
-    def noted(queue: JobQueue, error: Exception) -> None:
+    def noted(queue: JobQueue, error: Exception) -> bool:
         found.append(error)
-        keep(queue, error)
+        return keep(queue, error)
 
     monkeypatch.setattr(JobQueue, "keep_fault", noted)
     yield found

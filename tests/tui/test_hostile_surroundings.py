@@ -260,36 +260,3 @@ def test_without_colours_the_program_says_the_same(workspace: Workspace) -> None
     )
     environment = {**os.environ, "NO_COLOR": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=PATIENCE)
-
-
-@pytest.mark.parametrize(
-    ("where", "keys"),
-    [
-        ("tui.screens.library.LibraryScreen.action_tiles", ("T",)),
-        ("tui.screens.library.LibraryScreen._sort_by", ("o", "enter")),
-        ("tui.widgets.browser.Browser._search", ("slash", "x")),
-        ("tui.widgets.cursor_list.CursorList.action_open", ("enter",)),
-    ],
-)
-async def test_a_fault_of_the_program_can_be_read_and_costs_nothing_else(
-    open_program: Open,
-    faults: list[Exception],
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    keys: tuple[str, ...],
-) -> None:
-    def fails(*_: object) -> None:
-        raise KeyError("[nowhere]")
-
-    async with open_program() as tui:
-        with monkeypatch.context() as patch:
-            patch.setattr(where, fails)
-            await tui.press(*keys)
-        assert [str(fault) for fault in faults] == ["'[nowhere]'"]
-        faults.clear()
-        assert any("KeyError: '[nowhere]'" in said for said in tui.toasts())
-        await tui.press("escape", "j", "J")
-        assert "a fault of the program" in tui.text()
-        assert "in fails" in tui.text()
-        await tui.press("escape", "g", "j")
-        assert tui.list.cursor == 1

@@ -37,7 +37,7 @@ from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
 
-class WantedInput(Input):
+class WantedInput(Surviving, Input):
     """What is looked for; Enter asks the service."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -50,7 +50,7 @@ _MOST_NUMBERS = 2000
 _INDENT = "  "
 
 
-class SearchInput(Input):
+class SearchInput(Surviving, Input):
     """A search that hands the keyboard back to the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

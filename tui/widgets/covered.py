@@ -10,14 +10,16 @@ from typing import ClassVar
 
 from textual.containers import Horizontal, Vertical
 
+from tui.faults import Surviving
 
-class CoveredHorizontal(Horizontal):
+
+class CoveredHorizontal(Surviving, Horizontal):
     """Children beside each other that leave no room."""
 
     BLANK: ClassVar[bool] = True
 
 
-class CoveredVertical(Vertical):
+class CoveredVertical(Surviving, Vertical):
     """Children under each other that leave no room."""
 
     BLANK: ClassVar[bool] = True

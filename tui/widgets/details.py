@@ -17,7 +17,7 @@ from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
 from tui.describe import describe
-from tui.faults import Part
+from tui.faults import Part, Surviving
 from tui.images import MakePicture, read_picture
 from tui.sections import Section
 from tui.shown_picture import WHOSE, shown_picture
@@ -35,7 +35,7 @@ TYPING_SECONDS = 0.3
 """The same while a line is typed in, whose letters come more slowly."""
 
 
-class ReadingScroll(VerticalScroll):
+class ReadingScroll(Surviving, VerticalScroll):
     """The facts, scrolled by the keys that also move the list's cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = keymap.READ.bindings()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from textual.content import Content
 from textual.geometry import Size
 from textual.reactive import reactive
-from textual.widget import Widget
 
+from tui.faults import Part
 from tui.sections import Section
 from tui.text import fit, plain
 
 LABEL_CELLS = 12
 
 
-class Facts(Widget):
+class Facts(Part):
     """Shows sections; as high as they need."""
 
     sections: reactive[tuple[Section, ...]] = reactive((), layout=True)

@@ -7,8 +7,10 @@ from textual.screen import Screen
 from textual.widgets import Footer as TextualFooter
 from textual.widgets._footer import FooterKey
 
+from tui.faults import Surviving
 
-class Footer(TextualFooter):
+
+class Footer(Surviving, TextualFooter):
     """Is made anew only for other keys, and each of them styled once.
 
     Textual's keys are compact at first and then not, which styles each two times more; and it makes

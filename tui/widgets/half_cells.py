@@ -14,7 +14,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 from textual.strip import Strip
-from textual.widget import Widget
+
+from tui.faults import Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -39,7 +40,7 @@ def _style(upper: bytes, lower: bytes) -> Style:
     return Style.from_color(Color(*upper).rich_color, Color(*lower).rich_color)
 
 
-class HalfCells(Widget):
+class HalfCells(Part):
     """Draws `image` stretched over its whole size; whoever sets the size keeps the proportions."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word

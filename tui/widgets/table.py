@@ -10,10 +10,10 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.columns import GAP
+from tui.faults import Part, Surviving
 from tui.text import fit, fit_middle
 from tui.widgets.cursor_list import CursorList, cut
 
@@ -115,7 +115,7 @@ def widths(columns: Sequence[TableColumn], width: int) -> list[tuple[int, int]]:
     return [(n, columns[n].width or max(width - taken, 8)) for n in shown]
 
 
-class Table(Widget):
+class Table(Part):
     """Titles over lines."""
 
     def __init__(self, *columns: TableColumn, id: str | None = None) -> None:  # noqa: A002
@@ -129,7 +129,7 @@ class Table(Widget):
         yield self.lines
 
 
-class TableTitles(Static):
+class TableTitles(Surviving, Static):
     """The titles of a table's columns."""
 
     def __init__(self, columns: Sequence[TableColumn]) -> None:

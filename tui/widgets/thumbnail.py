@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import Static
 
+from tui.faults import Part
 from tui.images import MakePicture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 
-class Thumbnail(Widget):
+class Thumbnail(Part):
     """A picture in a frame with words under it, or a sentence why there is none."""
 
     def __init__(self, make_picture: MakePicture) -> None:

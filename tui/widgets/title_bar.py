@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widget import Widget
 
+from tui.faults import Part
 from tui.text import fit
 
 
-class TitleBar(Widget):
+class TitleBar(Part):
     """The name of the place at the left, its totals at the right."""
 
     place: reactive[str] = reactive("")

@@ -120,6 +120,13 @@ CONTROLS: Mapping[str, Expected] = {
         },
         *(Kind.MOTION_MODULE, Base.SD1, "v1"),
     ),
+    "motion module under diffusers names": (
+        {
+            "mid_block.motion_modules.0.norm.weight": (1280,),
+            "up_blocks.3.motion_modules.0.transformer_blocks.0.attn1.to_q.weight": (320, 320),
+        },
+        *(Kind.MOTION_MODULE, Base.SD1, "v2"),
+    ),
     "motion lora": (
         {
             f"up_blocks.3.motion_modules.0.temporal_transformer.attn.to_q_lora.{side}.weight": size

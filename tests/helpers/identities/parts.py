@@ -46,6 +46,28 @@ VAES: Mapping[str, Expected] = {
         ),
         *_vae(Base.WAN, "2.2"),
     ),
+    "wan vae under diffusers names": (
+        {
+            "decoder.conv_in.weight": (384, 16, 3, 3, 3),
+            "decoder.mid_block.resnets.0.norm1.gamma": (384, 1, 1, 1),
+            "decoder.mid_block.resnets.0.conv1.weight": (384, 384, 3, 3, 3),
+        },
+        *_vae(Base.UNKNOWN, "16-channel"),
+    ),
+    "wan 2.2 vae under diffusers names": (
+        {
+            "decoder.conv_in.weight": (1024, 48, 3, 3, 3),
+            "decoder.mid_block.resnets.0.norm1.gamma": (1024, 1, 1, 1),
+        },
+        *_vae(Base.WAN, "2.2"),
+    ),
+    "hunyuan video 1.5 vae under diffusers names": (
+        {
+            "decoder.conv_in.conv.weight": (1024, 32, 3, 3, 3),
+            "decoder.mid_block.resnets.0.norm1.gamma": (1024, 1, 1, 1),
+        },
+        *_vae(Base.HUNYUAN_VIDEO, "1.5"),
+    ),
     "hunyuan video vae": (
         {"decoder.conv_in.conv.weight": (512, 16, 3, 3, 3)},
         *_vae(Base.HUNYUAN_VIDEO),
@@ -62,6 +84,10 @@ VAES: Mapping[str, Expected] = {
         *_vae(Base.COGVIDEOX),
     ),
     "mochi vae": (names("decoder.blocks.2.blocks.3.stack.5.weight"), *_vae(Base.MOCHI)),
+    "mochi vae under diffusers names": (
+        names("decoder.block_in.resnets.0.norm1.norm_layer.weight"),
+        *_vae(Base.MOCHI),
+    ),
     "cosmos vae": (names("decoder.unpatcher3d.wavelets"), *_vae(Base.COSMOS1)),
     "ltx vae": (
         {
@@ -72,6 +98,13 @@ VAES: Mapping[str, Expected] = {
     ),
     "dc-ae": (
         names("decoder.stages.1.op_list.0.main.conv.conv.bias"),
+        *_vae(Base.SANA, "dc-ae"),
+    ),
+    "dc-ae under diffusers names": (
+        {
+            "decoder.conv_in.weight": (1024, 32, 3, 3),
+            "decoder.up_blocks.0.1.conv1.weight": (128, 128, 3, 3),
+        },
         *_vae(Base.SANA, "dc-ae"),
     ),
     "cascade a": (names("vquantizer.codebook.weight"), *_vae(Base.CASCADE, "stage-a")),
@@ -184,6 +217,20 @@ TEXT_ENCODERS: Mapping[str, Expected] = {
     "clip vision": (
         {"vision_model.embeddings.patch_embedding.weight": (1024, 3, 14, 14)},
         *(Kind.CLIP_VISION, Base.ANY, "clip-vit-l"),
+    ),
+    "siglip of transformers 5": (
+        {
+            "embeddings.patch_embedding.weight": (1152, 3, 14, 14),
+            "post_layernorm.weight": (1152,),
+        },
+        *(Kind.CLIP_VISION, Base.ANY, "siglip-so400m"),
+    ),
+    "blip": (
+        {
+            "vision_model.embeddings.patch_embedding.weight": (768, 3, 16, 16),
+            "text_decoder.bert.embeddings.word_embeddings.weight": (30524, 768),
+        },
+        *(Kind.OTHER, Base.UNKNOWN, None),
     ),
     "open clip vision": (
         {"visual.transformer.resblocks.0.ln_1.weight": (1280,), "visual.class_embedding": (1280,)},

@@ -33,6 +33,12 @@ SD3_DIFFUSERS: Shapes = {
     "pos_embed.proj.weight": (1536, 16, 2, 2),
 }
 _TIMESTEP = "adaln_single.emb.timestep_embedder.linear_1.bias"
+_HUNYUAN_DIFFUSERS = "context_embedder.token_refiner.refiner_blocks.0.norm1.weight"
+_LTX_DIFFUSERS = "time_embed.emb.timestep_embedder.linear_1.weight"
+_COSMOS_DIFFUSERS = (
+    "time_embed.t_embedder.linear_1.weight",
+    "transformer_blocks.0.norm1.linear_1.weight",
+)
 _LUMINA_NORM = "noise_refiner.0.attention.k_norm.weight"
 _HUNYUAN = "txt_in.individual_token_refiner.blocks.0.norm1.weight"
 
@@ -46,7 +52,34 @@ def _wan(dim: int, channels: int, **more: tuple[int, ...]) -> Shapes:
     }
 
 
+def _wan_diffusers(dim: int, channels: int, *more: str, out: int = 64) -> Shapes:
+    return {
+        "scale_shift_table": (1, 2, dim),
+        "patch_embedding.weight": (dim, channels, 1, 2, 2),
+        "proj_out.weight": (out, dim),
+        **names("condition_embedder.time_proj.weight", "blocks.0.attn1.to_q.weight", *more),
+    }
+
+
 TRANSFORMERS: Mapping[str, Expected] = {
+    "wan t2v 1.3b under diffusers names": (
+        _wan_diffusers(1536, 16),
+        *model(Base.WAN, "t2v-1.3b"),
+    ),
+    "wan t2v 14b under diffusers names": (_wan_diffusers(5120, 16), *model(Base.WAN, "t2v-14b")),
+    "wan i2v under diffusers names": (_wan_diffusers(5120, 36), *model(Base.WAN, "i2v")),
+    "wan 2.2 5b under diffusers names": (
+        _wan_diffusers(3072, 48, out=192),
+        *model(Base.WAN, "2.2-5b"),
+    ),
+    "wan vace under diffusers names": (
+        _wan_diffusers(5120, 16, "vace_blocks.0.proj_in.weight"),
+        *model(Base.WAN, "vace"),
+    ),
+    "wan animate under diffusers names": (
+        _wan_diffusers(5120, 36, "face_encoder.padding_tokens"),
+        *model(Base.WAN, "animate"),
+    ),
     "sd3 of unknown size": ({_SD3_QKV: (64, 64)}, *model(Base.SD3)),
     "sd3 medium": (prefixed(UNET, _SD3_MEDIUM), *model(Base.SD3, "medium")),
     "sd3.5 medium": (
@@ -173,7 +206,63 @@ TRANSFORMERS: Mapping[str, Expected] = {
         names("blocks.0.norm1.linear.weight", "patch_embed.proj.weight"),
         *model(Base.COGVIDEOX),
     ),
+    "cogvideox under diffusers names": (
+        names("patch_embed.text_proj.weight", "transformer_blocks.0.norm1.norm.weight"),
+        *model(Base.COGVIDEOX),
+    ),
     "mochi": (names("t5_yproj.weight"), *model(Base.MOCHI)),
+    "mochi under diffusers names": (
+        names("time_embed.pooler.to_kv.weight", "time_embed.timestep_embedder.linear_1.weight"),
+        *model(Base.MOCHI),
+    ),
+    "auraflow under diffusers names": (
+        names("joint_transformer_blocks.0.attn.add_q_proj.weight", "register_tokens"),
+        *model(Base.AURAFLOW),
+    ),
+    "hunyuan-dit under diffusers names": (
+        names("time_extra_emb.timestep_embedder.linear_1.weight"),
+        *model(Base.HUNYUAN_DIT),
+    ),
+    "hunyuan video under diffusers names": (
+        {_HUNYUAN_DIFFUSERS: (3072,), "x_embedder.proj.weight": (3072, 16, 1, 2, 2)},
+        *model(Base.HUNYUAN_VIDEO),
+    ),
+    "hunyuan video 1.5 under diffusers names": (
+        {
+            _HUNYUAN_DIFFUSERS: (2048,),
+            "x_embedder.proj.weight": (2048, 65, 1, 1, 1),
+            "context_embedder_2.norm.weight": (1472,),
+        },
+        *model(Base.HUNYUAN_VIDEO, "1.5"),
+    ),
+    "hunyuan image under diffusers names": (
+        {_HUNYUAN_DIFFUSERS: (3584,), "x_embedder.proj.weight": (3584, 64, 1, 1)},
+        *model(Base.HUNYUAN_IMAGE),
+    ),
+    "longcat under diffusers names": (
+        {
+            **_FLUX_DIFFUSERS,
+            "time_embed.timestep_embedder.linear_1.weight": (3072, 256),
+            "context_embedder.weight": (3072, 3584),
+        },
+        *model(Base.LONGCAT),
+    ),
+    "ovis under diffusers names": (
+        {**_FLUX_DIFFUSERS, "context_embedder_norm.weight": (2048,)},
+        *model(Base.OVIS),
+    ),
+    "bria, which is built like flux": (
+        {
+            **_FLUX_DIFFUSERS,
+            "time_embed.timestep_embedder.linear_1.weight": (3072, 256),
+            "context_embedder.weight": (3072, 4096),
+        },
+        *(Kind.UNKNOWN, Base.UNKNOWN, None),
+    ),
+    "allegro, which is built like pixart": (
+        {_TIMESTEP: (2304,), "pos_embed.proj.bias": (2304,)},
+        *(Kind.UNKNOWN, Base.UNKNOWN, None),
+    ),
     "pixart alpha": (
         names("t_block.1.weight", "ar_embedder.mlp.0.weight"),
         *model(Base.PIXART, "alpha"),
@@ -184,10 +273,26 @@ TRANSFORMERS: Mapping[str, Expected] = {
         *model(Base.PIXART),
     ),
     "ltx": (prefixed(UNET, names(_TIMESTEP)), *model(Base.LTX)),
+    "ltx under diffusers names": (
+        names(_LTX_DIFFUSERS, "proj_in.weight"),
+        *model(Base.LTX),
+    ),
+    "ltx 2 under diffusers names": (
+        names(_LTX_DIFFUSERS, "proj_in.weight", "audio_time_embed.linear.weight"),
+        *model(Base.LTX2),
+    ),
     "ltx 2": (names(_TIMESTEP, "audio_adaln_single.linear.weight"), *model(Base.LTX2)),
     "cosmos 1": (
         prefixed("net.", names("blocks.block0.blocks.0.block.attn.to_q.0.weight")),
         *model(Base.COSMOS1),
+    ),
+    "cosmos 1 under diffusers names": (
+        names(*_COSMOS_DIFFUSERS, "learnable_pos_embed.pos_emb_t"),
+        *model(Base.COSMOS1),
+    ),
+    "cosmos predict2 under diffusers names": (
+        names(*_COSMOS_DIFFUSERS),
+        *model(Base.COSMOS2),
     ),
     "cosmos predict2": (
         prefixed("net.", names("blocks.0.mlp.layer1.weight")),

@@ -212,7 +212,29 @@ UNETS: Mapping[str, Expected] = {
         {**unet_shapes(replace(SD2, in_channels=7)), "label_emb.weight": (1000, 1024)},
         *model(Base.SD_UPSCALER),
     ),
-    "lotus": (without(unet_shapes(replace(SD2, adm=4)), ".attn2."), *model(Base.LOTUS)),
+    "lotus": (unet_shapes(replace(SD2, adm=4)), *model(Base.LOTUS)),
+    "lotus without text": (
+        without(unet_shapes(replace(SD2, adm=4)), ".attn2."),
+        *model(Base.LOTUS),
+    ),
+    "sd2 unclip under diffusers names": (
+        {
+            **diffusers(unet_shapes(SD2), "unet"),
+            "class_embedding.linear_1.weight": (1280, 1536),
+        },
+        *model(Base.SD2, "unclip-l"),
+    ),
+    "svd under diffusers names": (
+        {
+            "conv_in.weight": (320, 8, 3, 3),
+            "add_embedding.linear_1.weight": (1280, 768),
+            "down_blocks.0.resnets.0.spatial_res_block.conv1.weight": (320, 320, 3, 3),
+            "down_blocks.0.attentions.0.proj_in.weight": (320, 320),
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 1024),
+            "down_blocks.0.attentions.0.temporal_transformer_blocks.0.norm1.weight": (320,),
+        },
+        *model(Base.SVD),
+    ),
     "tiny sd1": (without(unet_shapes(TINY), "middle_block."), *model(Base.SD1, "tiny")),
     "tiny sd2": (
         without(unet_shapes(replace(TINY, context=1024, linear=True)), "middle_block."),

@@ -18,8 +18,9 @@ _RUN = 1 << 13
 
 def inner(a: Tensor, b: Tensor) -> float:
     """Σ a · b of all elements of two tensors of one shape, in float32 run by run."""
-    runs = zip(a.reshape(-1).split(_RUN), b.reshape(-1).split(_RUN), strict=True)
-    products = [float(x.dot(y)) for x, y in runs]
+    x, y = a.reshape(-1), b.reshape(-1)
+    starts = range(0, x.numel(), _RUN)
+    products = [float(x[at : at + _RUN].dot(y[at : at + _RUN])) for at in starts]
     return math.fsum(products) if all(map(math.isfinite, products)) else sum(products)
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converters.bases import Base, Prediction
+from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.identify import Identity, identify
 from converters.identify.prediction import OPEN_FAMILIES, is_stated
 from converters.kinds import Kind
@@ -38,10 +39,17 @@ def identify_file(path: Path, sd: StateDict) -> Identity:
         return identity  # a pipeline's folder holds its own configuration
     if identity.kind is Kind.VAE and identity.base is Base.UNKNOWN:
         return _with_scale(identity, path.parent / "config.json")
-    denoises = identity.kind in (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
-    if denoises and identity.base in OPEN_FAMILIES and not is_stated(sd, identity.base):
-        return _with_parameterization(identity, path.parent / f"{path.stem}.yaml")
-    return identity
+    config, found = _prediction(path, sd, identity)
+    if found is None:
+        return identity
+    said = f"{config.name} beside it says {found} prediction"
+    return replace(identity, prediction=found, evidence=(*identity.evidence, said))
+
+
+def with_prediction_beside(path: Path, sd: StateDict) -> StateDict:
+    """The tensors of a file, with what only its configuration says in the metadata, too."""
+    _, found = _prediction(path, sd, identify(sd))
+    return sd if found is None else sd.with_metadata({**sd.metadata, PREDICTION_KEY: found.value})
 
 
 def parameterization(text: str) -> str | None:
@@ -66,12 +74,14 @@ def parameterization(text: str) -> str | None:
     return said
 
 
-def _with_parameterization(identity: Identity, config: Path) -> Identity:
+def _prediction(path: Path, sd: StateDict, identity: Identity) -> tuple[Path, Prediction | None]:
+    """A checkpoint's configuration, and what it says other than the file itself."""
+    config = path.parent / f"{path.stem}.yaml"
+    denoises = identity.kind in (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
+    if not denoises or identity.base not in OPEN_FAMILIES or is_stated(sd, identity.base):
+        return config, None
     found = _PREDICTIONS.get(parameterization(_text(config)) or "")
-    if found is None or found is identity.prediction:
-        return identity
-    said = f"{config.name} beside it says {found} prediction"
-    return replace(identity, prediction=found, evidence=(*identity.evidence, said))
+    return config, None if found is identity.prediction else found
 
 
 def _with_scale(identity: Identity, config: Path) -> Identity:

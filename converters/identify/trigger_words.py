@@ -41,7 +41,7 @@ def with_stated_words(identity: Identity, metadata: Mapping[str, str]) -> Identi
     own, wanted = identity.trigger_words, identity.kind
     if wanted is Kind.LORA:
         stated = trigger_words(metadata)
-        told = () if stated == (", ".join(own),) else stated
+        told = () if {each for text in stated for each in text.split(", ")} == {*own} else stated
         return replace(identity, trigger_words=_unique([*told, *own]))
     if wanted is Kind.EMBEDDING:
         return replace(identity, trigger_words=own or trigger_words(metadata))

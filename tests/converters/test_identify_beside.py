@@ -19,7 +19,7 @@ from helpers.sd1 import (
 )
 
 from converters.identify import Base, Kind, Prediction, identify
-from converters.identify.beside import identify_file
+from converters.identify.beside import identify_file, with_prediction_beside
 from converters.statedict import StateDict
 
 V_CONFIG = 'model:\n  params:\n    parameterization: "v"\n'
@@ -40,6 +40,7 @@ def test_the_configuration_of_a_checkpoint_says_what_it_predicts(
     found = identify_file(path, state)
     assert found.prediction is Prediction.V
     assert found.evidence[-1] == "my.model.yaml beside it says v prediction"
+    assert identify(with_prediction_beside(path, state)).prediction is Prediction.V
 
 
 def test_what_the_file_says_itself_comes_first(path: Path) -> None:
@@ -65,6 +66,7 @@ def test_a_configuration_that_says_nothing_changes_nothing(text: str, path: Path
     for shapes in (vae_shapes(SMALL), unet_shapes(SD2)):
         state = state_dict(shapes)
         assert identify_file(path, state) == identify(state)
+        assert with_prediction_beside(path, state) is state
 
 
 def test_half_a_pipeline_without_its_denoiser_is_still_a_checkpoint() -> None:

@@ -147,6 +147,8 @@ async def test_the_facets_count_and_narrow(open_program: Open) -> None:
         assert tui.app.screen.query_one("#filter-input", Input).value == "base:unknown"
         await tui.press("enter")
         assert len(tui.names()) == 9
+        await tui.press("j", "j", "k", "k", "enter")  # past a heading, and back
+        assert tui.app.screen.query_one("#filter-input", Input).value == "base:unknown"
         await tui.press("f")
         assert tui.app.focused is tui.list
 

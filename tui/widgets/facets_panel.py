@@ -46,6 +46,15 @@ class FacetsPanel(TableLines):
         # At first on the first value: a heading cannot be chosen.
         self.show(rows, ("nothing to count",), next(found, max(self.cursor, 1)))
 
+    def place(self, index: int) -> None:
+        """Past headings: they cannot be chosen."""
+        values = [number for number, row in enumerate(self.rows) if row.key]
+        if index > self.cursor:
+            index = next((n for n in values if n >= index), max(values, default=index))
+        else:
+            index = next((n for n in reversed(values) if n <= index), min(values, default=index))
+        super().place(index)
+
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
         """The value under the cursor."""
         message.stop()

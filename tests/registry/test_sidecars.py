@@ -178,6 +178,20 @@ def test_lora_manager_adds_the_users_words_to_those_of_the_site(tmp_path):
     assert found.claimed_hashes["sha256"] == "a" * 64
 
 
+@pytest.mark.parametrize(
+    ("tips", "weight"),
+    [
+        ('{"strength": 0.7}', 0.7),
+        ("{}", None),
+        ("[1]", None),
+        ("{", None),
+        ('{"strength": "x"}', None),
+    ],
+)
+def test_the_strength_in_a_lora_manager_s_tips_is_the_recommended_one(tips, weight, tmp_path):
+    assert told("lora-manager", {"model_name": "a", "usage_tips": tips}, tmp_path).weight == weight
+
+
 def test_a_model_that_lora_manager_did_not_find_on_the_site_has_no_source(tmp_path):
     found = told("lora-manager", {"model_name": "a", "civitai": None, "autov3": None}, tmp_path)
     assert (found.source, found.claimed_hashes, found.problems) == (None, {}, ())

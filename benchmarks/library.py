@@ -84,9 +84,9 @@ def _inside(opened: Library, assets: int, rounds: int) -> Iterator[Result]:
     yield Result("library", "look-up by hash", 1000 * _median(point), "ms", POINT_MS, tuple(point))
     yield from _queries(opened, rounds)
     for name, query in {"": "", ", kind:vae": "kind:vae", ", a word": _USUAL}.items():
-        times = _timed(lambda query=query: opened.facets(query), _TIMES + 2 * rounds)  # type: ignore[misc]
+        times = _timed(functools.partial(opened.facets, query), _often(rounds))
         yield Result("library", f"facets{name}", 1000 * _median(times), "ms", FACETS_MS)
-    deep = _timed(lambda: opened.search(limit=_PAGE, offset=assets * 9 // 10), _TIMES + 2 * rounds)
+    deep = _timed(lambda: opened.search(limit=_PAGE, offset=assets * 9 // 10), _often(rounds))
     yield Result("library", "the last pages", 1000 * _median(deep), "ms", QUERY_MS)
 
 
@@ -98,9 +98,8 @@ def _queries(opened: Library, rounds: int) -> Iterator[Result]:
     asked += [(query, way + sort) for query in SORTED for sort in SORTS for way in ("", "-")]
     medians: dict[str, float] = {}
     for query, sort in asked:
-        times = _timed(
-            lambda q=query, s=sort: opened.search(q, sort=s, limit=_PAGE), max(_TIMES, rounds)
-        )  # type: ignore[misc]
+        ask = functools.partial(opened.search, query, sort=sort, limit=_PAGE)
+        times = _timed(ask, _often(rounds))
         medians[f"{query} by {sort}"] = 1000 * _median(times)
     worst = sorted(medians, key=medians.__getitem__, reverse=True)
     values = sorted(medians.values())
@@ -137,7 +136,7 @@ def _rescan(scratch: Path, files: int, rounds: int) -> Result:
     times: list[float] = []
     with Library.open(_url(scratch / "rescan.db")) as opened:
         scan(opened, [folder])
-        for _ in range(_TIMES + 2 * rounds):
+        for _ in range(_often(rounds) or 1):
             started = time.perf_counter()
             scan(opened)
             times.append(time.perf_counter() - started)
@@ -168,7 +167,7 @@ def _first_scan(scratch: Path, files: int, rounds: int) -> Iterator[Result]:
 
     command = python("-m", "assetmgr", "scan", str(folder))
     ours = Case("assetmgr scan", command, 1.0, new_home, environment)
-    results = compare("first scan", peers, [alone, ours], max(1, rounds // 2))
+    results = compare("first scan", peers, [alone, ours], max(min(1, rounds), rounds // 2))
     yield from results
     _, limits, scans = (result.seconds for result in results)
     times = _median([mine / limit for mine, limit in zip(scans, limits, strict=True)])
@@ -207,7 +206,12 @@ def _timed(work: Callable[[], object], rounds: int) -> list[float]:
         started = time.thread_time()
         work()
         times.append(time.thread_time() - started)
-    return times[1:]
+    return times[1:] or times
+
+
+def _often(rounds: int) -> int:
+    """How often a short thing is timed; without rounds all is only tried."""
+    return rounds and _TIMES + rounds
 
 
 def _median(times: list[float]) -> float:

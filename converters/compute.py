@@ -32,7 +32,7 @@ __all__ = [
     "buffer",
     "device",
     "empty",
-    "equal_bytes",
+    "equal_words",
     "fill",
     "floats",
     "floats_at",
@@ -45,6 +45,7 @@ __all__ = [
     "stored_in",
     "torch_dtype",
     "value",
+    "words",
     "zeros",
 ]
 
@@ -102,6 +103,7 @@ def _import_torch() -> None:
 _importing = threading.Lock()
 
 
+@functools.cache
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Torch's name for an element type. Raises UnsupportedFile where torch has none (F6, F4)."""
     import torch
@@ -332,12 +334,18 @@ def stored_in(memory: memoryview, dtype: DType) -> torch.Tensor:
     return torch.frombuffer(memory, dtype=torch_dtype(dtype))
 
 
-def equal_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether tensors of one type have the same bytes (NaN are no less equal than others)."""
+def words(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a flat tensor as the largest words that they fill, sharing its memory."""
     import torch
 
-    word = torch.uint8 if one.nbytes % 8 else torch.int64  # fewer elements are compared sooner
-    return torch.equal(one.view(word), other.view(word))
+    return tensor.view(torch.uint8 if tensor.nbytes % 8 else torch.int64)
+
+
+def equal_words(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether words are the same (of floats, NaN would be less equal than others)."""
+    import torch
+
+    return torch.equal(one, other)
 
 
 _thread = threading.local()
@@ -467,9 +475,14 @@ class _InRuns:
 
     def runs(self) -> Iterator[Buffer]:
         """The bytes of each, good until the next is asked for."""
+        known: torch.Tensor | None = None
+        raw: Buffer = b""
         with _computing(self.on):
             for run in self.compute(None):
-                yield buffer(run)
+                # Most runs are made in the memory of the one before; asking for it takes a while.
+                if run is not known or self.on != CPU or not run.is_contiguous():
+                    known, raw = run, buffer(run)
+                yield raw
 
 
 @contextmanager

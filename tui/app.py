@@ -38,6 +38,9 @@ from tui.theme import DARK, SHADES, THEMES
 from tui.typing_ahead import TypingAhead
 from tui.widgets.jobs_pane import JobsPane
 
+NEW_OBJECTS = 5_000
+"""So many between looks for cycles while somebody types: ten times as many take two frames."""
+
 
 class AssetManagerApp(TypingAhead):
     """Browse the library, look at assets, do with them whatever the program can.
@@ -147,6 +150,7 @@ class AssetManagerApp(TypingAhead):
         """All is there that stays: no search for garbage needs to look through it again."""
         if not gc.isenabled():
             gc.freeze()
+            gc.set_threshold(NEW_OBJECTS)
             gc.enable()
 
     def copy_to_clipboard(self, text: str) -> None:

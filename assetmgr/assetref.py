@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converters.errors import FileMissing
+from converters.bytesource import FileBytes
+from converters.errors import AssetNotFound, FileMissing
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -15,19 +16,34 @@ if TYPE_CHECKING:
 def find_file(workspace: Workspace, reference: str) -> Path:
     """The file, or the pipeline's folder, a reference means; an existing path wins over all else.
 
-    Raises AssetNotFound, AmbiguousAsset, or FileMissing when all files of the asset are gone.
+    The folder of an adapter of PEFT means its weights. Raises AssetNotFound, AmbiguousAsset,
+    FileMissing when all files of the asset are gone, or FileUnreadable for what is no file.
     """
+    from converters.adapters.opening import weights_in
     from converters.containers import is_pipeline
 
     # Path.is_file raises for names that are too long.
     if os.path.isfile(reference) or is_pipeline(reference):  # noqa: PTH113
         return Path(reference)
+    if (weights := weights_in(reference)) is not None:
+        return weights
     if _looks_like_a_path(reference):
-        raise FileMissing("no such file", path=reference)
-    asset = workspace.library.find(reference)
+        return _opened(reference)
+    try:
+        asset = workspace.library.find(reference)
+    except AssetNotFound:
+        if os.path.exists(reference):  # noqa: PTH110  # as above
+            return _opened(reference)
+        raise
     if asset.path is None:
         raise FileMissing("no file of this asset is there", path=reference)
     return Path(asset.path)
+
+
+def _opened(reference: str) -> Path:
+    """The path, unless opening it says what is wrong with it."""
+    FileBytes(reference).close()
+    return Path(reference)
 
 
 def _looks_like_a_path(reference: str) -> bool:

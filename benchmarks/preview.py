@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from assetmgr.sampler.client import worker_environment
 from benchmarks.measure import Case, Result, python, run
 
 PREVIEWS = 100
@@ -31,6 +32,8 @@ PEERS = 2
 """The same of those that are made the peer's way."""
 
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+_OURS = ("imports", "previews", "swap", "load")
+"""Jobs of ours, which run in the surroundings that our worker has."""
 
 
 def previews(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
@@ -113,11 +116,14 @@ def job_of(
     home: Path, name: str, *arguments: object, module: str = "benchmarks.preview_jobs"
 ) -> dict[str, float]:
     """What a job measured, in a process of its own. Raises RuntimeError with what it said."""
+    # Where only this project's modules would be compiled anew at every start, that is no measure.
+    kept = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept |= {**_ENVIRONMENT, "ASSETMGR_HOME": str(home)}
     done = subprocess.run(
         [sys.executable, "-m", module, name, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, **_ENVIRONMENT, "ASSETMGR_HOME": str(home)},
+        env=worker_environment(kept) if name in _OURS else kept,
         cwd=Path(__file__).parents[1],
         check=False,
     )

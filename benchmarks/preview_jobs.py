@@ -165,8 +165,9 @@ def swap(folder: str, count: str, device: str, dtype: str) -> Seconds:
     import torch
 
     from assetmgr.sampler.bundle import load_bundle
+    from assetmgr.sampler.subjects import merged_onto
     from converters.containers import open_model
-    from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+    from converters.merge.into_checkpoint import AdapterChoice
     from converters.progress import SILENT
 
     state = open_model(str(Path(folder, "base.safetensors"))).state_dict
@@ -175,9 +176,8 @@ def swap(folder: str, count: str, device: str, dtype: str) -> Seconds:
 
     def in_and_out() -> None:
         lora = open_model(_first_lora(folder)).state_dict
-        choice = AdapterChoice("lora", lora, 1.0)
-        plan = plan_merge(bundle.state_dict, [choice], partial=True, device=device)
-        with bundle.patched(plan.state_dict):
+        changed, _ = merged_onto(bundle, AdapterChoice("lora", lora, 1.0))
+        with bundle.patched(changed):
             _wait(device)
 
     each = _median(count, in_and_out)

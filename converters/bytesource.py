@@ -96,6 +96,7 @@ class FileBytes:
     """
 
     is_distant = False
+    _close = staticmethod(os.close)  # at the interpreter's end, modules may be emptied before us
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -151,7 +152,7 @@ class FileBytes:
     def close(self) -> None:
         """Release the descriptor; reading afterwards fails. What is mapped stays for its users."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._close(self._descriptor)
             self._descriptor = -1
 
     def __del__(self) -> None:

@@ -32,7 +32,7 @@ __all__ = [
     "buffer",
     "device",
     "empty",
-    "equal_bytes",
+    "equal_words",
     "fill",
     "floats",
     "floats_at",
@@ -45,6 +45,7 @@ __all__ = [
     "stored_in",
     "torch_dtype",
     "value",
+    "words",
     "zeros",
 ]
 
@@ -102,6 +103,7 @@ def _import_torch() -> None:
 _importing = threading.Lock()
 
 
+@functools.cache
 def torch_dtype(dtype: DType) -> torch.dtype:
     """Torch's name for an element type. Raises UnsupportedFile where torch has none (F6, F4)."""
     import torch
@@ -163,7 +165,7 @@ def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
         elif own.dtype == torch_dtype(piece.dtype) and own.device.type == CPU:
             _read_into(own.view(torch_dtype(DType.U8)).numpy().data, piece.extents)
         else:
-            own.copy_(passing_value(piece))
+            own.copy_(passing_value(piece, pinned=own.device.type == "cuda"))
 
 
 _PIECE_BYTES = 1 << 22
@@ -194,14 +196,15 @@ def zeros(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.zeros(shape)
 
 
-def passing_value(tensor: LazyTensor) -> torch.Tensor:
+def passing_value(tensor: LazyTensor, *, pinned: bool = False) -> torch.Tensor:
     """As `value`, for a stored tensor, in memory that the thread's next call uses again.
 
-    Memory that was touched before is several times as quick as new memory.
+    Memory that was touched before is several times as quick as new memory. CUDA takes what is
+    `pinned`, where that can be had, straight from there.
     """
     import torch
 
-    view = scratch(tensor.nbytes, _PASSING)
+    view = (_pinned(tensor.nbytes) if pinned else None) or scratch(tensor.nbytes, _PASSING)
     _read_into(view, tensor.extents or ())
     dtype = torch_dtype(tensor.dtype)
     if not tensor.numel:
@@ -211,6 +214,9 @@ def passing_value(tensor: LazyTensor) -> torch.Tensor:
 
 def floats(tensor: LazyTensor) -> torch.Tensor:
     """The tensor in float32 on the device that is computed on; the caller may change it."""
+    source = tensor.source
+    if isinstance(source, _Computed) and source.on == device():
+        return source.result().to(torch_dtype(DType.F32), copy=True)
     is_copied = tensor.extents is not None and (device() != CPU or tensor.dtype is not DType.F32)
     return (passing_value if is_copied else value)(tensor).to(device()).float()
 
@@ -298,6 +304,23 @@ def scratch(nbytes: int, place: int) -> memoryview:
     return memoryview(memory)
 
 
+def _pinned(nbytes: int) -> memoryview | None:
+    """As `scratch`, in memory that stays where it is; None for more than is kept, or than there is.
+
+    Whoever copies from it waits for the end of that, so it can be used again.
+    """
+    import torch
+
+    if nbytes > _KEPT_BYTES:
+        return None
+    if not hasattr(_thread, "pinned"):
+        try:
+            _thread.pinned = torch.empty(_KEPT_BYTES, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError:
+            return None
+    return memoryview(_thread.pinned.numpy())[:nbytes]
+
+
 _PASSING = -1
 """The place of those that name none."""
 _KEPT_BYTES = 4 << 20
@@ -311,12 +334,18 @@ def stored_in(memory: memoryview, dtype: DType) -> torch.Tensor:
     return torch.frombuffer(memory, dtype=torch_dtype(dtype))
 
 
-def equal_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether tensors of one type have the same bytes (NaN are no less equal than others)."""
+def words(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a flat tensor as the largest words that they fill, sharing its memory."""
     import torch
 
-    word = torch.uint8 if one.nbytes % 8 else torch.int64  # fewer elements are compared sooner
-    return torch.equal(one.view(word), other.view(word))
+    return tensor.view(torch.uint8 if tensor.nbytes % 8 else torch.int64)
+
+
+def equal_words(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether words are the same (of floats, NaN would be less equal than others)."""
+    import torch
+
+    return torch.equal(one, other)
 
 
 _thread = threading.local()
@@ -446,9 +475,14 @@ class _InRuns:
 
     def runs(self) -> Iterator[Buffer]:
         """The bytes of each, good until the next is asked for."""
+        known: torch.Tensor | None = None
+        raw: Buffer = b""
         with _computing(self.on):
             for run in self.compute(None):
-                yield buffer(run)
+                # Most runs are made in the memory of the one before; asking for it takes a while.
+                if run is not known or self.on != CPU or not run.is_contiguous():
+                    known, raw = run, buffer(run)
+                yield raw
 
 
 @contextmanager

@@ -41,6 +41,8 @@ class DType(Enum):
         self._label, self._bits = label, bits
         self._is_float = label[0] in "FB" and label != "BOOL"
 
+    __hash__ = object.__hash__  # Enum's own is interpreted, and blocks of merges ask tables for it
+
     @property
     def label(self) -> str:
         """The name in a safetensors header, e.g. `F16`."""
@@ -59,8 +61,7 @@ class DType(Enum):
     @property
     def largest(self) -> float:
         """The largest finite value of a real floating-point type of 8 bits or more."""
-        exponent, mantissa = _RANGE[self]
-        return math.ldexp(2.0 - math.ldexp(1.0, -mantissa), exponent)
+        return _LARGEST[self]
 
     @property
     def overflow(self) -> float:
@@ -92,6 +93,10 @@ _RANGE = {
     DType.F64: (1023, 52),
 }
 """Exponent of the largest value and bits after its leading one; e4m3's last pattern is NaN."""
+_LARGEST = {
+    dtype: math.ldexp(2.0 - math.ldexp(1.0, -mantissa), exponent)
+    for dtype, (exponent, mantissa) in _RANGE.items()
+}
 _RANK = {dtype: rank for rank, dtype in enumerate(DType)}
 BY_LABEL = {dtype.label: dtype for dtype in DType}
 """Header name -> element type."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -97,7 +98,10 @@ class Arriving(Opened):
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
         from registry import moves
+        from registry.scan_records import Settled
 
+        if not new and not vanished:
+            return Settled(0, 0)
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
@@ -134,15 +138,35 @@ class Arriving(Opened):
     def add_root(self, path: str | os.PathLike[str]) -> str:
         """Make a folder part of the library, if none of its folders holds it; gives its real path.
 
-        Raises FileMissing or FileUnreadable.
+        Raises FileMissing or FileUnreadable. Nothing is written, and no lock taken, for one that
+        is part of it already.
         """
-        from registry import reading, writing
+        from registry import writing
 
         root = find_root(path)
+        with self._database.reading() as connection:
+            if self._has(connection, root):
+                return root
         with self._database.writing() as connection:
-            if not any(within(root, known) for known in reading.roots(connection, self._machine)):
+            if not self._has(connection, root):  # another process was faster
                 writing.add_root(connection, root, self._machine)
         return root
+
+    def _has(self, connection: Connection, root: str) -> bool:
+        from registry import reading
+
+        return any(within(root, known) for known in reading.roots(connection, self._machine))
+
+    def add_mounts(self, mounts: AbstractSet[str]) -> None:
+        """Remember where disks are mounted; nothing is written when that is known."""
+        from registry import reading, writing
+
+        with self._database.reading() as connection:
+            if mounts <= reading.mounts(connection, self._machine):
+                return
+        with self._database.writing() as connection:
+            new = mounts - reading.mounts(connection, self._machine)
+            writing.add_mounts(connection, new, self._machine)
 
     def _refresh_told(self, connection: Connection, ids: Collection[int]) -> None:
         """What hangs on the sidecars of assets: the words that find them, and claims."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # listing a library needs none of what reads assets whole, or
     from registry.sidecar_rows import Key, Stamp
     from registry.sidecars.record import Origin
     from registry.tensor_rows import Sharer
+    from registry.typed import Typed
 
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
 
@@ -192,6 +193,20 @@ class Asking(Opened):
 
         with self._database.reading() as connection:
             return reading.roots(connection, self._machine)
+
+    def typed(self) -> tuple[Typed, ...]:
+        """What users typed, asset by asset, in the order of names."""
+        from registry.typed import typed
+
+        with self._database.reading() as connection:
+            return typed(connection)
+
+    def mounts(self) -> frozenset[str]:
+        """Where disks were mounted when their files were seen."""
+        from registry import reading
+
+        with self._database.reading() as connection:
+            return reading.mounts(connection, self._machine)
 
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from converters.bases import Base, Prediction
 from converters.containers import Inspected, Model
 from converters.errors import FileProblem
-from converters.identify import Kind, identify
+from converters.identify import Kind
+from converters.identify.beside import identify_file
 from converters.pickles.safety import SAFE_NO_CODE
 from converters.statedict import StateDict
 from converters.stored import StoredTensors
@@ -17,7 +19,8 @@ from registry.scan_records import Content
 
 def understood(model: Model) -> Content:
     """What an opened file is and holds."""
-    state, identity = model.state_dict, identify(model.state_dict)
+    state = model.state_dict
+    identity = identify_file(Path(model.path), state)
     dtypes, parameters = _counts(state)
     return Content(
         kind=identity.kind,

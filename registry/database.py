@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,10 @@ _READS: dict[str, dict[str, Any]] = {
 _WAITING = ("postgresql", "postgresql+psycopg")
 _LOCK = 0x4173_7365_746D_6772  # "Assetmgr"
 _NUL = "cannot contain NUL"
-_DAMAGED = "move it away, with its -wal and -shm, and scan again"
+_DAMAGED = (
+    "save what was typed with assetmgr export, if that can still be read;"
+    " move it away, with its -wal and -shm, and scan again"
+)
 _DRIVER_CAUSES = (
     ("locked", "is locked by another program", "close it or try again later"),
     ("readonly", "is read-only", "check the permissions of the file and its folder"),
@@ -85,6 +89,7 @@ class Database:
         self._url = _parse(url)
         self.name = name_of(self._url)
         _make_folder(self._url)
+        _refuse_emptied(self.file)
         with self._translated():
             engine = _engine(self._url)
         self._engine = engine.execution_options(**_READS.get(engine.dialect.name, {}))
@@ -199,7 +204,8 @@ def advice(file: Path) -> str:
     if not kept:
         return _DAMAGED
     return (
-        f"move it away, with its -wal and -shm; put a backup in its place, {kept[0].name};"
+        "save what was typed with assetmgr export, if that can still be read;"
+        f" move it away, with its -wal and -shm; put a backup in its place, {kept[0].name};"
         " and scan again"
     )
 
@@ -238,6 +244,17 @@ def _make_folder(url: URL) -> None:
         raise LibraryUnusable(
             f"its folder cannot be made: {error.strerror}", path=url.database
         ) from error
+
+
+def _refuse_emptied(file: Path | None) -> None:
+    """A library was there, as its backups show: SQLite would make a new one of nothing."""
+    if file is not None and is_emptied(file):
+        raise LibraryUnusable("is empty: its content is lost", path=str(file), hint=advice(file))
+
+
+def is_emptied(file: Path) -> bool:
+    """Whether nothing is left of a library that was migrated once."""
+    return os.path.isfile(file) and not file.stat().st_size and bool(backups(file))  # noqa: PTH113
 
 
 def _engine(url: URL) -> Engine:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, create_engine, exc, inspect, make_url, text
 
 from registry import schema
 from registry.backup import backups
-from registry.database import advice, explain, file_of, name_of
+from registry.database import advice, explain, file_of, is_emptied, name_of
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
@@ -69,6 +69,8 @@ def _sqlite(path: Path) -> Health:
     name = str(path)
     if not os.path.isfile(path):  # noqa: PTH113 - no exception for folders that are closed to us
         return Health(name, exists=False)
+    if is_emptied(path):
+        return _unusable(name, "is empty: its content is lost", advice(path))
     try:
         return _look_into(path, name)
     except sqlite3.OperationalError as error:

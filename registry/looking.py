@@ -128,7 +128,10 @@ def _read(
         raise SourceChanged("was modified while being read", path=waiting.path)
     if looked is None:
         return _scanned(waiting.path, hashed.fingerprint, hashed, None), hashed.unread
-    return looked.scanned(hashed), looked.problem or hashed.unread
+    scanned = looked.scanned(hashed)
+    if hashes is not None and looked.kind is not None:
+        scanned = replace(scanned, is_undigested=True)
+    return scanned, looked.problem or hashed.unread
 
 
 def _scanned(

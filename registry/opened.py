@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +28,13 @@ class Opened:
         Folders and files belong to a `machine`, which needs a name when several share a database.
         """
         return cls(Database(url), machine)
+
+    def looked_through(self) -> AbstractContextManager[None]:
+        """Look at the pages of an SQLite library meanwhile: on leaving raises LibraryUnusable."""
+        from registry.soundness import looked_through
+
+        file = self._database.file
+        return nullcontext() if file is None else looked_through(file)
 
     def close(self) -> None:
         """Release the database."""

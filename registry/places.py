@@ -61,6 +61,18 @@ def require_mounted(root: str, known: Iterable[str]) -> None:
         raise FileMissing("is empty: its disk seems not to be mounted", path=root)
 
 
+def mount_of(folder: str) -> str:
+    """Where the disk is mounted that a folder, given by its real path, lies on."""
+    while not is_mount(folder):
+        folder = os.path.dirname(folder)  # noqa: PTH120 - up to the top, where it stays the same
+    return folder
+
+
+def is_mount(folder: str) -> bool:
+    """Whether a disk is mounted there; a seam for tests, which may not mount any."""
+    return os.path.ismount(folder)
+
+
 def name_of(path: str) -> str:
     """What to call what lies there: a file without its ending, a pipeline by its folder.
 

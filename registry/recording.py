@@ -66,6 +66,7 @@ def record(
     _adopt(connection, scanned, owners)
     weighed = ((file, file.weights) for file in scanned if file.path in owners)
     tensor_rows.record(connection, {owners[f.path]: weights for f, weights in weighed if weights})
+    _keep_undigested(connection, scanned, owners)
     _keep_claims(connection, scanned, owners)
     for path, place in places.items():
         if not place.is_hashed and owners.get(path, place.asset_id) != place.asset_id:
@@ -214,6 +215,23 @@ def _keep_search_texts(
         connection.execute(insert(schema.asset_search), rows)
     write_search_texts(connection, {each: few for each, few in short.items() if each not in first})
     refresh_search(connection, whole)
+
+
+def _keep_undigested(
+    connection: Connection, scanned: Sequence[ScannedFile], owners: Owners
+) -> None:
+    """Note whose tensors are to be read yet; content that was digested in another place is not."""
+    waits = {
+        owners[file.path]: file.is_undigested
+        for file in scanned
+        if file.path in owners and file.hashes is not None
+    }
+    for some in batches(list(waits)):
+        known = schema.undigested.c.asset_id.in_(some)
+        connection.execute(delete(schema.undigested).where(known))
+    for some in batches([asset_id for asset_id, is_undigested in waits.items() if is_undigested]):
+        undigested = select(_asset.id).where(_asset.id.in_(some), _asset.weights.is_(None))
+        connection.execute(insert(schema.undigested).from_select(["asset_id"], undigested))
 
 
 def _keep_claims(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:

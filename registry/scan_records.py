@@ -49,7 +49,8 @@ class ScannedFile:
     """A file as far as it was read, ready to be recorded.
 
     `hashes` is None for a file of which only the headers were read until now, `content` for one
-    that was recorded with it before.
+    that was recorded with it before. `is_undigested` when its tensors wait to be read, because its
+    hashes were known already.
     """
 
     path: str
@@ -60,10 +61,14 @@ class ScannedFile:
     weights: Weights | None
     content: Content | None
     claims: tuple[Claim, ...] = ()
+    is_undigested: bool = False
 
 
 class KnownFile(NamedTuple):
-    """What the library remembers of a place, to tell whether it has to be read again."""
+    """What the library remembers of a place, to tell whether it has to be read again.
+
+    `is_hashed` when nothing of it is left to be read: not its bytes, not its tensors.
+    """
 
     id: int
     fingerprint: Fingerprint

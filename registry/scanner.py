@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from converters.errors import (
     AssetmgrError,
     BeingWritten,
+    FileMissing,
     FileProblem,
     SourceChanged,
 )
@@ -28,7 +29,7 @@ from registry.knowledge import refresh
 from registry.library import Library
 from registry.looking import Looked, Waiting, is_fresh, look_into, read
 from registry.on_disk import fingerprint_of
-from registry.places import canonical, require_mounted, within
+from registry.places import canonical, is_mount, require_mounted, within
 from registry.records import Asset, Source
 from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
@@ -41,6 +42,8 @@ STILL_SECONDS = 0.5
 BEHIND = 4_000
 """Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
 scan that is killed before, their files are hashed again."""
+
+_CONNECT = "connect the disk; nothing that is known of its files is lost"
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -111,6 +114,7 @@ class _Scan:
         started = time.monotonic()
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
+        self.library.add_mounts(self.walk.mounts())
         met = self._sorted_out(known)
         if met.back:
             self.library.restore(met.back)
@@ -119,16 +123,7 @@ class _Scan:
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)
             self._hash(waiting)
-        unmet = [
-            path
-            for path in known
-            if path not in self.walk.files and self.walk.reaches(path) and not _is_other(path)
-        ]
-        parts = {path for path in unmet if self._is_part(path)}
-        if parts:
-            self.library.dissolve([known[path].id for path in parts])
-        gone = [known[path].id for path in unmet if path not in parts]
-        settled = self.library.settle(self.new, gone)
+        settled = self.library.settle(self.new, self._vanished(known))
         told = refresh(self.library, self.walk, self.progress)
         return ScanReport(
             roots=tuple(self.roots),
@@ -161,6 +156,33 @@ class _Scan:
             self.walk.add(root)
         for problem in self.walk.problems:
             self._fail(problem)
+
+    def _vanished(self, known: Mapping[str, KnownFile]) -> list[int]:
+        """The numbers of places where nothing is any more; parts of pipelines are forgotten."""
+        unmet = [
+            path
+            for path in known
+            if path not in self.walk.files and self.walk.reaches(path) and not _is_other(path)
+        ]
+        if not unmet:
+            return []
+        parts = {path for path in unmet if self._is_part(path)}
+        if parts:
+            self.library.dissolve([known[path].id for path in parts])
+        away = self._away([path for path in unmet if known[path].state != MISSING])
+        if away:
+            self.library.set_offline([known[path].id for path in away])
+        return [known[path].id for path in unmet if path not in parts and path not in away]
+
+    def _away(self, unmet: Sequence[str]) -> set[str]:
+        """Those on disks that were mounted when they were seen, and are not now: each is named."""
+        away: set[str] = set()
+        for mount in sorted(self.library.mounts()):
+            there = set() if is_mount(mount) else {path for path in unmet if within(path, mount)}
+            if there:
+                self._fail(FileMissing("its disk is not mounted", path=mount, hint=_CONNECT))
+            away |= there
+        return away
 
     def _is_part(self, path: str) -> bool:
         """Whether a file that had a place of its own lies in a pipeline, which is one model."""

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from registry.place_text import PlaceText
 
-REVISION = "0011_sizes"
+REVISION = "0012_mounts"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(
@@ -180,6 +180,21 @@ root = Table(
     metadata,
     Column("machine", Text, primary_key=True, server_default=""),
     Column("path", PlaceText, primary_key=True),
+)
+
+# Where disks were mounted that known files lie on: while nothing is, those are offline.
+mount = Table(
+    "mount",
+    metadata,
+    Column("machine", Text, primary_key=True, server_default=""),
+    Column("path", PlaceText, primary_key=True),
+)
+
+# Assets that came with their hashes: the next scan reads them, for the digests of their tensors.
+undigested = Table(
+    "undigested",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
 )
 
 tag = Table(

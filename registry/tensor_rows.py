@@ -36,6 +36,8 @@ def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
     for some in batches(list(weighed)):
         connection.execute(delete(schema.component).where(_component.asset_id.in_(some)))
         connection.execute(delete(schema.asset_tensors).where(_table.asset_id.in_(some)))
+        waiting = schema.undigested.c.asset_id.in_(some)
+        connection.execute(delete(schema.undigested).where(waiting))
     rows = [
         {"asset_id": asset_id, "name": name, "digest": digest}
         for asset_id, weights in weighed.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from converters.bytesource import Fingerprint
@@ -17,12 +18,14 @@ from converters.errors import AssetmgrError, FileProblem, FileUnreadable
 from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX
 from registry.on_disk import fingerprint_of
-from registry.places import real_folder, within
+from registry.places import mount_of, real_folder, within
 
 UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
 
 
+_LEFT_ALONE = (TEMPORARY_SUFFIX, *UNFINISHED)
+_BY_NAME = attrgetter("name")
 _OF_MODELS = tuple(MODEL_SUFFIXES)
 NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
@@ -34,15 +37,18 @@ this file is a virtual environment (PEP 405)."""
 class Walk:
     """What a walk through folders has met so far.
 
-    `files` are the model files by canonical path, and the folders of pipelines, `covered` the
+    `files` are the model files by canonical path, and the folders of pipelines, `others` what else
+    each folder holds by the name of the folder, `covered` the
     folders looked through with everything below them, `unreadable` those of them that could not be
     looked into.
     """
 
     files: dict[str, Fingerprint] = field(default_factory=dict)
+    others: dict[str, frozenset[str]] = field(default_factory=dict)
     covered: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     problems: list[AssetmgrError] = field(default_factory=list)
+    _devices: dict[int, str] = field(default_factory=dict)
     _seen: set[tuple[int, int | str]] = field(default_factory=set)
 
     def add(self, root: str) -> None:
@@ -62,6 +68,13 @@ class Walk:
             within(path, folder) for folder in self.unreadable
         )
 
+    def mounts(self) -> frozenset[str]:
+        """Where the disks are mounted that the walk came to; that of the system is not among them.
+
+        A folder of each was kept for that.
+        """
+        return frozenset(mount_of(folder) for folder in self._devices.values()) - {os.sep}
+
     def _follow(self, link: str) -> str:
         folder = real_folder(link)
         self.covered.append(folder)
@@ -73,6 +86,7 @@ class Walk:
         except OSError as error:
             self._cannot_read(folder, error)
             return False
+        self._devices.setdefault(status.st_dev, folder)
         # Some network and FAT file systems have no inodes: there a folder is its path.
         identity = (status.st_dev, status.st_ino or os.path.normcase(folder))
         if identity in self._seen:
@@ -83,18 +97,26 @@ class Walk:
     def _look_into(self, folder: str, waiting: list[str], linked: list[str]) -> None:
         try:
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=_BY_NAME)
         except OSError as error:
             self._cannot_read(folder, error)
             return
+        self.others[folder] = frozenset(entry.name for entry in entries if not _is_named_so(entry))
         if is_pipeline(folder):
             self._meet(folder)
             return
         for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
-            elif _is_model(entry):
-                self._meet(entry.path)
+            elif _is_named_so(entry) and _is_file(entry):
+                self._meet_file(entry.path)
+
+    def _meet_file(self, path: str) -> None:
+        """As `_meet` of what is a file, with less ado: there are thousands."""
+        try:
+            self.files[path] = Fingerprint.of(os.stat(path))
+        except OSError:
+            self._meet(path)
 
     def _meet(self, path: str) -> None:
         try:
@@ -127,15 +149,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
-def _is_model(entry: os.DirEntry[str]) -> bool:
-    if not entry.name.lower().endswith(_OF_MODELS):
-        return False
+def _is_named_so(entry: os.DirEntry[str]) -> bool:
+    """Whether its name is one of a model."""
+    return entry.name.lower().endswith(_OF_MODELS)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
-    for entry in entries:
-        if entry.name.endswith(TEMPORARY_SUFFIX):
-            yield entry.name
-        elif entry.name.endswith(UNFINISHED):
-            yield entry.name.rpartition(".")[0]
+    for name in (entry.name for entry in entries if entry.name.endswith(_LEFT_ALONE)):
+        if name.endswith(TEMPORARY_SUFFIX):
+            yield name
+        else:
+            yield name.rpartition(".")[0]

@@ -147,6 +147,13 @@ def add_root(connection: Connection, path: str, machine: str) -> None:
     connection.execute(insert(schema.root).values(machine=machine, path=path))
 
 
+def add_mounts(connection: Connection, paths: Iterable[str], machine: str) -> None:
+    """More places of a machine where disks are mounted."""
+    rows = [{"machine": machine, "path": path} for path in sorted(paths)]
+    if rows:
+        connection.execute(insert(schema.mount), rows)
+
+
 def record_derived(
     connection: Connection,
     asset_id: int,

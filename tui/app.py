@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from textual import events
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
@@ -29,7 +27,6 @@ from tui import faults, keymap
 from tui.background import Failed
 from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
-from tui.faults import Surviving
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs, ShowsLibrary
 from tui.palette import KeyCommands
@@ -38,10 +35,14 @@ from tui.screens.library import LibraryScreen
 from tui.sections import Section, text
 from tui.text import count, plain
 from tui.theme import DARK, SHADES, THEMES
+from tui.typing_ahead import TypingAhead
 from tui.widgets.jobs_pane import JobsPane
 
+NEW_OBJECTS = 5_000
+"""So many between looks for cycles while somebody types: ten times as many take two frames."""
 
-class AssetManagerApp(Surviving, App[None]):
+
+class AssetManagerApp(TypingAhead):
     """Browse the library, look at assets, do with them whatever the program can.
 
     `commands` replaces what the keys really do; tests pass `tui.testing.ScriptedCommands`.
@@ -149,17 +150,8 @@ class AssetManagerApp(Surviving, App[None]):
         """All is there that stays: no search for garbage needs to look through it again."""
         if not gc.isenabled():
             gc.freeze()
+            gc.set_threshold(NEW_OBJECTS)
             gc.enable()
-
-    def on_key(self, event: events.Key) -> None:
-        """What was typed before a line had the keyboard belongs into that line.
-
-        Who types fast, or through a slow connection, sends several keys at once; those after the
-        `/` of a filter would be commands.
-        """
-        if event.is_printable and isinstance(self.focused, Input):
-            event.prevent_default()
-            self.focused.post_message(events.Key(event.key, event.character))
 
     def copy_to_clipboard(self, text: str) -> None:
         """Paths may have no UTF-8 form, which a clipboard needs: those are copied as they read."""

@@ -15,6 +15,7 @@ from converters.errors import AssetmgrError
 from converters.progress import CancellableProgress
 from tui.bridge import one_line
 from tui.faults import hand_over
+from tui.typing_ahead import TypingAhead
 
 
 class Failed(Message):
@@ -46,15 +47,20 @@ Wait = Callable[[], Coroutine[None, None, None]]
 """Begun only when its turn comes: a coroutine object that is never begun would be complained of."""
 
 
-def in_background(widget: Widget, work: Wait, *, group: str) -> None:
+def in_background(widget: Widget, work: Wait, *, group: str) -> Worker[None]:
     """Await `work` beside the screen; of one group of a widget only the latest goes on.
 
     The thread of an abandoned search ends by itself; its answer is dropped.
     """
     guarded: Wait = partial(_guarded, widget, work)
-    _worker: Worker[None] = widget.run_worker(
-        guarded, group=group, exclusive=True, exit_on_error=False
-    )
+    return widget.run_worker(guarded, group=group, exclusive=True, exit_on_error=False)
+
+
+def opening(widget: Widget, work: Wait, *, group: str) -> None:
+    """Await `work`, which opens a dialog; keys typed meanwhile are for that."""
+    app = widget.app
+    assert isinstance(app, TypingAhead)
+    app.opens(in_background(widget, work, group=group))
 
 
 def in_turn(widget: Widget, work: Wait, *, group: str) -> None:

@@ -101,6 +101,7 @@ class OnCivitai:
             asset=newer.asset,
             sections=(Section(plain(found.asset.name), facts),),
             download=partial(self._queue, version.id) if file and newer.asset is None else None,
+            sha256=file.hashes.get("sha256") if file else None,
         )
 
 

@@ -138,6 +138,7 @@ class OnHub:
             asset=has,
             sections=(Section(plain(found.asset.name), facts),),
             download=fetch if found.state == "newer" and has is None else None,
+            sha256=found.file.sha256 if found.file else None,
         )
 
     def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:

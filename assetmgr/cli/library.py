@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
+from assetmgr.cli.options import (
+    WORDS_MAY_BEGIN_WITH_MINUS,
+    Session,
+    common_options,
+    refuse_options,
+)
 from assetmgr.operations.describe import asset_json, shown_json
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.scan import report_json
@@ -24,7 +29,7 @@ from assetmgr.workspace import Workspace
 if TYPE_CHECKING:
     from assetmgr.operations.programs import Program
     from registry.lineage import Ancestor, Descendant, Lineage
-    from registry.records import Asset, Claim, Contradiction
+    from registry.records import Asset, Claim, Contradiction, Verification
     from registry.scan_records import ScanReport
     from registry.sidecars.record import Sidecar
     from registry.tensor_rows import Sharer
@@ -182,11 +187,19 @@ def _card(asset: Asset) -> list[tuple[str, str]]:
         for s in asset.sources
     ]
     fields += [line for sidecar in asset.sidecars for line in _told(sidecar)]
+    fields.append(("verified", _verified(asset.verification)))
     if asset.preview is not None:
         failed = [check.name for check in asset.preview.checks if not check.ok]
         fields.append(("preview", f"{asset.preview.verdict} {asset.preview.path or ''}"))
         fields += [("failed check", name) for name in failed]
     return fields
+
+
+def _verified(found: Verification) -> str:
+    """What `assetmgr verify` found of the bytes, as its own lines say it."""
+    told = (("integrity", found.integrity), ("structure", found.structure))
+    said = [f"{name} {word.upper() if word == 'failed' else word}" for name, word in told if word]
+    return ", ".join(said)
 
 
 def _parts(asset: Asset, sharers: Mapping[str, Sequence[Sharer]]) -> Iterator[tuple[str, str]]:
@@ -247,6 +260,7 @@ def _shortened(text: str | None) -> str:
 @click.pass_obj
 def tag(session: Session, words: tuple[str, ...]) -> int:
     """Add (+) and remove (-) tags of assets."""
+    refuse_options(words)
     change = parse_tag_change(words)
     with Workspace.open() as workspace:
         assets = change_tags(workspace, change)

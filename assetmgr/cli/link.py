@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, refuse_options
 from assetmgr.operations.file_links import LinkKind
 from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.operations.view import View, ViewRequest, link_view, unlink_view
@@ -68,9 +68,7 @@ def link(
 
 
 def _check(layout: str | None, query: tuple[str, ...], *, remove: bool) -> None:
-    options = [word for word in query if word.startswith("--")]
-    if options:
-        raise BadValue(f"no such option: {options[0]}", hint="see assetmgr link --help")
+    refuse_options(query)
     if remove and query:
         raise BadValue("--remove takes all links away and has no query")
     if layout is None and not remove:

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import COUNT, WORDS_MAY_BEGIN_WITH_MINUS, Session, common_options
+from assetmgr.cli.options import (
+    COUNT,
+    WORDS_MAY_BEGIN_WITH_MINUS,
+    Session,
+    common_options,
+    refuse_options,
+)
 from assetmgr.operations.describe import asset_json
 from assetmgr.text import size
 from assetmgr.workspace import Workspace
-from converters.errors import BadValue
 
 if TYPE_CHECKING:
     from registry.list_records import AssetRow
@@ -40,9 +45,7 @@ def list_(
     tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
     is:unsafe, is:contradicted. A minus negates, quotes make phrases.
     """
-    options = [word for word in query if word.startswith("--")]
-    if options:
-        raise BadValue(f"no such option: {options[0]}", hint="see assetmgr list --help")
+    refuse_options(query)
     text = " ".join(query)
     with Workspace.open() as workspace:
         page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)

@@ -99,6 +99,13 @@ def common_options(command: Command) -> Command:
     return command
 
 
+def refuse_options(words: Iterable[str]) -> None:
+    """For commands that take any words: one like `--this` is a slip. Raises click.NoSuchOption."""
+    for word in words:
+        if word.startswith("--"):
+            raise click.NoSuchOption(word, ctx=click.get_current_context())
+
+
 def failed_item(failure: Failure, fields: dict[str, object]) -> dict[str, object]:
     """The entry of a failed item in a JSON list: its fields, all null, and what went wrong."""
     return {**fields, **failure.to_json(), "errors": [failure.to_json()]}

@@ -60,24 +60,25 @@ class DemoFolder:
 
 
 def build_demo_folder(path: Path, progress: Progress = SILENT) -> DemoFolder:
-    """Make the folder, or leave it as it is when it is complete. Raises WriteProblem."""
+    """Make the folder, or what it lacks; all of it where it is not of this version.
+
+    Raises WriteProblem.
+    """
     makers = _makers()
     folder = DemoFolder(path, tuple(makers))
     stamp, wanted = path / _STAMP, _family_hash()
-    if stamp.exists() and stamp.read_text("ascii") == wanted and _complete(folder):
+    is_ours = stamp.exists() and stamp.read_text("ascii") == wanted
+    lacking = [place for place in makers if not is_ours or not (path / place).exists()]
+    if not lacking:
         return folder
-    progress.stage("making the demo folder", len(makers), "files")
-    for place, make in makers.items():
+    progress.stage("making the demo folder", len(lacking), "files")
+    for place in lacking:
         target = path / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        make(target)
+        makers[place](target)
         progress.advance()
     write_whole(stamp, wanted.encode("ascii"), overwrite=True)
     return folder
-
-
-def _complete(folder: DemoFolder) -> bool:
-    return all((folder.path / place).exists() for place in folder.files)
 
 
 def _family_hash() -> str:

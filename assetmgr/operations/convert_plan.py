@@ -22,6 +22,7 @@ from converters.adapters.opening import with_config_beside
 from converters.containers import Container, Model, is_pipeline, open_model
 from converters.errors import AssetmgrError, BadValue, FileProblem, TargetExists, UnsupportedFile
 from converters.identify import Base, Identity, Kind, Prediction, identify
+from converters.identify.beside import with_prediction_beside
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.pickles.safety import Verdict
 from converters.statedict import StateDict
@@ -266,7 +267,8 @@ def _made_before(source: Path, target: Path, change: Change) -> bool:
 def _in_one_file(model: Model, source: Path) -> tuple[StateDict, tuple[str, ...]]:
     """A model's tensors under the names of a single file, and what that cost in words."""
     if model.container is not Container.DIFFUSERS:
-        return with_config_beside(model.state_dict, source), ()
+        stated = with_prediction_beside(source, model.state_dict)
+        return with_config_beside(stated, source), ()
     state = model.state_dict
     single = to_single_file(pipeline_parts(state), state.metadata)
     return single.state, single.notes

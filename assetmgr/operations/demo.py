@@ -75,7 +75,9 @@ def run_demo(folder: Path, progress: Progress = SILENT, tell: Tell = lambda _: N
     made = demo.build_demo_folder(folder, progress)
     home = folder / "home"
     failures: list[Failure] = []
-    with Workspace(Settings(), Paths(home)) as workspace:
+    with Workspace(Settings(), Paths(home)) as workspace, SamplerClient() as sampler:
+        if not (folder / MERGED).exists():
+            sampler.begin()  # it is ready when the renders come
         tell("scanning it: identify by tensors, hash in one read")
         report = scan(workspace, [str(folder / "models"), str(folder / "embeddings")], progress)
         failures += [Failure(e.path, e.error, e.code, e.hint) for e in report.errors]
@@ -84,7 +86,7 @@ def run_demo(folder: Path, progress: Progress = SILENT, tell: Tell = lambda _: N
         tell("merging the LoRA into the checkpoint")
         _merge(workspace, folder, progress, tell)
         tell("rendering every asset to see that it works")
-        previews = [*_preview(workspace, folder, progress, tell)]
+        previews = [*_preview(workspace, folder, sampler, progress, tell)]
         failures += [result for result in previews if isinstance(result, Failure)]
         assets = workspace.library.assets()
     return DemoReport(
@@ -127,27 +129,24 @@ def _merge(workspace: Workspace, folder: Path, progress: Progress, tell: Tell) -
 
 
 def _preview(
-    workspace: Workspace, folder: Path, progress: Progress, tell: Tell
+    workspace: Workspace, folder: Path, sampler: SamplerClient, progress: Progress, tell: Tell
 ) -> Iterator[PreviewResult | Failure]:
     """Render what has no picture yet; adapters with a word of their own keep their own prompt."""
     waiting = [asset for asset in workspace.library.assets() if _is_waiting(asset)]
     with_own_words = [asset for asset in waiting if asset.kind in {"lora", "embedding"}]
     others = [asset for asset in waiting if asset not in with_own_words]
-    if not waiting:
-        return
-    with SamplerClient() as sampler:
-        for assets, prompt in ((others, PROMPT), (with_own_words, None)):
-            references = tuple(f"#{asset.id}" for asset in assets)
-            if not references:
-                continue
-            request = PreviewRequest(
-                references, base=str(folder / demo.CHECKPOINT), prompt=prompt, size=SIZE
-            )
-            for result in run_previews(workspace, request, progress, sampler=sampler):
-                if isinstance(result, PreviewResult):
-                    outcome = result.outcome
-                    tell(f"  {Path(result.path).name}: {outcome.verdict}, {outcome.seconds:.1f} s")
-                yield result
+    for assets, prompt in ((others, PROMPT), (with_own_words, None)):
+        references = tuple(f"#{asset.id}" for asset in assets)
+        if not references:
+            continue
+        request = PreviewRequest(
+            references, base=str(folder / demo.CHECKPOINT), prompt=prompt, size=SIZE
+        )
+        for result in run_previews(workspace, request, progress, sampler=sampler):
+            if isinstance(result, PreviewResult):
+                outcome = result.outcome
+                tell(f"  {Path(result.path).name}: {outcome.verdict}, {outcome.seconds:.1f} s")
+            yield result
 
 
 def _is_waiting(asset: Asset) -> bool:

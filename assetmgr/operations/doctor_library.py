@@ -68,8 +68,14 @@ def _database(health: Health) -> Check:
 
 
 def _roots(library: Library) -> Check:
+    """Folders that are gone, or whose disk is not mounted."""
+    from registry.places import is_mount, within
+
     roots = library.roots()
-    absent = [root for root in roots if not is_folder(root)]
+    away = [mount for mount in library.mounts() if not is_mount(mount)]
+    absent = [
+        root for root in roots if not is_folder(root) or any(within(root, mount) for mount in away)
+    ]
     if absent:
         detail = f"{len(absent)} of {len(roots)} not there: {_some(absent)}"
         hint = "connect the disk; nothing that is known of its files is lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -151,11 +152,11 @@ def plan_extract(workspace: Workspace, request: ExtractRequest) -> EmbeddingPlan
         folder = request.output_dir or source.parent
         files = [
             EmbeddingFile(
-                folder / f"{_file_name(one.name)}.safetensors",
+                folder / f"{name}.safetensors",
                 in_form(one, request.form or one.usual_form()),
                 (one.name,),
             )
-            for one in inversions
+            for one, name in zip(inversions, _file_names(inversions), strict=True)
         ]
     if request.rest is not None:
         files.append(_without(state, source, request.rest))
@@ -175,6 +176,19 @@ def _without(state: StateDict, source: Path, target: Path) -> EmbeddingFile:
     if not rest or len(rest) == len(state):
         raise UnsupportedFile("holds no adapter beside its embeddings", path=source)
     return EmbeddingFile(target, rest, ())
+
+
+def _file_names(inversions: Sequence[Inversion]) -> list[str]:
+    """A name for each file, its own where that can be; of those left of one name, numbers tell."""
+    wanted = [_file_name(one.name) for one in inversions]
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for at in sorted(range(len(wanted)), key=lambda n: wanted[n] != inversions[n].name):
+        numbered = (f"{wanted[at]}-{number}" for number in itertools.count(2))
+        tried = itertools.chain((wanted[at],), numbered)
+        names[at] = next(name for name in tried if name.casefold() not in taken)
+        taken.add(names[at].casefold())
+    return [names[at] for at in range(len(wanted))]
 
 
 def _file_name(name: str) -> str:

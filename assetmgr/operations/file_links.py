@@ -7,6 +7,7 @@ cannot do is a WriteFailed, so that callers can try the next way.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from enum import StrEnum
@@ -20,6 +21,9 @@ from converters.writers.atomic import AtomicTarget, naming, refuse_full
 BLOCK_BYTES = 4 << 20
 FICLONE = 0x40049409
 """ioctl number of Linux (include/uapi/linux/fs.h) that lets one file share another's blocks."""
+
+_NO_REFLINKS = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
+"""ioctl_ficlone(2): the file system cannot, is none that knows it, or they are two."""
 
 
 class LinkKind(StrEnum):
@@ -95,6 +99,12 @@ def _share_blocks(source: Path, target: int, request: int) -> None:
     try:
         fcntl.ioctl(target, request, origin)
         os.fsync(target)
+    except OSError as error:
+        if error.errno in _NO_REFLINKS:
+            raise WriteFailed(
+                "its file system has no reflinks", path=source, hint="use --as hardlink"
+            ) from error
+        raise
     finally:
         os.close(origin)
 

@@ -16,6 +16,7 @@ from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile
 from converters.identify import Identity, identify
 from converters.identify.about import about
+from converters.identify.beside import identify_file
 from converters.identify.compatibility import Compatibility, compatibility
 from converters.pickles.safety import SafetyReport
 from converters.progress import SILENT, Progress
@@ -102,14 +103,15 @@ def inspect_file(
         hashed = _hash(path, model, progress) if with_hashes else None
     except AssetmgrError as error:
         return _not_opened(path, _size(path), error)
-    return _opened(path, model, hashed)
+    return _opened(path, model, identify_file(path, model.state_dict), hashed)
 
 
 def inspect_source(source: ByteSource) -> Inspection:
     """Inspect bytes that are no local file; `path` is their name. Raises NotAvailable."""
     path = Path(source.name)
     try:
-        return _opened(path, open_model(source), None)
+        model = open_model(source)
+        return _opened(path, model, identify(model.state_dict), None)
     except FileProblem as error:
         return _not_opened(path, source.size, error)
 
@@ -119,8 +121,7 @@ def _not_opened(path: Path, nbytes: int | None, error: AssetmgrError) -> Inspect
     return Inspection(path, nbytes, None, None, safety, None, Failure.of(error, path))
 
 
-def _opened(path: Path, model: Model, hashed: HashedFile | None) -> Inspection:
-    identity = identify(model.state_dict)
+def _opened(path: Path, model: Model, identity: Identity, hashed: HashedFile | None) -> Inspection:
     danger = None if model.danger is None else Failure.of(model.danger, path)
     return Inspection(path, model.nbytes, model, identity, model.safety, hashed, danger)
 

@@ -39,7 +39,8 @@ class Layout:
     where that is not known. `pipelines` is the folder for diffusers folders, None where they are
     not read. `suffixes` are the endings read of every kind but those in `suffixes_of`; empty means
     any. `prefixes` are folders that the others may lie in: the first that is there counts, else the
-    first.
+    first. `approximations` is the folder of small stand-ins for a VAE (TAESD), None where they lie
+    with the others.
     """
 
     title: str
@@ -48,10 +49,15 @@ class Layout:
     suffixes: frozenset[str] = frozenset()
     suffixes_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
+    approximations: str | None = None
 
-    def folder(self, kind: str, base: str, *, is_pipeline: bool) -> str | None:
+    def folder(
+        self, kind: str, base: str, *, is_pipeline: bool, variant: str | None = None
+    ) -> str | None:
         """Where a model belongs, relative to the prefix; None for what the program cannot use."""
         named = self.pipelines if is_pipeline else self.folders.get(kind)
+        if kind == Kind.VAE and variant in _STAND_INS:
+            named = self.approximations or named
         family = "any" if base == "unknown" else base
         return None if named is None else named.format(base=family)
 
@@ -65,6 +71,9 @@ class Layout:
         there = (prefix for prefix in self.prefixes if Path(directory, prefix).is_dir())
         return next(there, self.prefixes[0])
 
+
+_STAND_INS = ("taesd", "taehv")
+"""Variants of VAEs that programs keep apart."""
 
 _WEBUI: dict[str, str] = {
     Kind.CHECKPOINT: "models/Stable-diffusion",
@@ -99,8 +108,11 @@ LAYOUTS: Mapping[str, Layout] = {
         },
         pipelines="models/diffusers",
         suffixes=_COMFYUI,
+        approximations="models/vae_approx",
     ),
-    "a1111": Layout("AUTOMATIC1111", _WEBUI, suffixes_of=_A1111),
+    "a1111": Layout(
+        "AUTOMATIC1111", _WEBUI, suffixes_of=_A1111, approximations="models/VAE-approx"
+    ),
     "forge": Layout(
         "Forge",
         _WEBUI
@@ -113,6 +125,7 @@ LAYOUTS: Mapping[str, Layout] = {
             Kind.CHECKPOINT: frozenset({".ckpt", ".safetensors", ".gguf"}),
             Kind.DIFFUSION_MODEL: frozenset({".ckpt", ".safetensors", ".gguf"}),
         },
+        approximations="models/VAE-approx",
     ),
     "sdnext": Layout(
         "SD.Next",
@@ -159,6 +172,7 @@ LAYOUTS: Mapping[str, Layout] = {
             Kind.IP_ADAPTER: "models/controlnet",
             Kind.UPSCALER: "models/upscale_models",
         },
+        approximations="models/vae_approx",
     ),
     "stabilitymatrix": Layout(
         "StabilityMatrix",
@@ -179,6 +193,7 @@ LAYOUTS: Mapping[str, Layout] = {
         pipelines="Diffusers",
         suffixes=_MATRIX,
         prefixes=("Data/Models", "Models"),
+        approximations="ApproxVAE",
     ),
     "kohya": Layout(
         "kohya",

@@ -146,11 +146,12 @@ def run_previews(
     Cancelled; what was rendered before is kept. Anything wrong with a single asset, the end of the
     sampler among it, becomes its Failure.
     """
-    plan = plan_previews(workspace, request)
-    yield from plan.failures
-    yield from plan.skipped
+    check_request(request)
     with ExitStack() as stack:
-        client = stack.enter_context(SamplerClient()) if sampler is None else sampler
+        client = stack.enter_context(_begun()) if sampler is None else sampler
+        plan = plan_previews(workspace, request)
+        yield from plan.failures
+        yield from plan.skipped
         ahead = stack.enter_context(ReadAhead())
         batch = BatchProgress(progress, len(plan.waiting))
         for planned, following in zip_longest(plan.waiting, plan.waiting[1:]):
@@ -158,6 +159,13 @@ def run_previews(
                 ahead.want(following.subject.file.path)
             batch.begin(planned.subject.file.name)
             yield _render(workspace, planned, client, batch)
+
+
+def _begun() -> SamplerClient:
+    """A sampler whose process starts at once."""
+    client = SamplerClient()
+    client.begin()
+    return client
 
 
 def _uncalled(job: RenderJob) -> Failure:

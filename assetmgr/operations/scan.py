@@ -19,8 +19,17 @@ def scan(
     """Add or update folders and files; without paths all folders the library knows.
 
     Of a folder that belongs to a program the folders of models that its configuration names
-    elsewhere are scanned, too. Raises Cancelled; what was recorded before stays.
+    elsewhere are scanned, too. Raises Cancelled; what was recorded before stays. Raises
+    LibraryUnusable also where damage to the database was not in the way of the scan.
     """
+    with workspace.library.looked_through():
+        return scan_again(workspace, paths, progress)
+
+
+def scan_again(
+    workspace: Workspace, paths: Sequence[str] = (), progress: Progress = SILENT
+) -> ScanReport:
+    """A scan that follows another one soon: all of the database was looked at a moment ago."""
     from assetmgr.operations.programs import programs_of
     from registry.scanner import scan as scan_paths
 

@@ -24,9 +24,6 @@ class TagChange:
 
 def parse_tag_change(words: Sequence[str]) -> TagChange:
     """`ASSET... +tag -tag`, in any order. Raises BadValue when assets or tags are missing."""
-    options = [word for word in words if word.startswith("--")]
-    if options:
-        raise BadValue(f"no such option: {options[0]}", hint="see assetmgr tag --help")
     add = tuple(word[1:] for word in words if word.startswith("+"))
     remove = tuple(word[1:] for word in words if word.startswith("-"))
     references = tuple(word for word in words if not word.startswith(("+", "-")))

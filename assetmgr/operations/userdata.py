@@ -13,6 +13,7 @@ from converters.errors import CorruptFile, FileProblem
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
+    from registry.typed import Typed
 
 VERSION = 1
 MAX_BYTES = 1 << 30
@@ -46,33 +47,29 @@ class _Entry:
 
 def export_userdata(workspace: Workspace) -> dict[str, object]:
     """Everything typed on the assets of a library, by the hashes of their content."""
-    assets = workspace.library.assets()
-    typed = [asset for asset in assets if asset.tags or asset.note or asset.rating is not None]
-    read = (_read_now(workspace, asset) for asset in typed)
-    return {"version": VERSION, "assets": [_entry_json(asset) for asset in read]}
+    read = (_read_now(workspace, typed) for typed in workspace.library.typed())
+    return {"version": VERSION, "assets": [_entry_json(typed) for typed in read]}
 
 
-def _read_now(workspace: Workspace, asset: Asset) -> Asset:
-    """An asset with its hashes: what a scan has only seen until now is read, if it can be."""
+def _read_now(workspace: Workspace, typed: Typed) -> Typed:
+    """With the hashes of what a scan has only seen until now: that is read, if it can be."""
     from registry.scanner import scan_file
 
-    if asset.hashes["blake3"] is not None or asset.path is None:
-        return asset
+    if typed.blake3 is not None:
+        return typed
+    path = workspace.library.get(typed.asset_id).path
     try:
-        return scan_file(workspace.library, asset.path)
+        hashes = {} if path is None else scan_file(workspace.library, path).hashes
     except FileProblem:
-        return asset
+        return typed
+    return typed._replace(blake3=hashes.get("blake3"), sha256=hashes.get("sha256"))
 
 
-def _entry_json(asset: Asset) -> dict[str, object]:
-    return {
-        "name": asset.name,
-        "blake3": asset.hashes["blake3"],
-        "sha256": asset.hashes["sha256"],
-        "tags": list(asset.tags),
-        "note": asset.note,
-        "rating": asset.rating,
-    }
+def _entry_json(typed: Typed) -> dict[str, object]:
+    """What a document has of an asset: all but its number, which is of one library."""
+    values = typed._asdict() | {"tags": list(typed.tags)}
+    del values["asset_id"]
+    return values
 
 
 def import_userdata(workspace: Workspace, path: Path, *, overwrite: bool = False) -> Imported:

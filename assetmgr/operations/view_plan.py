@@ -223,7 +223,9 @@ class _Planner:
             reason = "its file is not there any more; scan its folder"
             return Skipped(asset.id, asset.path, reason)
         is_pipeline = source.is_dir()
-        folder = self._layout.folder(asset.kind, asset.base, is_pipeline=is_pipeline)
+        folder = self._layout.folder(
+            asset.kind, asset.base, is_pipeline=is_pipeline, variant=asset.variant
+        )
         if folder is None:
             what = "diffusers folders" if is_pipeline else f"files of kind {asset.kind}"
             return Skipped(asset.id, str(source), f"{self._layout.title} does not use {what}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.scan import scan
+from assetmgr.operations.scan import scan, scan_again
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def watch(
         touched = first.roots if again else _touched(first.roots, [path for _, path in changed])
         if not touched:
             continue
-        report = scan(workspace, touched, progress)
+        report = scan_again(workspace, touched, progress)
         again = _is_unfinished(report)
         if _says_something(report):
             yield report

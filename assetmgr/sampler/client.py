@@ -58,6 +58,12 @@ class SamplerClient:
     ) -> None:
         self.close()
 
+    def begin(self) -> None:
+        """Have the process import its libraries while the first job is still being planned."""
+        with self._turn:
+            if self._worker is None and not _missing_packages():
+                self._worker = _Worker(self._command)
+
     def render(self, job: RenderJob, progress: Progress = SILENT) -> RenderOutcome:
         """The outcome of one job.
 
@@ -99,8 +105,9 @@ class SamplerClient:
         if self._worker is not None and not self._worker.alive:
             self.close()
         if self._worker is None:
-            progress.stage("start the sampler", None, "steps")
             self._worker = _Worker(self._command)
+        if self._worker.is_new:
+            progress.stage("start the sampler", None, "steps")
         return self._worker
 
 
@@ -127,13 +134,15 @@ class _Worker:
             reader.start()
         self.busy = False
         """Whether a job was sent that has not been answered."""
+        self.is_new = True
+        """Whether no job was sent yet."""
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def ask(self, job: str, path: str, progress: Progress) -> Outcome:
-        self.busy = True
+        self.busy, self.is_new = True, False
         try:
             _pipe(self._process.stdin).write(job + "\n")
             _pipe(self._process.stdin).flush()
@@ -189,11 +198,15 @@ class _Worker:
 
 def require_packages() -> None:
     """Raises NotAvailable when a package the worker needs is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = _missing_packages()
     if missing:
         raise NotAvailable(
             f"previews need {' and '.join(missing)}", hint='pip install "assetmgr[preview]"'
         )
+
+
+def _missing_packages() -> list[str]:
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
 def worker_environment(surroundings: Mapping[str, str]) -> dict[str, str]:

@@ -98,7 +98,7 @@ class Painter:
             denoiser = denoiser_of(bundle, sampling)
         latents = sampling.width * sampling.height // denoiser.factor**2
         with (
-            threads_for(bundle.unet.network, latents),
+            threads_for(warm.weights, latents),
             frugal(bundle.unet.network, self.thrift.taken, device) as unet,
         ):
             replay = None if self.thrift.taken & NOT_REPLAYED else warm.replay

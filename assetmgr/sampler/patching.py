@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -77,6 +78,32 @@ def patched(
     finally:
         for parameter, original in patch.originals:
             parameter.data = original.to(parameter.dtype)  # of a VAE that had to be widened
+
+
+def at_hand(parts: Sequence[Part], state: StateDict, device: torch.device) -> StateDict:
+    """The state dict, of which what parameters on the device have as it is stored is not read.
+
+    So changing the weights of a base there takes no more of the base's file.
+    """
+    places = _places(parts)
+    held = {
+        name: _held(places[tensor.source], tensor)
+        for name, tensor in state.items()
+        if tensor.source in places and _is_as_stored(places[tensor.source], tensor, device)
+    }
+    return state.overlay(held)
+
+
+def _is_as_stored(parameter: torch.nn.Parameter, tensor: LazyTensor, device: torch.device) -> bool:
+    own = parameter.device.type, parameter.dtype, parameter.numel()
+    return own == (device.type, compute.torch_dtype(tensor.dtype), tensor.numel)
+
+
+def _held(parameter: torch.nn.Parameter, tensor: LazyTensor) -> LazyTensor:
+    """A stored tensor whose values a parameter has, under another shape perhaps."""
+    values = partial(parameter.data.reshape, tensor.shape)
+    on = parameter.device.type
+    return compute.lazy(tensor.dtype, tensor.shape, values, tensor.origin, inputs=(tensor,), on=on)
 
 
 _Change = TypeVar("_Change", bound=tuple[torch.nn.Parameter, object])

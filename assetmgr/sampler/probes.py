@@ -70,9 +70,9 @@ def answers(
 
     Raises NotFinite.
     """
-    device, spread = denoiser.network.device, _spread(latents)
+    spread = _spread(latents)
     told = repeated(told_of(denoiser, (prompt,), cfg), len(LEVELS))
-    levels = plain_levels(denoiser.training, device)
+    levels = plain_levels(denoiser.training, prompt.hidden.device)
     asked: list[float] = []
     cleaned: list[torch.Tensor] = []
     stage = "the UNet on its own picture with noise"

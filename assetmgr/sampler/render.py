@@ -21,10 +21,13 @@ from assetmgr.sampler.prompt import Conditioning
 from assetmgr.sampler.replay import Replay
 from assetmgr.sampler.schedules import Training, scheduler_of
 from assetmgr.sampler.solvers import Solver
-from converters.progress import Progress
+from converters.progress import SILENT, Progress
 
 RESCALE = 0.7
 """How far guided outputs are brought back to their old spread, for zero terminal SNR."""
+
+WATCHED = frozenset({"cpu"})
+"""Types of devices on which it costs nothing to look at values on the way."""
 
 DECODED_AGAIN = "the VAE overflows in fp16 and was computed in fp32"
 
@@ -88,37 +91,67 @@ def sample(
     sampling: Sampling,
     progress: Progress,
 ) -> torch.Tensor:
-    """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite."""
-    unet, factor, cfg = denoiser.network, denoiser.factor, sampling.cfg
+    """Latents `(1, C, H/factor, W/factor)`, float32 on the CPU. Raises NotFinite.
+
+    What is no number stays so to the end: where a look at the values would have the device wait,
+    only the last ones are looked at, and all steps are made again to name the one that failed.
+    """
+    cfg = sampling.cfg
     is_guided = cfg != 1.0 and denoiser.guidance_width is None
     told = told_of(denoiser, (negative, positive) if is_guided else (positive,), cfg)
-    generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, unet.device)
-    shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
-    latents = torch.randn(shape, generator=generator).to(unet.device) * scheduler.init_noise_sigma
-    rescale = RESCALE if denoiser.training.zero_snr else 0.0
+    watched = told["encoder_hidden_states"].device.type in WATCHED
     with denoiser.for_prompts(told):
-        for number, time in enumerate(scheduler.timesteps, start=1):
-            scaled = scheduler.scale_model_input(latents, time)
-            inputs = torch.cat([scaled, scaled]) if is_guided else scaled
-            stage = f"the UNet at step {number} of {sampling.steps}"
-            output = predicted(denoiser, inputs, time, told, stage)
-            noise = guided(output, cfg, rescale) if is_guided else output
-            latents = _step(scheduler, noise, time, latents, generator)
+        latents = _denoised(denoiser, told, sampling, progress, watched=watched)
+        if not torch.isfinite(latents).all():
+            latents = _denoised(denoiser, told, sampling, SILENT, watched=True)
+    return latents
+
+
+def _denoised(
+    denoiser: Denoiser,
+    told: dict[str, Any],
+    sampling: Sampling,
+    progress: Progress,
+    *,
+    watched: bool,
+) -> torch.Tensor:
+    """The latents after all steps; those of each are looked at if `watched`."""
+    hidden, factor = told["encoder_hidden_states"], denoiser.factor
+    device, is_guided = hidden.device, len(hidden) > 1
+    generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, device)
+    shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
+    latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
+    rescale = RESCALE if denoiser.training.zero_snr else 0.0
+    for number, time in enumerate(scheduler.timesteps, start=1):
+        scaled = scheduler.scale_model_input(latents, time)
+        inputs = torch.cat([scaled, scaled]) if is_guided else scaled
+        stage = f"the UNet at step {number} of {sampling.steps}" if watched else None
+        output = predicted(denoiser, inputs, time, told, stage)
+        noise = guided(output, sampling.cfg, rescale) if is_guided else output
+        latents = _step(scheduler, noise, time, latents, generator)
+        if watched:
             require_finite(latents, f"the latents after step {number} of {sampling.steps}")
-            progress.advance()
+        progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
 
 
 def predicted(
-    denoiser: Denoiser, scaled: torch.Tensor, time: torch.Tensor, told: dict[str, Any], stage: str
+    denoiser: Denoiser,
+    scaled: torch.Tensor,
+    time: torch.Tensor,
+    told: dict[str, Any],
+    stage: str | None,
 ) -> torch.Tensor:
-    """The output of the network for latents `(B, C, h, w)`, float32. Raises NotFinite."""
+    """The output of the network for latents `(B, C, h, w)`, float32.
+
+    Raises NotFinite naming the stage, unless there is None.
+    """
     unet, beside = denoiser.network, denoiser.beside
     if beside is not None:
         scaled = torch.cat([scaled, beside.to(scaled).expand(len(scaled), -1, -1, -1)], dim=1)
-    inputs = scaled.to(told["encoder_hidden_states"].dtype)  # asking the UNet takes long
+    inputs = scaled.to(told["encoder_hidden_states"].dtype)
 
     run = denoiser.replay or unet
 
@@ -126,26 +159,27 @@ def predicted(
         output: torch.Tensor = run(inputs, time, **told, return_dict=False)[0]
         return output
 
-    return checked(unet, call, stage).float()
+    return (call() if stage is None else checked(unet, call, stage)).float()
 
 
 def told_of(
     denoiser: Denoiser, conditionings: Sequence[Conditioning], cfg: float
 ) -> dict[str, Any]:
-    """The arguments of the UNet beside latents and time, for a batch of these conditionings."""
-    unet = denoiser.network
-    told: dict[str, Any] = {
-        "encoder_hidden_states": torch.cat([each.hidden for each in conditionings])
-    }
+    """The arguments of the UNet beside latents and time, for a batch of these conditionings.
+
+    Encodings have the type of the UNet and are on its device, which it takes long to tell.
+    """
+    hidden = torch.cat([each.hidden for each in conditionings])
+    told: dict[str, Any] = {"encoder_hidden_states": hidden}
     if denoiser.sizes is not None:
         pooled = [each.pooled for each in conditionings if each.pooled is not None]
         told["added_cond_kwargs"] = {
             "text_embeds": torch.cat(pooled),
-            "time_ids": denoiser.sizes[-len(conditionings) :].to(unet.device, unet.dtype),
+            "time_ids": denoiser.sizes[-len(conditionings) :].to(hidden),
         }
     if denoiser.guidance_width is not None:
         vector = guidance_vector(cfg, denoiser.guidance_width)
-        told["timestep_cond"] = vector.to(unet.device, unet.dtype)
+        told["timestep_cond"] = vector.to(hidden)
     return told
 
 

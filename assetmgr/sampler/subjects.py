@@ -18,6 +18,7 @@ from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.networks import latent_factor
+from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
 from converters.compute import CPU
@@ -25,7 +26,7 @@ from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
 from converters.identify import identify
-from converters.merge.into_checkpoint import AdapterChoice, plan_merge
+from converters.merge.into_checkpoint import AdapterChoice, AdapterReport, plan_merge
 from converters.progress import SILENT
 from converters.statedict import StateDict
 
@@ -69,17 +70,24 @@ def applied(bundle: Bundle, subject: StateDict, job: RenderJob) -> AbstractConte
 def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """The merged weights, as the merge command would write them."""
     choice = AdapterChoice(job.subject.path, subject, job.weight, None)
-    device = bundle.unet.network.device.type
-    on = device if device == "cuda" else CPU  # the merge engine knows no others
-    plan = plan_merge(bundle.state_dict, [choice], partial=True, device=on)
-    report = plan.reports[0]
+    changed, report = merged_onto(bundle, choice)
     with ExitStack() as stack:
         try:
-            patch = stack.enter_context(bundle.patched(plan.state_dict))
+            patch = stack.enter_context(bundle.patched(changed))
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
         note = f"{report.applied} modules applied"
         yield Applied(note, unused=tuple(report.unused), scaled=patch.scaled)
+
+
+def merged_onto(bundle: Bundle, choice: AdapterChoice) -> tuple[StateDict, AdapterReport]:
+    """What the file of a bundle would hold with an adapter, computed where its networks are."""
+    state, device = bundle.state_dict, bundle.unet.network.device
+    is_there = device.type == "cuda"  # the merge engine knows no others
+    base = at_hand(bundle.parts, state, device) if is_there else state
+    plan = plan_merge(base, [choice], partial=True, device=device.type if is_there else CPU)
+    merged = {name: plan.state_dict[name] for name in plan.changed}
+    return state.overlay(merged), plan.reports[0]
 
 
 @contextmanager

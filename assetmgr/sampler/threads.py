@@ -58,10 +58,9 @@ Diffusion 1 has 6e10 there.
 """
 
 
-def threads_for(unet: torch.nn.Module, latents: int) -> AbstractContextManager[None]:
-    """Threads for calls of a network on so many latents of a picture, the same each time.
+def threads_for(weights: int, latents: int) -> AbstractContextManager[None]:
+    """Threads for calls of a network of so many weights on so many latents of a picture.
 
     More or fewer threads may round otherwise: a picture must not depend on what ran before.
     """
-    weights = sum(parameter.numel() for parameter in unet.parameters())
     return one_thread() if weights * latents < SMALL else nullcontext()

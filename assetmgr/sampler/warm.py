@@ -30,6 +30,7 @@ from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.errors import FileMissing
 from converters.identify import identify
+from converters.identify.beside import with_prediction_beside
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import Progress
@@ -89,6 +90,11 @@ class Warm:
     def reads_as_stored(self) -> bool:
         """Whether the text encoders have the values of the file: nothing else lies there ever."""
         return all(parameter.data_ptr() == place for parameter, place in self._encoders)
+
+    @cached_property
+    def weights(self) -> int:
+        """How many the UNet has."""
+        return sum(parameter.numel() for parameter in self.bundle.unet.network.parameters())
 
     @cached_property
     def replay(self) -> Replay:
@@ -172,7 +178,7 @@ def account_of(warm: Warm, companions: Sequence[ModelFile]) -> str:
 def _single(model: Model) -> StateDict:
     """A checkpoint's state dict under the names of a single file."""
     if model.container is not Container.DIFFUSERS:
-        return model.state_dict
+        return with_prediction_beside(Path(model.path), model.state_dict)
     state = model.state_dict
     return to_single_file(pipeline_parts(state), state.metadata).state
 

@@ -17,6 +17,7 @@ import math
 from typing import TYPE_CHECKING
 
 from converters.adapters.module import Family, Module, Shape, numbers
+from converters.norms import length
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -41,7 +42,7 @@ def skew_of(module: Module, role: str, outputs: int) -> Tensor:
     blocks = numbers(module, role)
     skew = blocks - blocks.transpose(-1, -2)
     bound = outputs * float(numbers(module, "alpha").item()) if "alpha" in module.tensors else 0.0
-    if bound > 0 and (norm := float(skew.norm()) + _TINY) > bound:
+    if bound > 0 and (norm := length(skew) + _TINY) > bound:
         skew *= bound / norm
     return skew
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from converters.adapters.peft_config import CONFIG_FILE
@@ -10,6 +11,7 @@ from converters.errors import AssetmgrError, FileUnreadable
 from converters.statedict import StateDict
 
 _PEFT_FILE = "adapter_model."
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _MOST_CONFIG = 1 << 21
 _HEAD = "base_model.model."
 _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -29,6 +31,20 @@ def open_adapter(path: Path) -> StateDict:
     if not state:
         raise AssetmgrError("holds no tensors", path=path)
     return with_config_beside(state, path)
+
+
+def weights_in(folder: str | os.PathLike[str]) -> Path | None:
+    """The file of weights in a folder that PEFT saved an adapter to; None for other folders."""
+    files = (os.path.join(folder, name) for name in _WEIGHTS)  # noqa: PTH118
+    return next(
+        (
+            Path(file)
+            for file in files
+            if os.path.isfile(file)  # noqa: PTH113  # never raises
+            and os.path.isfile(os.path.join(folder, CONFIG_FILE))  # noqa: PTH113, PTH118
+        ),
+        None,
+    )
 
 
 def with_config_beside(state: StateDict, path: Path) -> StateDict:

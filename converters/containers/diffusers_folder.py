@@ -47,7 +47,7 @@ _WITHOUT_WEIGHTS = re.compile(r"(?:Scheduler|Tokenizer|TokenizerFast|Processor|F
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]*")
 _WEIGHTS = re.compile(
     rf"(?:{'|'.join(_STEMS)})(?:\.(?P<early>\w+))?\.(?P<kind>safetensors|bin)"
-    r"(?P<index>\.index(?:\.(?P<late>\w+))?\.json)?"
+    r"(?P<index>(?:\.(?P<old>\w+))?\.index(?:\.(?P<late>\w+))?\.json)?"
 )
 
 _DENOISERS = ("unet", "transformer", "prior")
@@ -191,5 +191,5 @@ def _weights(folder: Path) -> Path:
 
 def _preference(match: re.Match[str]) -> tuple[bool, bool, str, bool]:
     parts: Mapping[str, str | None] = match.groupdict()
-    variant = parts["early"] or parts["late"] or ""
+    variant = parts["early"] or parts["late"] or parts["old"] or ""
     return parts["kind"] == "bin", bool(variant), variant, parts["index"] is not None

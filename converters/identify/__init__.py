@@ -26,7 +26,7 @@ from converters.identify import (
     vaes,
 )
 from converters.identify.counts import components
-from converters.identify.identity import Component, Identity
+from converters.identify.identity import BROKEN, Component, Identity
 from converters.identify.names import Names
 from converters.identify.precision import precision_of
 from converters.identify.row import Row
@@ -114,8 +114,13 @@ def _of_pipeline(sd: StateDict) -> Identity:
         largest = max(parts.values(), key=lambda part: part.parameters)
         denoiser = parts.get("transformer", largest)  # the T5 of SD3 is larger
         identity = replace(_of_file(denoiser), components=components(sd, _part_of))
+    if not parts.keys() & _DENOISERS:  # half a download is no text encoder
+        identity = Identity(Kind.CHECKPOINT, confidence=BROKEN, components=identity.components)
     kind = Kind.CHECKPOINT if identity.kind is Kind.DIFFUSION_MODEL else identity.kind
     return replace(identity, kind=kind, layout="diffusers", evidence=(said, *identity.evidence))
+
+
+_DENOISERS = {"unet", "transformer", "prior"}
 
 
 def _part_of(name: str) -> str:

@@ -40,16 +40,16 @@ _ARCHITECTURES = {
 _STEPS = {220_000: Prediction.EPSILON, 875_000: Prediction.EPSILON, 110_000: Prediction.V}
 """Training steps stored in the released SD2 checkpoints."""
 
-_OPEN = (Base.SD1, Base.SD2, Base.SDXL, Base.SDXL_REFINER)
+OPEN_FAMILIES = (Base.SD1, Base.SD2, Base.SDXL, Base.SDXL_REFINER)
 """Families of which fine-tunes with another prediction exist."""
 
 
 def prediction_of(sd: StateDict, family: Family) -> _Answer:
     """The prediction of a denoiser of this family, and the sentences that say why."""
-    if family.base not in _OPEN:
+    if family.base not in OPEN_FAMILIES:
         return family.prediction, ()
-    rules = (_by_marker, _by_metadata, _by_steps, _by_inputs)
-    answers = (answer for rule in rules for answer in [rule(sd, family)] if answer is not None)
+    rules = (*_STATEMENTS, _by_steps, _by_inputs)
+    answers = (answer for rule in rules for answer in [rule(sd, family.base)] if answer is not None)
     return next(answers, (family.prediction, _silence(family)))
 
 
@@ -59,8 +59,13 @@ def _silence(family: Family) -> tuple[str, ...]:
     return ("nothing in the file tells whether this SD2 predicts noise (epsilon) or v",)
 
 
-def _by_marker(sd: StateDict, family: Family) -> _Answer | None:
-    if family.base is not Base.SDXL:
+def is_stated(sd: StateDict, base: Base) -> bool:
+    """Whether a marker or the metadata say what a denoiser of this family predicts."""
+    return any(rule(sd, base) is not None for rule in _STATEMENTS)
+
+
+def _by_marker(sd: StateDict, base: Base) -> _Answer | None:
+    if base is not Base.SDXL:
         return None
     marker = next(((name, meaning) for name, meaning in MARKERS if name in sd), None)
     if marker is None:
@@ -70,7 +75,7 @@ def _by_marker(sd: StateDict, family: Family) -> _Answer | None:
     return meaning, (f"the tensor {name} marks {meaning} prediction{snr}",)
 
 
-def _by_metadata(sd: StateDict, _: Family) -> _Answer | None:
+def _by_metadata(sd: StateDict, _: Base) -> _Answer | None:
     for key, meaning in _statements(sd.metadata):
         if meaning is not None:
             return meaning, (f"{key} says {meaning} prediction",)
@@ -89,17 +94,21 @@ def _statements(metadata: Mapping[str, str]) -> tuple[tuple[str, Prediction | No
     )
 
 
-def _by_steps(sd: StateDict, family: Family) -> _Answer | None:
+_STATEMENTS = (_by_marker, _by_metadata)
+"""What is said outright; steps and inputs only suggest it."""
+
+
+def _by_steps(sd: StateDict, base: Base) -> _Answer | None:
     steps = file_extras(sd).get("global_step")
-    if family.base is not Base.SD2 or not isinstance(steps, int) or steps not in _STEPS:
+    if base is not Base.SD2 or not isinstance(steps, int) or steps not in _STEPS:
         return None
     meaning = _STEPS[steps]
     return meaning, (f"global_step {steps} is that of an SD2 release with {meaning} prediction",)
 
 
-def _by_inputs(sd: StateDict, family: Family) -> _Answer | None:
+def _by_inputs(sd: StateDict, base: Base) -> _Answer | None:
     """SD2 that takes more than the noise was trained from the 512 base, which predicts epsilon."""
     channels = Names(sd).denoiser.once(unet_facts).in_channels
-    if family.base is not Base.SD2 or channels in (4, None):
+    if base is not Base.SD2 or channels in (4, None):
         return None
     return Prediction.EPSILON, (f"SD2 with {channels} input channels predicts noise (epsilon)",)

@@ -2,7 +2,8 @@
 
 Sources: Stability-AI/ModelSpec (`modelspec.trigger_phrase`), the additional-networks extension
 (`ssmd_keywords`), kohya-ss/sd-scripts `library/train_util.py` (`ss_tag_frequency`,
-`ss_dataset_dirs`). Metadata is written by others: what does not parse is passed over.
+`ss_dataset_dirs`, `ss_datasets`). Metadata is written by others: what does not parse is passed
+over.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The stated trigger phrase or keywords; else a guess from the training captions.
 
     The guess: tags that stand in every caption of a training folder; if there are none, the word
-    in the folder's name (`<repeats>_<word>`).
+    in the folder's name (`<repeats>_<word>`), at last the class of the training data.
     """
     stated = [metadata.get("modelspec.trigger_phrase", "").strip()]
     stated += [word.strip() for word in metadata.get("ssmd_keywords", "").split(",")]
@@ -40,7 +41,7 @@ def with_stated_words(identity: Identity, metadata: Mapping[str, str]) -> Identi
     own, wanted = identity.trigger_words, identity.kind
     if wanted is Kind.LORA:
         stated = trigger_words(metadata)
-        told = () if stated == (", ".join(own),) else stated
+        told = () if {each for text in stated for each in text.split(", ")} == {*own} else stated
         return replace(identity, trigger_words=_unique([*told, *own]))
     if wanted is Kind.EMBEDDING:
         return replace(identity, trigger_words=own or trigger_words(metadata))
@@ -58,7 +59,20 @@ def _guessed(metadata: Mapping[str, str]) -> list[str]:
         images = _image_count(folders.get(folder))
         constant += [tag.strip() for tag, count in tags.items() if count == images]
         named += [match[1].strip() for match in [_DIRECTORY.fullmatch(folder)] if match]
-    return constant[:_MOST] or named[:_MOST]
+    return constant[:_MOST] or named[:_MOST] or _class_tokens(metadata)[:_MOST]
+
+
+def _class_tokens(metadata: Mapping[str, str]) -> list[str]:
+    """What each part of the training data was said to show, where a file described the data."""
+    datasets = _parsed(metadata.get("ss_datasets", ""))
+    found = (
+        part.get("class_tokens")
+        for dataset in (datasets if isinstance(datasets, list) else ())
+        for parts in [dataset.get("subsets") if isinstance(dataset, dict) else None]
+        for part in (parts if isinstance(parts, list) else ())
+        if isinstance(part, dict) and not part.get("is_reg")
+    )
+    return [words.strip() for words in found if isinstance(words, str)]
 
 
 def _image_count(folder: Plain) -> Plain:
@@ -67,11 +81,16 @@ def _image_count(folder: Plain) -> Plain:
 
 
 def _object(text: str) -> dict[str, Plain]:
-    try:
-        value: Plain = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return {}
+    value = _parsed(text)
     return value if isinstance(value, dict) else {}
+
+
+def _parsed(text: str) -> Plain:
+    try:
+        value: Plain = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _unique(words: list[str]) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ PROJECTION = "text_projection"
 LOGIT_SCALE = "logit_scale"
 LN_100 = 4.6052
 """What training ends at, and what is written where transformers kept no logit scale."""
+_FINAL_NORM = "text_model.final_layer_norm.weight"
 
 
 def is_openclip(sd: Mapping[str, LazyTensor]) -> bool:
@@ -103,7 +104,9 @@ def openclip_from_transformers(sd: StateDict, *, blocks: int | None = None) -> S
             for name, tensor in made.items()
             if name.startswith(last)
         }
-    width = spelled["text_model.final_layer_norm.weight"]
+    width = spelled.get(_FINAL_NORM)
+    if width is None or len(width.shape) != 1:
+        raise CorruptFile(f"the text encoder has no {_FINAL_NORM}")
     if PROJECTION not in made:
         made[PROJECTION] = _filled(1.0, (width.shape[0],) * 2, width.dtype)
     made[LOGIT_SCALE] = _filled(LN_100, (), DType.F32)

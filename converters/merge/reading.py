@@ -6,6 +6,7 @@ interpreter would take as long as its arithmetic, and so is set up once.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,11 +15,12 @@ from converters.bytesource import pread_into
 from converters.compute import (
     CPU,
     device,
-    equal_bytes,
+    equal_words,
     floats_at,
     scratch,
     stored_in,
     torch_dtype,
+    words,
 )
 from converters.dtypes import DType
 from converters.statedict import Buffer, Extent, LazyTensor
@@ -51,6 +53,8 @@ class Reader:
         if len(self.memory) != nbytes:
             self.memory = scratch(nbytes, self._place)
             self._stored = stored_in(self.memory, self.dtype)
+            self._words = words(self._stored)
+            self._floats = floats_at(self._place, stop - start)
         if self._whole is None:
             self._read_parts(self._flat.slice0(start, stop))
         else:
@@ -72,11 +76,11 @@ class Reader:
 
     def equals(self, other: Reader) -> bool:
         """Whether the same bytes of the same type were read."""
-        return self.dtype is other.dtype and equal_bytes(self._stored, other._stored)
+        return self.dtype is other.dtype and equal_words(self._words, other._words)
 
     def floats(self) -> Tensor:
         """What was read, in float32, until the next is read."""
-        return floats_at(self._place, self._stored.numel()).copy_(self._stored)
+        return self._floats.copy_(self._stored)
 
     @property
     def run(self) -> LazyTensor:
@@ -89,12 +93,22 @@ def rounded(values: Tensor, dtype: DType) -> Tensor:
     """Values in a type, in memory that the thread's next call uses again."""
     if values.dtype is torch_dtype(dtype) or device() != CPU:
         return values.to(torch_dtype(dtype))
-    memory = scratch(dtype.nbytes(values.numel()), _ROUNDED)
-    return stored_in(memory, dtype).copy_(values.view(-1))
+    return _room(dtype, values.numel()).copy_(values.view(-1))
+
+
+def _room(dtype: DType, count: int) -> Tensor:
+    """The tensor of the thread's last call, if it was for as much."""
+    size = (dtype, count)
+    if getattr(_last, "size", None) != size:
+        memory = scratch(dtype.nbytes(count), _ROUNDED)
+        _last.size, _last.room = size, stored_in(memory, dtype)
+    room: Tensor = _last.room
+    return room
 
 
 _ROUNDED = -2
 """The place of results, beside those of readers."""
+_last = threading.local()
 
 
 def _held(data: Buffer) -> Buffer:

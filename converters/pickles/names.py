@@ -119,7 +119,7 @@ _TOOLS = _words(
 _RUNS_COMMANDS = _words(
     """
     os posix nt subprocess commands popen2 pty _posixsubprocess multiprocessing pexpect sh plumbum
-    paramiko fabric invoke asyncio _winapi
+    paramiko fabric invoke asyncio _winapi _pyrepl
     """
 )
 _RUNS_CODE = _words(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from converters.adapters.peft_spelling import PEFT, in_peft
 from converters.adapters.spelling import SPELLINGS, respelled
+from converters.bases import Base
 from converters.embedding_forms import FORMS, in_form, inversions_in
 from converters.errors import UnsupportedFile
 from converters.extras import METADATA_KEY
 from converters.identify import Identity, Kind
 from converters.identify.embeddings import is_vectors
+from converters.identify.names import Names
+from converters.identify.unet_facts import unet_facts
 from converters.layouts.components import PREFIXES, UNET, VAE
+from converters.layouts.mmdit import mmdit_to_diffusers
 from converters.layouts.openclip import (
     is_openclip,
     openclip_from_transformers,
@@ -24,6 +29,10 @@ from converters.statedict import StateDict
 
 Rename = Callable[[StateDict], StateDict]
 
+_IN_A_FILE = re.compile(
+    r"(?:cond_stage_model|conditioner\.embedders\.\d+|text_encoders\.\w+)\.(?:transformer|model)\."
+)
+
 
 def _bare(state: StateDict, component: str) -> StateDict:
     prefix = PREFIXES[component][0]
@@ -31,11 +40,24 @@ def _bare(state: StateDict, component: str) -> StateDict:
 
 
 def _hf_clip(state: StateDict) -> StateDict:
-    return openclip_to_transformers(state) if is_openclip(state) else state
+    encoder = _encoder(state)
+    return openclip_to_transformers(encoder) if is_openclip(encoder) else state
 
 
 def _openclip(state: StateDict) -> StateDict:
-    return state if is_openclip(state) else openclip_from_transformers(state)
+    encoder = _encoder(state)
+    return state if is_openclip(encoder) else openclip_from_transformers(encoder)
+
+
+def _encoder(state: StateDict) -> StateDict:
+    """A text encoder without the prefix that it has in a single file."""
+    found = {match[0] if (match := _IN_A_FILE.match(name)) else "" for name in state}
+    if len(found) > 1:
+        raise UnsupportedFile(
+            "holds more than one text encoder", hint="`assetmgr extract text-encoder` takes one out"
+        )
+    prefix = next(iter(found), "")
+    return state.rename(lambda name: name.removeprefix(prefix))
 
 
 _LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
@@ -49,6 +71,10 @@ _LAYOUTS: Mapping[Kind, Mapping[str, Rename]] = {
     },
     Kind.TEXT_ENCODER: {"hf-clip": _hf_clip, "openclip": _openclip},
 }
+_TRANSFORMERS: Mapping[Base, Mapping[str, Rename]] = {
+    base: {"diffusers": lambda state: mmdit_to_diffusers(_bare(state, UNET))}
+    for base in (Base.SD3, Base.FLUX)
+}
 
 LAYOUTS = tuple(
     dict.fromkeys(
@@ -61,6 +87,8 @@ LAYOUTS = tuple(
 def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
     """One component, an adapter or an embedding under the names of a layout, with the same bytes.
 
+    What has that layout already, of any kind, stays as it is.
+
     Raises UnsupportedFile for a kind that does not have it, CorruptFile for broken structures,
     MergeProblem for broken adapters.
     """
@@ -70,13 +98,20 @@ def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
         return in_peft(state, identity.base)
     if layout in FORMS and (identity.kind is Kind.EMBEDDING or _is_bare_embedding(state, identity)):
         return _embedding(state, layout)
-    rename = _LAYOUTS.get(identity.kind, {}).get(layout)
-    if rename is None:
-        hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None
-        raise UnsupportedFile(
-            f"is of kind {identity.kind}, which has no layout {layout}", hint=hint
-        )
-    return rename(state)
+    transformer = _is_transformer(state, identity)
+    table = _TRANSFORMERS.get(identity.base, {}) if transformer else _LAYOUTS.get(identity.kind, {})
+    if layout in table:
+        return table[layout](state)
+    if layout == identity.layout:
+        return state
+    what = f"a transformer of {identity.base.label}" if transformer else f"of kind {identity.kind}"
+    hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None
+    raise UnsupportedFile(f"is {what}, which has no layout {layout}", hint=hint)
+
+
+def _is_transformer(state: StateDict, identity: Identity) -> bool:
+    is_unet = unet_facts(Names(state).denoiser).layout is not None
+    return identity.kind is Kind.DIFFUSION_MODEL and not is_unet
 
 
 def _is_bare_embedding(state: StateDict, identity: Identity) -> bool:

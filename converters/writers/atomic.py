@@ -47,6 +47,7 @@ class AtomicTarget:
         self.descriptor = -1
         self._end = 0
         self._dirty: list[tuple[int, int]] = []
+        self._dirty_bytes = 0
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -115,13 +116,12 @@ class AtomicTarget:
     def _note(self, start: int, end: int) -> None:
         """Remember what was written, and let the disk begin once it is enough."""
         with self._lock:
-            if self._dirty and self._dirty[-1][1] == start:
-                start = self._dirty.pop()[0]
             self._dirty.append((start, end))
-            if sum(last - first for first, last in self._dirty) < WRITEBACK_BYTES:
+            self._dirty_bytes += end - start
+            if self._dirty_bytes < WRITEBACK_BYTES:
                 return
-            dirty, self._dirty = self._dirty, []
-        for first, last in dirty:
+            dirty, self._dirty, self._dirty_bytes = self._dirty, [], 0
+        for first, last in _joined(dirty):
             start_writeback(self.descriptor, first, last - first)
 
     def commit(self) -> None:
@@ -150,6 +150,16 @@ class AtomicTarget:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges with those that touch as one: the kernel is slow to be told, whatever the length."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]  # noqa: PLW2901
+        joined.append((start, end))
+    return joined
 
 
 def start_writeback(descriptor: int, start: int, length: int) -> None:

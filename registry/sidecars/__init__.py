@@ -16,8 +16,10 @@ from converters.errors import FileMissing, FileProblem
 from registry.document import MAX_BYTES, BadDocument, Fields, clean
 from registry.sidecars import (
     a1111,
+    checksum,
     civitai_info,
     description,
+    hanakura,
     lora_manager,
     model_config,
     picture,
@@ -70,7 +72,9 @@ ROWS = (
     Row(stability_matrix.OWNER, (".cm-info.json",), _json(stability_matrix.read)),
     Row(lora_manager.OWNER, (".metadata.json",), _json(lora_manager.read)),
     Row(rgthree.OWNER, (".rgthree-info.json",), _json(rgthree.read), whole_name=True),
+    Row(hanakura.OWNER, (".hanakura.json",), _json(hanakura.read)),
     Row(swarm.OWNER, (".swarm.json",), _json(swarm.read)),
+    Row(checksum.OWNER, (".sha256",), checksum.read, limit=4096, whole_name=True),
     Row(description.OWNER, (".txt", ".description.txt"), description.read),
     Row(model_config.OWNER, (".yaml",), model_config.read, limit=model_config.MAX_BYTES),
     Row(picture.OWNER, _PICTURES, picture.read, limit=picture.HEAD_BYTES, head=True),

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_TRUSTED_FIRST = ("a1111", "lora-manager", "swarm", "stability-matrix", "civitai-info", "rgthree")
+_TRUSTED_FIRST = (
+    *("a1111", "lora-manager", "swarm", "stability-matrix", "civitai-info", "rgthree"),
+    "hanakura",
+)
 """Owners of sidecars: what users write themselves comes before what sites say."""
 
 SITE_BASES = {"sd-1": "SD 1.5", "sd-2": "SD 2.1", "sdxl": "SDXL 1.0", "sd-3": "SD 3"}

@@ -6,6 +6,7 @@ file, `civitai` the site's answer for the version.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -33,8 +34,18 @@ def read(fields: Fields) -> Sidecar:
         base=fields.text("base_model") or told.base,
         tags=tags or told.tags,
         notes=fields.text("notes"),
+        weight=_strength(fields),
         claimed_hashes={**told.claimed_hashes, **fields.hashes()},
     )
+
+
+def _strength(fields: Fields) -> float | None:
+    """The user's strength for a LoRA, in the text of an object that the program keeps it in."""
+    try:
+        tips: object = json.loads(fields.text("usage_tips") or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return Fields(fields.path, tips, []).number("strength") if isinstance(tips, dict) else None
 
 
 def write(known: Known) -> Written:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +209,22 @@ def test_a_system_without_reflinks_says_so(
 def cloning(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that shares blocks: to a user a clone is a copy."""
     monkeypatch.setattr(file_links, "clone", shutil.copyfile)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reflinks are made on Linux")
+def test_a_file_system_without_reflinks_says_so(
+    program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    done = program(*LINK, "--as", "reflink")
+    error = done.json["errors"][0]
+    assert (error["error"], error["hint"]) == (
+        "its file system has no reflinks",
+        "use --as hardlink",
+    )
 
 
 @pytest.mark.usefixtures("cloning")

@@ -55,18 +55,23 @@ def test_a_bundle_is_made_and_taken_apart(
     bundle, folder, rest = tmp_path / "bundle.safetensors", tmp_path / "out", tmp_path / "rest.st"
     fox = tmp_path / "fox.safetensors"
     save_file({"clip_l": CAT, "clip_g": BIG}, fox)
+    token = tmp_path / "learned_embeds.safetensors"
+    save_file({"<CAT>": -CAT[0]}, token)
     done = program(
-        "merge", "embeddings", cat, fox, "--into", models.lora, "-o", bundle, "--json"
+        "merge", "embeddings", cat, fox, token, "--into", models.lora, "-o", bundle, "--json"
     ).json
     assert done.keys() == FIELDS
-    assert done["files"][0]["names"] == ["cat", "fox"]
+    assert done["files"][0]["names"] == ["cat", "fox", "<CAT>"]
     (inspected,) = program("inspect", bundle, "--json").json
-    assert (inspected["kind"], inspected["trigger_words"]) == ("lora", ["cat", "fox"])
+    assert inspected["kind"] == "lora"
+    assert sorted(inspected["trigger_words"]) == ["<CAT>", "cat", "fox"]
     call = ("extract", "embeddings", bundle, "--output-dir", folder, "--rest", rest, "--json")
     planned = program(*call, "--dry-run").json
     assert planned["seconds"] is None
     assert not folder.exists()
-    assert len(program(*call).json["files"]) == 3
+    assert len(program(*call).json["files"]) == 4
+    (vectors,) = load_file(folder / "CAT-2.safetensors").values()
+    assert torch.equal(vectors, -CAT[:1])
     assert torch.equal(load_file(folder / "cat.safetensors")["emb_params"], CAT)
     assert torch.equal(load_file(folder / "fox.safetensors")["clip_g"], BIG)
     plain, left = load_file(models.lora), load_file(rest)

@@ -513,6 +513,17 @@ def test_invokeai_sorts_by_family() -> None:
     assert row.folder("vae", "unknown", is_pipeline=False) == "models/any/vae"
 
 
+@pytest.mark.parametrize(
+    ("program", "folder"),
+    [("comfyui", "models/vae_approx"), ("a1111", "models/VAE-approx"), ("sdnext", "models/VAE")],
+)
+def test_small_stand_ins_for_a_vae_lie_where_the_program_looks_for_them(
+    program: str, folder: str
+) -> None:
+    row = LAYOUTS[program]
+    assert row.folder("vae", "unknown", is_pipeline=False, variant="taesd") == folder
+
+
 def test_stability_matrix_has_its_models_in_data_or_beside_it(tmp_path: Path) -> None:
     row = LAYOUTS["stabilitymatrix"]
     assert row.prefix(tmp_path) == "Data/Models"

@@ -153,6 +153,16 @@ def test_the_result_has_the_precision_that_was_asked_for(
     assert set(found["dtypes"]) == {{"fp32": "F32", "bf16": "BF16"}[word], "I64"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="devices are files there only")
+def test_what_is_there_but_no_file_is_said_to_be_none(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    for reference, cause in ((os.devnull, "is not a regular file"), (tmp_path, "is a folder")):
+        done = program("merge", "adapters", models.checkpoint, reference, "-o", tmp_path / "x")
+        assert done.code == 1
+        assert cause in done.errors[0]
+
+
 def test_neither_a_source_nor_an_existing_file_is_a_target(
     program: Program, models: Models, tmp_path: Path
 ) -> None:
@@ -322,6 +332,9 @@ def test_the_configuration_beside_an_adapter_of_peft_gives_its_scale(
         done = program(*call, "-o", tmp_path / "x").json
         norms.append(done["adapters"][0]["change_norm"])
     assert [norm / norms[0] for norm in norms] == pytest.approx([1, 2, 4])
+    whole = [tmp_path if each == adapter else each for each in call]
+    of_folder = program(*whole, "-o", tmp_path / "x").json
+    assert of_folder["adapters"][0]["change_norm"] == norms[-1]
     (tmp_path / "adapter_config.json").write_text("{")
     broken = program(*call, "-o", tmp_path / "x")
     assert broken.code == 1

@@ -27,6 +27,9 @@ class Sampler(previewing.Sampler):
     def __exit__(self, *_: object) -> None:
         return None
 
+    def begin(self) -> None:
+        return None
+
     def render(self, job: RenderJob, progress: Progress) -> RenderOutcome:
         if len(self.jobs) == self.interrupted_at:
             raise KeyboardInterrupt

@@ -50,6 +50,7 @@ def test_bit_rot_is_found_and_the_old_hash_stays(program: Program, checkpoint: P
     shown = program("show", checkpoint, "--json").json
     assert shown["hashes"]["sha256"] == before
     assert shown["verification"]["integrity"] == "failed"
+    assert "integrity FAILED, structure ok" in program("show", shown["name"]).out
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -80,6 +80,18 @@ def test_what_is_not_a_regular_file_is_refused_by_name(tmp_path: Path) -> None:
             FileBytes(tmp_path / "fifo")
 
 
+def test_a_source_is_closed_also_where_modules_were_emptied_at_the_end(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FileBytes(file)
+    descriptor = source.fileno()
+    with monkeypatch.context() as ending:
+        ending.setattr(os, "close", None)
+        del source
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(descriptor)
+
+
 def test_a_closed_source_does_not_read_some_other_file(file: Path) -> None:
     source = FileBytes(file)
     source.close()

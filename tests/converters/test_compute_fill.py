@@ -53,6 +53,17 @@ def test_filling_gives_the_values_of_every_kind_of_source(
         assert torch.equal(target, compute.value(tensor).to(dtype)), name
 
 
+def test_where_no_memory_can_be_pinned_other_memory_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    weight = stored(tmp_path / "w")
+    assert torch.equal(compute.passing_value(weight, pinned=True), compute.value(weight))
+
+
 def test_a_file_seen_as_memory_is_not_changed_with_it(tmp_path: Path) -> None:
     weight = stored(tmp_path / "w")
     seen = compute.mapped(weight)

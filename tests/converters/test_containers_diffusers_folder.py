@@ -97,6 +97,18 @@ def test_a_component_in_shards_is_read_through_its_index(middle: str, folder: Pa
     assert list(open_model(folder).state_dict) == ["unet.w0", "unet.w1", "vae.w"]
 
 
+def test_the_older_spelling_of_a_variant_in_shards_is_read(folder: Path) -> None:
+    (folder / "unet" / WHOLE).unlink()
+    shards(folder / "unet", "diffusion_pytorch_model")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    for shard in (folder / "unet").glob("*-of-00002.safetensors"):
+        shard.rename(shard.with_suffix(".fp16.safetensors"))
+    text = index.read_text().replace("-of-00002.", "-of-00002.fp16.")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.fp16.index.json").write_text(text)
+    index.unlink()
+    assert list(open_model(folder).state_dict) == ["unet.w0", "unet.w1", "vae.w"]
+
+
 def test_a_pickled_component_is_read_and_its_dangers_are_named(folder: Path) -> None:
     (folder / "vae" / WHOLE).unlink()
     entries = {"w": tensor("0", (2,), (1,), numel=2), "x": call_name("os.system")}

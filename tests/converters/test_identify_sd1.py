@@ -164,12 +164,15 @@ def test_trigger_words_are_guessed_from_training_captions() -> None:
     assert identify(lora.with_metadata(both)).trigger_words == ("sks dog",)
     named = {"ss_tag_frequency": json.dumps({"4_fox": {"red": 3}})}
     assert identify(lora.with_metadata(named)).trigger_words == ("fox",)
+    parts = [{"class_tokens": "ohwx man"}, {"class_tokens": "man", "is_reg": True}]
+    described = {"ss_datasets": json.dumps([{"subsets": parts}])}
+    assert identify(lora.with_metadata(described)).trigger_words == ("ohwx man",)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 3}', "[" * 5000, '{"1_a": {"b": []}}'])
 def test_metadata_that_does_not_parse_is_passed_over(text: str) -> None:
     lora = state_dict(lora_shapes(kohya_modules(SMALL)))
-    metadata = {"ss_tag_frequency": text, "ss_dataset_dirs": text}
+    metadata = {"ss_tag_frequency": text, "ss_dataset_dirs": text, "ss_datasets": text}
     assert set(identify(lora.with_metadata(metadata)).trigger_words) <= {"a"}
 
 

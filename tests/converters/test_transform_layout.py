@@ -5,11 +5,22 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.identities import FIXTURES
+from helpers.identities.common import HYPERNETWORK, without
 from helpers.pipelines import openclip_shapes
-from helpers.sd1 import SMALL, random_fill, state_dict, unet_shapes, vae_shapes
+from helpers.sd1 import (
+    SMALL,
+    checkpoint_shapes,
+    clip_shapes,
+    prefixed,
+    random_fill,
+    state_dict,
+    unet_shapes,
+    vae_shapes,
+)
 
-from converters.errors import UnsupportedFile
-from converters.identify import Kind, identify
+from converters.errors import CorruptFile, UnsupportedFile
+from converters.identify import Base, Kind, identify
 from converters.statedict import StateDict
 from converters.transform.layout import LAYOUTS, relayout
 
@@ -70,3 +81,35 @@ def test_a_file_of_several_embeddings_has_no_form() -> None:
     several = state_dict({"<a>": (1, 768), "<b>": (2, 768)})
     with pytest.raises(UnsupportedFile, match="holds 2 embeddings"):
         relayout(several, identify(several), "a1111")
+
+
+def test_a_whole_checkpoint_and_a_hypernetwork_keep_the_layout_they_have() -> None:
+    for shapes, layout in ((checkpoint_shapes(SMALL), "ldm"), (HYPERNETWORK, "a1111")):
+        state = state_dict(shapes)
+        assert relayout(state, identify(state), layout) is state
+
+
+def test_an_encoder_under_its_prefix_in_a_checkpoint_gets_the_names_of_openclip() -> None:
+    shapes = prefixed("cond_stage_model.transformer.text_model.", clip_shapes(SMALL))
+    state = state_dict(shapes)
+    assert identify(relayout(state, identify(state), "openclip")).layout == "openclip"
+
+
+def test_an_encoder_without_its_last_norm_is_named_as_broken() -> None:
+    shapes = without(prefixed("text_model.", clip_shapes(SMALL)), "final_layer_norm")
+    state = state_dict(shapes)
+    with pytest.raises(CorruptFile, match=r"no text_model\.final_layer_norm\.weight"):
+        relayout(state, identify(state), "openclip")
+
+
+@pytest.mark.parametrize(("base", "known"), [(Base.SD3, True), (Base.CHROMA, False)])
+def test_transformers_get_the_names_of_diffusers_where_these_are_known(
+    base: Base, known: bool
+) -> None:
+    name = {Base.SD3: "sd3.5 large", Base.CHROMA: "chroma"}[base]
+    state = state_dict(FIXTURES[name][0])
+    if known:
+        other = relayout(state, identify(state), "diffusers")
+        assert "transformer_blocks.0.attn.add_q_proj.weight" in other
+    with pytest.raises(UnsupportedFile, match="is a transformer of"):
+        relayout(state, identify(state), "ldm" if known else "diffusers")

@@ -222,7 +222,7 @@ def _shells(shell: bytes) -> dict[str, bytes]:
     subprocess.run subprocess.check_output subprocess.getoutput commands.getoutput
     popen2.popen2 pty.spawn asyncio.create_subprocess_shell _posixsubprocess.fork_exec
     os.posix_spawn subprocess.call multiprocessing.popen_fork.Popen platform.os.system
-    pexpect.run sh.bash paramiko.SSHClient"""
+    pexpect.run sh.bash paramiko.SSHClient _pyrepl.pager.pipe_pager"""
     return {dotted: call_name(dotted, shell) for dotted in callables.split()}
 
 

@@ -63,6 +63,30 @@ def test_an_absent_root_is_an_error_and_loses_nothing(library, tmp_path):
     assert library.search("is:offline").total == 0
 
 
+def test_what_lay_on_a_disk_is_offline_while_its_mount_point_is_empty(
+    library, tmp_path, monkeypatch
+):
+    """The folder that a disk is mounted on stays where it is, in a root or as one."""
+    disk = tmp_path / "models" / "disk"
+    write_lora(disk / "sub" / "a.safetensors")
+    write_lora(tmp_path / "models" / "b.safetensors", 1)
+    mounted = {str(disk)}
+    monkeypatch.setattr("registry.scanner.is_mount", mounted.__contains__)
+    monkeypatch.setattr("registry.walk.mount_of", lambda folder: str(disk))
+    scan(library, [tmp_path / "models"])
+    mounted.clear()
+    (disk / "sub").rename(tmp_path / "unmounted")
+    report = scan(library)
+    assert counts(report) == {"unchanged": 1, "failed": 1}
+    assert (report.errors[0].path, report.errors[0].code) == (str(disk), "not_found")
+    assert [row.name for row in library.search("is:offline").rows] == ["a"]
+    (tmp_path / "unmounted").rename(disk / "sub")
+    mounted.add(str(disk))
+    assert counts(scan(library)) == {"unchanged": 2}
+    (disk / "sub" / "a.safetensors").unlink()
+    assert counts(scan(library)) == {"unchanged": 1, "missing": 1}
+
+
 def test_a_folder_that_never_existed_does_not_become_a_root(library, tmp_path):
     report = scan(library, [tmp_path / "nowhere"])
     assert report.failed == 1

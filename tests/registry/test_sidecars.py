@@ -178,6 +178,20 @@ def test_lora_manager_adds_the_users_words_to_those_of_the_site(tmp_path):
     assert found.claimed_hashes["sha256"] == "a" * 64
 
 
+@pytest.mark.parametrize(
+    ("tips", "weight"),
+    [
+        ('{"strength": 0.7}', 0.7),
+        ("{}", None),
+        ("[1]", None),
+        ("{", None),
+        ('{"strength": "x"}', None),
+    ],
+)
+def test_the_strength_in_a_lora_manager_s_tips_is_the_recommended_one(tips, weight, tmp_path):
+    assert told("lora-manager", {"model_name": "a", "usage_tips": tips}, tmp_path).weight == weight
+
+
 def test_a_model_that_lora_manager_did_not_find_on_the_site_has_no_source(tmp_path):
     found = told("lora-manager", {"model_name": "a", "civitai": None, "autov3": None}, tmp_path)
     assert (found.source, found.claimed_hashes, found.problems) == (None, {}, ())
@@ -204,6 +218,45 @@ def test_rgthrees_trigger_words_are_those_of_site_and_user_not_every_training_ta
     assert (found.name, found.trigger_words) == ("Figures", ("figure", "mine"))
     assert found.source.urls == ("https://civitai.com/models/7984",)
     assert (found.source.model_id, found.base) == ("7984", "SD 1.5")
+
+
+def test_hanakura_tells_where_it_downloaded_from(tmp_path):
+    document = {
+        "source": "civitai",
+        "model_id": 7984,
+        "version_id": "9",
+        "file_id": None,
+        "name": "Fox",
+        "version_name": "v2",
+        "base_model": "sd1",
+        "base_model_label": "SD 1.5",
+        "trained_words": ["red fox"],
+        "creator": "somebody",
+        "page_url": "https://civitai.com/models/7984",
+        "sha256": SHA256,
+        "detected": {"kind": "lora"},
+    }
+    found = told("hanakura", document, tmp_path)
+    assert (found.name, found.base, found.trigger_words) == ("Fox - v2", "SD 1.5", ("red fox",))
+    urls = ("https://civitai.com/models/7984",)
+    assert found.source == Origin("civitai", "7984", "9", None, "somebody", urls)
+    assert found.claimed_hashes == {"sha256": SHA256.lower()}
+    bare = told("hanakura", {"url": "https://x.example/a.pt", "sha256": SHA256}, tmp_path)
+    assert bare.source == Origin("url", urls=("https://x.example/a.pt",))
+
+
+@pytest.mark.parametrize(
+    ("text", "claimed"),
+    [
+        (f"{SHA256}  a.safetensors\n", {"sha256": SHA256.lower()}),
+        (f"{SHA256}", {"sha256": SHA256.lower()}),
+        (f"\\{SHA256}  odd\\nname.pt", {"sha256": SHA256.lower()}),
+        ("not a hash", {}),
+    ],
+)
+def test_a_checksum_file_claims_its_first_word(tmp_path, text, claimed):
+    found = told("checksum", text.encode(), tmp_path)
+    assert (found.claimed_hashes, bool(found.problems)) == (claimed, not claimed)
 
 
 def test_swarms_keys_are_those_of_modelspec(tmp_path):
@@ -417,7 +470,7 @@ def test_reading_takes_no_more_memory_than_a_few_times_the_file(tmp_path):
     contents = {
         "civitai-info": b'{"trainedWords": [' + b'"a",' * 400_000 + b'""]}',
         "description": b"<p>a" * (MAX_BYTES // 4),
-        "model-config": b"a:\n" * 300_000,
+        "model-config": b"a:\n" * 60_000,  # a kilobyte each, if they were all kept
     }
     for owner, content in contents.items():
         tracemalloc.start()

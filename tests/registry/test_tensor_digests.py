@@ -9,10 +9,12 @@ import pytest
 from helpers import pickles
 from helpers.pipelines import checkpoint
 from helpers.sd1 import SMALL, VAE, random_fill, state_dict, vae_shapes
+from scan_counts import counts
 from small_models import lora_bytes, scanned, write_lora
 from sqlalchemy import text, update
 
 import converters.digest
+import converters.hashing
 import registry.on_disk
 from converters.canonical import canonical_parts
 from converters.containers import open_model
@@ -261,3 +263,29 @@ def test_what_is_forgotten_takes_its_digests_along(library: Library) -> None:
     with library._database.reading() as connection:
         for table in ("component", "asset_tensors"):
             assert connection.execute(text(f"select count(*) from {table}")).scalar_one() == 0
+
+
+def test_a_file_that_came_with_its_hashes_is_digested_by_the_next_scan(
+    library: Library, models: Path
+) -> None:
+    """What the program downloads or writes itself is recorded without being read again."""
+    made = write_lora(models / "made.safetensors")
+    asset = scan_file(library, made, hashes=converters.hashing.hash_file(made).hashes)
+    assert asset.hashes["weights"] is None
+    report = scan(library, [models])
+    assert counts(report) == {"unchanged": 1}
+    assert report.bytes_hashed == made.stat().st_size
+    assert library.get(asset.id).hashes["weights"] == weights_digest(open_model(made).state_dict)
+    assert library.tensors(asset.id) is not None
+    assert scan(library).bytes_hashed == 0
+
+
+def test_content_that_was_digested_is_not_read_again_for_another_place(
+    library: Library, models: Path
+) -> None:
+    first = write_lora(models / "first.safetensors")
+    scan(library, [models])
+    copy = models / "copy.safetensors"
+    shutil.copy(first, copy)
+    scan_file(library, copy, hashes=converters.hashing.hash_file(copy).hashes)
+    assert scan(library).bytes_hashed == 0

@@ -15,6 +15,7 @@ from PIL import Image
 
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.session import Session
+from converters.merge import products
 from converters.progress import SILENT
 
 if TYPE_CHECKING:
@@ -73,6 +74,19 @@ def test_every_kind_of_adapter_works_there_and_leaves_nothing_behind(
     session.render(cuda, SILENT)
     session.kept.warm.references.clear()
     assert np.array_equal(pixels(session.render(cuda, SILENT)), before)
+
+
+def test_a_lora_in_half_precision_reads_nothing_of_the_base_again(
+    session: Session, on_base: OnBase, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replace(on_base(models.lora("gpu-half"), "lora"), device="cuda", dtype="fp16")
+    session.render(replace(job, subject=job.checkpoint, base=None), SILENT)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("read once more")
+
+    monkeypatch.setattr(products, "Reader", refuse)
+    assert session.render(job, SILENT).image is not None
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "lora", "embedding", "hypernetwork", "vae"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.rendering import SMALLEST
-from helpers.waiting import PATIENCE
+from helpers.waiting import PATIENCE, wait_until
 
 from assetmgr.sampler import client as client_module
 from assetmgr.sampler.client import SamplerClient, worker_environment
@@ -56,6 +56,27 @@ def worker(body: str) -> list[str]:
         + "".join(f"  {s}\n" for s in body.split("\n"))
     )
     return [sys.executable, "-c", code]
+
+
+def test_a_process_begun_before_its_first_job_is_the_one_that_renders(tmp_path: Path) -> None:
+    there = tmp_path / "begun"
+    command = worker(f"say({DONE!r})")
+    command[-1] = f"open({str(there)!r}, 'a').write('once')\n{command[-1]}"
+    progress = Recorder()
+    with SamplerClient(command) as client:
+        client.begin()
+        wait_until(there.exists)
+        client.render(SMALLEST, progress)
+    assert there.read_text() == "once"
+    assert progress.seen[0] == ("start the sampler", None, "steps"), "the first job waits for it"
+
+
+def test_nothing_is_begun_where_packages_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "NEEDED", ("no_such_package",))
+    with SamplerClient(["/no/such/program"]) as client:
+        client.begin()
+        with pytest.raises(NotAvailable):
+            client.render(SMALLEST)
 
 
 def test_progress_lines_reach_the_progress_and_the_outcome_is_returned() -> None:

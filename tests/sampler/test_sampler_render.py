@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from assetmgr.sampler import render
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.prompt import Conditioning
 from assetmgr.sampler.render import (
@@ -93,6 +94,17 @@ def test_without_guidance_the_negative_prompt_is_not_evaluated() -> None:
     assert unet.batches == [1] * 8
 
 
+def test_where_nobody_looks_on_the_way_the_latents_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ancestral = replace(EULER, solver=solver_named("Euler a"))
+    looked_at = sample(Denoiser(PerfectUNet(), 8), CONTEXT, CONTEXT, ancestral, SILENT)
+    monkeypatch.setattr(render, "WATCHED", set())
+    unet = PerfectUNet()
+    assert torch.equal(sample(Denoiser(unet, 8), CONTEXT, CONTEXT, ancestral, SILENT), looked_at)
+    assert len(unet.batches) == 8
+
+
 def test_the_seed_alone_decides_the_noise() -> None:
     def blind(seed: int) -> torch.Tensor:
         unet = PerfectUNet()
@@ -115,11 +127,16 @@ def test_every_step_is_reported() -> None:
     assert progress.count == EULER.steps
 
 
-def test_non_finite_values_name_their_stage() -> None:
+@pytest.mark.parametrize("watched", [{"cpu"}, set()], ids=["watched", "made again"])
+def test_non_finite_values_name_their_stage(
+    watched: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "WATCHED", watched)
+
     class Broken(PerfectUNet):
         def __call__(self, x: torch.Tensor, *args: object, **_: object) -> tuple[torch.Tensor]:
             self.batches.append(len(x))
-            return (x / 0 if len(self.batches) == 3 else x,)
+            return (x / 0 if len(self.batches) % 8 == 3 else x,)
 
     with pytest.raises(NotFinite, match="the UNet at step 3 of 8"):
         sample(Denoiser(Broken(), 8), CONTEXT, CONTEXT, EULER, SILENT)

@@ -14,11 +14,15 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from assetmgr.sampler import painter
+from assetmgr.sampler.bundle import load_bundle
 from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.prompt import encode_pair
 from assetmgr.sampler.session import Session
 from converters import compute
+from converters.containers import open_model
 from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily
+from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT, Progress
 from registry.pictures import thumbnail_png
 
@@ -112,7 +116,6 @@ def test_progress_names_the_stages_and_counts_the_steps(job: RenderJob) -> None:
 def test_a_lora_renders_as_the_checkpoint_it_is_merged_into(
     session: Session, job: RenderJob, on_base: OnBase, models: Models
 ) -> None:
-    from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
     from converters.writers.safetensors import write_safetensors
 
@@ -155,7 +158,6 @@ def test_a_lora_of_peft_renders_with_the_scale_that_lies_beside_it(
 ) -> None:
     from converters.adapters.peft_spelling import in_peft
     from converters.bases import Base
-    from converters.containers import open_model
     from converters.writers.peft_folder import WEIGHTS_FILE, write_peft_folder
 
     arrays = {n: a for n, a in load_file(models.lora()).items() if n.startswith("lora_unet_")}
@@ -189,7 +191,6 @@ def test_nothing_of_an_adapter_remains_after_its_render(
 def test_a_change_in_place_is_taken_back_bit_for_bit_at_half_the_weight_too(
     session: Session, job: RenderJob, models: Models
 ) -> None:
-    from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 
     session.render(job, SILENT)
@@ -491,3 +492,21 @@ def test_a_lora_of_another_family_is_refused(
     arrays = {name: np.ones(shape, np.float16) for name, shape in shapes.items()}
     with pytest.raises(WrongFamily):
         session.render(on_base(models.write("sd2", arrays), "lora"), SILENT)
+
+
+def test_a_lora_changes_weights_at_hand_without_reading_them_again(models: Models) -> None:
+    cpu = torch.device("cpu")
+    state = open_model(models.base).state_dict
+    bundle = load_bundle(state, cpu, torch.float16, SILENT)
+    base = at_hand(bundle.parts, state, cpu)
+    choice = AdapterChoice("lora", open_model(models.lora()).state_dict, 0.7)
+    plan = plan_merge(base, [choice])
+    of_file = plan_merge(state, [choice])
+    assert plan.changed == of_file.changed
+    assert all(base[name].extents is None for name in plan.changed)
+    with bundle.patched(state.overlay({n: plan.state_dict[n] for n in plan.changed})) as patch:
+        assert len(patch.originals) == len(plan.changed)
+        for (parameter, _), name in zip(patch.originals, plan.changed, strict=True):
+            merged = compute.value(of_file.state_dict[name]).float()
+            last_place = 2**-10 * merged.abs().max()  # sums of blocks round otherwise
+            assert (parameter.reshape(merged.shape).float() - merged).abs().max() <= last_place

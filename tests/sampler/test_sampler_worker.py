@@ -92,7 +92,7 @@ def test_a_killed_worker_leaves_pictures_whole_or_absent(
 def test_the_worker_imports_nothing_that_no_render_needs() -> None:
     """And leaves no trace of how it does so: others find compiler and distribution as they are."""
     code = """
-import sys, torch.distributed
+import importlib.metadata, sys, torch.distributed
 from assetmgr.sampler.libraries import UNUSED, import_libraries
 available = torch.distributed.is_available
 import_libraries()
@@ -102,6 +102,10 @@ assert all(sys.modules[name] is None for name in UNUSED)
 assert "assetmgr.sampler.session" in sys.modules
 assert not {"torch._dynamo", "torch.distributed.tensor", "sympy"} & sys.modules.keys()
 assert torch.distributed.is_available is available
+assert "torch" in importlib.metadata.packages_distributions()
+import transformers.models
+assert transformers.models.CLIPTextModel is transformers.CLIPTextModel
+assert transformers.models.T5EncoderModel
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=worker_environment(os.environ))
 

@@ -29,7 +29,7 @@ from registry.scan_records import Content, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
 from tui.jobs import JobQueue
-from tui.screens import form
+from tui.screens import form, library
 from tui.sections import Section, text
 from tui.testing import Script, ScriptedCommands
 from tui.widgets import browser, details, tiles
@@ -147,7 +147,7 @@ textual.screen.UPDATE_PERIOD = 1 / 500  # type: ignore[misc]
 
 # What rests before it is fetched rests shorter: the driver waits for all of it.
 form.SETTLE_SECONDS = details.SETTLE_SECONDS = tiles.SETTLE_SECONDS = 0.005
-details.TYPING_SECONDS = browser.FACETS_SETTLE_SECONDS = 0.005
+details.TYPING_SECONDS = browser.FACETS_SETTLE_SECONDS = library.OPENED_SECONDS = 0.005
 
 Open = Callable[..., AbstractAsyncContextManager[Driver]]
 

@@ -244,3 +244,23 @@ async def test_the_details_can_be_read_while_facets_are_shown(open_program: Open
         assert "anything v5" in tui.facts()
         await tui.press("escape")
         assert tui.list.region.height
+
+
+async def test_who_goes_on_while_the_list_is_read_again_is_not_put_back(
+    open_program: Open, commands: ScriptedCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, gate, beginning = threading.Event(), threading.Event(), commands.beginning
+
+    def slow(view: View, limit: int, progress: CancellableProgress) -> Beginning:
+        asked.set()
+        gate.wait(PATIENCE)
+        return beginning(view, limit, progress)
+
+    async with open_program() as tui:
+        monkeypatch.setattr(commands, "beginning", slow)
+        tui.app.on_library_changed()
+        await until(tui.pilot, asked.is_set)
+        await tui.pilot.press("j", "j")
+        gate.set()
+        await tui.rest()
+        assert tui.list.cursor == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from converters.progress import Progress
 from registry.records import Asset
-from tui.background import in_background
+from tui.background import in_background, opening
 from tui.bridge import Job, Lane
 from tui.forms import Form, Planned, Told
 from tui.screens.annotating import AnnotatingScreen
@@ -143,14 +143,14 @@ class ActingScreen(AnnotatingScreen):
     def action_form(self, verb: str) -> None:
         """Ask how to convert, merge or extract, and show what that would do."""
         if self._ids:
-            in_background(self, partial(self._open_form, verb, self._ids), group="form")
+            opening(self, partial(self._open_form, verb, self._ids), group="form")
 
     async def _open_form(self, verb: str, ids: tuple[int, ...]) -> None:
         self._ask(await asyncio.to_thread(self._commands.form, verb, ids))
 
     def action_library_form(self, verb: str) -> None:
         """Ask how to do something with the library, or with what is found in it."""
-        in_background(
+        opening(
             self, partial(self._open_library_form, verb, self._browser.view.query), group="form"
         )
 

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from converters.progress import SILENT
 from registry.list_records import AssetRow
 from registry.records import Asset
-from tui.background import in_background, in_turn
+from tui.background import in_turn, opening
 from tui.bridge import Job, Lane
 from tui.commands import Commands
 from tui.faults import Surviving
@@ -68,7 +68,7 @@ class AnnotatingScreen(Surviving, Screen[None]):
         if row is not None and shown is not None and shown.id == row.id:
             act(shown)
         elif row is not None:
-            in_background(self, partial(self._fetched, row.id, act), group="asset")
+            opening(self, partial(self._fetched, row.id, act), group="asset")
 
     async def _fetched(self, asset_id: int, act: Callable[[Asset], None]) -> None:
         act(await asyncio.to_thread(self._commands.asset, asset_id))

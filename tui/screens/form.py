@@ -159,7 +159,9 @@ class FormScreen(Surviving, ModalScreen[Planned | None]):
 
     def action_go(self) -> None:
         """Do what is planned, once the plan is here."""
-        if self._planned is not None and self._planned.work is not None:
+        if self._planned is None:
+            self.notify("there is no plan yet of what is typed", markup=False)
+        elif self._planned.work is not None:
             self.dismiss(self._planned)
 
     def action_give_up(self) -> None:

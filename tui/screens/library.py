@@ -30,6 +30,9 @@ from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.title_bar import TitleBar
 
+OPENED_SECONDS = 0.5
+"""After the library was counted its rows are painted before anything else is looked up."""
+
 
 class LibraryScreen(ActingScreen):
     """Everything at once; dialogs come over it."""
@@ -82,6 +85,7 @@ class LibraryScreen(ActingScreen):
 
     async def _tell_waiting(self) -> None:
         """What was left in the queue of downloads does not run by itself."""
+        await asyncio.sleep(OPENED_SECONDS)
         waiting = await asyncio.to_thread(self._commands.downloads.waiting)
         if waiting:
             self._say(f"{count(waiting, 'download')} left in the queue: J, then r, runs it")

@@ -235,6 +235,7 @@ class Browser(Part):
 
     def _show(self, listing: Listing, stay: Place | None) -> None:
         view, assets = listing.view, self.query_one(AssetList)
+        stay = self.place if stay else None  # the cursor may have moved meanwhile
         found = listing.find(stay.asset) if stay else None
         self.query_one(ListHeader).order = view.order
         self.query_one(KindTabs).active = view.tab

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui.query import holds
@@ -22,6 +23,10 @@ MOST_VALUES = 12
 
 class FacetsPanel(TableLines):
     """One line for each value; Enter or a click takes it into the filter, or out of it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "in, or out", key_display="Enter"),
+    ]
 
     class Toggled(Message):
         """A term of the query language was chosen."""

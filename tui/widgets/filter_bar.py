@@ -96,6 +96,14 @@ class FilterBar(Part):
         shown = self.query_one("#filter-matches", Static)
         shown.update(Content(matches), layout=False)  # it has its width
         self.workers.cancel_group(self, "refusal")
+        line = self.query_one("#filter-error", Static)
+        if line.display:
+            line.update(Content(""), layout=False)
+            in_background(self, self._close, group="refusal")
+
+    async def _close(self) -> None:
+        """Give the line of the error back to the list, which lays out all: not between letters."""
+        await asyncio.sleep(REFUSE_SECONDS)
         self.query_one("#filter-error", Static).display = False
 
     def refuse(self, error: str) -> None:

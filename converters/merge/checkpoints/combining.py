@@ -23,7 +23,8 @@ from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_BLOCK_ELEMENTS = 1 << 17
+_BLOCK_ELEMENTS = 1 << 16
+"""Two models widened, and what is made of them, take half of a processor's second cache."""
 
 
 @dataclass(slots=True)
@@ -148,7 +149,9 @@ def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
 def _combined(
     part: Part, readers: Sequence[Reader], shape: tuple[int, ...], log: MergeLog
 ) -> Tensor:
-    models = [reader.floats().view(shape) for reader in readers]
+    models = [reader.floats() for reader in readers]
+    if len(shape) != 1:
+        models = [model.view(shape) for model in models]
     return _held_in(part, part.method.combine(models, part.numbers), log)
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from converters.layouts.components import VAE
 from converters.merge.checkpoints.method import A, B, Method, Models, Numbers, Spread
+from converters.norms import column_lengths, inner, length
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -32,12 +33,12 @@ _OUTER_PERCENT = 1
 
 def _columns(a: Tensor, b: Tensor) -> Tensor:
     """The cosine of each pair of columns."""
-    return _cosine((a * b).sum(dim=0), a.norm(dim=0) * b.norm(dim=0))
+    return _cosine((a * b).sum(dim=0), column_lengths(a) * column_lengths(b))
 
 
 def _with_whole(a: Tensor, b: Tensor) -> Tensor:
     """The mean of the columns' cosines and that of the whole tensors."""
-    whole = _cosine((a * b).sum(), a.norm() * b.norm())
+    whole = _cosine(a.new_tensor(inner(a, b)), a.new_tensor(length(a) * length(b)))
     return (_columns(a, b) + whole) / 2
 
 
@@ -50,7 +51,7 @@ def _with_whole_of_unit_columns(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _unit_columns(tensor: Tensor) -> Tensor:
-    unit: Tensor = tensor / tensor.norm(dim=0).clamp(min=_TINY)
+    unit: Tensor = tensor / column_lengths(tensor).clamp(min=_TINY)
     return unit
 
 

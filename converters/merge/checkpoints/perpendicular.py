@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converters.merge.checkpoints.method import A, B, C, Method, Models, Numbers
+from converters.norms import inner
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -20,8 +21,8 @@ def perpendicular(models: Models, numbers: Numbers) -> Tensor:
     Where A has learned nothing, every direction is perpendicular.
     """
     ours, theirs = models[A] - models[C], models[B] - models[C]
-    square = float((ours * ours).sum())
-    along = float((ours * theirs).sum()) / square if square else 0.0
+    square = inner(ours, ours)
+    along = inner(ours, theirs) / square if square else 0.0
     return theirs.sub_(ours, alpha=along).mul_(numbers.alpha).add_(models[A])
 
 

@@ -14,6 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 from converters.merge.checkpoints.method import A, B, Method, Models, Numbers
+from converters.norms import inner, length
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
@@ -25,10 +26,10 @@ _FLAT = 1e-3
 def slerp(models: Models, numbers: Numbers) -> Tensor:
     """The point of the arc; that of the line where A and B point the same or opposite ways."""
     a, b, alpha = models[A], models[B], numbers.alpha
-    length_a, length_b = float(a.norm()), float(b.norm())
+    length_a, length_b = length(a), length(b)
     if not length_a or not length_b:
         return a.lerp(b, alpha)
-    cosine = float((a * b).sum()) / (length_a * length_b)
+    cosine = inner(a, b) / (length_a * length_b)
     omega = math.acos(max(-1.0, min(1.0, cosine)))
     if math.sin(omega) < _FLAT or not math.isfinite(cosine):
         return a.lerp(b, alpha)

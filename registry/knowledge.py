@@ -38,7 +38,7 @@ def refresh(library: Library, walk: Walk, progress: Progress) -> frozenset[int]:
     Gives the numbers of the assets that more is told of. Raises Cancelled; what was recorded until
     then stays.
     """
-    known, lying = library.known_sidecars(), _lying(walk.files)
+    known, lying = library.known_sidecars(), _lying(walk)
     if not known and not lying:
         return frozenset()
     assets = library.file_assets()
@@ -85,18 +85,28 @@ def _read(library: Library, changed: Mapping[Key, _Lying], progress: Progress) -
         library.record_sidecars(waiting)
 
 
-def _lying(models: Iterable[str]) -> list[tuple[str, str, _Lying]]:
+def _lying(walk: Walk) -> list[tuple[str, str, _Lying]]:
     """The sidecars there are: the model, the sidecar's path, and how it is read."""
+    alone = {folder for folder, names in walk.others.items() if not names}
     folders: defaultdict[str, list[str]] = defaultdict(list)
-    for model in models:
+    for model in walk.files:
         folder, _, name = model.rpartition(os.sep)
-        folders[folder].append(name)
-    return [found for folder, names in folders.items() for found in _in_folder(folder, names)]
+        if folder not in alone:
+            folders[folder].append(name)
+    return [
+        found
+        for folder, models in folders.items()
+        for found in _in_folder(folder, models, walk.others.get(folder))
+    ]
 
 
-def _in_folder(folder: str, models: Iterable[str]) -> Iterator[tuple[str, str, _Lying]]:
+def _in_folder(
+    folder: str, models: Iterable[str], names: frozenset[str] | None = None
+) -> Iterator[tuple[str, str, _Lying]]:
+    """The sidecars of models in a folder, among `names` where these are known."""
     start = folder.rstrip(os.sep) + os.sep
-    names = _other_names(start)
+    if names is None:
+        names = _other_names(start)
     for model in models if names else ():
         for row, name in beside(model, names):
             stamp = _stamp(start + name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select, union_all
 
 from converters.bytesource import Fingerprint
 from registry import schema
@@ -47,16 +47,23 @@ def assets(connection: Connection, ids: Sequence[int], machine: str) -> tuple[As
 def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     """Every place of a machine that the library remembers, by path."""
     file = schema.file.c
-    columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state)
-    undigested = select(schema.undigested.c.asset_id)
-    hashed = and_(_asset.blake3.is_not(None), _asset.id.not_in(undigested))
-    tables = schema.file.join(schema.asset)
-    statement = select(*columns, hashed).select_from(tables).where(file.machine == machine)
-    rows = connection.execute(statement).all()
+    columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state, file.asset_id)
+    rows = connection.execute(select(*columns).where(file.machine == machine)).all()
+    left = _left_to_read(connection)
     return {
-        path: KnownFile(number, Fingerprint(nbytes, mtime_ns, int(inode)), state, bool(is_hashed))
-        for path, number, nbytes, mtime_ns, inode, state, is_hashed in rows
+        path: KnownFile(number, Fingerprint(nbytes, mtime, int(inode)), state, owner not in left)
+        for path, number, nbytes, mtime, inode, state, owner in rows
     }
+
+
+def _left_to_read(connection: Connection) -> frozenset[int]:
+    """The assets without hashes, or without digests that they should have: few, most of the time.
+
+    Looked for by themselves, for the rows of assets are long.
+    """
+    waiting = select(_asset.id).where(_asset.blake3.is_(None))
+    found = union_all(waiting, select(schema.undigested.c.asset_id))
+    return frozenset(connection.execute(found).scalars())
 
 
 def roots(connection: Connection, machine: str) -> tuple[str, ...]:

@@ -1,7 +1,11 @@
-"""How users name an asset: a path, `#ID`, a hash or the beginning of one, or the exact name."""
+"""How users name an asset: a path, `#ID`, a hash or the beginning of one, or the exact name.
+
+What is called by the name of its first file is found by the names of the others, too.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -9,10 +13,10 @@ from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
 from converters.errors import AmbiguousAsset, AssetNotFound
 from registry import schema
-from registry.places import canonical
+from registry.places import canonical, name_of
 from registry.query.terms import Hash
 from registry.rows import batches
-from registry.text import fold, storable
+from registry.text import fold, shown, storable
 
 CANDIDATES_SHOWN = 8
 
@@ -81,6 +85,19 @@ def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[
         yield _ids(connection, hashed.known())
         yield _ids(connection, hashed.claimed())
     yield _ids(connection, _asset.name == reference)
+    yield _with_file(connection, reference, machine)
+
+
+def _with_file(connection: Connection, name: str, machine: str) -> Sequence[int]:
+    """The assets with a file of this name, with or without its ending: copies have names, too."""
+    within = _file.path_folded.contains(os.sep + fold(name), autoescape=True)
+    statement = select(_file.asset_id, _file.path).where(_file.machine == machine, within)
+    named = {
+        asset_id
+        for asset_id, path in connection.execute(statement)
+        if name in (name_of(path), shown(path).rpartition(os.sep)[2])
+    }
+    return sorted(named)
 
 
 def _ids(connection: Connection, condition: ColumnElement[bool]) -> Sequence[int]:
@@ -89,11 +106,11 @@ def _ids(connection: Connection, condition: ColumnElement[bool]) -> Sequence[int
 
 
 def _ambiguous(connection: Connection, reference: str, found: Sequence[int]) -> AmbiguousAsset:
-    shown = found[:CANDIDATES_SHOWN]
-    statement = select(_asset.id, _asset.name, _asset.kind).where(_asset.id.in_(shown))
+    few = found[:CANDIDATES_SHOWN]
+    statement = select(_asset.id, _asset.name, _asset.kind).where(_asset.id.in_(few))
     rows = connection.execute(statement.order_by(_asset.id))
     names = ", ".join(f"#{row.id} {row.name} ({row.kind})" for row in rows)
-    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    more = f" and {len(found) - len(few)} more" if len(found) > len(few) else ""
     return AmbiguousAsset(
         f"names {len(found)} assets: {names}{more}", path=reference, hint="use one of the numbers"
     )

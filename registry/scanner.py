@@ -170,7 +170,8 @@ class _Scan:
         if parts:
             self.library.dissolve([known[path].id for path in parts])
         away = self._away([path for path in unmet if known[path].state != MISSING])
-        self.library.set_offline([known[path].id for path in away])
+        if away:
+            self.library.set_offline([known[path].id for path in away])
         return [known[path].id for path in unmet if path not in parts and path not in away]
 
     def _away(self, unmet: Sequence[str]) -> set[str]:

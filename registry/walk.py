@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from converters.bytesource import Fingerprint
@@ -23,6 +24,8 @@ UNFINISHED = (".aria2", ".part", ".crdownload", ".download")
 """A file with a neighbour of its name and such an ending is still being downloaded."""
 
 
+_LEFT_ALONE = (TEMPORARY_SUFFIX, *UNFINISHED)
+_BY_NAME = attrgetter("name")
 _OF_MODELS = tuple(MODEL_SUFFIXES)
 NO_MODELS = frozenset({"site-packages", "dist-packages", "node_modules", "__pycache__"})
 VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
@@ -34,12 +37,14 @@ this file is a virtual environment (PEP 405)."""
 class Walk:
     """What a walk through folders has met so far.
 
-    `files` are the model files by canonical path, and the folders of pipelines, `covered` the
+    `files` are the model files by canonical path, and the folders of pipelines, `others` what else
+    each folder holds by the name of the folder, `covered` the
     folders looked through with everything below them, `unreadable` those of them that could not be
     looked into.
     """
 
     files: dict[str, Fingerprint] = field(default_factory=dict)
+    others: dict[str, frozenset[str]] = field(default_factory=dict)
     covered: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     problems: list[AssetmgrError] = field(default_factory=list)
@@ -92,18 +97,26 @@ class Walk:
     def _look_into(self, folder: str, waiting: list[str], linked: list[str]) -> None:
         try:
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=_BY_NAME)
         except OSError as error:
             self._cannot_read(folder, error)
             return
+        self.others[folder] = frozenset(entry.name for entry in entries if not _is_named_so(entry))
         if is_pipeline(folder):
             self._meet(folder)
             return
         for entry in reversed(_wanted(entries)):
             if _is_folder(entry):
                 (linked if entry.is_symlink() else waiting).append(entry.path)
-            elif _is_model(entry):
-                self._meet(entry.path)
+            elif _is_named_so(entry) and _is_file(entry):
+                self._meet_file(entry.path)
+
+    def _meet_file(self, path: str) -> None:
+        """As `_meet` of what is a file, with less ado: there are thousands."""
+        try:
+            self.files[path] = Fingerprint.of(os.stat(path))
+        except OSError:
+            self._meet(path)
 
     def _meet(self, path: str) -> None:
         try:
@@ -136,15 +149,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
-def _is_model(entry: os.DirEntry[str]) -> bool:
-    if not entry.name.lower().endswith(_OF_MODELS):
-        return False
+def _is_named_so(entry: os.DirEntry[str]) -> bool:
+    """Whether its name is one of a model."""
+    return entry.name.lower().endswith(_OF_MODELS)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _unfinished(entries: list[os.DirEntry[str]]) -> Iterator[str]:
-    for entry in entries:
-        if entry.name.endswith(TEMPORARY_SUFFIX):
-            yield entry.name
-        elif entry.name.endswith(UNFINISHED):
-            yield entry.name.rpartition(".")[0]
+    for name in (entry.name for entry in entries if entry.name.endswith(_LEFT_ALONE)):
+        if name.endswith(TEMPORARY_SUFFIX):
+            yield name
+        else:
+            yield name.rpartition(".")[0]

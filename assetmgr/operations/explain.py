@@ -24,6 +24,7 @@ from converters.errors import AssetmgrError, AssetNotFound, NotAvailable, WrongF
 from converters.identify import identify
 from converters.layouts.components import UNET
 from converters.progress import SILENT, Progress
+from converters.recovery.agreement import agreed
 from converters.recovery.explanation import Certainty, Explanation
 from converters.recovery.inquiry import Answer, ask
 from converters.recovery.parts import explained_parts, parts_of
@@ -216,6 +217,7 @@ class _Search:
             others = self._asked(names, frozenset(copies))
             if all(answer.explanation.certainty in _WHOLE for answer in others.values()):
                 answers = others
+        answers = agreed(self.readings, answers, frozenset(copies))
         found = {**known, **{name: self._part(name, answers[name]) for name in names}}
         parts = [found[name] for name in explained_parts(self.subject.parts)]
         return _agreeing(parts), tuple(self.opened.models[number] for number in copies)

@@ -89,7 +89,8 @@ def _children(value: object) -> Iterator[object]:
     if isinstance(value, dict):
         yield from value.values()
     elif isinstance(value, Opaque):
-        yield from (child for _, child in _members(value))
+        for name, child in _members(value):  # what has no name is a module's own dict of parts
+            yield from (child.values() if not name and isinstance(child, dict) else (child,))
 
 
 def _set_aside(name: str, value: object, found: Unwrapped) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +18,12 @@ from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.identify import Identity, identify
 from converters.identify.prediction import OPEN_FAMILIES, is_stated
 from converters.kinds import Kind
+from converters.model_config import parameterization
 from converters.statedict import StateDict
 
 _MOST = 1_000_000
 """Bytes of a configuration; real ones have a few thousand."""
 
-_ENTRY = re.compile(r"^(?P<indent> *)(?P<key>[\w.-]+) *:(?P<value>[^\n]*)", re.MULTILINE)
-_PARAMS = ("model", "params")
-_PARAMETERIZATION = (*_PARAMS, "parameterization")
 _PREDICTIONS = {"eps": Prediction.EPSILON, "v": Prediction.V}
 _SCALES = ((0.13025, Base.SDXL), (1.5305, Base.SD3), (0.3611, Base.FLUX))
 """Scales of latents that one family's VAE has; that of SD1 is SD2's, too."""
@@ -50,28 +47,6 @@ def with_prediction_beside(path: Path, sd: StateDict) -> StateDict:
     """The tensors of a file, with what only its configuration says in the metadata, too."""
     _, found = _prediction(path, sd, identify(sd))
     return sd if found is None else sd.with_metadata({**sd.metadata, PREDICTION_KEY: found.value})
-
-
-def parameterization(text: str) -> str | None:
-    """`model.params.parameterization` of a block-style document; its default beside other params.
-
-    None for a document that configures no model.
-    """
-    said: str | None = None
-    way: list[tuple[int, str]] = []  # the open maps with their indentations, as deep as is wanted
-    for entry in _ENTRY.finditer(text):
-        indent = len(entry["indent"])
-        while way and way[-1][0] >= indent:
-            way.pop()
-        if len(way) == len(_PARAMETERIZATION):
-            continue
-        way.append((indent, entry["key"]))
-        place = tuple(key for _, key in way)
-        if place == _PARAMS:
-            said = said or "eps"
-        elif place == _PARAMETERIZATION:
-            said = entry["value"].partition(" #")[0].strip().strip("\"'")
-    return said
 
 
 def _prediction(path: Path, sd: StateDict, identity: Identity) -> tuple[Path, Prediction | None]:

@@ -160,7 +160,8 @@ def _limits(grams: Grams, choices: Choices, weights: Floats) -> Floats:
     """What rounding of the target, and of what it was made of, may leave over in each slot."""
     import numpy as np
 
-    lent = np.square(weights) * grams.noises[:, choices].swapaxes(0, 1)
+    with np.errstate(over="ignore"):  # of models that hardly differ: no choice of theirs is usual
+        lent = np.square(weights) * grams.noises[:, choices].swapaxes(0, 1)
     tiny = _TINY * grams.square
     limits: Floats = _SPREAD * (_GENEROUS * grams.noise + lent.sum(axis=-1)) + tiny
     return limits

@@ -6,7 +6,7 @@ fact that neither names nor shapes of its tensors tell.
 
 from __future__ import annotations
 
-from converters.identify.beside import parameterization
+from converters.model_config import parameterization
 from registry.document import decode
 from registry.sidecars.record import Sidecar
 

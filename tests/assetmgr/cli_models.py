@@ -136,3 +136,11 @@ def _is_unet(name: str) -> bool:
 
 def _average(name: str) -> str:
     return "model_ema." + name.removeprefix("model.").replace(".", "")
+
+
+def alone(file: Path, folder: Path) -> Path:
+    """A second name of a file, in a folder with nothing else: all models are scanned in seconds."""
+    place = folder / "alone" / file.name
+    place.parent.mkdir()
+    place.hardlink_to(file)
+    return place

@@ -359,6 +359,19 @@ def test_a_file_without_a_hash_is_checked_by_its_size(
     assert (tmp_path / BIG).read_bytes() == data
 
 
+def test_a_file_without_a_hash_that_is_a_few_bytes_short_is_refused(
+    site: CivitaiServer, program: Program, tmp_path: Path
+) -> None:
+    """So few that the announced size could have been rounded."""
+    data = big(site)
+    site.models[-1]["modelVersions"][0]["files"][0]["hashes"] = {}
+    site.contents[80] = data[:-100]
+    done = program("civitai", "download", "8", "--to", tmp_path)
+    assert (done.code, len(done.errors)) == (1, 1)
+    assert "not those Civitai announced" in done.err
+    assert remains(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "told"),
     [

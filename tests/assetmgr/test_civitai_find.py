@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cli_models import alone
 from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 
@@ -50,10 +51,10 @@ def test_a_search_asks_in_the_words_of_the_site(site: CivitaiServer, program: Pr
 
 
 def test_info_tells_versions_files_hashes_words_and_licence(
-    site: CivitaiServer, program: Program, models: Models
+    site: CivitaiServer, program: Program, models: Models, tmp_path: Path
 ) -> None:
     content = models.lora.read_bytes()
-    program("scan", models.lora.parent)
+    program("scan", alone(models.lora, tmp_path).parent)
     site.add(7, {"style.safetensors": content}, trainedWords=["sks style"], model=70)
     site.add(8, {"style2.safetensors": bytes(9)}, model=70)
     found = program("civitai", "info", "70", "--json").json
@@ -195,23 +196,19 @@ def test_every_hash_that_names_a_file_is_tried(
 
 
 def test_what_is_unknown_there_is_found_through_what_it_was_made_of(
-    site: CivitaiServer, program: Program, models: Models
+    site: CivitaiServer, program: Program, models: Models, tmp_path: Path
 ) -> None:
-    site.add(7, {"old.ckpt": models.pickled.read_bytes()})
-    target = models.folder / "made" / "new.safetensors"
-    again = models.folder / "made" / "newer.safetensors"
-    try:
-        assert program("convert", models.pickled, "-o", target, "--dtype", "fp16").code == 0
-        assert program("convert", target, "-o", again, "--prune").code == 0
-        program("scan", models.folder)
-        (item,) = program("civitai", "lookup", again, "--json").json
-        (match,) = item["matches"]
-        assert (match["version"], match["by"]) == ("7", "sha256")
-        assert match["ancestor"]["name"].startswith("old")
-        assert "through old" in program("civitai", "lookup", again).out
-    finally:
-        target.unlink(missing_ok=True)
-        again.unlink(missing_ok=True)
+    old = alone(models.pickled, tmp_path)
+    site.add(7, {old.name: old.read_bytes()})
+    made, again = old.with_name("new.safetensors"), old.with_name("newer.safetensors")
+    assert program("convert", old, "-o", made, "--dtype", "fp16").code == 0
+    assert program("convert", made, "-o", again, "--prune").code == 0
+    program("scan", old.parent)
+    (item,) = program("civitai", "lookup", again, "--json").json
+    (match,) = item["matches"]
+    assert (match["version"], match["by"]) == ("7", "sha256")
+    assert match["ancestor"]["name"].startswith(old.stem)
+    assert f"through {old.stem}" in program("civitai", "lookup", again).out
 
 
 def test_a_file_outside_of_the_library_tells_its_parents_itself(

@@ -52,9 +52,9 @@ def test_a_file_is_identified_from_its_header_alone(
 
 
 def test_what_the_library_has_already_is_said(
-    site: CivitaiServer, program: Program, models: Models
+    site: CivitaiServer, program: Program, models: Models, tmp_path: Path
 ) -> None:
-    program("scan", models.checkpoint.parent)
+    program("scan", cli_models.alone(models.checkpoint, tmp_path).parent)
     assert "have it: #" in program("civitai", "peek", "7").out
 
 

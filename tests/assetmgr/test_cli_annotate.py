@@ -117,8 +117,8 @@ def test_a_file_that_cannot_be_read_for_its_weights_is_named(
     program: Program, models: Models, folder: Path
 ) -> None:
     shutil.copy(models.checkpoint, folder / "a.safetensors")
-    program("convert", models.checkpoint, "--to", "ckpt", "-o", folder / "c.ckpt")
     program("scan", folder)
+    program("convert", models.checkpoint, "--to", "ckpt", "-o", folder / "c.ckpt")
     (folder / "c.ckpt").write_bytes(b"gone")
     done = program("duplicates", "--by", "weights", "--json")
     assert (done.code, len(done.json["errors"])) == (1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -427,8 +426,8 @@ def test_all_transfers_together_keep_to_the_rate(
 
 
 def test_a_program_that_runs_the_queue_for_a_command_says_so_in_json_alone(
-    hub: HubServer, process: Callable[..., Done]
+    hub: HubServer, program: Program
 ) -> None:
-    done = process("hub", "download", REPO, "file0.bin", "--json")
-    (item,) = json.loads(done.out)
+    done = program("hub", "download", REPO, "file0.bin", "--json")
+    (item,) = done.json
     assert (done.code, done.err, item["state"], item["download"]) == (0, "", "downloaded", 1)

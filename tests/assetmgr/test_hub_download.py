@@ -6,17 +6,18 @@ import json
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
-from huggingface_hub import constants, file_download, try_to_load_from_cache
+from huggingface_hub import constants, file_download, get_session, try_to_load_from_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ from converters.errors import Cancelled
 from converters.progress import CancellableProgress
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.writers.safetensors import write_safetensors
+from registry import scanner
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -309,6 +311,39 @@ def test_an_index_may_come_before_its_shards_and_a_scan_keeps_what_is_no_model(
     assert program("scan", tmp_path, "--json").json["missing"] == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are not synced elsewhere")
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+def test_bytes_reach_the_disk_before_their_name_and_the_name_before_the_library(
+    hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What a power cut leaves is nothing, or a file that is whole."""
+    hub.files[BIG] = os.urandom(size)
+    happened: list[str] = []
+    sync, link, record = os.fsync, os.link, scanner.scan_file
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            happened.append("folder")
+        elif found.st_size == size:
+            happened.append("bytes")
+
+    def linked(*names: Path) -> None:
+        link(*names)
+        happened.append("name")
+
+    def recorded(*given: Any, **more: Any) -> object:
+        happened.append("library")
+        return record(*given, **more)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(scanner, "scan_file", recorded)
+    assert program("hub", "download", REPO, BIG, "--to", tmp_path).code == 0
+    assert happened == ["bytes", "name", "folder", "library"]
+
+
 def test_a_disk_without_room_is_named_before_anything_is_fetched(
     hub: HubServer, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +492,19 @@ def test_a_token_goes_to_the_hub_and_to_no_other_host(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert program("hub", "download", REPO, GEM).code == 0
+    assert hub.tokens == {"service": {"Bearer hf_secret"}, "cdn": {None}}
+
+
+def test_whatever_huggingface_hub_asks_of_another_host_gets_no_token(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an answer names the address of Xet storage, which it takes for the Hub's."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    secrets = {"Authorization": "Bearer hf_secret", "Cookie": "hf_secret"}
+    with hub_client.asking(REPO):
+        session = get_session()
+        session.get(f"{hub.cdn}/cdn/{GEM}", headers=secrets)
+        session.get(f"{hub.url}/{REPO}/resolve/main/README.md", headers=secrets)
     assert hub.tokens == {"service": {"Bearer hf_secret"}, "cdn": {None}}
 
 

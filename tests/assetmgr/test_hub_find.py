@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli_models import alone
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
 
@@ -200,14 +201,15 @@ def test_a_hub_that_stays_busy_is_not_asked_for_ever(
 
 
 def test_info_says_what_is_in_a_repository_and_what_of_it_is_here(
-    hub: HubServer, program: Program, models: Models
+    hub: HubServer, program: Program, models: Models, tmp_path: Path
 ) -> None:
     hub.about = {
         "tags": ["lora", "license:mit", "base_model:adapter:black-forest-labs/FLUX.1-dev"],
         "cardData": {"instance_prompt": "a gem", "base_model": "black-forest-labs/FLUX.1-dev"},
         "downloads": 5,
     }
-    program("scan", models.lora.parent)
+    lora = alone(models.lora, tmp_path)
+    program("scan", lora.parent)
     found = program("hub", "info", REPO, "--json").json
     assert (found["repo"], found["revision"]) == (REPO, COMMIT)
     assert (found["kind"], found["base"], found["licence"]) == ("lora", "flux", "mit")
@@ -219,7 +221,7 @@ def test_info_says_what_is_in_a_repository_and_what_of_it_is_here(
     assert (file["name"], file["sha256"]) == ("style.safetensors", hub.sha256("style.safetensors"))
     assert (card["sha256"], card["asset"]) == (None, None)
     assert found["bytes"] == sum(len(data) for data in hub.files.values())
-    asset = program("show", models.lora, "--json").json["id"]
+    asset = program("show", lora, "--json").json["id"]
     assert file["asset"] == asset
     shown = program("hub", "info", REPO)
     assert f"style.safetensors  have it: #{asset}" in shown.out
@@ -331,9 +333,10 @@ def test_updates_tell_what_is_newer_gone_and_the_same(
     assert "newer since 2026-01-02" in shown
     del hub.about["lastModified"]
     assert ": newer\n" in program("hub", "updates", f"#{newer['asset']}").out
-    program("scan", models.folder)
+    lora = alone(models.sdxl_lora, tmp_path)
+    program("scan", lora.parent)
     (newer,) = program("hub", "updates", f"#{newer['asset']}", "--json").json["updates"]
-    assert newer["replacement"] == program("show", models.sdxl_lora, "--json").json["id"]
+    assert newer["replacement"] == program("show", lora, "--json").json["id"]
 
 
 def test_what_lies_in_the_cache_of_huggingface_hub_is_compared_too(
@@ -367,9 +370,12 @@ def test_a_repository_that_is_gone_does_not_stop_the_others(
     assert done.json["errors"][0]["path"] == REPO
 
 
-def test_an_asset_from_elsewhere_has_no_updates(program: Program, models: Models) -> None:
-    program("scan", models.lora.parent)
-    done = program("hub", "updates", models.lora, "--json")
+def test_an_asset_from_elsewhere_has_no_updates(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    lora = alone(models.lora, tmp_path)
+    program("scan", lora.parent)
+    done = program("hub", "updates", lora, "--json")
     assert (done.code, done.json["errors"][0]["code"]) == (2, "bad_value")
 
 

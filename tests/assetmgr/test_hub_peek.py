@@ -55,9 +55,9 @@ def test_a_remote_checkpoint_is_identified_from_its_header_alone(
 
 
 def test_what_the_library_has_already_is_said(
-    hub: HubServer, program: Program, models: Models
+    hub: HubServer, program: Program, models: Models, tmp_path: Path
 ) -> None:
-    program("scan", models.checkpoint.parent)
+    program("scan", cli_models.alone(models.checkpoint, tmp_path).parent)
     assert program("hub", "peek", REPO, "model.safetensors", "--json").json["asset"] is not None
     assert "have it: #" in program("hub", "peek", REPO, "model.safetensors").out
 

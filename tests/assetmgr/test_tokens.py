@@ -303,7 +303,6 @@ def test_tokens_and_signatures_are_in_no_output_log_file_or_database(
     hub: HubServer,
     site: CivitaiServer,
     program: Program,
-    process: Callable[..., Done],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -340,9 +339,9 @@ def test_tokens_and_signatures_are_in_no_output_log_file_or_database(
     go("civitai", "lookup", "#1")
     go("civitai", "download", "7")
     hub.instead = [Instead(403, 9, {"X-Error-Code": "GatedRepo"}, echo, "/org")]
-    said.append(process("hub", "peek", REPO, "style.safetensors", "--debug"))
+    said.append(program("hub", "peek", REPO, "style.safetensors", "--debug"))
     site.instead = [Instead(403, 9, body=echo, below="/api")]
-    said.append(process("civitai", "info", "7", "--debug"))
+    said.append(program("civitai", "info", "7", "--debug"))
 
     assert hub.tokens["service"] == {f"Bearer {SECRET}"}
     assert hub.tokens["cdn"] == {None}

@@ -79,6 +79,12 @@ def test_a_whole_module_gives_its_parameters_and_buffers() -> None:
     assert set(opened(module).state_dict) == set(module.state_dict())
 
 
+def test_a_module_beside_other_entries_is_the_model_with_its_own_names() -> None:
+    module = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 3)))
+    model = opened({"epoch": 1, "model": module})
+    assert set(model.state_dict) == {"0.0.weight", "0.0.bias"}
+
+
 def test_lightning_callbacks_are_safe() -> None:
     path = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
     with foreign_classes(path) as (callback,):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from converters.identify import Kind
 from converters.layouts.pipeline import to_components
 from converters.merge import AdapterChoice, plan_merge
 from converters.merge.blocks import LISTS
+from converters.recovery.agreement import agreed
 from converters.recovery.deltas import changes_of, delta_of
 from converters.recovery.explanation import Certainty
 from converters.recovery.inquiry import VALUES, Answer, ask
@@ -93,6 +95,34 @@ def test_the_second_encoder_of_sdxl_is_explained_whose_matrices_are_fused() -> N
     answer = ask(looked, "text_encoder_2")
     assert weights(answer) == {Source(0, "text_encoder_2"): 0.75, Source(1, "text_encoder_2"): 0.25}
     assert answer.explanation.certainty is Certainty.EXACT
+
+
+def _with_rival_first(answer: Answer) -> Answer:
+    """The answer as it is where rounding favours its rival."""
+    told = answer.explanation
+    (rival,) = told.rivals
+    own = {each.candidate: each.weight for each in told.ingredients}
+    pairs = zip(told.ingredients, rival.items(), strict=True)
+    other = (replace(each, candidate=number, weight=weight) for each, (number, weight) in pairs)
+    return replace(answer, explanation=replace(told, ingredients=tuple(other), rivals=(own,)))
+
+
+def test_all_components_are_told_of_the_same_models_where_these_explain_them() -> None:
+    """A merge in the library is as good for the UNet, and has one model's VAE, the other's text."""
+    base = pipelines.checkpoint("sd-1")
+    a, b = tuned(base, 1), tuned(base, 2)
+    unets = mixed({0.9: a, 0.1: b}).select(lambda name: name.startswith(sd1.UNET))
+    of_b = b.select(lambda name: name.startswith(sd1.VAE))
+    other = a.overlay(of_b).overlay(unets)
+    looked = readings(mixed({0.6: a, 0.4: b}), other, a, b)
+    names = explained_parts(looked.parts)
+    alone = {name: ask(looked, name) for name in names}
+    alone["unet"] = _with_rival_first(alone["unet"])
+    assert {source.number for source in weights(alone["unet"])} == {0, 2}
+    found = agreed(looked, alone)
+    assert {source.number for answer in found.values() for source in weights(answer)} == {1, 2}
+    assert all(answer.explanation.certainty in WHOLE for answer in found.values())
+    assert agreed(looked, found) is found
 
 
 def test_a_pipeline_is_a_candidate_as_its_single_file_is(models: list[StateDict]) -> None:

@@ -52,6 +52,19 @@ class TestFinding:
             found = list(pool.map(library.with_content, [*wanted, "0" * 64]))
         assert [asset and asset.id for asset in found] == [*(a.id for a in assets), None]
 
+    def test_by_the_names_of_all_its_files(self, library, models):
+        first = scan_file(library, write_lora(models / "fox.safetensors", 1))
+        scan_file(library, write_lora(models / "copies" / "fox 100%.safetensors", 1))
+        other = scan_file(library, write_lora(models / "fox 100% more.pt", 2))
+        wolf = scan_file(library, write_lora(models / "wolf.safetensors", 3))
+        scan_file(library, write_lora(models / "a" / "twin.safetensors", 2))
+        scan_file(library, write_lora(models / "b" / "twin.safetensors", 3))
+        names = ("fox 100%", "fox 100%.safetensors", "fox 100% more.pt", "wolf.safetensors")
+        found = [library.find(name).id for name in names]
+        assert found == [first.id, first.id, other.id, wolf.id]
+        with pytest.raises(AmbiguousAsset, match="names 2 assets"):
+            library.find("twin")
+
     def test_by_a_relative_path(self, library, models, monkeypatch):
         asset = scan_file(library, write_lora(models / "a.safetensors"))
         monkeypatch.chdir(models)

@@ -108,7 +108,8 @@ def _list(session: Session, by: str) -> int:
         return session.status
     for group in groups:
         _print(session, group)
-    session.output.line(f"{len(groups)} groups, {size(total)} could be free")
+    word = "group" if len(groups) == 1 else "groups"
+    session.output.line(f"{len(groups)} {word}, {size(total)} could be free")
     return session.status
 
 

@@ -62,7 +62,14 @@ def check_request(request: PreviewRequest) -> None:
     if request.output is not None:
         if len(request.assets) != 1:
             raise BadValue("an output file can be given for a single asset only")
-        refuse_existing(request.output, overwrite=request.overwrite)
+        check_picture(request.output, overwrite=request.overwrite)
+
+
+def check_picture(path: Path, *, overwrite: bool) -> None:
+    """Raises BadValue for a name that promises another format, TargetExists for one in the way."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise BadValue("pictures are written as PNG: name it .png", path=path)
+    refuse_existing(path, overwrite=overwrite)
 
 
 def check_weight(weight: float) -> None:

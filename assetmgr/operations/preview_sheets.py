@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.preview import companions_of, outcome_json
 from assetmgr.operations.preview_bases import base_of, choose_bases, no_base
 from assetmgr.operations.preview_job import content_name, plan_job
-from assetmgr.operations.preview_request import PreviewRequest, check_request, check_weight
+from assetmgr.operations.preview_request import (
+    PreviewRequest,
+    check_picture,
+    check_request,
+    check_weight,
+)
 from assetmgr.operations.preview_subject import Subject, find_subject
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.sampler.jobs import WEIGHTLESS, RenderJob, RenderOutcome
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import BadValue
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import refuse_existing
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -163,7 +167,7 @@ def _sheet(plan: SheetPlan, outcome: SheetOutcome) -> Sheet:
 def _subjects(workspace: Workspace, request: PreviewRequest) -> list[Subject]:
     check_request(replace(request, output=None))
     if request.output is not None:
-        refuse_existing(request.output, overwrite=request.overwrite)
+        check_picture(request.output, overwrite=request.overwrite)
     return [find_subject(workspace, reference) for reference in request.assets]
 
 

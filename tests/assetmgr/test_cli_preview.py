@@ -129,3 +129,12 @@ def test_sheets_that_make_no_sense_are_wrong_calls(
 ) -> None:
     done = library("preview", *wrong)
     assert (done.code, len(done.errors), sampler.jobs) == (2, 1, [])
+
+
+@pytest.mark.parametrize("sort", [["#1"], ["--compare", "base", "style"], ["--grid", "style"]])
+def test_a_picture_is_not_given_the_name_of_another_format(
+    library: Program, sampler: Sampler, sort: list[str]
+) -> None:
+    done = library("preview", *sort, "-o", "picture.jpg")
+    assert (done.code, sampler.jobs) == (2, [])
+    assert done.errors == ["error: picture.jpg: pictures are written as PNG: name it .png"]

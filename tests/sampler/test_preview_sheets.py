@@ -53,6 +53,13 @@ def grid(workspace: SimpleNamespace, *assets: str, **more: object) -> SheetPlan:
     return plan_grid(workspace, PreviewRequest(assets, **more), weights, prompts)
 
 
+def in_the_way(workspace: SimpleNamespace) -> Path:
+    workspace.paths.previews.mkdir(parents=True)
+    there: Path = workspace.paths.previews / "there.png"
+    there.touch()
+    return there
+
+
 def test_two_assets_are_compared_with_the_settings_of_the_first(
     workspace: SimpleNamespace,
 ) -> None:
@@ -102,7 +109,7 @@ def test_a_grid_has_a_cell_for_each_weight_and_prompt_row_by_row(
         (lambda w: grid(w, "#2", weights=(math.nan,)), BadValue),
         (lambda w: grid(w, "#2", weights=(1.0,) * 21, prompts=("a",) * 20), BadValue),
         (lambda w: grid(w, "#2", steps=0), BadValue),
-        (lambda w: grid(w, "#2", output=Path(__file__)), TargetExists),
+        (lambda w: grid(w, "#2", output=in_the_way(w)), TargetExists),
     ],
 )
 def test_sheets_that_cannot_be_are_refused_before_anything_is_rendered(
@@ -113,7 +120,7 @@ def test_sheets_that_cannot_be_are_refused_before_anything_is_rendered(
 
 
 def test_an_output_in_the_way_is_replaced_when_told(workspace: SimpleNamespace) -> None:
-    plan = grid(workspace, "#2", output=Path(__file__), overwrite=True)
+    plan = grid(workspace, "#2", output=in_the_way(workspace), overwrite=True)
     assert plan.job.overwrite
 
 

@@ -58,9 +58,14 @@ def in_background(widget: Widget, work: Wait, *, group: str) -> Worker[None]:
 
 def opening(widget: Widget, work: Wait, *, group: str) -> None:
     """Await `work`, which opens a dialog; keys typed meanwhile are for that."""
+    hold_keys(widget, in_background(widget, work, group=group))
+
+
+def hold_keys(widget: Widget, worker: Worker[None]) -> None:
+    """Keys typed until `worker` ends are for what it brings."""
     app = widget.app
     assert isinstance(app, TypingAhead)
-    app.opens(in_background(widget, work, group=group))
+    app.waits_for(worker)
 
 
 def in_turn(widget: Widget, work: Wait, *, group: str) -> None:

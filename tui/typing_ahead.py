@@ -42,17 +42,17 @@ class TypingAhead(Surviving, App[None]):
         super().__init__()
         self._typed: deque[events.Key] = deque()
         self._followed: Followed | None = None
-        self._opening: Worker[None] | None = None
+        self._awaited: list[Worker[None]] = []
         self._looks_again = False
 
     @property
     def keys_are_done(self) -> bool:
         """Whether all that was typed had its effect."""
-        return not self._typed and not self._is_awaited
+        return not self._typed and not self._is_followed
 
-    def opens(self, opening: Worker[None]) -> None:
-        """A dialog is on its way: what is typed until it is here is for it."""
-        self._opening = opening
+    def waits_for(self, worker: Worker[None]) -> None:
+        """What is typed until `worker` ends is for what it brings: a dialog, other rows."""
+        self._awaited = [*(each for each in self._awaited if not each.is_finished), worker]
 
     async def on_event(self, event: events.Event) -> None:
         """As in Textual; but fresh keys wait for each other."""
@@ -92,12 +92,12 @@ class TypingAhead(Surviving, App[None]):
 
     @property
     def _is_ready(self) -> bool:
-        if self._opening is not None and not self._opening.is_finished:
+        if not all(worker.is_finished for worker in self._awaited):
             return False
-        return self.screen.is_mounted and not self._is_awaited
+        return self.screen.is_mounted and not self._is_followed
 
     @property
-    def _is_awaited(self) -> bool:
+    def _is_followed(self) -> bool:
         """Whether what follows a key is to come; who had the keyboard may be gone, and it, too."""
         behind = self._followed
         if behind is None or monotonic() > behind.until:

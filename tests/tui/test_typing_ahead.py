@@ -12,8 +12,11 @@ from textual.widgets import Input
 
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
+from converters.progress import Progress
+from registry.list_records import Beginning
 from registry.records import Asset
 from tui.forms import Form
+from tui.query import View
 from tui.screens import form
 from tui.testing import ScriptedCommands
 
@@ -43,9 +46,40 @@ async def test_what_follows_the_enter_of_a_line_is_not_added_to_it(
         await typed(program, "N", *"hello", "enter", "j", "j")
         assert workspace.library.get(1).note == "hello"
         assert program.list.cursor == 2
-        await typed(program, "slash", *"ink", "enter", "4", "escape", "escape")
-        assert workspace.library.get(4).rating == 4
-        assert program.names()[0] == "anything v5"
+
+
+async def test_a_key_after_a_filter_or_a_tab_is_for_the_rows_that_it_brings(
+    open_program: Open,
+    workspace: Workspace,
+    commands: ScriptedCommands,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, gate, beginning = threading.Event(), threading.Event(), commands.beginning
+
+    def slow(view: View, limit: int, progress: Progress) -> Beginning:
+        asked.set()
+        gate.wait(PATIENCE)
+        return beginning(view, limit, progress)
+
+    async def typed_before_it_came(*keys: str) -> None:
+        asked.clear()
+        gate.clear()
+        type_at_once(program, *keys)
+        await until(program.pilot, asked.is_set)
+        for _ in range(20):
+            await program.pilot.pause(0)
+        gate.set()
+        await program.until(lambda: program.app.keys_are_done)
+
+    async with open_program() as program:
+        monkeypatch.setattr(commands, "beginning", slow)
+        await typed_before_it_came("slash", *"ink", "enter", "4")
+        await program.until(lambda: workspace.library.get(4).rating == 4)
+        await typed_before_it_came("escape", "3")
+        await program.until(lambda: workspace.library.get(1).rating == 3)
+        await typed_before_it_came("j", "right_square_bracket", "5")
+        await program.until(lambda: program.list.current.rating == 5)
+        assert program.list.cursor == 0
 
 
 async def test_letters_after_the_key_of_a_dialog_are_for_it_however_long_it_takes(

@@ -11,11 +11,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.message import Message
 from textual.widget import Widget
+from textual.worker import Worker
 
 from converters.errors import BadValue, Cancelled
 from converters.progress import Progress
 from registry.list_records import AssetRow
-from tui.background import Latest, in_background
+from tui.background import Latest, hold_keys, in_background
 from tui.commands import Commands
 from tui.faults import Part
 from tui.listing import PAGE_ROWS, Listing, Place
@@ -69,6 +70,7 @@ class Browser(Part):
         self._view = view or View()
         self._first = place or Place()
         self._searching, self._counting = Latest(), Latest()
+        self._worker: Worker[None] | None = None
 
     def compose(self) -> ComposeResult:
         """Tabs and filter over the list and what is beside it."""
@@ -193,9 +195,12 @@ class Browser(Part):
         self.post_message(self.Counted(counts[0]))
 
     def _search(self, view: View, stay: Place | None = None) -> None:
+        """A key after this means the rows that come; but who types a filter is not waited for."""
         self._view = view
-        progress = self._searching.begin()
-        in_background(self, partial(self._list, view, stay, progress), group="search")
+        work = partial(self._list, view, stay, self._searching.begin())
+        self._worker = in_background(self, work, group="search")
+        if stay is None and not self.query_one(FilterBar).has_focus_within:
+            hold_keys(self, self._worker)
 
     async def _list(self, view: View, stay: Place | None, progress: Progress) -> None:
         """Show rows as soon as they are known, and then how many there are."""
@@ -258,6 +263,8 @@ class Browser(Part):
     def _filter_left(self, message: FilterBar.Left) -> None:
         message.stop()
         self.focus_list()
+        if self._worker is not None:
+            hold_keys(self, self._worker)
 
     @on(KindTabs.Chosen)
     def _tab_clicked(self, message: KindTabs.Chosen) -> None:

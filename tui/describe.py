@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from registry.records import Asset, Preview
+from registry.records import Asset, Preview, PreviewCheck
 from tui.sections import MOST_NAMED, Section, text
 from tui.shown_picture import WHOSE
 from tui.text import count, day, million, plain, size
@@ -107,9 +107,16 @@ def _preview(preview: Preview | None) -> Rows:
     )
     for check in preview.checks:
         mark = text("✓ " if check.ok else "✗ ", CHECK_STYLES[check.ok])
-        yield "", mark + text(check.name) + text(f"  {check.detail}", "$dim")
+        yield "", mark + text(check.name) + text(f"  {_measured(check)}", "$dim")
     yield "prompt", text(preview.prompt)
     yield "seed", text(preview.seed)
+
+
+def _measured(check: PreviewCheck) -> str:
+    """What was looked at, its value and the limit, as far as there are numbers."""
+    value = "" if check.value is None else f"{check.value:.3g}"
+    limit = f"limit {check.threshold:.3g}" if value and check.threshold else ""
+    return "; ".join(filter(None, (check.detail, value, limit)))
 
 
 def _words(asset: Asset) -> Rows:

@@ -141,8 +141,10 @@ async def test_what_cannot_be_drawn_or_measured_is_tried_again_with_what_it_show
             await program.until(lambda: expected)
             await program.press("j", "k")
         await program.press("j")
-        assert "detail tweaker" in str(facts.render())
-        assert "could not" not in facts.render_lines(facts.size.region)[0].text
+        await program.until(lambda: "detail tweaker" in str(facts.render()))
+        await program.until(
+            lambda: "could not" not in facts.render_lines(facts.size.region)[0].text
+        )
         await assert_goes_on(program)
 
 

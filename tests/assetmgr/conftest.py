@@ -20,11 +20,17 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `cli_models`
 import cli_models
 from helpers.civitai_server import CivitaiServer
 from helpers.dying import Dying
+from helpers.hub_server import HubServer
 from helpers.scripted_server import ScriptedServer
 from helpers.transferring import CONTENT, reset
 
 from assetmgr.cli.main import run
+from assetmgr.sources import hub_client
 from assetmgr.sources.web import Web
+from converters.bytesource import MemoryBytes
+from converters.dtypes import DType
+from converters.statedict import Extent, LazyTensor, StateDict
+from converters.writers.safetensors import write_safetensors
 from registry.library import Library
 
 
@@ -198,3 +204,25 @@ def waits(monkeypatch: pytest.MonkeyPatch, server: ScriptedServer) -> list[float
     monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: waited.append(seconds))
     reset(server)
     return waited
+
+
+@pytest.fixture(scope="session")
+def embedding(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An SD1 embedding of two vectors."""
+    data = os.urandom(2 * 768 * 2)
+    tensor = LazyTensor(DType.F16, (2, 768), (Extent(MemoryBytes(data), 0, len(data)),), "made")
+    target = tmp_path_factory.mktemp("hub") / "gem.safetensors"
+    write_safetensors(StateDict({"emb_params": tensor}), target)
+    return target.read_bytes()
+
+
+@pytest.fixture
+def hub(embedding: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub with one repository, org/gems; files that need others have one of their own."""
+    files = {"gem.safetensors": embedding, "README.md": b"# Gems"}
+    with HubServer("org/gems", files) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
+        monkeypatch.setattr(hub_client, "pause", lambda seconds, progress: progress.advance(0))
+        yield server

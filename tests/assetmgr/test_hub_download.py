@@ -17,22 +17,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
-from huggingface_hub import constants, file_download, get_session, try_to_load_from_cache
+from huggingface_hub import get_session
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
 from assetmgr.operations.hub_receive import run_download
 from assetmgr.operations.names import safe_name
-from assetmgr.sources import hub_cache, hub_client
-from assetmgr.sources.web import Web
+from assetmgr.sources import hub_client
 from assetmgr.workspace import Workspace
-from converters.bytesource import MemoryBytes
-from converters.dtypes import DType
 from converters.errors import Cancelled
 from converters.progress import CancellableProgress
-from converters.statedict import Extent, LazyTensor, StateDict
-from converters.writers.safetensors import write_safetensors
 from registry import scanner
 
 if TYPE_CHECKING:
@@ -44,27 +39,6 @@ REPO = "org/gems"
 GEM = "gem.safetensors"
 BIG = "big.bin"
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def embedding(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An SD1 embedding of two vectors."""
-    data = os.urandom(2 * 768 * 2)
-    tensor = LazyTensor(DType.F16, (2, 768), (Extent(MemoryBytes(data), 0, len(data)),), "made")
-    target = tmp_path_factory.mktemp("hub") / GEM
-    write_safetensors(StateDict({"emb_params": tensor}), target)
-    return target.read_bytes()
-
-
-@pytest.fixture
-def hub(embedding: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    files = {GEM: embedding, "README.md": b"# Gems"}
-    with HubServer(REPO, files) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.setattr(Web, "pause", lambda _, seconds, progress: progress.advance(0))
-        monkeypatch.setattr(hub_client, "pause", lambda seconds, progress: progress.advance(0))
-        yield server
 
 
 def remains(folder: Path) -> list[str]:
@@ -555,83 +529,6 @@ def test_files_are_chosen_by_folder_pattern_and_variant(
     done = program(*call, "absent/*")
     assert done.code == 1
     assert f"{REPO}/absent/*: the repository has no such file" in done.err
-
-
-# ---- the cache of huggingface_hub
-
-
-def cached(hub: HubServer) -> Path:
-    """Where huggingface_hub has the file."""
-    folder = Path(os.environ["HF_HOME"]) / "hub" / "models--org--gems" / "snapshots" / COMMIT
-    return folder / GEM
-
-
-def test_a_file_lies_in_the_cache_as_huggingface_hub_wants_it_and_is_registered_there(
-    hub: HubServer, program: Program
-) -> None:
-    done = program("hub", "download", REPO, GEM, "--cache", "--json")
-    assert (done.code, done.err) == (0, "")
-    path = cached(hub)
-    assert path.read_bytes() == hub.files[GEM]
-    assert path.resolve().name == hub.sha256(GEM)
-    found = try_to_load_from_cache(REPO, GEM, cache_dir=path.parents[3], revision=COMMIT)
-    assert found == str(path)
-    (item,) = done.json
-    assert (item["path"], item["kind"]) == (str(path), "embedding")
-    assert item["state"] == "downloaded"
-    asset = program("show", GEM.partition(".")[0], "--json").json
-    (source,) = asset["sources"]
-    assert (source["repo"], source["revision"]) == (REPO, COMMIT)
-    hub.requests.clear()
-    (item,) = program("hub", "download", REPO, GEM, "--cache", "--json").json
-    assert (item["state"], hub.fetched) == ("already", [])
-    scanned = program("scan", path.parents[3], "--json").json
-    assert (scanned["added"], scanned["unchanged"]) == (0, 1)
-
-
-def test_what_is_damaged_in_the_cache_is_fetched_once_more(
-    hub: HubServer, program: Program
-) -> None:
-    program("hub", "download", REPO, GEM, "--cache")
-    blob = cached(hub).resolve()
-    blob.write_bytes(bytes(len(hub.files[GEM])))
-    done = program("hub", "download", REPO, GEM, "--cache", "--json")
-    assert (done.code, done.json[0]["state"]) == (0, "downloaded")
-    assert cached(hub).read_bytes() == hub.files[GEM]
-
-
-def test_bytes_that_were_not_announced_are_not_registered_from_the_cache(
-    hub: HubServer, program: Program
-) -> None:
-    hub.announced[GEM] = "0" * 64
-    done = program("hub", "download", REPO, GEM, "--cache", "--json")
-    assert (done.code, done.json[0]["code"]) == (1, "corrupt")
-    assert program("list", "--json").json["total"] == 0
-
-
-@pytest.mark.parametrize("is_installed", [True, False])
-def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
-    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch, is_installed: bool
-) -> None:
-    tried: list[object] = []
-
-    def blocked(**options: object) -> None:
-        tried.append(options)
-        assert os.environ.items() >= hub_cache.IMPATIENCE.items(), "it waits for minutes by itself"
-        raise RuntimeError("CAS Client Error: https://cas.example/?signature=s3cret")
-
-    def is_available() -> bool:
-        return is_installed and not constants.HF_HUB_DISABLE_XET
-
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    monkeypatch.setattr(file_download, "xet_get", blocked)
-    monkeypatch.setattr(file_download, "is_xet_available", is_available)
-    monkeypatch.setattr(hub_cache, "find_spec", lambda _: is_installed or None)
-    hub.xet = True
-    done = program("hub", "download", REPO, GEM, "--cache", "--json")
-    assert (done.code, len(tried)) == (0, int(is_installed))
-    assert cached(hub).read_bytes() == hub.files[GEM]
-    assert "s3cret" not in done.out + done.err
 
 
 def test_a_wrong_rate_queues_nothing(hub: HubServer, program: Program) -> None:

@@ -37,7 +37,8 @@ async def assert_goes_on(program: Driver) -> None:
     assert any("KeyError: '[nowhere]'" in said for said in program.toasts())
     await program.press("escape", "g", "j", "J")
     assert "a fault of the program" in program.text()
-    assert "in fails" in program.text()
+    # Where the line with the file's name is broken depends on where this clone lies.
+    assert "in fails" in " ".join(program.text().split())
     await program.press("escape", "k")
     assert program.list.cursor == 0
 

@@ -40,7 +40,8 @@ class Applied:
 
     `decoder` is None for the base's own, `encoder` is one that has no decoder. `unused` names
     tensors that found no place, `note` says what was used. `scaled` puts the subject in effect at
-    a part of its weight, where it has one.
+    a part of its weight, where it has one. `largest` is its largest change of a weight, in that
+    one's size, and where.
     """
 
     note: str
@@ -49,6 +50,7 @@ class Applied:
     decoder: Any = None
     encoder: Any = None
     scaled: Scaled | None = None
+    largest: tuple[float, str] | None = None
 
 
 Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
@@ -77,7 +79,8 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
         note = f"{report.applied} modules applied"
-        yield Applied(note, unused=tuple(report.unused), scaled=patch.scaled)
+        unused, largest = tuple(report.unused), patch.largest()
+        yield Applied(note, unused=unused, scaled=patch.scaled, largest=largest)
 
 
 def merged_onto(bundle: Bundle, choice: AdapterChoice) -> tuple[StateDict, AdapterReport]:

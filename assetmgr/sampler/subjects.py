@@ -41,7 +41,8 @@ class Applied:
 
     `decoder` is None for the base's own, `encoder` is one that has no decoder. `unused` names
     tensors that found no place, `note` says what was used. `scaled` puts the subject in effect at
-    a part of its weight, where it has one.
+    a part of its weight, where it has one. `largest` is its largest change of a weight, in that
+    one's size, and where.
     """
 
     note: str
@@ -50,6 +51,7 @@ class Applied:
     decoder: Any = None
     encoder: Any = None
     scaled: Scaled | None = None
+    largest: tuple[float, str] | None = None
 
 
 Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
@@ -79,7 +81,8 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
         note = f"{report.applied} modules applied"
-        yield Applied(note, tuple(report.unused), embeddings, scaled=patch.scaled)
+        unused, largest = tuple(report.unused), patch.largest()
+        yield Applied(note, unused, embeddings, scaled=patch.scaled, largest=largest)
 
 
 def _carried(bundle: Bundle, subject: StateDict) -> tuple[tuple[NamedVectors, ...], StateDict]:

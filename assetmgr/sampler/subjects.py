@@ -71,7 +71,7 @@ def applied(bundle: Bundle, subject: StateDict, job: RenderJob) -> AbstractConte
 
 @contextmanager
 def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
-    """The merged weights, as the merge command would write them, and embeddings in the same file."""
+    """The merged weights, as the merge command would write them; and embeddings in the file."""
     embeddings, adapter = _carried(bundle, subject)
     choice = AdapterChoice(job.subject.path, adapter, job.weight, None)
     changed, report = merged_onto(bundle, choice)

@@ -34,7 +34,7 @@ from converters.progress import SILENT
 pytestmark = pytest.mark.usefixtures("waits")
 
 
-@pytest.mark.parametrize("kept", [OTHER, DATA + b"x"])
+@pytest.mark.parametrize("kept", [OTHER, DATA + b"x"], ids=["other", "longer"])
 def test_a_part_longer_than_the_file_is_asked_for_from_its_beginning_at_once(
     server: ScriptedServer, tmp_path: Path, kept: bytes
 ) -> None:

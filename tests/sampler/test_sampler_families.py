@@ -81,7 +81,7 @@ def checkpoint(
 
 
 def _mapped(arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-    """The same with the tables of tokens, nearly all of it, in the type that a CPU computes with."""
+    """The same with the tables of tokens, nearly all of it, in the type that CPUs compute with."""
     return {
         name: values.astype(np.float32) if name.endswith("token_embedding.weight") else values
         for name, values in arrays.items()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -31,7 +30,7 @@ from converters.errors import (
     WriteFailed,
 )
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming, sync_folder
+from converters.writers.atomic import naming, sync_folder, temporary_beside
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -208,7 +207,7 @@ def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
     path, kept = Path(pair.path), Path(pair.kept)
     progress.stage(f"comparing {path.name}", pair.bytes)
     before, of_kept = _compare(path, kept, progress)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     is_hard = pair.way is Way.HARDLINK
     with naming(path):
         mode = stat.S_IMODE(os.stat(path).st_mode)

@@ -87,7 +87,9 @@ def get_ready(workspace: Workspace) -> None:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    asset = None if sha256 is None else workspace.library.with_content(sha256)
+    if sha256 is None or workspace.surely_lacks(sha256):
+        return None
+    asset = workspace.library.with_content(sha256)
     return asset if asset is not None and present(asset) is not None else None
 
 

@@ -29,9 +29,8 @@ from converters.transform.scaled_fp8 import unscaled
 class Bundle:
     """A whole checkpoint, ready to render; its text encoders are in the order of the family.
 
-    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `broken`
-    names the tensors of the file that hold NaN or infinities on the device. `spares` is memory that
-    changes of the networks use in turn.
+    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `spares` is
+    memory that changes of the networks use in turn.
     """
 
     state_dict: StateDict
@@ -40,7 +39,6 @@ class Bundle:
     vae: Part
     text_encoders: tuple[Part, ...]
     prose: Part | None = None
-    broken: tuple[str, ...] = ()
     spares: Spares = field(default_factory=dict, compare=False)
 
     @property
@@ -85,10 +83,11 @@ def load_bundle(
     planned = {name: _planned(sd, identity.base, name) for name in names}
     require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
-    broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
+    for part in planned.values():
+        fill(part, device, dtype, progress)
     encoders = tuple(planned[use.component] for use in family.encoders)
     planned[VAE].network.register_to_config(**latent_statistics(edm_of(sd)))
-    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, broken=tuple(broken))
+    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
 
 
 def load_vae(

@@ -85,13 +85,12 @@ def load_flow(
     planned = {role: _planned(sd, role, base) for role in roles}
     require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
-    broken: list[str] = []
     for role, part in planned.items():
         overflows = role == T5 and dtype is torch.float16
-        broken += fill(part, device, torch.bfloat16 if overflows else dtype, progress)
+        fill(part, device, torch.bfloat16 if overflows else dtype, progress)
     encoders = tuple(planned[role] for role in _ENCODERS[base])
     unet, vae, prose = planned[UNET], planned[VAE], planned.get(T5)
-    return Bundle(sd, identity, unet, vae, encoders, prose, tuple(broken))
+    return Bundle(sd, identity, unet, vae, encoders, prose)
 
 
 def load_flow_vae(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,17 @@ def test_the_list_is_a_page_of_a_total(program: Program, folder: Path) -> None:
     assert (done.json["total"], len(done.json["assets"])) == (2, 1)
     assert "1 of 2" in program("list", "--limit", "1").out
     assert program("list", "--limit", "0").out == "0 of 2\n"
+
+
+@pytest.mark.parametrize("name", ["a%20b", "50%", "a#b"] + ["a?b"] * (os.name == "posix"))
+def test_the_library_lies_in_the_folder_of_that_very_name(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = tmp_path / "homes" / name
+    monkeypatch.setenv("ASSETMGR_HOME", str(home))
+    assert program("list").code == 0
+    assert home.joinpath("library.db").is_file()
+    assert [path.name for path in home.parent.iterdir()] == [name]
 
 
 def test_the_help_of_list_names_every_order(program: Program) -> None:

@@ -21,6 +21,7 @@ from converters.compute import (
     equal_words,
     floats_at,
     scratch,
+    split,
     stored_in,
     torch_dtype,
     words,
@@ -58,7 +59,7 @@ class Reader:
             self.memory = scratch(nbytes, self._place)
             block = min(self._block or stop - start, stop - start)
             self._stored = stored_in(self.memory, self.dtype)
-            self._blocks = self._stored.split(block)
+            self._blocks = split(self._stored, block)
             self._words = [words(each) for each in self._blocks]
             self._floats = floats_at(self._place, block)
         if self._whole is None:
@@ -105,7 +106,7 @@ def rounded(values: Tensor, dtype: DType, hold: Callable[[Tensor], None]) -> Ten
             hold(values)
         return values.to(torch_dtype(dtype))
     result = _room(dtype, values.numel())
-    for own, run in zip(result.split(_RUN), values.split(_RUN), strict=True):
+    for own, run in zip(split(result, _RUN), split(values, _RUN), strict=True):
         if not all_finite(run, dtype):
             hold(run)
         own.copy_(run)

@@ -25,6 +25,12 @@ class Paths:
         return self.home / "library.db"
 
     @property
+    def database_url(self) -> str:
+        """Its URL; what stands for itself in a path need not in a URL."""
+        path = self.database.as_posix().replace("%", "%25").replace("?", "%3F")
+        return f"sqlite:///{path}"
+
+    @property
     def preferences(self) -> Path:
         """What the terminal UI remembers."""
         return self.home / "preferences.json"

@@ -49,6 +49,17 @@ class Workspace:
         """Whether there is a database, as far as that is known without opening it."""
         return self.settings.database_url is not None or self.paths.database.is_file()
 
+    def surely_lacks(self, sha256: str) -> bool:
+        """Whether the library has no such bytes, as far as that is known without opening it.
+
+        Opening it takes longer than a server needs for its first bytes.
+        """
+        if self._library is not None or self.settings.database_url is not None:
+            return False
+        from registry.glance import lacks
+
+        return lacks(self.paths.database, sha256)
+
     def close(self) -> None:
         """Release the library."""
         with self._lock:
@@ -78,4 +89,4 @@ class Workspace:
         except OSError as error:
             cause = f"the folder cannot be made: {error.strerror}"
             raise WriteFailed(cause, path=self.paths.home) from error
-        return f"sqlite:///{self.paths.database.as_posix()}"
+        return self.paths.database_url

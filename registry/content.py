@@ -11,7 +11,7 @@ from converters.containers import Inspected, Model
 from converters.errors import FileProblem
 from converters.identify import Kind
 from converters.identify.beside import identify_file
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.pickles.verdict import SAFE_NO_CODE
 from converters.statedict import StateDict
 from converters.stored import StoredTensors
 from registry.scan_records import Content

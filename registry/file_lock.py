@@ -36,10 +36,7 @@ class FileLock:
 
     def __exit__(self, *_: object) -> None:
         self._close()
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:  # on Windows while another program asks whether it is held
-            return
+        _remove(self.path)
 
     def _close(self) -> None:
         os.close(self._descriptor)
@@ -57,8 +54,15 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     if not held:
-        path.unlink(missing_ok=True)
+        _remove(path)
     return held
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # on Windows while another program asks whether it is held
+        return
 
 
 if sys.platform == "win32":

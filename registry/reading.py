@@ -175,7 +175,7 @@ def _claim(row: AnyRow) -> Claim:
 
 def _full(row: AnyRow, attached: _Attached) -> Asset:
     from converters.identify import Component
-    from converters.pickles.safety import SafetyReport, Verdict
+    from converters.pickles.verdict import SafetyReport, Verdict
 
     preview = next(iter(attached.previews[row.id]), None)
     checked = next(iter(attached.verifications[row.id]), None)

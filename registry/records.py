@@ -15,7 +15,7 @@ from registry.states import MISSING, OFFLINE, PRESENT
 
 if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.identify import Component
-    from converters.pickles.safety import SafetyReport
+    from converters.pickles.verdict import SafetyReport
     from converters.statedict import Plain
     from registry.sidecars.record import Sidecar
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from converters.bytesource import Fingerprint
     from converters.hashing import FileHashes
     from converters.identify import Component
-    from converters.pickles.safety import SafetyReport
+    from converters.pickles.verdict import SafetyReport
     from converters.weights import Weights
     from registry.records import Claim, Contradiction
 

@@ -94,7 +94,8 @@ class OnHub:
         from assetmgr.operations.hub_receive import wanted_of
         from assetmgr.operations.placing import Destination
 
-        (queued,) = enqueue(self._workspace, [wanted_of(found, Destination())])
+        wanted = wanted_of(self._workspace, found, Destination())
+        (queued,) = enqueue(self._workspace, [wanted])
         return f"download {queued.id} is queued"
 
     def _peek(self, found: Download, progress: Progress) -> str:

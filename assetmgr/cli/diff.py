@@ -11,6 +11,10 @@ from assetmgr.operations.diff import Comparison, compare
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 
+_SHOWN = 20
+"""Differences named without --verbose: of another precision every tensor differs, and what the
+components say would scroll away."""
+
 
 @click.command(epilog="Example: assetmgr diff model.ckpt model.safetensors")
 @click.argument("a", shell_complete=completion.asset)
@@ -21,6 +25,7 @@ def diff(session: Session, a: str, b: str) -> int:
     """Say which tensors two models differ in; the exit code is 1 when they do.
 
     The container does not matter, nor do metadata: a .ckpt equals its safetensors twin.
+    The first differences are named, with --verbose all.
     """
     with Workspace.open() as workspace, session.progress() as progress:
         found = compare(workspace, a, b, progress)
@@ -35,5 +40,8 @@ def _print(session: Session, found: Comparison) -> None:
     for part in found.components:
         verdict = f"{part.different} differ" if part.different else "all the same"
         session.output.line(f"{part.name:<14} {part.same + part.different} tensors, {verdict}")
-    for each in found.differences:
+    shown = found.differences if session.verbose else found.differences[:_SHOWN]
+    for each in shown:
         session.output.line(f"  {plain(each.name)} {each.how}")
+    if left := len(found.differences) - len(shown):
+        session.output.line(f"  and {left:,} more; --verbose names all")

@@ -24,7 +24,7 @@ from converters.errors import AssetmgrError, BadValue, FileProblem, TargetExists
 from converters.identify import Base, Identity, Kind, Prediction, identify
 from converters.identify.beside import with_prediction_beside
 from converters.layouts.pipeline import pipeline_parts, to_single_file
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 from converters.statedict import StateDict
 from converters.transform.layout import relayout
 from converters.transform.metadata import DERIVATION_KEY, Parent, provenance

@@ -33,7 +33,7 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
     from registry.health import examine
     from registry.library import Library
 
-    url = settings.database_url or f"sqlite:///{paths.database.as_posix()}"
+    url = settings.database_url or paths.database_url
     health = examine(url)
     if not health.is_current:
         return (_database(health),)

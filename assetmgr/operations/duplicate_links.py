@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -31,7 +30,7 @@ from converters.errors import (
     WriteFailed,
 )
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming, sync_folder
+from converters.writers.atomic import naming, sync_folder, temporary_beside
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -208,7 +207,7 @@ def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
     path, kept = Path(pair.path), Path(pair.kept)
     progress.stage(f"comparing {path.name}", pair.bytes)
     before, of_kept = _compare(path, kept, progress)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     is_hard = pair.way is Way.HARDLINK
     with naming(path):
         mode = stat.S_IMODE(os.stat(path).st_mode)
@@ -279,13 +278,24 @@ def _require(path: Path, state: Fingerprint) -> None:
 
 
 def _tell_library(workspace: Workspace, asset_id: int, path: Path) -> None:
-    """The file's new state, so that the next scan need not hash it again."""
+    """The file's new state, so that the next scan need not hash it again.
+
+    Symbolic links that lead to it have that state, too.
+    """
     from registry.scanner import scan_file
 
     with contextlib.suppress(AssetNotFound):  # forgotten since: the next scan finds it
-        hashes = _hashes(workspace.library.get(asset_id))
-        if hashes is not None:
-            scan_file(workspace.library, path, hashes=hashes)
+        asset = workspace.library.get(asset_id)
+        hashes = _hashes(asset)
+        if hashes is None:
+            return
+        others = (Path(file.path) for file in asset.files if file.here)
+        for place in (path, *(other for other in others if _is_link_to(other, path))):
+            scan_file(workspace.library, place, hashes=hashes)
+
+
+def _is_link_to(other: Path, path: Path) -> bool:
+    return other.is_symlink() and os.path.realpath(other) == os.path.realpath(path)
 
 
 def _hashes(asset: Asset) -> FileHashes | None:

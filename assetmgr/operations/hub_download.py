@@ -71,7 +71,7 @@ def _enqueued(
 ) -> list[Download | Failure]:
     found = [each for each in planned if isinstance(each, Download)]
     destination = Destination(request.folder, request.layout)
-    wanted = [wanted_of(each, destination, again=request.again) for each in found]
+    wanted = [wanted_of(workspace, each, destination, again=request.again) for each in found]
     queued = iter(enqueue(workspace, wanted, request.priority))
     return [
         replace(each, queued=next(queued).id) if isinstance(each, Download) else each

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub_select import Selection, meant
+from assetmgr.operations.hub_select import Selection, meant, several
 from assetmgr.operations.receiving import all_with_sha256, present
 from assetmgr.sources import hub_models, huggingface
 from assetmgr.sources.hub_models import HubFile, HubModel
@@ -58,13 +58,15 @@ class DownloadRequest:
 class Download:
     """A file on the Hub, and the asset of the library that already is it.
 
-    `queued` is its number in the queue once it is there.
+    `queued` is its number in the queue once it is there. `is_part` says that it has to lie where
+    the other files of its model do.
     """
 
     file: RemoteFile
     known: Asset | None
     licence: str | None = None
     queued: int | None = None
+    is_part: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The document of the plan."""
@@ -140,10 +142,15 @@ def find_files(request: DownloadRequest, progress: Progress = SILENT) -> list[Do
     licence = None if listing is None else listing.licence
     listed = {file.name: file for file in (listing.files if listing else None) or ()}
     names = meant(tuple(listed), request.selection, request.repo)
+    parts = several(names)
 
     def find(name: str) -> Download | Failure:
         file = _from_listing(listing, listed.get(name)) or _described(request, name)
-        return file if isinstance(file, Failure) else Download(file, None, licence)
+        return (
+            file
+            if isinstance(file, Failure)
+            else Download(file, None, licence, is_part=name in parts)
+        )
 
     found = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:

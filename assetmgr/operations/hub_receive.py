@@ -35,15 +35,19 @@ def run_download(
     Bytes that were fetched before an interruption are not fetched again. Raises CorruptFile when
     the bytes are not what the Hub announced, WriteProblem, NotAvailable, Cancelled.
     """
-    wanted = wanted_of(download, Destination(folder))
+    wanted = wanted_of(workspace, download, Destination(folder))
     with huggingface.connect() as web:
         received = bring(workspace, wanted, web, Bandwidth(), progress)
     return Downloaded(download.file, received.path, received.asset, received.state)
 
 
-def wanted_of(download: Download, destination: Destination, *, again: bool = False) -> Wanted:
+def wanted_of(
+    workspace: Workspace, download: Download, destination: Destination, *, again: bool = False
+) -> Wanted:
     """A file as the queue keeps it: by its name at a commit, and what was announced of it."""
     file = download.file
+    if download.is_part:
+        destination = destination.of_several_files(workspace, _family(file))
     subject = {"repo": file.repo, "commit": file.commit, "name": file.name, "git": file.git_sha1}
     folder = destination.folder
     return Wanted(
@@ -84,13 +88,17 @@ def announced(file: RemoteFile, licence: str | None) -> Announced:
         service="the Hub",
         label=file.label,
         name=file.name,
-        family=file.repo.split("/")[-1],
+        family=_family(file),
         size=file.size,
         sha256=file.sha256,
         git_sha1=file.git_sha1,
         content=_content(file),
         source=Source(SERVICE, file.repo, file.commit, file.name, file.url, licence),
     )
+
+
+def _family(file: RemoteFile) -> str:
+    return file.repo.split("/")[-1]
 
 
 def _content(file: RemoteFile) -> str:

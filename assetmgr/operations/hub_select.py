@@ -17,12 +17,14 @@ from converters.errors import BadValue, FileMissing
 from converters.suffixes import MODEL_SUFFIXES
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_INDEX = re.compile(r"(.+)\.\w+\.index(?:\.([\w-]+))?\.json")
+_CONFIG = "config.json"
 _VARIANT = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is wanted of a repository; nothing at all means its model files.
+    """What is wanted of a repository; nothing at all means its models, each of them whole.
 
     `names` are files, folders and patterns, each of which has to be there; `include` and `exclude`
     are patterns. Where a file has the `variant`, the same file without it and with others goes.
@@ -57,6 +59,8 @@ def select(files: Sequence[str], wanted: Selection, repo: str) -> tuple[str, ...
     chosen -= _matching(files, wanted.exclude)
     if wanted.variant is not None:
         chosen -= _other_variants([name for name in files if name in chosen], wanted.variant, repo)
+    if not (wanted.names or wanted.include):
+        chosen |= _put_together_by(files, chosen) - _matching(files, wanted.exclude)
     if not chosen:
         what = "model files" if wanted == Selection() else "such files"
         raise FileMissing(f"the repository has no {what}", path=repo)
@@ -75,9 +79,46 @@ def _named(files: Sequence[str], wanted: Selection, repo: str) -> set[str]:
     return chosen
 
 
+def several(names: Iterable[str]) -> frozenset[str]:
+    """The names that are of models in several files: shards, indexes, configurations beside them.
+
+    They have to stay together, below folders of their own names.
+    """
+    there = frozenset(names)
+    found = {name for name in there if _is_shard(name) or _INDEX.fullmatch(name)}
+    return frozenset(found | _configurations(there, found))
+
+
+def _put_together_by(files: Sequence[str], chosen: Iterable[str]) -> set[str]:
+    """The indexes of the shards that are chosen, and the configurations beside them."""
+    shards = {name for name in chosen if _is_shard(name)}
+    stems = {_stem(name) for name in shards}
+    indexes = {name for name in files if _indexed(name) in stems}
+    return indexes | _configurations(files, shards)
+
+
+def _configurations(files: Iterable[str], beside: Iterable[str]) -> set[str]:
+    return {f"{_folder(name)}{_CONFIG}" for name in beside} & {*files}
+
+
+def _indexed(name: str) -> str | None:
+    """What the shards of an index are called; a variant stands before its ending."""
+    found = _INDEX.fullmatch(name)
+    return None if found is None else ".".join(filter(None, found.groups()))
+
+
 def is_model(name: str) -> bool:
     """Whether a name is that of a model file."""
     return PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
+
+
+def _is_shard(name: str) -> bool:
+    return is_model(name) and bool(_SHARD.search(PurePosixPath(name).stem))
+
+
+def _folder(name: str) -> str:
+    """With its slash; empty at the top."""
+    return "".join(name.rpartition("/")[:2])
 
 
 def _is_pattern(name: str) -> bool:

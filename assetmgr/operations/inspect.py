@@ -18,7 +18,7 @@ from converters.identify import Identity, identify
 from converters.identify.about import about
 from converters.identify.beside import identify_file
 from converters.identify.compatibility import Compatibility, compatibility
-from converters.pickles.safety import SafetyReport
+from converters.pickles.verdict import SafetyReport
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
 

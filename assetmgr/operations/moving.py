@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from assetmgr.operations.file_links import BLOCK_BYTES, copy, leads_to, symlink
 from converters.bytesource import FileBytes
 from converters.errors import TargetExists, WriteFailed
 from converters.progress import SILENT, Progress
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming
+from converters.writers.atomic import naming, temporary_beside
 
 
 def move_path(source: Path, target: Path, progress: Progress = SILENT) -> None:
@@ -137,7 +136,7 @@ def _remove(source: Path, target: Path) -> None:
 def _move_folder(source: Path, target: Path, progress: Progress) -> None:
     if _renamed(source, target):
         return
-    whole = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    whole = temporary_beside(target)
     try:
         with naming(target):
             shutil.copytree(

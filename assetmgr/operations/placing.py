@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.layouts import LAYOUTS
+from assetmgr.operations.layouts import LAYOUTS, Layout
 from assetmgr.operations.names import safe_name, visible_name
 from converters.errors import BadValue
+from converters.kinds import Kind
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -17,6 +18,9 @@ FOLDERS = {
     kind: folder.removeprefix("models/") for kind, folder in LAYOUTS["comfyui"].folders.items()
 }
 """Kind -> folder below the models folder, as ComfyUI names them; anything else goes to `other`."""
+
+PIPELINES = "diffusers"
+"""That of models in several files, also as ComfyUI names it."""
 
 OTHER = "other"
 
@@ -49,14 +53,25 @@ class Destination:
             return None
         return self.folder.joinpath(*map(safe_name, name.split("/")))
 
+    def of_several_files(self, workspace: Workspace, family: str) -> Destination:
+        """Where the files of one model go: they keep their own folders, where pipelines are."""
+        if self.folder is not None and self.layout is None:
+            return self
+        root = self.root(workspace)
+        return Destination(root / _pipelines(root, self._program(workspace)) / safe_name(family))
+
+    def _program(self, workspace: Workspace) -> str | None:
+        return self.layout or (workspace.settings.models_layout if self.folder is None else None)
+
     def place(self, workspace: Workspace, name: str, family: str, kind: str, base: str) -> Path:
         """Where a file goes once it is known what it is; `family` tells generic names apart."""
         fixed = self.known_place(name)
         if fixed is not None:
             return fixed
         root = self.root(workspace)
-        layout = self.layout or (workspace.settings.models_layout if self.folder is None else None)
-        return root / _folder(root, layout, kind, base) / _telling_name(name, family)
+        return (
+            root / _folder(root, self._program(workspace), kind, base) / _telling_name(name, family)
+        )
 
 
 def check_layout(layout: str | None) -> None:
@@ -68,8 +83,17 @@ def check_layout(layout: str | None) -> None:
 def _folder(root: Path, layout: str | None, kind: str, base: str) -> Path:
     if layout is None:
         return Path(FOLDERS.get(kind, OTHER))
+    return _below(root, LAYOUTS[layout], LAYOUTS[layout].folder(kind, base, is_pipeline=False))
+
+
+def _pipelines(root: Path, layout: str | None) -> Path:
+    if layout is None:
+        return Path(PIPELINES)
     program = LAYOUTS[layout]
-    folder = program.folder(kind, base, is_pipeline=False)
+    return _below(root, program, program.folder(Kind.UNKNOWN, "unknown", is_pipeline=True))
+
+
+def _below(root: Path, program: Layout, folder: str | None) -> Path:
     return Path(program.prefix(root), OTHER if folder is None else folder)
 
 

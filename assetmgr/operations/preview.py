@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview_bases import base_of, choose_bases, no_base
+from assetmgr.operations.preview_bases import base_of, choose_bases, no_base, relatives_of
 from assetmgr.operations.preview_batch import finished, in_order
 from assetmgr.operations.preview_job import is_called, plan_job
 from assetmgr.operations.preview_request import PreviewRequest, check_request
@@ -200,11 +200,11 @@ def _render(
     subject = planned.subject
     try:
         require_subject(subject)
-        companions = companions_of(workspace, planned.checkpoint)
+        job = completed(workspace, planned)
     except AssetmgrError as error:
         return Failure.of(error, path=subject.file.path)
     try:
-        outcome = client.render(replace(planned.job, companions=companions), progress)
+        outcome = client.render(job, progress)
         require_subject(subject)
     except (NotAvailable, Cancelled):
         raise
@@ -222,6 +222,13 @@ def require_subject(subject: Subject) -> None:
     """
     if subject.scanned is not None:
         require_unchanged(subject.scanned)
+
+
+def completed(workspace: Workspace, planned: PlannedPreview) -> RenderJob:
+    """The job with the other files that it wants to know of."""
+    companions = companions_of(workspace, planned.checkpoint)
+    relatives = relatives_of(workspace, planned.subject)
+    return replace(planned.job, companions=companions, relatives=relatives)
 
 
 def companions_of(workspace: Workspace, checkpoint: Subject) -> tuple[ModelFile, ...]:

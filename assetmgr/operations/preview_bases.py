@@ -13,6 +13,7 @@ from assetmgr.operations.preview_subject import (
     find_subject,
     from_asset,
 )
+from assetmgr.sampler.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, BadValue, NotAvailable
 
@@ -60,6 +61,19 @@ def _possible_bases(workspace: Workspace, family: str) -> Sequence[Asset]:
     kinds = (f"kind:{kind} base:{family}" for kind in ("checkpoint", DENOISER))
     listed = (asset for query in kinds for asset in workspace.library.assets(query))
     return [asset for asset in listed if asset.path is not None and not asset.problems]
+
+
+RELATIVES = 3
+"""Checkpoints of the family that a checkpoint is compared with; the first is hardly ever none."""
+
+
+def relatives_of(workspace: Workspace, subject: Subject) -> tuple[ModelFile, ...]:
+    """The library's other checkpoints of the family, for a checkpoint that borrows nothing."""
+    if not subject.is_checkpoint or subject.is_flow:
+        return ()
+    found = workspace.library.bases(subject.base)
+    others = [each for each in found if each.id != subject.asset and each.path is not None]
+    return tuple(from_asset(each).file for each in others[:RELATIVES])
 
 
 def no_base(subject: Subject) -> NotAvailable:

@@ -19,7 +19,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import (
     PlannedPreview,
     PreviewResult,
-    companions_of,
+    completed,
     plan_previews,
     record_preview,
     require_subject,
@@ -83,10 +83,10 @@ def _remote(workspace: Workspace, number: int, planned: PlannedPreview) -> Remot
     shared = url if url is not None and not url.startswith("sqlite") else None
     try:
         require_subject(planned.subject)
-        companions = companions_of(workspace, planned.checkpoint)
+        job = completed(workspace, planned)
     except AssetmgrError as error:
         return Failure.of(error, path=planned.subject.file.path)
-    return RemoteJob(number, replace(planned.job, companions=companions), shared)
+    return RemoteJob(number, job, shared)
 
 
 def _received(

@@ -20,14 +20,17 @@ from assetmgr.sources.sink import Arrived
 from assetmgr.sources.transfer import tag_of
 from converters.errors import (
     AssetmgrError,
+    AssetNotFound,
     CorruptFile,
     FileProblem,
     TargetExists,
     WriteProblem,
 )
 from converters.hashing import FileHashes, hash_file
+from converters.kinds import Kind
 from converters.lanes import BLOCK_BYTES
 from converters.progress import SILENT, Progress
+from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming, refuse_existing, sync_folder
 from registry.file_lock import is_held
 from registry.together import Together
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 
 PARTS = ".downloads"
 """The hidden folder that bytes gather in, below the folder that the file goes to."""
+
+INDEXES = "*.index*.json"
+"""Names of what puts together models in several files."""
 
 HOME = Destination()
 """The folders by kind below the models folder."""
@@ -87,7 +93,9 @@ def get_ready(workspace: Workspace) -> None:
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
-    asset = None if sha256 is None else workspace.library.with_content(sha256)
+    if sha256 is None or workspace.surely_lacks(sha256):
+        return None
+    asset = workspace.library.with_content(sha256)
     return asset if asset is not None and present(asset) is not None else None
 
 
@@ -347,4 +355,14 @@ def _register(
     from registry.scanner import scan_file
 
     asset = scan_file(workspace.library, target, hashes=hashes, source=file.source)
+    for index in _indexes_beside(target):
+        with contextlib.suppress(AssetNotFound):
+            if workspace.library.find(str(index)).kind == Kind.UNKNOWN:
+                scan_file(workspace.library, index)
     return Received(target, asset, state)
+
+
+def _indexes_beside(target: Path) -> list[Path]:
+    """The indexes whose model may be whole now that a file of weights has come."""
+    is_one = target.suffix.lower() in MODEL_SUFFIXES
+    return [path for path in target.parent.glob(INDEXES) if path.is_file()] if is_one else []

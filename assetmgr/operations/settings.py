@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -33,7 +34,10 @@ def change_setting(workspace: Workspace, key: str, value: str | None) -> Setting
     text = _changed(before, row.name, entry, value)
     read_settings(text, workspace.paths)  # what is written can be read
     if text != before:
-        write_whole(path, text.encode("utf-8"), overwrite=True, mode=_mode(path))
+        mode = _mode(path)
+        write_whole(path, text.encode("utf-8"), overwrite=True, mode=mode)
+        with contextlib.suppress(OSError):  # where a disk keeps no modes
+            path.chmod(mode)  # what the umask took from a new file, the old one had
     workspace.settings = load_settings(workspace.paths)
     return workspace.settings
 

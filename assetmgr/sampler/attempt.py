@@ -101,9 +101,10 @@ class Attempt:
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
         loads = judge.loads_completely((), (), note=account_of(warm, self._job.companions))
+        weights = judge.weights_finite(warm.broken)
         with self._with_adapters(warm):
             return self._judged(
-                (loads, judge.weights_finite(warm.bundle.broken)),
+                (loads, weights),
                 warm,
                 lambda: self._painter.reference(warm, "sample"),
                 lambda picture: self._probed(warm, picture),
@@ -127,8 +128,9 @@ class Attempt:
                 with self._loading(), _naming(self._job.subject.path):
                     change = stack.enter_context(applied(warm.bundle, subject, self._job))
                 loads = judge.loads_completely((), change.unused, note=change.note)
+                strength = () if change.largest is None else (judge.strength(*change.largest),)
                 return self._judged(
-                    (loads, weights),
+                    (loads, weights, *strength),
                     warm,
                     lambda: self._painter.changed(warm, change, "sample"),
                     lambda picture: self._effects(warm, change, picture, reference),
@@ -161,7 +163,7 @@ class Attempt:
     def _probed(self, warm: Warm, picture: Picture) -> Iterable[Check]:
         if not self._job.with_effect:
             return ()
-        return Examiner(self._painter, warm).of_checkpoint(picture)
+        return Examiner(self._painter, warm).of_checkpoint(picture, self._job.relatives)
 
     def _effects(
         self, warm: Warm, change: Applied, picture: Picture, reference: Picture | None
@@ -182,7 +184,7 @@ class Attempt:
         try:
             return warm, self._painter.reference(warm, "sample the reference")
         except NotFinite as error:
-            if self._widen((judge.weights_finite(warm.bundle.broken), judge.finite(error))):
+            if self._widen((judge.weights_finite(warm.broken), judge.finite(error))):
                 return self._base()
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
 

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
-from assetmgr.sampler.networks import Incomplete, Part, built, fill, latent_factor, require_complete
+from assetmgr.sampler.networks import (
+    Incomplete,
+    Part,
+    built,
+    decoder_alone,
+    fill,
+    latent_factor,
+    require_complete,
+)
 from assetmgr.sampler.patching import Patch, Spares, patched
 from converters.bases import Base
 from converters.identify import Identity, identify
@@ -29,9 +37,8 @@ from converters.transform.scaled_fp8 import unscaled
 class Bundle:
     """A whole checkpoint, ready to render; its text encoders are in the order of the family.
 
-    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `broken`
-    names the tensors of the file that hold NaN or infinities on the device. `spares` is memory that
-    changes of the networks use in turn.
+    `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `spares` is
+    memory that changes of the networks use in turn.
     """
 
     state_dict: StateDict
@@ -40,7 +47,6 @@ class Bundle:
     vae: Part
     text_encoders: tuple[Part, ...]
     prose: Part | None = None
-    broken: tuple[str, ...] = ()
     spares: Spares = field(default_factory=dict, compare=False)
 
     @property
@@ -85,10 +91,11 @@ def load_bundle(
     planned = {name: _planned(sd, identity.base, name) for name in names}
     require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
-    broken = [name for part in planned.values() for name in fill(part, device, dtype, progress)]
+    for part in planned.values():
+        fill(part, device, dtype, progress)
     encoders = tuple(planned[use.component] for use in family.encoders)
     planned[VAE].network.register_to_config(**latent_statistics(edm_of(sd)))
-    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders, broken=tuple(broken))
+    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
 
 
 def load_vae(
@@ -98,7 +105,7 @@ def load_vae(
 
     Raises Incomplete.
     """
-    part = built(vae_to_diffusers(sd), base, VAE, vae_to_diffusers)
+    part = decoder_alone(built(vae_to_diffusers(sd), base, VAE, vae_to_diffusers))
     require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.bundle import Bundle
-from assetmgr.sampler.networks import Incomplete, Part, fill, require_complete, unfilled
+from assetmgr.sampler.networks import (
+    Incomplete,
+    Part,
+    decoder_alone,
+    fill,
+    require_complete,
+    unfilled,
+)
 from converters.bases import Base
 from converters.identify import Identity
 from converters.layouts import vae_config
@@ -85,13 +92,12 @@ def load_flow(
     planned = {role: _planned(sd, role, base) for role in roles}
     require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
-    broken: list[str] = []
     for role, part in planned.items():
         overflows = role == T5 and dtype is torch.float16
-        broken += fill(part, device, torch.bfloat16 if overflows else dtype, progress)
+        fill(part, device, torch.bfloat16 if overflows else dtype, progress)
     encoders = tuple(planned[role] for role in _ENCODERS[base])
     unet, vae, prose = planned[UNET], planned[VAE], planned.get(T5)
-    return Bundle(sd, identity, unet, vae, encoders, prose, tuple(broken))
+    return Bundle(sd, identity, unet, vae, encoders, prose)
 
 
 def load_flow_vae(
@@ -101,7 +107,7 @@ def load_flow_vae(
     found = held(sd, base).get(VAE)
     if found is None:
         raise Incomplete(("the whole vae",))
-    part = _planned(whole({VAE: found}, {}), VAE, base)
+    part = decoder_alone(_planned(whole({VAE: found}, {}), VAE, base))
     require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)

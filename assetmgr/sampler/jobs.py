@@ -49,7 +49,8 @@ class RenderJob:
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted
     from the end, whose output is taken. `adapters` are in effect on a checkpoint, and with
-    `rounded` (an element type, or `keep`) the changed weights are rounded to it.
+    `rounded` (an element type, or `keep`) the changed weights are rounded to it. `relatives` are
+    checkpoints of the family that a checkpoint's blocks are compared with.
     """
 
     subject: ModelFile
@@ -75,6 +76,7 @@ class RenderJob:
     clip_skip: int = 1
     adapters: tuple[RuntimeAdapter, ...] = ()
     rounded: str | None = None
+    relatives: tuple[ModelFile, ...] = ()
 
     @property
     def checkpoint(self) -> ModelFile:
@@ -109,12 +111,14 @@ class RenderJob:
         subject = ModelFile(**document.pop("subject"))
         base = document.pop("base")
         companions = tuple(ModelFile(**each) for each in document.pop("companions"))
+        relatives = tuple(ModelFile(**each) for each in document.pop("relatives", ()))
         adapters = tuple(RuntimeAdapter(**each) for each in document.pop("adapters", ()))
         return cls(
             subject=subject,
             base=None if base is None else ModelFile(**base),
             companions=companions,
             adapters=adapters,
+            relatives=relatives,
             **document,
         )
 

@@ -19,7 +19,7 @@ correlation at least 0.76, of the LoRA's outlines 0.38, noise left at most 0.50.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn import functional
@@ -55,6 +55,12 @@ NOISE_LEFT = 0.8
 Trained networks: 0.02 to 0.6, 0.08 in the middle. Blocks swapped where it shows: 0.6 to 1.1; all
 blocks shuffled, rows permuted, random or zero weights: 1.2 to 2.1; weights with noise as large as
 themselves: 1.2, with a third of it, whose pictures are still good: 0.17.
+"""
+TOO_STRONG = 30.0
+"""Change of a weight, in its own size (root of mean square), that no training comes to.
+
+Of the demo's LoRA 0.27 at most. The changes of three LoRAs for SD1 out of the wild are 0.001 at
+most, where the weights of such layers are some 0.03.
 """
 SAME_PROMPT = 1e-3
 """Distance of two prompts' encodings: 0 with zeroed encoders; trained ones: 0.33 to 0.77."""
@@ -125,6 +131,22 @@ def half_effect(half: float, whole: float) -> Check:
 def removes_noise(left: float) -> Check:
     """Passes when the network takes added noise out of its own picture; see `probes.noise_left`."""
     return _below("removes noise", left, NOISE_LEFT, "noise missed, 1 for a guess by the mean")
+
+
+def in_place(relative: str, compared: int, exchanged: Mapping[str, str], *, ok: bool) -> Check:
+    """Passes unless layers of the UNet stand where a relative has others, which has them right."""
+    detail = f"{compared} layers of the UNet compared with {relative!r}"
+    if exchanged:
+        here, there = next(iter(exchanged.items()))
+        detail += f"; exchanged{' there' if ok else ''}: {here} with {there}"
+    count = 0 if ok else len(exchanged)
+    return Check("in place", ok, float(count), 0.0, detail)
+
+
+def strength(largest: float, name: str) -> Check:
+    """Passes unless an adapter changes a weight by many times as much as there was."""
+    detail = f"largest change of a weight, in its own size: {name}"
+    return _below("strength", largest, TOO_STRONG, detail)
 
 
 def prompt_matters(difference: float) -> Check:

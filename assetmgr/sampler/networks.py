@@ -83,6 +83,13 @@ def built(
     return Part(network, mapped, to_network_names)
 
 
+def decoder_alone(part: Part) -> Part:
+    """An autoencoder's network as it is built, without an encoder where its file has none."""
+    if not any(name.startswith("encoder.") for name in part.mapped):
+        part.network.encoder = part.network.quant_conv = None
+    return part
+
+
 def require_complete(parts: Mapping[str, Part]) -> None:
     """Raises Incomplete unless every network finds exactly the tensors it wants.
 
@@ -117,51 +124,57 @@ def _unheld_ids(part: Part) -> list[str]:
     return [f"token embeddings {ids} of the text encoder ({name})"]
 
 
-def fill(
-    part: Part, device: torch.device, dtype: torch.dtype, progress: Progress
-) -> tuple[str, ...]:
-    """Give a network its tensors, on a device and in a type.
+def fill(part: Part, device: torch.device, dtype: torch.dtype, progress: Progress) -> None:
+    """Give a network its tensors, on a device and in a type."""
+    there = {name: _mapped(tensor, device, dtype) for name, tensor in part.mapped.items()}
+    tensors = {name: tensor for name, tensor in there.items() if tensor is not None}
+    progress.advance(sum(part.mapped[name].nbytes for name in tensors))
+    rest = {name: tensor for name, tensor in part.mapped.items() if name not in tensors}
+    nbytes = sum(tensor.nbytes for tensor in rest.values())
 
-    Returns the file's names of those that hold NaN or infinities there.
-    """
+    def convert(tensor: LazyTensor) -> torch.Tensor:
+        return converted(tensor, device, dtype)
 
-    def load(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        tensor = loaded(part.mapped[name], device, dtype)
-        return tensor, torch.stack(torch.aminmax(tensor)) if tensor.numel() else None
-
-    tensors: dict[str, torch.Tensor] = {}
-    extremes: dict[str, torch.Tensor] = {}
-    names = tuple(part.mapped)
-    made = side_by_side(load, names, part.mapped.nbytes, device)
-    for name, (tensor, ends) in zip(names, made, strict=True):
+    made = side_by_side(convert, tuple(rest.values()), nbytes, device)
+    for (name, stored), tensor in zip(rest.items(), made, strict=True):
         tensors[name] = tensor
-        if ends is not None:
-            extremes[name] = ends
-        progress.advance(part.mapped[name].nbytes)
+        progress.advance(stored.nbytes)
     part.network.load_state_dict(tensors, assign=True, strict=True)
     _make_positions(part.network, device)
-    return _broken(part, extremes)
 
 
-def _broken(part: Part, extremes: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """Names of what is not finite; the extremes of all are fetched from the device at once."""
-    if not extremes:
-        return ()
-    finite = torch.isfinite(torch.stack(list(extremes.values())).float()).all(dim=1).tolist()
-    names = (name for name, fine in zip(extremes, finite, strict=True) if not fine)
-    return tuple(dict.fromkeys(_name_in_file(part.mapped[name]) for name in names))
+@torch.inference_mode()
+def non_finite(part: Part) -> Iterator[str]:
+    """The file's names of tensors that hold NaN or infinities, in the type the network has.
+
+    The extremes of all are fetched from the device at once.
+    """
+    tensors = {name: t for name, t in part.network.state_dict().items() if t.numel()}
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    device = next(iter(tensors.values())).device
+    ends = side_by_side(_extremes, tuple(tensors.values()), nbytes, device)
+    finite = torch.isfinite(torch.stack(list(ends)).float()).all(dim=1).tolist()
+    for name, fine in zip(tensors, finite, strict=True):
+        if not fine:
+            yield _name_in_file(part.mapped[name])
+
+
+def _extremes(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.stack(torch.aminmax(tensor))
 
 
 def _name_in_file(tensor: LazyTensor) -> str:
     return tensor.origin.rpartition(": ")[2]
 
 
-def loaded(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The values of a tensor on a device and in a type; where nothing is to be done, mapped."""
-    if device.type == "cpu" and compute.torch_dtype(tensor.dtype) is dtype:
-        there = compute.mapped(tensor)
-        if there is not None:
-            return there
+def _mapped(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
+    """The tensor as it lies in its file, where nothing is to be done to it."""
+    is_there = device.type == "cpu" and compute.torch_dtype(tensor.dtype) is dtype
+    return compute.mapped(tensor) if is_there else None
+
+
+def converted(tensor: LazyTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The values of a tensor on a device and in a type, in memory of their own."""
     made = torch.empty(tensor.shape, device=device, dtype=dtype)
     compute.fill(made, tensor)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,21 @@ Spares = dict[torch.nn.Parameter, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Changed parameters, each with its original value."""
+    """Changed parameters, each with its original value; `names` are theirs."""
 
     originals: list[tuple[torch.nn.Parameter, torch.Tensor]]
+    names: tuple[str, ...]
+
+    @torch.inference_mode()
+    def largest(self) -> tuple[float, str]:
+        """The largest change in the size of what was there, and which; to be asked inside.
+
+        What is nearly nothing counts as `NEARLY_NOTHING`.
+        """
+        if not self.originals:
+            return 0.0, ""
+        shares = torch.stack(_side_by_side(_share, self.originals)).tolist()
+        return max(zip(shares, self.names, strict=True))
 
     @contextmanager
     def scaled(self, part: float) -> Iterator[None]:
@@ -43,6 +56,21 @@ class Patch:
         finally:
             for parameter, changed in whole:
                 parameter.data = changed
+
+
+NEARLY_NOTHING = 1e-3
+"""Size of weights that are as good as not there."""
+
+
+def _share(change: tuple[torch.nn.Parameter, torch.Tensor]) -> torch.Tensor:
+    """The change of a parameter as a share of its size, by roots of mean squares."""
+    parameter, original = change
+    moved, size = (
+        torch.linalg.vector_norm(each, dtype=torch.float32) / math.sqrt(each.numel())
+        for each in (parameter.data - original, original)
+    )
+    share: torch.Tensor = moved / size.clamp_min(NEARLY_NOTHING)
+    return share
 
 
 def _between(original: torch.Tensor, changed: torch.Tensor, part: float) -> torch.Tensor:
@@ -68,9 +96,11 @@ def patched(
         compute.fill(values, tensor)
         return values
 
-    changes = list(_differing(parts, state, changed))
+    differing = dict(_differing(parts, state, changed))
+    changes = list(differing.values())
     made = _side_by_side(load, changes)
-    patch = Patch([(parameter, parameter.data) for parameter, _ in changes])
+    originals = [(parameter, parameter.data) for parameter, _ in changes]
+    patch = Patch(originals, tuple(differing))
     try:
         for (parameter, _), values in zip(changes, made, strict=True):
             parameter.data = values
@@ -133,11 +163,11 @@ def _memory(parameter: torch.nn.Parameter, spares: Spares) -> torch.Tensor:
     return spare
 
 
-_Changes = Iterator[tuple[torch.nn.Parameter, LazyTensor]]
+_Changes = Iterator[tuple[str, tuple[torch.nn.Parameter, LazyTensor]]]
 
 
 def _differing(parts: Sequence[Part], state: StateDict, changed: StateDict) -> _Changes:
-    """The parameters that differ, each with its new values.
+    """The parameters that differ, each by its name with its new values.
 
     A tensor that networks take as it stands in the file is known by its source, which saves mapping
     all names anew for every adapter.
@@ -153,7 +183,7 @@ def _differing(parts: Sequence[Part], state: StateDict, changed: StateDict) -> _
     if len(direct) < len(differing):  # some are taken apart or put together for the networks
         yield from _mapped(parts, changed)
     else:
-        yield from ((direct[name], tensor) for name, tensor in differing.items())
+        yield from ((name, (direct[name], tensor)) for name, tensor in differing.items())
 
 
 def _places(parts: Sequence[Part]) -> dict[object, torch.nn.Parameter]:
@@ -166,8 +196,9 @@ def _places(parts: Sequence[Part]) -> dict[object, torch.nn.Parameter]:
 
 
 def _mapped(parts: Sequence[Part], changed: StateDict) -> _Changes:
-    for part in parts:
+    for number, part in enumerate(parts):
         parameters = dict(part.network.named_parameters())
         for name, tensor in part.to_network_names(changed).items():
             if tensor.source != part.mapped[name].source:
-                yield parameters[name], tensor
+                network = type(part.network).__name__
+                yield f"{network} {number}: {name}", (parameters[name], tensor)

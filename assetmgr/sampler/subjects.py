@@ -22,6 +22,7 @@ from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
 from converters.compute import CPU
+from converters.embedding_forms import inversions_in, is_bundled
 from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
@@ -40,7 +41,8 @@ class Applied:
 
     `decoder` is None for the base's own, `encoder` is one that has no decoder. `unused` names
     tensors that found no place, `note` says what was used. `scaled` puts the subject in effect at
-    a part of its weight, where it has one.
+    a part of its weight, where it has one. `largest` is its largest change of a weight, in that
+    one's size, and where.
     """
 
     note: str
@@ -49,6 +51,7 @@ class Applied:
     decoder: Any = None
     encoder: Any = None
     scaled: Scaled | None = None
+    largest: tuple[float, str] | None = None
 
 
 Change = Callable[[Bundle, StateDict, RenderJob], AbstractContextManager[Applied]]
@@ -68,8 +71,9 @@ def applied(bundle: Bundle, subject: StateDict, job: RenderJob) -> AbstractConte
 
 @contextmanager
 def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
-    """The merged weights, as the merge command would write them."""
-    choice = AdapterChoice(job.subject.path, subject, job.weight, None)
+    """The merged weights, as the merge command would write them; and embeddings in the file."""
+    embeddings, adapter = _carried(bundle, subject)
+    choice = AdapterChoice(job.subject.path, adapter, job.weight, None)
     changed, report = merged_onto(bundle, choice)
     with ExitStack() as stack:
         try:
@@ -77,7 +81,27 @@ def _lora(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applie
         except MergeProblem as error:  # values out of range; names and shapes were settled above
             raise NotFinite("the merge of the weights") from error
         note = f"{report.applied} modules applied"
-        yield Applied(note, unused=tuple(report.unused), scaled=patch.scaled)
+        unused, largest = tuple(report.unused), patch.largest()
+        yield Applied(note, unused, embeddings, scaled=patch.scaled, largest=largest)
+
+
+def _carried(bundle: Bundle, subject: StateDict) -> tuple[tuple[NamedVectors, ...], StateDict]:
+    """The embeddings in an adapter's file, and the adapter without them.
+
+    Such as are for other text encoders are left in it, where they find no place.
+    """
+    if bundle.family.flow or not any(map(is_bundled, subject)):
+        return (), subject
+    carried = inversions_in(subject, "")
+    if any(set(each.widths) != _encoder_widths(bundle) for each in carried):
+        return (), subject
+    named = tuple(
+        NamedVectors(
+            each.name, {tensor.shape[1]: compute.value(tensor).float() for tensor in each.vectors}
+        )
+        for each in carried
+    )
+    return named, subject.select(lambda name: not is_bundled(name))
 
 
 def merged_onto(bundle: Bundle, choice: AdapterChoice) -> tuple[StateDict, AdapterReport]:
@@ -98,9 +122,11 @@ def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[A
     }
     if bundle.family.flow:
         raise UnsupportedFile(
-            f"not supported yet: embeddings of {bundle.identity.base.label}", path=job.subject.path
+            f"embeddings of {bundle.identity.base.label} cannot be tried: T5 reads the prompt as "
+            "well, and vectors in the place of words are given to CLIP alone here",
+            path=job.subject.path,
         )
-    wanted = {network.config.hidden_size for network, _ in bundle.encoders}
+    wanted = _encoder_widths(bundle)
     if vectors.keys() != wanted:
         raise WrongFamily(
             f"its vectors have {_widths(vectors)} values, the text encoders want {_widths(wanted)}",
@@ -109,6 +135,10 @@ def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[A
     named = NamedVectors(job.trigger or job.subject.name, vectors)
     count = len(next(iter(vectors.values())))
     yield Applied(f"{count} vectors as {named.name!r}", embeddings=(named,))
+
+
+def _encoder_widths(bundle: Bundle) -> set[int]:
+    return {network.config.hidden_size for network, _ in bundle.encoders}
 
 
 def _widths(widths: Iterable[int]) -> str:
@@ -141,7 +171,7 @@ def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied
     if vae.decoder is None:
         yield Applied(f"{note}, an encoder alone", encoder=vae)
     else:
-        yield Applied(note if vae.encoder is not None else f"{note}, a decoder alone", decoder=vae)
+        yield Applied(note if vae.encoder is not None else f"{note}, {DECODER_ALONE}", decoder=vae)
 
 
 def _autoencoder(bundle: Bundle, subject: StateDict) -> Any:
@@ -160,6 +190,8 @@ def _latent_space(vae: Any) -> tuple[int, int]:
     """Channels of a latent, and its pixels along an axis."""
     return int(vae.config.latent_channels), latent_factor(vae)
 
+
+DECODER_ALONE = "a decoder alone: no picture can go through it"
 
 SUBJECTS: dict[str, Change] = {
     "lora": _lora,

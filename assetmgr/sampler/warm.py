@@ -7,7 +7,8 @@ as it was, the device, the precision, and the files that it borrowed components 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from assetmgr.sampler.families import family_of
 from assetmgr.sampler.flow_bundle import joined, load_flow, without_t5
 from assetmgr.sampler.jobs import ModelFile, RuntimeAdapter
 from assetmgr.sampler.memory import release_cache
-from assetmgr.sampler.networks import Incomplete
+from assetmgr.sampler.networks import Incomplete, non_finite
 from assetmgr.sampler.prompt import Conditioning, Tokenize
 from assetmgr.sampler.render import Picture, Sampling
 from assetmgr.sampler.replay import Replay
@@ -28,7 +29,7 @@ from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.errors import FileMissing
+from converters.errors import AssetmgrError, FileMissing
 from converters.identify import identify
 from converters.identify.beside import with_prediction_beside
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
@@ -92,6 +93,15 @@ class Warm:
         return all(parameter.data_ptr() == place for parameter, place in self._encoders)
 
     @cached_property
+    def broken(self) -> tuple[str, ...]:
+        """The file's tensors that hold NaN or infinities as they were loaded.
+
+        To be asked first while no subject is in effect: what is in the networks is looked at.
+        """
+        found = (name for part in self.bundle.parts for name in non_finite(part))
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
     def weights(self) -> int:
         """How many the UNet has."""
         return sum(parameter.numel() for parameter in self.bundle.unet.network.parameters())
@@ -150,7 +160,7 @@ def load_warm(place: Place, companions: Sequence[ModelFile], progress: Progress)
     model = open_model(place.path)
     identity = identify(model.state_dict)
     if not family_of(identity).flow:
-        return Warm(place, load_bundle(_single(model), place.device, place.dtype, progress))
+        return Warm(place, load_bundle(single_file(model), place.device, place.dtype, progress))
     files = {each.kind: each.path for each in companions}
     of_t5 = load_t5_tokenizer(files.pop(T5_TOKENIZER)) if T5_TOKENIZER in files else None
     lent = {role: open_model(path).state_dict for role, path in files.items()}
@@ -175,12 +185,19 @@ def account_of(warm: Warm, companions: Sequence[ModelFile]) -> str:
     return f"{note}; {len(extra)} others play no part in a render" if extra else note
 
 
-def _single(model: Model) -> StateDict:
+def single_file(model: Model) -> StateDict:
     """A checkpoint's state dict under the names of a single file."""
     if model.container is not Container.DIFFUSERS:
         return with_prediction_beside(Path(model.path), model.state_dict)
     state = model.state_dict
     return to_single_file(pipeline_parts(state), state.metadata).state
+
+
+def readable(checkpoints: Iterable[ModelFile]) -> Iterator[tuple[str, StateDict]]:
+    """Names and tensors of those checkpoints that are there and can be read."""
+    for each in checkpoints:
+        with suppress(AssetmgrError):
+            yield each.name, single_file(open_model(each.path))
 
 
 def _fingerprint(path: str) -> Fingerprint:

@@ -48,10 +48,8 @@ def translated(subject: str, page: str | None = None) -> Iterator[None]:
         raise NotAvailable("HF_ENDPOINT is not an address", path=subject) from None
     except (TooSlow, HTTPError) as error:
         raise _of_connection(subject, error) from None
-    except OSError as error:
-        raise _of_system(subject, error) from None
-    except ValueError:  # an answer that is no JSON, a header that is no text
-        raise no_hub(subject) from None
+    except (OSError, ValueError) as error:
+        raise _of_library(subject, page, error) from None
 
 
 def _of_answer(subject: str, page: str | None, error: HfHubHTTPError) -> AssetmgrError:
@@ -85,6 +83,21 @@ def _of_status(subject: str, status: int, message: str | None) -> AssetmgrError:
         return NotAvailable("the Hub refuses access", path=subject, hint=hint)
     cause = f"the Hub answers with status {status}"
     return NotAvailable(cause, path=subject, hint="try again later")
+
+
+def _of_library(subject: str, page: str | None, error: OSError | ValueError) -> AssetmgrError:
+    """What is none of HTTP; but what was is wrapped where the cache has nothing instead."""
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cause = error.__cause__
+    if isinstance(cause, HfHubHTTPError):
+        return _of_answer(subject, page, cause)
+    if isinstance(cause, (TooSlow, HTTPError)):
+        return _of_connection(subject, cause)
+    if isinstance(error, OSError):
+        return _of_system(subject, error)
+    return no_hub(subject)  # an answer that is no JSON, or a header that is no text
 
 
 def _of_system(subject: str, error: OSError) -> AssetmgrError:

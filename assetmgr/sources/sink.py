@@ -1,27 +1,30 @@
 """Bytes on their way to the disk: gathered, written and hashed beside the network.
 
-Three kinds of threads share the work, each waiting for something else: the one that receives only
-copies into blocks of a ring; one writes them and feeds the quick hashes; and SHA-256, the slowest,
-has its own. The file is always a beginning of what was received, so that whatever happens it can be
-gone on with: its size says how much of it is there, also where room for all of it was taken.
+Three kinds of threads share the work: the one that receives copies into blocks of a ring, makes the
+quick hashes, and helps with the slow ones where it would wait for them; one waits for the disk; and
+SHA-256, the slowest, has its own. The file is always a beginning of what was received, so that
+whatever happens it can be gone on with: its size says how much of it is there, also where room for
+all of it was taken.
 """
 
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import queue
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from assetmgr.sources.appending import FAST_RATE, write_all
+from assetmgr.sources.growing import Growing
 from assetmgr.sources.room import release, reserve
 from converters.errors import AssetmgrError, WriteFailed
 from converters.hashing import FileHashes, StreamHasher, hash_bytes
-from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block
-from converters.writers.atomic import WRITEBACK_BYTES, naming, start_writeback
+from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block, Countdown, Lanes
+from converters.writers.atomic import naming
 from registry.file_lock import try_lock
 
 HELD_SECONDS = 0.5
@@ -56,8 +59,8 @@ class Sink:
         self._blocks = _Blocks(self._block_bytes)
         self._block: Block | None = None
         self._filled = 0
-        self._passed_on = 0.0
-        self._writer: _Writer | None = None
+        self._begun = 0.0
+        self._writer: Growing | None = None
 
     def __enter__(self) -> Self:
         with naming(self._path):
@@ -114,8 +117,9 @@ class Sink:
         Waits while the disk or the hashes are behind.
         """
         if self._block is None:
-            self._block, self._filled = self._blocks.take(), 0
-            self._passed_on = time.monotonic()
+            lanes = None if self._hasher is None else self._hasher.lanes
+            self._block, self._filled = self._blocks.take(lanes), 0
+            self._begun = time.monotonic()
         return self._block.view[self._filled :]
 
     def took(self, count: int) -> None:
@@ -130,21 +134,25 @@ class Sink:
 
     def finish(self) -> Arrived:
         """Let the bytes reach the disk; gives their hashes."""
-        hashes = None if self._hasher else self._finish_small()
-        self._settle()
-        with naming(self._path):
-            os.fsync(self._stream.fileno())
-        if hashes is None:
-            assert self._hasher is not None  # bytes were passed on, or read
-            hashes = self._hasher.finish()
+        hashes = self._finish_large(self._hasher) if self._hasher else self._finish_small()
         return Arrived(hashes, self._header_bytes)
+
+    def _finish_large(self, hasher: StreamHasher) -> FileHashes:
+        """Wait for the disk and the hashes, side by side."""
+        self._pass_on()
+        writer, self._writer = self._writer or Growing(self._path, self._stream), None
+        writer.end(durably=True)
+        hashes = hasher.finish()
+        writer.join()
+        return hashes
 
     def _finish_small(self) -> FileHashes:
         """Write and hash what fits in one block, without threads: starting them takes longer."""
         block, self._block = self._block, None
         view = block.view[: self._filled] if block else memoryview(b"")
         with naming(self._path):
-            _write_all(self._stream, view)
+            write_all(self._stream, view)
+            os.fsync(self._stream.fileno())
         self._header_bytes = _header_bytes(bytes(view[:_ENOUGH_FOR_HEADER]))
         return hash_bytes(view, self._header_bytes)
 
@@ -159,28 +167,28 @@ class Sink:
         return count > 0
 
     def _is_late(self) -> bool:
-        return (
-            self._filled >= _ENOUGH_FOR_HEADER
-            and time.monotonic() - self._passed_on >= HELD_SECONDS
-        )
+        return self._filled >= _ENOUGH_FOR_HEADER and time.monotonic() - self._begun >= HELD_SECONDS
 
     def _pass_on(self) -> None:
         """Give the block that is being filled to the writer."""
         block, self._block = self._block, None
         if block is None:
             return
-        filled = Block(block.view[: self._filled], block.release)
+        view, seconds = block.view[: self._filled], time.monotonic() - self._begun
         if self._writer is None:
             reserve(self._stream.fileno(), self._size or 0)
-            self._writer = _Writer(self._path, self._stream, self._hashing(filled.view))
-        self._writer.feed(filled)
+            self._writer = Growing(self._path, self._stream)
+        done = Countdown(2, block.release)
+        self._writer.feed(Block(view, done.tick), is_fast=len(view) >= FAST_RATE * seconds)
+        self._hashing(view).update(view, done.tick)
 
     def _settle(self) -> None:
         """Nothing is on its way any more."""
         self._pass_on()
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            writer.end()
+            writer.join()
 
     def _hashing(self, head: memoryview) -> StreamHasher:
         """What is hashed depends on whether the file begins as a safetensors file does."""
@@ -197,76 +205,27 @@ class Sink:
             hasher.__exit__(None, None, None)
 
 
-class _Writer:
-    """A thread that writes blocks and hands them to the hashes.
-
-    After a failure it goes on giving blocks back, or the one that receives would wait for ever.
-    """
-
-    def __init__(self, path: Path, stream: io.FileIO, hasher: StreamHasher) -> None:
-        self._path, self._stream, self._hasher = path, stream, hasher
-        self._written = self._on_its_way = os.fstat(stream.fileno()).st_size
-        self._failure: BaseException | None = None
-        self._blocks: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def feed(self, block: Block) -> None:
-        self._blocks.put(block)
-        self._reraise()
-
-    def close(self) -> None:
-        self._blocks.put(None)
-        self._thread.join()
-        self._reraise()
-
-    def _reraise(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
-        for block in iter(self._blocks.get, None):
-            try:
-                if self._failure is None:
-                    self._write(block.view)
-            except BaseException as error:  # noqa: BLE001 - raised in the thread that receives
-                self._failure = error
-            if self._failure is None:
-                self._hasher.update(block.view, block.release)
-            else:
-                block.release()
-
-    def _write(self, view: memoryview) -> None:
-        with naming(self._path):
-            _write_all(self._stream, view)
-        self._written += len(view)
-        if self._written - self._on_its_way >= WRITEBACK_BYTES:
-            start, length = self._on_its_way, self._written - self._on_its_way
-            start_writeback(self._stream.fileno(), start, length)
-            self._on_its_way = self._written
-
-
 class _Blocks:
     """The ring; its memory is made as it is needed, because small files are many."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._left = RING_BLOCKS
-        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[mmap.mmap | bytearray] = queue.SimpleQueue()
 
-    def take(self) -> Block:
+    def take(self, lanes: Lanes | None = None) -> Block:
+        """Memory; until some is free, this thread works for `lanes`."""
         if self._left and self._free.empty():
             self._left -= 1
-            memory = bytearray(self._size)
+            memory = self._fresh()
         else:
-            memory = self._free.get()
+            memory = self._free.get() if lanes is None else lanes.wait_for(self._free)
         return Block(memoryview(memory), lambda: self._free.put(memory))
 
-
-def _write_all(stream: io.FileIO, data: memoryview) -> None:
-    left = data
-    while left:
-        left = left[stream.write(left) :]
+    def _fresh(self) -> mmap.mmap | bytearray:
+        """Whole pages for large files, as disks want them that take bytes without a copy."""
+        is_whole = self._size == BLOCK_BYTES
+        return mmap.mmap(-1, self._size) if is_whole else bytearray(self._size)
 
 
 def _header_bytes(head: bytes) -> int | None:

@@ -12,8 +12,9 @@ from converters.containers.model import InspectedUnsafe, InspectedUnsupported
 from converters.containers.torch_tensors import persistent_object
 from converters.errors import FileProblem
 from converters.pickles.machine import Unpickled, unpickle
-from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
+from converters.pickles.safety import after_stop, judge
 from converters.pickles.values import BadPickle, Opaque
+from converters.pickles.verdict import Finding, SafetyReport, Verdict
 
 FIRST_LOOK = 1 << 20
 MAX_LOOK = 32 << 20

@@ -18,7 +18,7 @@ from converters.bytesource import FileBytes
 from converters.containers.model import Container, Model
 from converters.containers.strict_json import BadJson, parse_object
 from converters.errors import CorruptFile, FileProblem, FileUnreadable, UnsupportedFile
-from converters.pickles.safety import together
+from converters.pickles.verdict import together
 from converters.statedict import LazyTensor, StateDict
 
 MODEL_INDEX = "model_index.json"

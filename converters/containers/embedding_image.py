@@ -24,8 +24,8 @@ from converters.containers.strict_json import BadJson, parse_object
 from converters.containers.torch_model import torch_model
 from converters.containers.torch_tensors import Stored
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import SAFE_NO_CODE
 from converters.pickles.values import Array, ArrayType, BadPickle
+from converters.pickles.verdict import SAFE_NO_CODE
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -18,7 +18,7 @@ from converters.containers.gguf_header import GgufHeader, TensorInfo, Value, rea
 from converters.containers.model import Container, Model
 from converters.dtypes import DType
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.pickles.verdict import SAFE_NO_CODE
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 
 ALIGNMENT = "general.alignment"

@@ -14,7 +14,7 @@ from converters.errors import (
     UnsafeFile,
     UnsupportedFile,
 )
-from converters.pickles.safety import SafetyReport, Verdict
+from converters.pickles.verdict import SafetyReport, Verdict
 from converters.statedict import StateDict
 
 

@@ -16,7 +16,7 @@ from converters.containers.model import Container, Model
 from converters.containers.strict_json import BadJson, parse_object, short, split_first
 from converters.dtypes import BY_LABEL, DType
 from converters.errors import CorruptFile, TruncatedFile
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.pickles.verdict import SAFE_NO_CODE
 from converters.statedict import StateDict
 from converters.stored import Entry, StoredTensors, Structure
 

@@ -16,7 +16,7 @@ from converters.bytesource import ByteSource, WithNeighbours
 from converters.containers.model import Container, Model
 from converters.containers.strict_json import BadJson, parse_object, short
 from converters.errors import CorruptFile, FileMissing, FileUnreadable, UnsupportedFile
-from converters.pickles.safety import together
+from converters.pickles.verdict import together
 from converters.statedict import LazyTensor, Plain, StateDict
 
 MAX_INDEX = 4 << 20

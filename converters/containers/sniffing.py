@@ -6,8 +6,6 @@ Sources: the magic numbers of the formats named; git-lfs `docs/spec.md` for poin
 from __future__ import annotations
 
 from converters.bytesource import ByteSource
-from converters.pickles.listing import plausible
-from converters.pickles.machine import unpickle
 
 HEAD = 4096
 LONG_LOOK = 1 << 20
@@ -82,6 +80,9 @@ def looks_like_safetensors(head: bytes) -> bool:
 
 def _is_old_pickle(data: bytes) -> bool:
     """Whether data without the opcode PROTO is a pickle of protocol 0 or 1, or would act as one."""
+    from converters.pickles.listing import plausible
+    from converters.pickles.machine import unpickle
+
     stream = unpickle(data)
     if stream.stopped is None:
         return True

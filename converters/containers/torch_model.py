@@ -20,8 +20,8 @@ from converters.containers.torch_tensors import (
 )
 from converters.containers.unwrapping import Tensor, Unwrapped, unwrap
 from converters.errors import CorruptFile, FileProblem, TruncatedFile
-from converters.pickles.safety import SafetyReport
 from converters.pickles.values import Array, BadPickle, StorageRef, UnreadTensor
+from converters.pickles.verdict import SafetyReport
 from converters.statedict import LazyTensor, StateDict
 
 FindStorage = Callable[[str], Stored]

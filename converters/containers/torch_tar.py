@@ -23,8 +23,9 @@ from converters.containers.torch_tensors import Stored, storage_nbytes, storage_
 from converters.errors import FileProblem, UnsupportedFile
 from converters.pickles.constructors import MAX_DIMENSIONS, is_count
 from converters.pickles.machine import Persistent, Unpickled, no_persistent_ids
-from converters.pickles.safety import Finding, Verdict, after_stop, judge
+from converters.pickles.safety import after_stop, judge
 from converters.pickles.values import BadPickle, Global, StorageRef, TensorRef
+from converters.pickles.verdict import Finding, Verdict
 from converters.statedict import Extent
 
 MEMBERS = ("storages", "tensors", "pickle")

@@ -33,8 +33,9 @@ from converters.containers.zip_directory import (
 )
 from converters.errors import CorruptFile, FileProblem
 from converters.pickles.machine import Unpickled, unpickle
-from converters.pickles.safety import Finding, SafetyReport, Verdict, after_stop, judge
+from converters.pickles.safety import after_stop, judge
 from converters.pickles.values import BadPickle
+from converters.pickles.verdict import Finding, SafetyReport, Verdict
 from converters.statedict import Extent
 
 MAX_PICKLE = 32 << 20

@@ -1,43 +1,14 @@
-"""The verdict on a pickle: what would happen if an ordinary loader unpickled the file.
-
-safe        only tensors, plain containers and data classes known to do nothing on loading
-suspicious  unknown classes or functions, streams that break off, unexpected bytes
-dangerous   names that run code, open resources or reach into the interpreter
-"""
+"""The verdict on a pickle: what would happen if an ordinary loader unpickled the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable
 
 from converters.pickles.listing import hidden
 from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.names import PYTHON_2, danger, is_class_name, is_harmless
 from converters.pickles.values import Global
-
-
-class Verdict(StrEnum):
-    """How safe it would be to unpickle the file."""
-
-    SAFE = "safe"
-    SUSPICIOUS = "suspicious"
-    DANGEROUS = "dangerous"
-
-
-@dataclass(frozen=True, slots=True)
-class SafetyReport:
-    """The verdict, every name the file mentions (dotted), and the reasons in words."""
-
-    verdict: Verdict
-    imports: tuple[str, ...] = ()
-    findings: tuple[str, ...] = ()
-
-
-SAFE_NO_CODE = SafetyReport(Verdict.SAFE)
-"""For formats that cannot hold code."""
-
-Finding = tuple[Verdict, str]
+from converters.pickles.verdict import Finding, SafetyReport, Verdict, worst
 
 
 def judge(streams: Iterable[Unpickled], findings: Iterable[Finding] = ()) -> SafetyReport:
@@ -49,18 +20,7 @@ def judge(streams: Iterable[Unpickled], findings: Iterable[Finding] = ()) -> Saf
             names[name.shown] = None
         reasons.update((reason, verdict) for verdict, reason in _findings(stream))
     reasons.update((reason, verdict) for verdict, reason in findings)
-    return SafetyReport(_worst(reasons.values()), tuple(names), _in_order(reasons))
-
-
-def together(reports: Mapping[str, SafetyReport]) -> SafetyReport:
-    """The report on a model in several files, by name: the worst verdict, the gravest first."""
-    rank = list(Verdict).index
-    ordered = sorted(reports.items(), key=lambda item: -rank(item[1].verdict))
-    return SafetyReport(
-        _worst(report.verdict for report in reports.values()),
-        tuple(dict.fromkeys(name for _, report in ordered for name in report.imports)),
-        tuple(f"{file}: {finding}" for file, report in ordered for finding in report.findings),
-    )
+    return SafetyReport(worst(reasons.values()), tuple(names), _in_order(reasons))
 
 
 def after_stop(data: bytes, end: int) -> list[Finding]:
@@ -100,10 +60,6 @@ def _findings(stream: Unpickled) -> Iterable[Finding]:
         yield Verdict.DANGEROUS, f"the pickle {remark}"
     if stream.stopped is not None:
         yield Verdict.SUSPICIOUS, f"the pickle cannot be followed: {stream.stopped.reason}"
-
-
-def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    return max(verdicts, key=list(Verdict).index, default=Verdict.SAFE)
 
 
 def _in_order(reasons: dict[str, Verdict]) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ TEMPORARY_SUFFIX = ".assetmgr-part"
 WRITEBACK_BYTES = 32 << 20
 """After so many bytes the disk is told to begin with them."""
 
+_NAMED_AFTER = 32
+"""Characters of the target that a temporary name keeps: of four bytes each they still fit where
+names have at most 255 bytes, as the target's own may have."""
+
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 Buffer = bytes | bytearray | memoryview
@@ -42,8 +46,7 @@ class AtomicTarget:
     def __init__(self, path: Path, *, overwrite: bool = False, mode: int = 0o666) -> None:
         self.path = path
         self._overwrite, self._mode = overwrite, mode
-        name = f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-        self._temporary = path.with_name(name)
+        self._temporary = temporary_beside(path)
         self.descriptor = -1
         self._end = 0
         self._dirty: list[tuple[int, int]] = []
@@ -150,6 +153,12 @@ class AtomicTarget:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the folder of `path` that nobody has; every scan skips it."""
+    name = f".{path.name[:_NAMED_AFTER]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    return path.with_name(name)
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

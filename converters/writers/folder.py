@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from converters.errors import TargetExists
-from converters.writers.atomic import TEMPORARY_SUFFIX, naming, sync_folder
+from converters.writers.atomic import naming, sync_folder, temporary_beside
 
 
 class AtomicFolder:
@@ -28,7 +27,7 @@ class AtomicFolder:
         self.target = target
         self._own = own
         self._overwrite = overwrite
-        self.path = self._beside()
+        self.path = temporary_beside(self.target)
 
     def __enter__(self) -> Self:
         self._refuse_existing()
@@ -47,7 +46,7 @@ class AtomicFolder:
     def commit(self) -> None:
         """Let the folder appear under its name; one that is replaced is removed afterwards."""
         self._refuse_existing()
-        old = self._beside()
+        old = temporary_beside(self.target)
         with naming(self.target):
             replaced = os.path.lexists(self.target)
             if replaced:
@@ -77,7 +76,3 @@ class AtomicFolder:
             raise TargetExists(
                 f"is a folder that holds other things: {others[0]}", path=self.target
             )
-
-    def _beside(self) -> Path:
-        name = f".{self.target.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-        return self.target.with_name(name)

@@ -180,7 +180,9 @@ def test_a_new_file_is_its_owners_alone_and_an_old_one_keeps_its_mode_and_its_li
     kept.chmod(0o640)
     file.unlink()
     file.symlink_to(kept)
+    before = os.umask(0o077)
     program("config", "set", "images", "graphics")
+    os.umask(before)
     assert file.is_symlink()
     assert kept.read_text() == 'images = "graphics"\n'
     assert stat.S_IMODE(kept.stat().st_mode) == 0o640

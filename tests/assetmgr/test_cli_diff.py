@@ -47,6 +47,18 @@ def test_another_vae_is_told_from_the_same_unet(
     assert f"{CHANGED} has other values" in text
 
 
+def test_many_differences_are_counted_and_all_named_on_request(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    target = tmp_path / "half.safetensors"
+    program("convert", models.checkpoint, "--dtype", "bf16", "-o", target)
+    total = len(program("diff", models.checkpoint, target, "--json").json["differences"])
+    *named, rest = program("diff", models.checkpoint, target).out.splitlines()[3:]
+    assert (len(named), rest) == (20, f"  and {total - 20:,} more; --verbose names all")
+    whole = program("diff", models.checkpoint, target, "--verbose").out.splitlines()
+    assert len(whole) == total + 3
+
+
 def test_a_pipelines_folder_is_compared_as_its_single_file(
     program: Program, models: Models, tmp_path: Path
 ) -> None:

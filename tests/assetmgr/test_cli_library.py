@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,19 @@ def test_words_with_a_leading_minus_reach_the_query(program: Program, folder: Pa
     assert program("list", "--", "--nonsense").code == 2
 
 
+def test_a_query_that_matches_nothing_says_what_would(program: Program, folder: Path) -> None:
+    assert program("list", "kind:loras").err == "", "of an empty library nothing can be said"
+    program("scan", folder)
+    assert program("list", "kind:loras").err == (
+        "hint: of kind:loras there is nothing, but of lora, unknown\n"
+    )
+    assert program("list", "library", "-tag:x").err == (
+        "hint: words are not looked for in paths; path:library finds files and folders\n"
+    )
+    for silent in (["kind:lora", "tag:x"], ["kind:loras", "--quiet"], ["kind:loras", "--json"]):
+        assert program("list", *silent).err == "", silent
+
+
 def test_tags_are_added_and_removed_in_one_call(program: Program, folder: Path) -> None:
     program("scan", folder)
     first, second = (folder / f"{name}.safetensors" for name in ("other", "style"))
@@ -148,6 +162,17 @@ def test_the_list_is_a_page_of_a_total(program: Program, folder: Path) -> None:
     assert (done.json["total"], len(done.json["assets"])) == (2, 1)
     assert "1 of 2" in program("list", "--limit", "1").out
     assert program("list", "--limit", "0").out == "0 of 2\n"
+
+
+@pytest.mark.parametrize("name", ["a%20b", "50%", "a#b"] + ["a?b"] * (os.name == "posix"))
+def test_the_library_lies_in_the_folder_of_that_very_name(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = tmp_path / "homes" / name
+    monkeypatch.setenv("ASSETMGR_HOME", str(home))
+    assert program("list").code == 0
+    assert home.joinpath("library.db").is_file()
+    assert [path.name for path in home.parent.iterdir()] == [name]
 
 
 def test_the_help_of_list_names_every_order(program: Program) -> None:

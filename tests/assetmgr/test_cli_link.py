@@ -19,7 +19,7 @@ from assetmgr.operations.view_manifest import NAME
 from assetmgr.paths import find_paths
 from converters.hashing import FileHashes
 from converters.identify import Kind
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.pickles.verdict import SAFE_NO_CODE
 from registry.library import Library
 from registry.records import Preview
 from registry.scan_records import Content, ScannedFile

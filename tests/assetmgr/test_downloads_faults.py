@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up_on_the_way_fails_what_it_is_full_for_and_keeps_wha
 ) -> None:
     from assetmgr.sources import sink
 
-    real = sink._write_all
+    real = sink.write_all
 
     def full(stream: object, data: memoryview) -> None:
         if len(data) > 100_001:
@@ -73,7 +73,7 @@ def test_a_disk_that_fills_up_on_the_way_fails_what_it_is_full_for_and_keeps_wha
         real(stream, data)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(sink, "_write_all", full)
+        patched.setattr(sink, "write_all", full)
         done = program("hub", "download", REPO, "--json")
     assert done.code == 1
     assert [item.get("code") for item in done.json] == [None, None, "disk_full", "disk_full"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
+from helpers.loopback import Instead
 from huggingface_hub import constants, file_download, try_to_load_from_cache
 
 from assetmgr.sources import hub_cache
@@ -49,6 +50,17 @@ def test_a_file_lies_in_the_cache_as_huggingface_hub_wants_it_and_is_registered_
     assert (item["state"], hub.fetched) == ("already", [])
     scanned = program("scan", path.parents[3], "--json").json
     assert (scanned["added"], scanned["unchanged"]) == (0, 1)
+
+
+@pytest.mark.parametrize("again", [(), ("--again",)])
+def test_a_mirror_that_cannot_tell_of_a_file_is_no_broken_connection(
+    hub: HubServer, program: Program, again: tuple[str, ...]
+) -> None:
+    hub.instead = [Instead(501, 9, below=f"/{REPO}/resolve/")]
+    done = program("hub", "download", REPO, GEM, "--cache", *again)
+    assert done.code == 3
+    assert "the Hub answers with status 501" in done.err
+    assert not cached(hub).exists()
 
 
 def test_what_is_damaged_in_the_cache_is_fetched_once_more(

@@ -14,16 +14,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
 from huggingface_hub import get_session
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
 from assetmgr.operations.hub_receive import run_download
 from assetmgr.operations.names import safe_name
+from assetmgr.paths import find_paths
 from assetmgr.sources import hub_client
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
@@ -277,12 +280,38 @@ def test_an_index_may_come_before_its_shards_and_a_scan_keeps_what_is_no_model(
     }
     call = ("hub", "download", REPO, "--to", tmp_path)
     assert program(*call, index).code == 0
+    assert program("show", tmp_path / index, "--json").json["kind"] == "unknown"
     assert program(*call, "unet").code == 0
+    assert program("show", tmp_path / index, "--json").json["kind"] == "embedding"
     assert remains(tmp_path / "unet") == ["config.json", GEM, Path(index).name]
     assert program("scan", tmp_path, "--json").json["missing"] == 0
     assert program("list", "--json").json["total"] == 3
     (tmp_path / index).unlink()
     assert program("scan", tmp_path, "--json").json["missing"] == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder"), [(None, "diffusers/gems"), ("sdnext", "models/Diffusers/gems")]
+)
+def test_a_model_in_several_files_arrives_whole_and_together(
+    hub: HubServer, program: Program, tmp_path: Path, layout: str | None, folder: str
+) -> None:
+    """Each file by itself would go to the folder of its kind, and the index to no model's."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    shards = {f"te/{name}": save({name: np.zeros(3)}) for name in names}
+    index = "te/model.safetensors.index.json"
+    weight_map = json.dumps({"weight_map": {name: name for name in names}}).encode()
+    hub.files = {**shards, index: weight_map, "te/config.json": b"{}", "README.md": b""}
+    options = () if layout is None else ("--to", tmp_path / "ui", "--layout", layout)
+    done = program("hub", "download", REPO, "--json", *options)
+    assert (done.code, done.err) == (0, "")
+    root = find_paths().models if layout is None else tmp_path / "ui"
+    wanted = {*hub.files} - {"README.md"}
+    assert {item["file"]: item["path"] for item in done.json} == {
+        name: str(root / folder / name) for name in wanted
+    }
+    found = program("show", root / folder / index, "--json").json
+    assert found["container"] == "sharded-safetensors"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are not synced elsewhere")

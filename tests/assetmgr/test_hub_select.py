@@ -7,7 +7,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub_select import Selection, select
+from assetmgr.operations.hub_select import Selection, select, several
 from converters.errors import BadValue, FileMissing
 
 PIPELINE = (
@@ -32,6 +32,44 @@ def chosen(*names: str, **options: object) -> tuple[str, ...]:
 
 def test_nothing_means_all_model_files() -> None:
     assert set(PIPELINE) - set(chosen()) == {"README.md", "model_index.json", "unet/config.json"}
+
+
+SHARDED = (
+    "config.json",
+    "te/config.json",
+    "te/model-00001-of-00002.safetensors",
+    "te/model-00002-of-00002.safetensors",
+    "te/model.fp16-00001-of-00002.safetensors",
+    "te/model.safetensors.index.fp16.json",
+    "te/model.safetensors.index.json",
+    "te/tokenizer.json",
+    "vae/config.json",
+    "vae/model.safetensors",
+)
+
+
+def test_a_model_in_several_files_means_what_they_are_put_together_by_too() -> None:
+    assert set(SHARDED) - set(select(SHARDED, Selection(), "org/repo")) == {
+        "config.json",
+        "te/tokenizer.json",
+        "vae/config.json",
+    }
+    assert select(SHARDED, Selection(variant="fp16"), "org/repo") == (
+        "te/config.json",
+        "te/model.fp16-00001-of-00002.safetensors",
+        "te/model.safetensors.index.fp16.json",
+        "vae/model.safetensors",
+    )
+    assert select(SHARDED, Selection(exclude=("te/*.json", "vae/")), "org/repo") == SHARDED[2:5]
+
+
+def test_files_that_have_to_stay_together_are_told_by_their_names() -> None:
+    assert several(SHARDED) == set(SHARDED) - {"config.json", "te/tokenizer.json"} - {*SHARDED[8:]}
+    assert several(["config.json", "a-00001-of-00002.gguf"]) == {
+        "config.json",
+        "a-00001-of-00002.gguf",
+    }
+    assert several(["config.json", "model.safetensors", "model_index.json"]) == frozenset()
 
 
 def test_a_folder_means_all_in_it() -> None:

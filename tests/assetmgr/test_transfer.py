@@ -34,6 +34,17 @@ from converters.progress import SILENT
 pytestmark = pytest.mark.usefixtures("waits")
 
 
+@pytest.mark.parametrize("kept", [OTHER, DATA + b"x"], ids=["other", "longer"])
+def test_a_part_longer_than_the_file_is_asked_for_from_its_beginning_at_once(
+    server: ScriptedServer, tmp_path: Path, kept: bytes
+) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(kept)
+    assert fetch(server, part, pinned=True).hashes == hash_file(part).hashes
+    assert part.read_bytes() == DATA
+    assert offset(server) == [None]
+
+
 # ---- what any server may do
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.scripted_server import Content, Reply, ScriptedServer
 from helpers.transferring import CONTENT, DATA, SIZE, fetch, offset, reset
 
-from assetmgr.sources import room, unforeseen
+from assetmgr.sources import appending, room, unforeseen
 from assetmgr.sources import sink as sinks
 from converters.errors import DiskFull, WriteFailed
 from converters.hashing import hash_file
@@ -63,6 +65,14 @@ class FullAfter:
         stream.write(data)  # type: ignore[attr-defined]
 
 
+def fill(patched: pytest.MonkeyPatch, limit: int) -> None:
+    """Let the disk be full after so many bytes, wherever they are written."""
+    full = FullAfter(limit)
+    for module in (sinks, appending):
+        patched.setattr(module, "write_all", full)
+    patched.setattr(appending, "_written_past_cache", lambda *_: 0)
+
+
 @pytest.mark.parametrize("limit", [0, 1, 70_000, 299_999])
 @pytest.mark.parametrize("block", [None, 4096])
 def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(
@@ -76,7 +86,7 @@ def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(
     if block is not None:  # many blocks in a small file: the threads are at work
         monkeypatch.setattr(sinks, "BLOCK_BYTES", block)
     with monkeypatch.context() as patched:
-        patched.setattr(sinks, "_write_all", FullAfter(limit))
+        fill(patched, limit)
         with pytest.raises(DiskFull, match="no space left"):
             fetch(server, part)
     assert part.read_bytes() == DATA[:limit]
@@ -101,7 +111,7 @@ def test_room_for_a_large_file_is_taken_at_once_and_given_back_by_what_breaks_of
 
     monkeypatch.setattr(sinks, "reserve", noted)
     with monkeypatch.context() as patched:
-        patched.setattr(sinks, "_write_all", FullAfter(70_000))
+        fill(patched, 70_000)
         with pytest.raises(DiskFull):
             fetch(server, part)
     if not taken or taken[0] < SIZE:
@@ -130,6 +140,7 @@ def test_what_was_taken_by_a_call_that_was_killed_is_not_asked_of_the_disk_again
 
 ON_A_TINY_DISK = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from helpers.scripted_server import Content, Reply, ScriptedServer
@@ -196,6 +207,66 @@ def test_blocks_of_any_size_give_the_same_file_and_hashes(
         assert part.read_bytes() == data
         assert arrived.header_bytes == 8 + len(header)
         assert arrived.hashes == hash_file(part, header_bytes=arrived.header_bytes).hashes
+
+
+def refuse(*_: object) -> int:
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def take_few(descriptor: int, view: memoryview) -> int:
+    return os.write(descriptor, view[:100])
+
+
+def be_full(descriptor: int, view: memoryview) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes is fast, in blocks of a page."""
+    monkeypatch.setattr(sinks, "FAST_RATE", 0)
+    monkeypatch.setattr(sinks, "BLOCK_BYTES", appending.ALIGNMENT)
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("way", [None, refuse, take_few])
+@pytest.mark.parametrize("kept", [0, 1, appending.ALIGNMENT])
+def test_bytes_that_come_fast_past_the_cache_are_the_same(
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[int, memoryview], int] | None,
+    kept: int,
+) -> None:
+    """Also where the disk, or the place that an earlier call came to, has no such way."""
+    part = tmp_path / "part"
+    part.write_bytes(DATA[:kept])
+    usual, passed = way or appending._written_past_cache, []
+
+    def noted(descriptor: int, view: memoryview) -> int:
+        passed.append(len(view))
+        return usual(descriptor, view)
+
+    monkeypatch.setattr(appending, "_written_past_cache", noted)
+    arrived = fetch(server, part, pinned=True)
+    assert (part.read_bytes(), arrived.hashes) == (DATA, hash_file(part).hashes)
+    assert set(passed) == ({appending.ALIGNMENT} if kept != 1 else set())
+    if way is refuse:
+        assert len(passed) <= 1, "a disk that has no such way is not asked again"
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_disk_that_is_full_for_bytes_past_the_cache_keeps_what_came(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "part"
+    with monkeypatch.context() as patched:
+        patched.setattr(appending, "_written_past_cache", be_full)
+        with pytest.raises(DiskFull, match="no space left"):
+            fetch(server, part, pinned=True)
+    assert DATA.startswith(part.read_bytes())
+    fetch(server, part, pinned=True)
+    assert part.read_bytes() == DATA
 
 
 def test_an_empty_file_is_a_file(server: ScriptedServer, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from converters.containers import Container, is_pipeline, open_model
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 WHOLE = "diffusion_pytorch_model.safetensors"
 INDEX: dict[str, Any] = {

@@ -36,7 +36,7 @@ from converters.embeddings import read_embedding
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
 from converters.identify import identify
 from converters.kinds import Kind
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 
 def opened(data: bytes) -> Model:

@@ -18,7 +18,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Container, Model, open_model
 from converters.containers.gguf_blocks import FORMULAS, TYPES, values
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 from converters.statedict import Extent
 
 

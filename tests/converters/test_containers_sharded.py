@@ -23,7 +23,7 @@ from converters.errors import (
     TruncatedFile,
     UnsupportedFile,
 )
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from converters.bytesource import MemoryBytes
 from converters.containers import Container, Model, open_model, safety_of
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 EVIL = call_name("os.system", text("true"))
 

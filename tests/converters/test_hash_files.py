@@ -20,7 +20,7 @@ from converters.bytesource import FileBytes
 from converters.digest import weights_digest
 from converters.dtypes import DType
 from converters.errors import Cancelled, FileMissing, SourceChanged
-from converters.hashing import StreamHasher, hash_file
+from converters.hashing import StreamHasher, hash_bytes, hash_file
 from converters.progress import CancellableProgress, Progress
 from converters.statedict import Extent, LazyTensor, StateDict
 
@@ -81,17 +81,32 @@ def test_however_the_bytes_arrive_the_hashes_are_those_of_the_whole(
     assert hashes.autov3 == hashlib.sha256(data[header:]).hexdigest()
 
 
-def test_a_consumer_that_fails_fails_the_hashing_and_blocks_nobody() -> None:
+def test_a_further_consumer_that_fails_ends_the_hashing() -> None:
     def broken(_: memoryview) -> None:
         raise ValueError("broken consumer")
 
-    released: list[int] = []
-    with StreamHasher(extra=[broken]) as hasher:
-        for number in range(50):
-            hasher.update(b"x" * 1000, lambda number=number: released.append(number))  # type: ignore[misc]
-        with pytest.raises(ValueError, match="broken consumer"):
-            hasher.finish()
-    assert sorted(released) == list(range(50))
+    hasher = StreamHasher(extra=[broken])
+    threads = list(hasher.lanes._helpers)
+    with pytest.raises(ValueError, match="broken consumer"), hasher:
+        hasher.update(b"x" * 1000)
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_file_is_hashed_in_pieces_and_blocks_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(PATTERN)
+    expected = hash_bytes(memoryview(PATTERN), 1234)
+    seen = bytearray()
+    monkeypatch.setattr(hashing, "SMALL_BYTES", 0)
+    for block, piece in ((1 << 18, 1 << 16), (300_001, 7_777), (65_536, 1 << 20)):
+        monkeypatch.setattr(hashing, "BLOCK_BYTES", block)
+        monkeypatch.setattr(hashing, "PIECE_BYTES", piece)
+        seen.clear()
+        assert hash_file(path, header_bytes=1234, also=[seen.extend]).hashes == expected
+        assert seen == PATTERN
 
 
 def test_a_file_modified_while_it_is_hashed_is_reported(tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ def noting(seen: list[int]) -> Callable[[memoryview], None]:
 def test_each_consumer_gets_every_block_in_order() -> None:
     seen: list[list[int]] = [[], [], []]
     lanes = Lanes([noting(mine) for mine in seen])
+    threads = list(lanes._helpers)
     feed(lanes, 500)
     lanes.finish()
     assert seen == [list(range(500))] * 3
-    assert not any(thread.is_alive() for thread in lanes._helpers)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.usefixtures("processors")
@@ -73,6 +74,23 @@ def test_who_feeds_works_where_the_others_are_stuck(monkeypatch: pytest.MonkeyPa
     lanes.finish()
     letting.join()
     assert workers.count(here) >= RING_BLOCKS - 1
+
+
+@pytest.mark.usefixtures("processors")
+def test_a_consumer_that_fails_fails_the_whole_and_blocks_nobody() -> None:
+    def broken(_: memoryview) -> None:
+        raise ValueError("broken consumer")
+
+    seen: list[int] = []
+    released: list[int] = []
+    lanes = Lanes([broken, noting(seen)])
+    for number in range(50):
+        done = Countdown(2, lambda number=number: released.append(number))  # type: ignore[misc]
+        lanes.feed(block(number), done)
+    with pytest.raises(ValueError, match="broken consumer"):
+        lanes.finish()
+    assert seen == list(range(50))
+    assert sorted(released) == list(range(50))
 
 
 @pytest.mark.usefixtures("processors")

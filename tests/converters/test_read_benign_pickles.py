@@ -15,7 +15,7 @@ from helpers.pickles import foreign_classes
 
 from converters.bytesource import MemoryBytes
 from converters.containers import Model, open_model
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 
 def opened(value: object) -> Model:

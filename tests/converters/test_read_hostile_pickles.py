@@ -31,7 +31,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Inspected, open_model, safety_of
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile
 from converters.pickles import machine
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 MARKER = Path(os.environ.get("TMPDIR", "/tmp")) / f"assetmgr-marker-{os.getpid()}"
 HOSTILE = hostile_bodies(f"touch {MARKER}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from safetensors.torch import save
 from converters.bytesource import MemoryBytes
 from converters.containers import Container, Model, open_model
 from converters.errors import CorruptFile, FileProblem, TruncatedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
@@ -189,6 +191,22 @@ def test_the_data_begins_where_header_bytes_says(tmp_path: Path) -> None:
     path.write_bytes(save({"a": torch.arange(6, dtype=torch.int8)}))
     model: Model = open_model(path)
     assert path.read_bytes()[model.header_bytes :] == bytes(range(6))
+
+
+def test_opening_one_loads_no_reader_of_other_containers(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(save({"a": torch.ones(2)}))
+    program = (
+        "import sys\n"
+        "from converters.containers import open_model\n"
+        f"print(list(open_model({str(path)!r}).state_dict))\n"
+        "others = ('containers.torch_zip', 'containers.gguf', 'pickles.machine')\n"
+        "print([name for name in others if f'converters.{name}' in sys.modules])\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == ["['a']", "[]"]
 
 
 def test_files_of_one_structure_share_it_and_keep_their_own_words_and_bytes() -> None:

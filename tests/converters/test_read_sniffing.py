@@ -21,7 +21,7 @@ from converters.errors import (
     UnsafeFile,
     UnsupportedFile,
 )
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 
 def legacy(value: object) -> bytes:

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from converters.bytesource import MemoryBytes
 from converters.containers import Container, Inspected, Model, open_model
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,

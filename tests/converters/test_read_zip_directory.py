@@ -14,7 +14,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Inspected, open_model, safety_of
 from converters.containers.zip_directory import read_directory
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 BODY = pickled(dict_of({"w": tensor("0", (4,), (1,), numel=4)}))
 GOOD = torch_zip(BODY, {"0": bytes(16)})

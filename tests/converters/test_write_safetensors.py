@@ -249,6 +249,14 @@ def test_an_existing_target_is_kept_unless_overwriting_is_asked_for(tmp_path: Pa
     assert target.read_bytes() != b"precious"
 
 
+@pytest.mark.parametrize("letter", ["n", "ä", "絵", "\U0001f98a"])
+def test_the_longest_name_that_a_target_can_have_is_written(tmp_path: Path, letter: str) -> None:
+    target = tmp_path / (letter * (255 // len(letter.encode())))
+    write_whole(target, b"content")
+    write_whole(target, b"other", overwrite=True)
+    assert (target.read_bytes(), list(tmp_path.iterdir())) == (b"other", [target])
+
+
 def test_a_target_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "out.bin"
     with AtomicTarget(target) as file:

@@ -15,7 +15,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Container, open_model
 from converters.dtypes import DType
 from converters.errors import DiskFull, TargetExists, TruncatedFile, UnsupportedFile
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.writers import atomic
 from converters.writers.torch_zip import write_torch_zip

@@ -17,7 +17,7 @@ from converters.containers import open_model, safety_of
 from converters.digest import weights_digest
 from converters.errors import FileProblem, TruncatedFile, UnsupportedFile
 from converters.identify import Kind, identify
-from converters.pickles.safety import Verdict
+from converters.pickles.verdict import Verdict
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converters.hashing import FileHashes
-from converters.pickles.safety import SAFE_NO_CODE
+from converters.pickles.verdict import SAFE_NO_CODE
 from registry.scan_records import Content, ScannedFile
 
 

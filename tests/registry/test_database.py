@@ -21,7 +21,8 @@ from sqlalchemy.pool import NullPool
 
 import registry.database
 from converters.errors import AssetmgrError, BadValue
-from registry import migrations, schema
+from docs.scripts import tables
+from registry import migrations, new_tables, schema
 from registry.errors import LibraryUnusable
 from registry.library import Library
 from registry.scanner import scan
@@ -259,6 +260,23 @@ def test_processes_share_a_library_from_its_making_on(url, models):
     with Library.open(url) as library:
         assert library.search().total == 12
         assert scan(library).unchanged == 12
+
+
+def test_a_new_library_is_what_all_migrations_make(url, path):
+    Library.open(url).close()
+    migrated = path.with_name("migrated.db")
+    tables.migrate(migrated)
+    assert everything_in(path) == everything_in(migrated)
+    kept = new_tables.SCRIPT.read_text(encoding="utf-8")
+    assert kept == tables.script(migrated), "run: python -m docs.scripts.tables"
+
+
+def everything_in(path: Path) -> dict[str, object]:
+    """Statements, however they are laid out, and rows: but for those of FTS5's own tables."""
+    of = execute(path, "SELECT type, name, tbl_name, sql FROM sqlite_master")
+    made = sorted((*names, " ".join(str(sql).split())) for *names, sql in of)
+    tables = [name for kind, name, *_ in of if kind == "table" and name not in FTS5_TABLES]
+    return {name: execute(path, f'SELECT * FROM "{name}"') for name in tables} | {"": made}
 
 
 def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):

@@ -17,7 +17,7 @@ from small_models import scanned
 import registry.finding
 import registry.stopping
 from converters.errors import BadValue, Cancelled
-from converters.pickles.safety import SafetyReport, Verdict
+from converters.pickles.verdict import SafetyReport, Verdict
 from converters.progress import CancellableProgress
 from converters.weights import Listing, TensorDigests, Weights
 from registry.finding import asset_ids

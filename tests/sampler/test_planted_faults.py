@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from assetmgr.sampler.jobs import RenderJob
+from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.session import Session
 from converters.errors import TruncatedFile
 from converters.progress import SILENT
@@ -108,6 +108,63 @@ def test_a_lora_of_zeros_has_no_effect(
     zeros = replace(job.subject, path=str(tmp_path / "zeros.safetensors"))
     outcome = session.render(replace(job, subject=zeros), SILENT)
     assert [check.name for check in outcome.checks if not check.ok] == ["effect"]
+
+
+def test_a_lora_with_a_matrix_beyond_all_measure_is_too_strong(
+    session: Session, on_family: OnFamily, tmp_path: Path
+) -> None:
+    module = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    numbers = np.random.default_rng(1)
+    arrays: Arrays = {
+        f"{module}.lora_up.weight": np.full((768, 1), 6e4, np.float16),
+        f"{module}.lora_down.weight": numbers.normal(0, 0.02, (1, 768)).astype(np.float16),
+    }
+    save_file(arrays, tmp_path / "strong.safetensors")
+    job = replace(on_family("lora"), steps=2)
+    strong = replace(job.subject, path=str(tmp_path / "strong.safetensors"))
+    failed = [c for c in session.render(replace(job, subject=strong), SILENT).checks if not c.ok]
+    assert "strength" in {check.name for check in failed}
+    (check,) = (check for check in failed if check.name == "strength")
+    assert "layers.0.self_attn.q_proj.weight" in check.detail
+    assert check.value is not None
+    assert check.threshold is not None
+    assert check.value > 10 * check.threshold
+
+
+@pytest.fixture(scope="module")
+def exchanged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
+    """The family's checkpoint with two blocks exchanged, which paints no worse for it."""
+    arrays = load_file(family / "checkpoint.safetensors")
+    here, there = (f"{UNET}{block}." for block in ("input_blocks.4.1", "middle_block.1"))
+    for name in [name for name in arrays if name.startswith(here)]:
+        other = there + name.removeprefix(here)
+        arrays[name], arrays[other] = arrays[other], arrays[name]
+    path = tmp_path_factory.mktemp("exchanged") / "exchanged.safetensors"
+    save_file(arrays, path)
+    return ModelFile(str(path), "exchanged", "checkpoint")
+
+
+def test_exchanged_blocks_are_found_by_a_relative_though_the_picture_is_good(
+    session: Session, on_family: OnFamily, exchanged: ModelFile
+) -> None:
+    healthy = replace(on_family("checkpoint"), steps=6)
+    job = replace(healthy, subject=exchanged, relatives=(healthy.subject,))
+    failed = [check for check in session.render(job, SILENT).checks if not check.ok]
+    assert [check.name for check in failed] == ["in place"]
+    assert "input_blocks.4.1" in failed[0].detail
+    assert "middle_block.1" in failed[0].detail
+
+
+def test_a_checkpoint_is_not_blamed_for_the_exchanged_blocks_of_a_relative(
+    session: Session, on_family: OnFamily, exchanged: ModelFile, tmp_path: Path
+) -> None:
+    healthy = replace(on_family("checkpoint"), steps=6)
+    absent = replace(exchanged, path=str(tmp_path / "absent.safetensors"))
+    job = replace(healthy, relatives=(absent, exchanged, healthy.subject, healthy.subject))
+    outcome = session.render(job, SILENT)
+    assert outcome.verdict == "ok", [check for check in outcome.checks if not check.ok]
+    (check,) = (check for check in outcome.checks if check.name == "in place")
+    assert "'exchanged'; exchanged there" in check.detail
 
 
 @pytest.mark.parametrize("seed", range(11, 15))

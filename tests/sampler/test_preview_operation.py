@@ -50,6 +50,17 @@ def test_a_checkpoint_renders_alone_and_an_adapter_on_the_base(library: Setting)
     assert on_base.subject.kind == "lora"
 
 
+def test_checkpoints_are_compared_with_others_of_their_family(library: Setting) -> None:
+    library.shelf.content += [asset(number, "checkpoint") for number in range(3, 7)]
+    library.shelf.content.append(asset(7, "checkpoint", base="sdxl"))
+    library.run(PreviewRequest(("#1", "#2", "#7")))
+    relatives = {
+        job.subject.name: [one.name for one in job.relatives] for job in library.sampler.jobs
+    }
+    others = ["checkpoint-3", "checkpoint-4", "checkpoint-5"]
+    assert relatives == {BASE.name: others, LORA.name: [], "checkpoint-7": []}
+
+
 def test_verdict_checks_and_parameters_are_recorded(library: Setting) -> None:
     library.shelf.content[1] = asset(2, "lora", name="weak")
     library.run(PreviewRequest(("#2",), seed=7))

@@ -314,6 +314,20 @@ def test_an_embedding_changes_only_the_prompt_that_names_it(
     assert check(other, "effect")[0]
 
 
+def test_an_embedding_in_a_loras_file_is_used_with_it(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    arrays = load_file(models.lora("weak", scale=0))
+    arrays |= {f"bundle_emb.glow.{k}": v for k, v in load_file(models.embedding("glow")).items()}
+    job = on_base(models.write("bundle", arrays), "lora")
+    named = session.render(replace(job, prompt="a glow circle"), SILENT)
+    assert check(named, "loads completely")[0]
+    assert check(named, "effect")[0], "of the embedding: the adapter itself has none"
+    arrays["bundle_emb.other.emb_params"] = np.zeros((1, 1024), np.float16)
+    stray = session.render(on_base(models.write("stray", arrays), "lora"), SILENT)
+    assert "bundle_emb.other.emb_params" in check(stray, "loads completely")[1]
+
+
 def test_a_vae_decodes_the_same_latents_differently(
     session: Session, on_base: OnBase, models: Models
 ) -> None:
@@ -328,6 +342,19 @@ def test_a_vae_decodes_the_same_latents_differently(
         },
     )
     assert not check(session.render(on_base(same, "vae"), SILENT), "effect")[0]
+
+
+def test_a_vae_that_is_a_decoder_alone_decodes_and_makes_no_round_trip(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    half = models.vae("half", halves=("decoder", "post_quant_conv"))
+    outcome = session.render(on_base(half, "vae"), SILENT)
+    checks = {check.name: check for check in outcome.checks}
+    assert outcome.image is not None
+    assert checks["loads completely"].ok
+    assert "a decoder alone" in checks["loads completely"].detail
+    assert "same picture" in checks
+    assert "round trip" not in checks
 
 
 def test_a_vae_with_missing_tensors_fails_naming_them(

@@ -21,7 +21,7 @@ from textual.worker import Worker, WorkerCancelled
 from assetmgr.operations.duplicates import Copy, Group
 from assetmgr.workspace import Workspace
 from converters.hashing import FileHashes
-from converters.pickles.safety import SafetyReport, Verdict
+from converters.pickles.verdict import SafetyReport, Verdict
 from converters.progress import Progress
 from registry.library import Library
 from registry.records import Preview, PreviewCheck

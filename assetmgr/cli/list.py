@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
+from assetmgr.cli.failures import warn
 from assetmgr.cli.options import (
     COUNT,
     WORDS_MAY_BEGIN_WITH_MINUS,
@@ -54,6 +55,11 @@ def list_(
             documents = [asset_json(asset) for asset in assets]
             session.output.document({"total": page.total, "assets": documents, "errors": []})
             return session.status
+        if not page.total and not session.quiet:
+            from assetmgr.cli.no_matches import reasons
+
+            for reason in reasons(workspace.library, text):
+                warn(f"hint: {reason}")
     heading = ("id", "name", "kind", "base", "size", "tags", "safety", "verdict")
     if page.rows:
         session.output.table(heading, [_row(row) for row in page.rows])

@@ -34,6 +34,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from converters.errors import AssetmgrError, BadValue
+from registry import new_tables
 from registry.backup import back_up, backups
 from registry.errors import LibraryUnusable
 from registry.schema import REVISION
@@ -127,17 +128,25 @@ class Database:
             current = _revision(connection)
         if current == REVISION:
             return
-        from registry.migrations import knows, upgrade
-
         self._use_write_ahead_log()
         with self._migrating() as connection:
             current = _revision(connection)
             if current == REVISION:  # another process was faster
                 return
-            self._refuse_foreign(connection)
-            if current is not None and knows(current) and self.file is not None:
-                back_up(self.file, current)
-            upgrade(connection)
+            tables = set(inspect(connection).get_table_names())
+            if tables and "alembic_version" not in tables:
+                raise LibraryUnusable("is the database of another program", path=self.name)
+            if tables or self._url.get_backend_name() != "sqlite":
+                self._migrate(connection, current)
+            else:
+                new_tables.build(connection)
+
+    def _migrate(self, connection: Connection, current: str | None) -> None:
+        from registry.migrations import knows, upgrade
+
+        if current is not None and knows(current) and self.file is not None:
+            back_up(self.file, current)
+        upgrade(connection)
 
     @contextlib.contextmanager
     def _migrating(self) -> Iterator[Connection]:
@@ -150,11 +159,6 @@ class Database:
             driver = connection.connection.driver_connection
             with _without_foreign_keys(driver), connection.begin():
                 yield connection
-
-    def _refuse_foreign(self, connection: Connection) -> None:
-        tables = set(inspect(connection).get_table_names())
-        if tables and "alembic_version" not in tables:
-            raise LibraryUnusable("is the database of another program", path=self.name)
 
     def _use_write_ahead_log(self) -> None:
         """Kept by the file; the change itself cannot be made within a transaction."""

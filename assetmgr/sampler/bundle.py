@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.families import FAMILIES, Encoding, Family, family_of
-from assetmgr.sampler.networks import Incomplete, Part, built, fill, latent_factor, require_complete
+from assetmgr.sampler.networks import (
+    Incomplete,
+    Part,
+    built,
+    decoder_alone,
+    fill,
+    latent_factor,
+    require_complete,
+)
 from assetmgr.sampler.patching import Patch, Spares, patched
 from converters.bases import Base
 from converters.identify import Identity, identify
@@ -97,7 +105,7 @@ def load_vae(
 
     Raises Incomplete.
     """
-    part = built(vae_to_diffusers(sd), base, VAE, vae_to_diffusers)
+    part = decoder_alone(built(vae_to_diffusers(sd), base, VAE, vae_to_diffusers))
     require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)

@@ -10,10 +10,11 @@ diffusers, pipelines `stable_diffusion_3` and `flux`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -23,11 +24,11 @@ from assetmgr.sampler.emphasis import parse_emphasis
 from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.memory import awake
 from assetmgr.sampler.prompt import Tokenize, clip_ids, encode_pair, tokenize
-from assetmgr.sampler.render import Sampling, guided
+from assetmgr.sampler.render import WATCHED, Sampling, guided
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer
 from converters.bases import Base
 from converters.errors import BadValue
-from converters.progress import Progress
+from converters.progress import SILENT, Progress
 
 PATCH = 2
 """Latents of a patch, along an axis."""
@@ -63,24 +64,42 @@ def flow_latents(
     """Latents `(1, C, H/8, W/8)`, float32 on the CPU, computed on a device.
 
     Networks that are elsewhere come to the device for their turn; with `split` the negative prompt
-    and the prompt are computed one after the other, which takes less memory. Raises NotFinite, and
-    BadValue for a size that the model cannot paint.
+    and the prompt are computed one after the other, which takes less memory. Values are looked at
+    as in `render.sample`. Raises NotFinite, and BadValue for a size that the model cannot paint.
     """
     _require_size(bundle, sampling)
     factor, channels = bundle.latent_factor, int(bundle.vae.network.config.latent_channels)
     shape = (1, channels, sampling.height // factor, sampling.width // factor)
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    latents = torch.randn(shape, generator=generator).to(device)
+    noise = torch.randn(shape, generator=generator).to(device)
     is_flux = bundle.identity.base is Base.FLUX
     network = flow_network(bundle, texts, sampling, device, split=split)
     levels = flux_levels(sampling, bundle) if is_flux else sd3_levels(sampling.steps)
-    unet = bundle.unet.network
-    with awake(device, unet):
-        for number, (level, following) in enumerate(pairwise(levels), start=1):
-            stage = f"the transformer at step {number} of {sampling.steps}"
-            output = checked(unet, partial(network, latents, level), stage)
-            latents = latents + (following - level) * output
-            progress.advance()
+    walk = partial(_walked, bundle.unet.network, network, noise, levels)
+    watched = device.type in WATCHED
+    with awake(device, bundle.unet.network):
+        latents = walk(progress, watched=watched)
+        if not torch.isfinite(latents).all():
+            latents = walk(SILENT, watched=True)
+    return latents
+
+
+def _walked(
+    transformer: Any,
+    network: FlowNetwork,
+    latents: torch.Tensor,
+    levels: Sequence[float],
+    progress: Progress,
+    *,
+    watched: bool,
+) -> torch.Tensor:
+    """The latents at the last level; the output of each step is looked at if `watched`."""
+    for number, (level, following) in enumerate(pairwise(levels), start=1):
+        stage = f"the transformer at step {number} of {len(levels) - 1}"
+        call = partial(network, latents, level)
+        output = checked(transformer, call, stage) if watched else call()
+        latents = latents + (following - level) * output
+        progress.advance()
     finished: torch.Tensor = latents.float().cpu()
     return finished
 
@@ -210,6 +229,8 @@ def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
     guidance = torch.full((1,), sampling.cfg, device=device) if told else None
     edge = PATCH * bundle.latent_factor
     rows, columns = sampling.height // edge, sampling.width // edge
+    places = _places(rows, columns).to(device, dtype)
+    no_places = torch.zeros(hidden.shape[1], 3, device=device, dtype=dtype)
 
     def network(latents: torch.Tensor, level: float) -> torch.Tensor:
         output: torch.Tensor = transformer(
@@ -218,8 +239,8 @@ def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
             guidance=guidance,
             pooled_projections=pooled,
             encoder_hidden_states=hidden,
-            txt_ids=torch.zeros(hidden.shape[1], 3, device=device, dtype=dtype),
-            img_ids=_places(rows, columns).to(device, dtype),
+            txt_ids=no_places,
+            img_ids=places,
             return_dict=False,
         )[0]
         return _unpacked(output.float(), rows, columns)

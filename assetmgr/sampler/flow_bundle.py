@@ -13,7 +13,14 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.bundle import Bundle
-from assetmgr.sampler.networks import Incomplete, Part, fill, require_complete, unfilled
+from assetmgr.sampler.networks import (
+    Incomplete,
+    Part,
+    decoder_alone,
+    fill,
+    require_complete,
+    unfilled,
+)
 from converters.bases import Base
 from converters.identify import Identity
 from converters.layouts import vae_config
@@ -100,7 +107,7 @@ def load_flow_vae(
     found = held(sd, base).get(VAE)
     if found is None:
         raise Incomplete(("the whole vae",))
-    part = _planned(whole({VAE: found}, {}), VAE, base)
+    part = decoder_alone(_planned(whole({VAE: found}, {}), VAE, base))
     require_complete({VAE: part})
     progress.stage("load", part.mapped.nbytes)
     fill(part, device, dtype, progress)

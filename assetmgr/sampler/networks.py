@@ -83,6 +83,13 @@ def built(
     return Part(network, mapped, to_network_names)
 
 
+def decoder_alone(part: Part) -> Part:
+    """An autoencoder's network as it is built, without an encoder where its file has none."""
+    if not any(name.startswith("encoder.") for name in part.mapped):
+        part.network.encoder = part.network.quant_conv = None
+    return part
+
+
 def require_complete(parts: Mapping[str, Part]) -> None:
     """Raises Incomplete unless every network finds exactly the tensors it wants.
 

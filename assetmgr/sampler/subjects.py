@@ -122,7 +122,9 @@ def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[A
     }
     if bundle.family.flow:
         raise UnsupportedFile(
-            f"not supported yet: embeddings of {bundle.identity.base.label}", path=job.subject.path
+            f"embeddings of {bundle.identity.base.label} cannot be tried: T5 reads the prompt as "
+            "well, and vectors in the place of words are given to CLIP alone here",
+            path=job.subject.path,
         )
     wanted = _encoder_widths(bundle)
     if vectors.keys() != wanted:
@@ -169,7 +171,7 @@ def _vae(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied
     if vae.decoder is None:
         yield Applied(f"{note}, an encoder alone", encoder=vae)
     else:
-        yield Applied(note if vae.encoder is not None else f"{note}, a decoder alone", decoder=vae)
+        yield Applied(note if vae.encoder is not None else f"{note}, {DECODER_ALONE}", decoder=vae)
 
 
 def _autoencoder(bundle: Bundle, subject: StateDict) -> Any:
@@ -188,6 +190,8 @@ def _latent_space(vae: Any) -> tuple[int, int]:
     """Channels of a latent, and its pixels along an axis."""
     return int(vae.config.latent_channels), latent_factor(vae)
 
+
+DECODER_ALONE = "a decoder alone: no picture can go through it"
 
 SUBJECTS: dict[str, Change] = {
     "lora": _lora,

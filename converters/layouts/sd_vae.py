@@ -101,20 +101,29 @@ def vae_config(sd: StateDict) -> VaeConfig:
     """The configuration of a checkpoint's or file's autoencoder. Raises CorruptFile."""
     vae = vae_to_diffusers(sd)
     levels, layers = _diffusers_counts(vae)
-    channels = tuple(
-        _shape(vae, f"encoder.down_blocks.{level}.resnets.0.conv1.weight")[0]
-        for level in range(levels)
-    )
+    coloured = _shape(vae, "decoder.conv_out.weight")[0]
+    has_encoder = "encoder.conv_in.weight" in vae
     return VaeConfig(
-        in_channels=_shape(vae, "encoder.conv_in.weight")[1],
-        out_channels=_shape(vae, "decoder.conv_out.weight")[0],
+        in_channels=_shape(vae, "encoder.conv_in.weight")[1] if has_encoder else coloured,
+        out_channels=coloured,
         latent_channels=_shape(vae, "decoder.conv_in.weight")[1],
-        block_out_channels=channels,
+        block_out_channels=tuple(_channels(vae, levels, has_encoder=has_encoder)),
         layers_per_block=layers,
         quant_conv="quant_conv.weight" in vae,
         post_quant_conv="post_quant_conv.weight" in vae,
         middle_attention="decoder.mid_block.attentions.0.to_q.weight" in vae,
     )
+
+
+def _channels(vae: StateDict, levels: int, *, has_encoder: bool) -> Iterator[int]:
+    """Channels of each level, whose blocks the decoder has in the opposite order."""
+    for level in range(levels):
+        block = f"encoder.down_blocks.{level}" if has_encoder else _up_block(levels, level)
+        yield _shape(vae, f"{block}.resnets.0.conv1.weight")[0]
+
+
+def _up_block(levels: int, level: int) -> str:
+    return f"decoder.up_blocks.{levels - 1 - level}"
 
 
 def expected_tensors(sd: Mapping[str, LazyTensor]) -> tuple[str, ...]:
@@ -167,21 +176,26 @@ def _as_convolution(name: str, tensor: LazyTensor) -> LazyTensor:
 
 
 def _ldm_counts(sd: Mapping[str, LazyTensor]) -> tuple[int, int]:
-    return _counts(sd, r"encoder\.down\.(\d{1,6})\.block\.(\d{1,6})\.conv1\.weight")
+    return _counts(sd, r"{half}\.{side}\.(\d{{1,6}})\.block\.(\d{{1,6}})\.conv1\.weight")
 
 
 def _diffusers_counts(sd: Mapping[str, LazyTensor]) -> tuple[int, int]:
-    return _counts(sd, r"encoder\.down_blocks\.(\d{1,6})\.resnets\.(\d{1,6})\.conv1\.weight")
+    return _counts(sd, r"{half}\.{side}_blocks\.(\d{{1,6}})\.resnets\.(\d{{1,6}})\.conv1\.weight")
 
 
 def _counts(sd: Mapping[str, LazyTensor], pattern: str) -> tuple[int, int]:
-    compiled = re.compile(pattern)
-    found = [(int(m[1]), int(m[2])) for name in sd if (m := compiled.fullmatch(name))]
-    if not found:
-        raise CorruptFile("the autoencoder has no encoder blocks")
-    levels, layers = (max(numbers) + 1 for numbers in zip(*found, strict=True))
-    check_counts("autoencoder", levels, layers)
-    return levels, layers
+    """Levels, and residual blocks of one in the encoder.
+
+    A decoder alone, whose levels have one more, tells as well.
+    """
+    for half, side, more in (("encoder", "down", 0), ("decoder", "up", 1)):
+        compiled = re.compile(pattern.format(half=half, side=side))
+        found = [(int(m[1]), int(m[2])) for name in sd if (m := compiled.fullmatch(name))]
+        if found:
+            levels, layers = (max(numbers) + 1 for numbers in zip(*found, strict=True))
+            check_counts("autoencoder", levels, layers)
+            return levels, layers - more
+    raise CorruptFile("the autoencoder has blocks of neither encoder nor decoder")
 
 
 def _shape(sd: Mapping[str, LazyTensor], name: str) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ from sqlalchemy.pool import NullPool
 
 import registry.database
 from converters.errors import AssetmgrError, BadValue
-from registry import migrations, schema
+from docs.scripts import tables
+from registry import migrations, new_tables, schema
 from registry.errors import LibraryUnusable
 from registry.library import Library
 from registry.scanner import scan
@@ -261,6 +262,23 @@ def test_processes_share_a_library_from_its_making_on(url, models):
         assert scan(library).unchanged == 12
 
 
+def test_a_new_library_is_what_all_migrations_make(url, path):
+    Library.open(url).close()
+    migrated = path.with_name("migrated.db")
+    tables.migrate(migrated)
+    assert everything_in(path) == everything_in(migrated)
+    kept = new_tables.SCRIPT.read_text(encoding="utf-8")
+    assert kept == tables.script(migrated), "run: python -m docs.scripts.tables"
+
+
+def everything_in(path: Path) -> dict[str, object]:
+    """Statements, however they are laid out, and rows: but for those of FTS5's own tables."""
+    of = execute(path, "SELECT type, name, tbl_name, sql FROM sqlite_master")
+    made = sorted((*names, " ".join(str(sql).split())) for *names, sql in of)
+    tables = [name for kind, name, *_ in of if kind == "table" and name not in FTS5_TABLES]
+    return {name: execute(path, f'SELECT * FROM "{name}"') for name in tables} | {"": made}
+
+
 def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
     path.parent.mkdir()
     engine = create_engine(url, poolclass=NullPool)
@@ -270,12 +288,15 @@ def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
         connection.exec_driver_sql(OLD_ASSET)
         connection.exec_driver_sql("INSERT INTO tag VALUES (7, 'kept')")
         connection.exec_driver_sql(
-            "INSERT INTO file VALUES (3, '/m/fox.pt', '/m/fox.pt', 7, 10, 1, '5', 'present')"
+            "INSERT INTO file VALUES (3, '/m/fox.pt', '/m/fox.pt', 7, 10, 1, '5', 'present'),"
+            " (4, '/m/Vixen.pt', '/m/vixen.pt', 7, 10, 1, '6', 'present')"
         )
+        connection.exec_driver_sql("INSERT INTO asset_search VALUES (7, 'fox' || char(10, 10))")
     with Library.open(url) as library:
         (asset,) = library.assets("tag:kept")
         assert (asset.id, asset.path, asset.hashes["blake3"]) == (7, "/m/fox.pt", "b" * 64)
         assert library.roots() == ("/m",)
+        assert [library.search(word).total for word in ("fox", "vixen")] == [1, 1]
         assert library.facets("kind:lora")["tag"] == {"kept": 1}
         library.forget([7])
     assert execute(path, "SELECT count(*) FROM file") == [(0,)]

@@ -84,8 +84,10 @@ class Models:
                 arrays[key] = (value * scale).astype(value.dtype)
         return self.write(name, arrays)
 
-    def vae(self, name: str = "vae", scale: float = 0.7) -> Path:
-        arrays = random_arrays(sd1.vae_shapes(WIDTHS))
+    def vae(self, name: str = "vae", scale: float = 0.7, halves: tuple[str, ...] = ("",)) -> Path:
+        """A VAE, or the parts of one that begin with these."""
+        shapes = sd1.vae_shapes(WIDTHS)
+        arrays = random_arrays({n: s for n, s in shapes.items() if n.startswith(halves)})
         weight = arrays["decoder.conv_out.weight"]
         arrays["decoder.conv_out.weight"] = (weight * scale).astype(weight.dtype)
         return self.write(name, arrays)

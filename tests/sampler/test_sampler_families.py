@@ -8,28 +8,36 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers import pipelines, sd1
+from helpers.sd1 import stored
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from assetmgr.sampler.denoising import training_of
 from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.prompt import encode, tokenize
+from assetmgr.sampler.schedules import Training
 from assetmgr.sampler.session import Session
 from assetmgr.sampler.solvers import SOLVERS, solver_named
 from assetmgr.sampler.tokenizer import tokenizer_files
+from converters.bases import Base, Prediction
 from converters.containers import open_model
+from converters.containers.diffusers_folder import ZERO_SNR_KEY
+from converters.dtypes import DType
 from converters.errors import WrongFamily
 from converters.identify import identify
-from converters.layouts.pipeline import to_components
+from converters.layouts.pipeline import ZERO_SNR_MARKER, to_components
 from converters.merge.into_checkpoint import AdapterChoice, plan_merge
 from converters.progress import SILENT
+from converters.statedict import StateDict
 from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
 
@@ -66,10 +74,18 @@ def checkpoint(
     def make(family: str, channels: int = 4, metadata: dict[str, str] | None = None) -> Path:
         path = folder / f"{family}-{channels}-{len(metadata or {})}.safetensors"
         if not path.exists():
-            save_file(random_arrays(_shapes(family, channels)), path, metadata)
+            save_file(_mapped(random_arrays(_shapes(family, channels))), path, metadata)
         return path
 
     return make
+
+
+def _mapped(arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """The same with the tables of tokens, nearly all of it, in the type that CPUs compute with."""
+    return {
+        name: values.astype(np.float32) if name.endswith("token_embedding.weight") else values
+        for name, values in arrays.items()
+    }
 
 
 def _folder(path: Path) -> Path:
@@ -363,6 +379,26 @@ def test_weights_of_a_schedule_down_to_pure_noise_are_sampled_so(
     assert not torch.equal(
         _rendered(Session(), job, plain).latents, _rendered(Session(), job, zero).latents
     )
+
+
+@pytest.mark.parametrize("base", [Base.SD1, Base.SD2, Base.SDXL])
+@pytest.mark.parametrize(
+    ("marks", "metadata"),
+    [((ZERO_SNR_MARKER,), {}), ((), {ZERO_SNR_KEY: "true"})],
+    ids=["marker tensor", "metadata"],
+)
+def test_a_schedule_down_to_pure_noise_is_known_in_every_family(
+    base: Base, marks: tuple[str, ...], metadata: dict[str, str]
+) -> None:
+    def training(prediction: Prediction, *names: str, **told: str) -> Training:
+        tensors = {name: stored(DType.F32, (), bytes(4), name) for name in names}
+        identity = SimpleNamespace(base=base, prediction=prediction)
+        bundle: Any = SimpleNamespace(state_dict=StateDict(tensors, told), identity=identity)
+        return training_of(bundle)
+
+    assert training(Prediction.V, *marks, **metadata) == Training("v_prediction", zero_snr=True)
+    assert training(Prediction.V) == Training("v_prediction", zero_snr=False)
+    assert training(Prediction.EPSILON, *marks, **metadata) == Training()
 
 
 @pytest.mark.parametrize("family", ["sd-2", "sdxl"])

@@ -13,6 +13,7 @@ from diffusers import SD3Transformer2DModel
 from helpers import mmdit
 from safetensors.torch import save_file
 
+from assetmgr.sampler import flow
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.memory import Measure, Thrift
 from assetmgr.sampler.session import Session
@@ -173,6 +174,28 @@ def test_guidance_of_sd3_in_two_turns_gives_the_same_picture(
     one_by_one = _latents(flow_job, made.alone(), made.companions())
     assert batches == [1] * 8, "four steps, two turns"
     assert torch.allclose(one_by_one, at_once, atol=1e-5)
+
+
+def test_where_nobody_looks_on_the_way_the_latents_are_the_same_and_failures_named(
+    flow_job: RenderJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = _made("sd3 medium", tmp_path), []
+    looked_at = _latents(flow_job, made.alone(), made.companions())
+    monkeypatch.setattr(flow, "WATCHED", set())
+    assert torch.equal(_latents(flow_job, made.alone(), made.companions()), looked_at)
+    forward = SD3Transformer2DModel.forward
+
+    def broken(self: Any, **told: Any) -> Any:
+        calls.append(told)
+        (output,) = forward(self, **told)
+        return (output / 0 if len(calls) in (3, 7) else output,)
+
+    monkeypatch.setattr(SD3Transformer2DModel, "forward", broken)
+    subject = ModelFile(made.alone(), "model", "checkpoint")
+    job = replace(flow_job, subject=subject, companions=made.companions())
+    failed = [check for check in Session().render(job, SILENT).checks if not check.ok]
+    assert [check.name for check in failed] == ["finite"]
+    assert "the transformer at step 3 of 4" in failed[0].detail
 
 
 def _all_in_one(made: Made, *without: str) -> str:

@@ -344,6 +344,19 @@ def test_a_vae_decodes_the_same_latents_differently(
     assert not check(session.render(on_base(same, "vae"), SILENT), "effect")[0]
 
 
+def test_a_vae_that_is_a_decoder_alone_decodes_and_makes_no_round_trip(
+    session: Session, on_base: OnBase, models: Models
+) -> None:
+    half = models.vae("half", halves=("decoder", "post_quant_conv"))
+    outcome = session.render(on_base(half, "vae"), SILENT)
+    checks = {check.name: check for check in outcome.checks}
+    assert outcome.image is not None
+    assert checks["loads completely"].ok
+    assert "a decoder alone" in checks["loads completely"].detail
+    assert "same picture" in checks
+    assert "round trip" not in checks
+
+
 def test_a_vae_with_missing_tensors_fails_naming_them(
     session: Session, on_base: OnBase, models: Models
 ) -> None:

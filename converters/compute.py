@@ -42,6 +42,7 @@ __all__ = [
     "passing_value",
     "pour",
     "scratch",
+    "split",
     "stored_in",
     "torch_dtype",
     "value",
@@ -332,6 +333,13 @@ def stored_in(memory: memoryview, dtype: DType) -> torch.Tensor:
     import torch
 
     return torch.frombuffer(memory, dtype=torch_dtype(dtype))
+
+
+def split(tensor: torch.Tensor, count: int) -> Sequence[torch.Tensor]:
+    """A flat tensor in parts of so many elements, the last with what is left; shares its memory."""
+    import torch
+
+    return torch.split(tensor, count)
 
 
 def words(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assetmgr.cli import completion
+from assetmgr.cli.failures import warn
 from assetmgr.cli.options import (
     COUNT,
     WORDS_MAY_BEGIN_WITH_MINUS,
@@ -41,7 +42,7 @@ def list_(
 ) -> int:
     """List the assets that match a query.
 
-    Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
+    Words match names of files, tags, notes, trigger words, metadata, sidecars. Filters: kind: base:
     tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
     is:unsafe, is:contradicted. A minus negates, quotes make phrases.
     """
@@ -54,6 +55,11 @@ def list_(
             documents = [asset_json(asset) for asset in assets]
             session.output.document({"total": page.total, "assets": documents, "errors": []})
             return session.status
+        if not page.total and not session.quiet:
+            from assetmgr.cli.no_matches import reasons
+
+            for reason in reasons(workspace.library, text):
+                warn(f"hint: {reason}")
     heading = ("id", "name", "kind", "base", "size", "tags", "safety", "verdict")
     if page.rows:
         session.output.table(heading, [_row(row) for row in page.rows])

@@ -278,13 +278,24 @@ def _require(path: Path, state: Fingerprint) -> None:
 
 
 def _tell_library(workspace: Workspace, asset_id: int, path: Path) -> None:
-    """The file's new state, so that the next scan need not hash it again."""
+    """The file's new state, so that the next scan need not hash it again.
+
+    Symbolic links that lead to it have that state, too.
+    """
     from registry.scanner import scan_file
 
     with contextlib.suppress(AssetNotFound):  # forgotten since: the next scan finds it
-        hashes = _hashes(workspace.library.get(asset_id))
-        if hashes is not None:
-            scan_file(workspace.library, path, hashes=hashes)
+        asset = workspace.library.get(asset_id)
+        hashes = _hashes(asset)
+        if hashes is None:
+            return
+        others = (Path(file.path) for file in asset.files if file.here)
+        for place in (path, *(other for other in others if _is_link_to(other, path))):
+            scan_file(workspace.library, place, hashes=hashes)
+
+
+def _is_link_to(other: Path, path: Path) -> bool:
+    return other.is_symlink() and os.path.realpath(other) == os.path.realpath(path)
 
 
 def _hashes(asset: Asset) -> FileHashes | None:

@@ -16,7 +16,6 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from converters.adapters.finite import all_finite
 from converters.adapters.module import Rows
 from converters.compute import CPU
 from converters.dtypes import DType
@@ -32,8 +31,8 @@ _THIN_PIECE = 1 << 18
 """The same where that is little: these stay in the nearest cache."""
 _THIN = 64
 """Columns of up and rows of down that are few."""
-_RUN = 1 << 17
-"""Elements that a thread widens or rounds at a time, within its cache."""
+_READ = 1 << 19
+"""Elements that are read and widened, or written, at a time."""
 _PIECE_ELSEWHERE = 1 << 24
 """Both for other devices, which are slow to call and have much to do at a time."""
 
@@ -133,7 +132,7 @@ def _runs(
     from converters.compute import device, floats_at
 
     columns = weight.numel // weight.shape[0]
-    size = _RUN if device() == CPU else _PIECE_ELSEWHERE
+    size = _READ if device() == CPU else _PIECE_ELSEWHERE
     reader, done = Reader(weight, _WEIGHT), 0
     with make() as stacks:
         for first, last in _blocks(pieces, stacks, columns):
@@ -145,10 +144,7 @@ def _runs(
             for stack in stacks:
                 stack.add_to(flat.view(-1, columns), first)
             for start in runs:
-                run = flat[start : start + size]
-                if not all_finite(run, dtype):
-                    hold(run)
-                yield rounded(run, dtype)
+                yield rounded(flat[start : start + size], dtype, hold)
             done += count
 
 

@@ -7,17 +7,21 @@ interpreter would take as long as its arithmetic, and so is set up once.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from converters.adapters.finite import all_finite
 from converters.bytesource import pread_into
 from converters.compute import (
     CPU,
+    buffer,
     device,
     equal_words,
     floats_at,
     scratch,
+    split,
     stored_in,
     torch_dtype,
     words,
@@ -32,13 +36,14 @@ if TYPE_CHECKING:
 class Reader:
     """Reads runs of a tensor's elements; what has to be computed is computed once.
 
-    `place` tells the readers of a thread apart: those of one place use the same memory.
+    `place` tells the readers of a thread apart: those of one place use the same memory. What was
+    read is looked at in blocks of `block` elements (None: as one).
     """
 
-    def __init__(self, tensor: LazyTensor, place: int) -> None:
+    def __init__(self, tensor: LazyTensor, place: int, block: int | None = None) -> None:
         self.dtype = tensor.dtype
         self.memory = memoryview(b"")
-        self._place = place
+        self._place, self._block = place, block
         self._flat = tensor.reshape((tensor.numel,))
         self._whole: Extent | None = None
         if tensor.extents is None:
@@ -52,9 +57,11 @@ class Reader:
         nbytes = self.dtype.nbytes(stop - start)
         if len(self.memory) != nbytes:
             self.memory = scratch(nbytes, self._place)
+            block = min(self._block or stop - start, stop - start)
             self._stored = stored_in(self.memory, self.dtype)
-            self._words = words(self._stored)
-            self._floats = floats_at(self._place, stop - start)
+            self._blocks = split(self._stored, block)
+            self._words = [words(each) for each in self._blocks]
+            self._floats = floats_at(self._place, block)
         if self._whole is None:
             self._read_parts(self._flat.slice0(start, stop))
         else:
@@ -74,26 +81,51 @@ class Reader:
             pread_into(extent.source, extent.offset, view[: extent.nbytes])
             view = view[extent.nbytes :]
 
-    def equals(self, other: Reader) -> bool:
-        """Whether the same bytes of the same type were read."""
-        return self.dtype is other.dtype and equal_words(self._words, other._words)
+    def equals(self, other: Reader, block: int) -> bool:
+        """Whether a block of both has the same bytes of the same type."""
+        return self.dtype is other.dtype and equal_words(self._words[block], other._words[block])
 
-    def floats(self) -> Tensor:
-        """What was read, in float32, until the next is read."""
-        return self._floats.copy_(self._stored)
+    def floats(self, block: int) -> Tensor:
+        """A block in float32, until the next is asked for."""
+        stored = self._blocks[block]
+        return self._floats[: stored.numel()].copy_(stored)
 
-    @property
-    def run(self) -> LazyTensor:
-        """What was read, as a tensor, until the next is read."""
-        count = self._stored.numel()
-        return replace(self._flat, shape=(count,), source=partial(_held, self.memory))
+    def stored(self, block: int) -> LazyTensor:
+        """A block as a tensor, until the next is read."""
+        own = self._blocks[block]
+        return replace(self._flat, shape=(own.numel(),), source=partial(buffer, own))
 
 
-def rounded(values: Tensor, dtype: DType) -> Tensor:
-    """Values in a type, in memory that the thread's next call uses again."""
+def rounded(values: Tensor, dtype: DType, hold: Callable[[Tensor], None]) -> Tensor:
+    """Flat values in a type, in memory that the thread's next call uses again.
+
+    `hold` gets those that the type cannot hold: it changes them, or raises.
+    """
     if values.dtype is torch_dtype(dtype) or device() != CPU:
+        if not all_finite(values, dtype):
+            hold(values)
         return values.to(torch_dtype(dtype))
-    return _room(dtype, values.numel()).copy_(values.view(-1))
+    result = _room(dtype, values.numel())
+    for own, run in zip(split(result, _RUN), split(values, _RUN), strict=True):
+        if not all_finite(run, dtype):
+            hold(run)
+        own.copy_(run)
+    return result
+
+
+def joined(blocks: Iterable[Tensor], dtype: DType, count: int) -> Tensor:
+    """Blocks of `count` values in a type, in memory that the thread's next call uses again.
+
+    A single block that has the type stays where it is.
+    """
+    first = 0
+    for block in blocks:
+        last = first + block.numel()
+        if last == count and not first and block.dtype is torch_dtype(dtype):
+            return block
+        _room(dtype, count)[first:last].copy_(block.view(-1))
+        first = last
+    return _room(dtype, count)
 
 
 def _room(dtype: DType, count: int) -> Tensor:
@@ -106,6 +138,8 @@ def _room(dtype: DType, count: int) -> Tensor:
     return room
 
 
+_RUN = 1 << 17
+"""Elements that are looked at and rounded at a time, within the processor's cache."""
 _ROUNDED = -2
 """The place of results, beside those of readers."""
 _last = threading.local()

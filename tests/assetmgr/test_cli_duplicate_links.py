@@ -187,6 +187,18 @@ def test_symbolic_links_are_nobodys_copies(program: Program, folder: Path) -> No
     assert copy.is_symlink()
 
 
+def test_a_symbolic_link_to_a_linked_copy_is_known_to_lead_elsewhere(
+    program: Program, folder: Path
+) -> None:
+    _, copy = _pair(folder)
+    (folder / "z.safetensors").symlink_to(copy)
+    program("scan", folder)
+    for call in (LINK, UNDO, LINK):
+        assert program(*call).code == 0
+        assert _rescan(program)["bytes_hashed"] == 0
+    assert program("duplicates", "--json").json["reclaimable"] == 0
+
+
 def test_only_equal_files_can_be_linked(program: Program, folder: Path) -> None:
     assert program("duplicates", "--link", "--by", "weights").code == 2
     assert program("duplicates", "--link", "--undo").code == 2

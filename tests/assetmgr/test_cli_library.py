@@ -96,6 +96,19 @@ def test_words_with_a_leading_minus_reach_the_query(program: Program, folder: Pa
     assert program("list", "--", "--nonsense").code == 2
 
 
+def test_a_query_that_matches_nothing_says_what_would(program: Program, folder: Path) -> None:
+    assert program("list", "kind:loras").err == "", "of an empty library nothing can be said"
+    program("scan", folder)
+    assert program("list", "kind:loras").err == (
+        "hint: of kind:loras there is nothing, but of lora, unknown\n"
+    )
+    assert program("list", "library", "-tag:x").err == (
+        "hint: words are not looked for in paths; path:library finds files and folders\n"
+    )
+    for silent in (["kind:lora", "tag:x"], ["kind:loras", "--quiet"], ["kind:loras", "--json"]):
+        assert program("list", *silent).err == "", silent
+
+
 def test_tags_are_added_and_removed_in_one_call(program: Program, folder: Path) -> None:
     program("scan", folder)
     first, second = (folder / f"{name}.safetensors" for name in ("other", "style"))

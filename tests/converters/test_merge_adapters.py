@@ -364,7 +364,8 @@ def test_what_threads_write_in_place_is_what_is_hashed_in_order(
 ) -> None:
     """One gives memory away that it uses again, the other keeps whole results."""
     monkeypatch.setattr("converters.merge.products._PIECE", 2000)
-    monkeypatch.setattr("converters.merge.products._RUN", 701)
+    monkeypatch.setattr("converters.merge.products._READ", 701)
+    monkeypatch.setattr("converters.merge.reading._RUN", 99)
     state = plan_merge(checkpoint(), [choose(lora(), 0.7), choose(lora(), 0.2)]).state_dict
     assert max(len(tensor.pieces) for tensor in state.tensors.values()) > 3
     files = [tmp_path / f"{with_hashes}.safetensors" for with_hashes in (True, False)]

@@ -590,3 +590,19 @@ def test_a_large_tensor_is_the_same_in_pieces_and_as_a_whole(method: str) -> Non
     assert merge.log.changed == {TEXT}
     if method == "weighted-sum":
         assert np.allclose(floats(merge.state, TEXT), (numbers[0] + numbers[1]) / 2, atol=1e-7)
+
+
+def test_blocks_that_are_read_together_are_merged_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some of them are the same in both models, the last is shorter, another type comes out."""
+    a, b = checkpoint(1), checkpoint(2)
+    half = a[TEXT].numel // 2
+    mixed = bytes(a[TEXT].read()[: 2 * half]) + bytes(b[TEXT].read()[2 * half :])
+    b = b.overlay({TEXT: stored(DType.F16, a[TEXT].shape, mixed)})
+    for dtype in (None, DType.F32):
+        whole = bytes(plan(a, b, alpha=0.3, dtype=dtype).state[TEXT].read())
+        with monkeypatch.context() as small:
+            small.setattr("converters.merge.checkpoints.combining._BLOCK_ELEMENTS", 104)
+            small.setattr("converters.merge.checkpoints.combining._BLOCKS_READ", 3)
+            assert bytes(plan(a, b, alpha=0.3, dtype=dtype).state[TEXT].read()) == whole

@@ -6,6 +6,7 @@ need the memory of the result alone. Where the stored bytes make the answer plai
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +17,17 @@ from converters.adapters.finite import all_finite, clamp, reach
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.checkpoints.method import A, Method, Numbers, Spread
-from converters.merge.reading import Reader, rounded
+from converters.merge.reading import Reader, joined
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import PIECE, CastLog, CastLoss, cast
 
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_BLOCK_ELEMENTS = 1 << 16
+_BLOCK_ELEMENTS = 1 << 17
 """Two models widened, and what is made of them, take half of a processor's second cache."""
+_BLOCKS_READ = 4
+"""Blocks that are read and written at a time: calls of the system cost as much as arithmetic."""
 
 
 @dataclass(slots=True)
@@ -117,25 +120,34 @@ def _runs(part: Part, survey: Survey, log: MergeLog, _: Tensor | None) -> Iterat
 def _by_blocks(part: Part, log: MergeLog) -> Iterator[Tensor]:
     """All elements, in blocks where the method allows."""
     first = part.inputs[A]
-    size = _BLOCK_ELEMENTS if part.method.elementwise else first.numel
-    readers = [Reader(tensor, place) for place, tensor in enumerate(part.inputs)]
-    watched = [readers[n] for n in part.method.alike] or readers
+    block = _BLOCK_ELEMENTS if part.method.elementwise else max(1, first.numel)
+    size = block * _BLOCKS_READ
+    readers = [Reader(tensor, place, block) for place, tensor in enumerate(part.inputs)]
     for start in range(0, first.numel, size):
         stop = min(start + size, first.numel)
         for reader in readers:
             reader.read(start, stop)
-        if _alike(watched):
-            yield _own(part, readers[A].run, log)
-            continue
-        log.changed.add(part.name)
-        shape = (stop - start,) if size < first.numel else first.shape
-        yield rounded(_combined(part, readers, shape, log), part.dtype)
+        blocks = range(math.ceil((stop - start) / block))
+        values = (_block(part, readers, number, log) for number in blocks)
+        yield joined(values, part.dtype, stop - start)
 
 
-def _alike(readers: Sequence[Reader]) -> bool:
+def _block(part: Part, readers: Sequence[Reader], number: int, log: MergeLog) -> Tensor:
+    """The values of a block of what was read, rounded or not."""
+    watched = [readers[n] for n in part.method.alike] or readers
+    if _alike(watched, number):
+        return _own(part, readers[A].stored(number), log)
+    log.changed.add(part.name)
+    models = [reader.floats(number) for reader in readers]
+    if not part.method.elementwise:
+        models = [model.view(part.inputs[A].shape) for model in models]
+    return _held_in(part, part.method.combine(models, part.numbers), log)
+
+
+def _alike(readers: Sequence[Reader], block: int) -> bool:
     """Whether the method would change nothing about A's elements: those it looks at are equal."""
     first, *others = readers
-    return all(map(first.equals, others))
+    return all(first.equals(other, block) for other in others)
 
 
 def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
@@ -144,15 +156,6 @@ def _own(part: Part, stored: LazyTensor, log: MergeLog) -> Tensor:
 
     alone = StateDict({part.name: stored})
     return value(cast(alone, part.dtype, clamp=part.clamped, log=log.casts)[part.name])
-
-
-def _combined(
-    part: Part, readers: Sequence[Reader], shape: tuple[int, ...], log: MergeLog
-) -> Tensor:
-    models = [reader.floats() for reader in readers]
-    if len(shape) != 1:
-        models = [model.view(shape) for model in models]
-    return _held_in(part, part.method.combine(models, part.numbers), log)
 
 
 def _held_in(part: Part, result: Tensor, log: MergeLog) -> Tensor:

@@ -42,6 +42,25 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("x.ckpt", "torch-zip"),
+        ("x.PT", "torch-zip"),
+        ("x.gguf", "gguf"),
+        ("x.safetensors", "safetensors"),
+        ("x.other", "safetensors"),
+    ],
+)
+def test_a_target_holds_what_its_ending_says(
+    program: Program, models: Models, tmp_path: Path, name: str, container: str
+) -> None:
+    call = ("convert", models.checkpoint, "-o", tmp_path / name, "--json")
+    assert program(*call).json[0]["container"] == container
+    asked = program(*call, "--to", "safetensors", "--overwrite").json[0]["container"]
+    assert asked == "safetensors", "what is asked for counts"
+
+
 def test_a_checkpoint_becomes_a_folder_that_is_inspected_as_one_model(
     program: Program, models: Models, pipeline: Path
 ) -> None:

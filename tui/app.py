@@ -70,6 +70,7 @@ class AssetManagerApp(TypingAhead):
             self.register_theme(theme)
         self.theme = known.theme if known.theme in {t.name for t in THEMES} else DARK.name
         self.left: Preferences | None = None
+        self.ended_by: Exception | None = None
         self.queue = JobQueue(self)
         self._library_screen = LibraryScreen(
             self._commands, self.queue, picture_widget(workspace.settings.images), known
@@ -117,7 +118,7 @@ class AssetManagerApp(TypingAhead):
     def _handle_exception(self, error: Exception) -> None:
         """Every fault of the program arrives here: it can be read where jobs are.
 
-        Without a library there is nothing to go on with: then it ends, as Textual does.
+        Without a library there is nothing to go on with: then it ends, and `run_tui` raises it.
         """
         if isinstance(error, WorkerFailed):
             error = cast("Exception", error.error)
@@ -126,7 +127,12 @@ class AssetManagerApp(TypingAhead):
             self._replace(unfit, faults.drawn(error))
             self._tell(error)
         else:
+            self.ended_by = self.ended_by or error
             super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """End without Textual's traceback, of a screenful for each frame."""
+        self._close_messages_no_wait()
 
     def _tell(self, error: Exception) -> None:
         if self.queue.keep_fault(error):
@@ -268,7 +274,7 @@ class AssetManagerApp(TypingAhead):
 def run_tui(workspace: Workspace) -> int:
     """Run the program until the user leaves it; the workspace stays the caller's to close.
 
-    Gives the exit code: not 0 where a fault ended it, whose traceback was printed.
+    Gives the exit code. Raises what kept the library from the screen.
     """
     commands = Commands(workspace)
     app = AssetManagerApp(workspace, commands)
@@ -279,4 +285,6 @@ def run_tui(workspace: Workspace) -> int:
         if app.left is not None:
             with suppress(AssetmgrError):  # the next start begins as the first one did
                 commands.keep(app.left)
+    if app.ended_by is not None:
+        raise app.ended_by
     return app.return_code or 0

@@ -150,7 +150,7 @@ class Job:
     """One operation in the background; `then` follows its success, in the screen's thread.
 
     `show` opens what came of it, at once or later. One that only oversees the work of others is not
-    `pausable`.
+    `pausable`; what nobody asked for is not `repeatable`.
     """
 
     title: str
@@ -160,6 +160,7 @@ class Job:
     show: Callable[[], None] | None = None
     progress: JobProgress = field(default_factory=JobProgress)
     pausable: bool = True
+    repeatable: bool = True
     outcome: str = "stopped"
     seconds: float = 0.0
     _reached: JobState = JobState.QUEUED

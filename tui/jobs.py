@@ -71,7 +71,7 @@ def _fault(error: Exception) -> Job:
     def work(_progress: Progress) -> str:
         raise error
 
-    job = Job("a fault of the program", Lane.LOOK, work, pausable=False)
+    job = Job("a fault of the program", Lane.LOOK, work, pausable=False, repeatable=False)
     job.run()
     return job
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from tui.faults import hand_over
 from tui.keymap import MARK, MOVE, READ, SIDE, SORT, Group, Key
 
 _MOVING = (MARK, SIDE, MOVE, READ)
@@ -17,17 +18,24 @@ class KeyCommands(Provider):
 
     async def discover(self) -> Hits:
         """All of them, before anything is typed."""
-        for key, said in self._keys():
+        for key, said in self._known():
             yield DiscoveryHit(said, partial(self.screen.run_action, key.action), help=key.shown)
 
     async def search(self, query: str) -> Hits:
         """Those whose meaning is like what was typed."""
         matcher = self.matcher(query)
-        for key, said in self._keys():
+        for key, said in self._known():
             score = matcher.match(said)
             if score > 0:
                 run = partial(self.screen.run_action, key.action)
                 yield Hit(score, matcher.highlight(said), run, help=key.shown)
+
+    def _known(self) -> Sequence[tuple[Key, str]]:
+        try:
+            return tuple(self._keys())
+        except Exception as error:  # noqa: BLE001 - Textual would write it down where nobody looks
+            hand_over(self.screen, error)
+            return ()
 
     def _keys(self) -> Iterator[tuple[Key, str]]:
         """Keys and what they do, those first that do something; how to move, fingers know."""

@@ -6,7 +6,8 @@ an index that LIKE uses by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -47,7 +48,8 @@ class Found(ColumnElement[bool]):
     """The asset is among those that a statement selects, which is another one in SQLite.
 
     `one_by_one` means the same and looks at the texts of the asset alone: for whoever goes through
-    assets and meets enough of them soon.
+    assets and meets enough of them soon. Only what is asked for is put together: that takes as long
+    as SQLite needs for many an answer.
     """
 
     inherit_cache = False
@@ -57,11 +59,27 @@ class Found(ColumnElement[bool]):
     ]
 
     def __init__(
-        self, in_sqlite: Select[Any], elsewhere: Select[Any], one_by_one: ColumnElement[bool]
+        self,
+        in_sqlite: Callable[[], Select[Any]],
+        elsewhere: Callable[[], Select[Any]],
+        one_by_one: Callable[[], ColumnElement[bool]],
     ) -> None:
-        self.in_sqlite = schema.asset.c.id.in_(in_sqlite)
-        self.elsewhere = schema.asset.c.id.in_(elsewhere)
-        self.one_by_one = one_by_one
+        self._ways = in_sqlite, elsewhere, one_by_one
+
+    @cached_property
+    def in_sqlite(self) -> ColumnElement[bool]:
+        """What it is in SQLite."""
+        return schema.asset.c.id.in_(self._ways[0]())
+
+    @cached_property
+    def elsewhere(self) -> ColumnElement[bool]:
+        """What it is in other databases."""
+        return schema.asset.c.id.in_(self._ways[1]())
+
+    @property
+    def one_by_one(self) -> ColumnElement[bool]:
+        """The condition on the texts of one asset."""
+        return self._ways[2]()
 
 
 @compiles(Found)
@@ -81,9 +99,9 @@ class Tagged(Found):
 
     def __init__(self, name: str) -> None:
         tag = schema.tag.c
-        having = select(tag.asset_id).where(tag.name == name)
-        one_by_one = exists().where(tag.asset_id == schema.asset.c.id, tag.name == name)
-        super().__init__(having, having, one_by_one)
+        having = partial(select(tag.asset_id).where, tag.name == name)
+        has = partial(exists().where, tag.asset_id == schema.asset.c.id, tag.name == name)
+        super().__init__(having, having, has)
         self.name = name
 
     def among(self, tags: ColumnElement[str]) -> ColumnElement[bool]:
@@ -102,7 +120,10 @@ def search_text_contains(needles: Sequence[str]) -> ColumnElement[bool]:
     long = [needle for needle in needles if is_indexed(needle)]
     short = [[needle] for needle in needles if needle and not is_indexed(needle)]
     asked = [long, *short] if long else short
-    return and_(true(), *(Found(_matching(some), _scan(some), _has(some)) for some in asked))
+    found = (
+        Found(partial(_matching, some), partial(_scan, some), partial(_has, some)) for some in asked
+    )
+    return and_(true(), *found)
 
 
 def _has(needles: Sequence[str]) -> ColumnElement[bool]:
@@ -119,8 +140,8 @@ def path_contains(needle: str) -> ColumnElement[bool]:
     if not is_indexed(needle):  # paths do not end in breaks: not all their letters begin trigrams
         return schema.asset.c.id.in_(scan)
     has = func.instr(file.path_folded, needle) > 0
-    one_by_one = exists().where(file.asset_id == schema.asset.c.id, has)
-    return Found(_assets_at(needle, file.asset_id), scan, one_by_one)
+    one_by_one = partial(exists().where, file.asset_id == schema.asset.c.id, has)
+    return Found(partial(_assets_at, needle, file.asset_id), lambda: scan, one_by_one)
 
 
 def is_indexed(needle: str) -> bool:

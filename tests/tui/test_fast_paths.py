@@ -84,6 +84,27 @@ async def test_letters_lay_out_nothing_and_ask_little(
         assert program.names() == ["ink wash"]
 
 
+async def test_letters_that_bring_no_rows_also_put_off_the_details(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[object] = []
+    load = details.Details.load
+
+    def noted(self: details.Details, row: Any) -> None:
+        waits.append(row)
+        load(self, row)
+
+    async with open_program() as program:
+        program.app.screen.query_one(filter_bar.FilterInput).focus()
+        monkeypatch.setattr(details, "TYPING_SECONDS", PATIENCE)
+        monkeypatch.setattr(details.Details, "load", noted)
+        await type_letter(program, "i")
+        await until(program.pilot, lambda: waits[-1:] == [program.list.current])
+        waits.clear()
+        program.app.screen.query_one(filter_bar.FilterInput).insert_text_at_cursor(":")
+        await until(program.pilot, lambda: waits == [program.list.current])
+
+
 MOST_QUESTIONS = 6
 """The rows' numbers and what they tell, how many there can be, and how many there are."""
 

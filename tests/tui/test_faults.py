@@ -6,14 +6,18 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from typing import TYPE_CHECKING
 
 import pytest
 from textual.message_pump import MessagePump
 
 import tui
+from assetmgr.workspace import Workspace
+from tui.app import AssetManagerApp, run_tui
 from tui.bridge import Job, JobState, Lane
 from tui.faults import Surviving
+from tui.palette import KeyCommands
 from tui.widgets.facts import Facts
 
 if TYPE_CHECKING:
@@ -161,6 +165,41 @@ async def test_a_part_that_cannot_begin_is_a_line(
             await program.rest()
         shown = part.render_lines(part.size.region.grow((0, 40, 1, 0)))
         assert shown[0].text.startswith("could not be shown")
+        await assert_goes_on(program)
+
+
+def test_a_fault_before_the_library_is_on_the_screen_is_for_whoever_started_the_program(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(AssetManagerApp, "run", partialmethod(AssetManagerApp.run, headless=True))
+    monkeypatch.setattr("tui.screens.library.LibraryScreen.compose", fails)
+    with pytest.raises(KeyError, match="nowhere"):
+        run_tui(workspace)
+    assert "".join(capfd.readouterr()).strip() == ""
+
+
+async def test_a_fault_is_no_job_that_could_be_done_again(
+    open_program: Open, expected: list[Exception]
+) -> None:
+    async with open_program() as program:
+        program.list.call_later(fails)
+        await program.until(lambda: expected)
+        await program.press("J")
+        assert "does it again" not in program.text()
+        await program.press("a")
+        assert len(program.app.queue.jobs) == len(expected) == 1
+        assert any("cannot be done again" in said for said in program.toasts())
+
+
+async def test_a_fault_of_the_command_palette_is_told(
+    open_program: Open, expected: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_program() as program:
+        with monkeypatch.context() as patch:
+            patch.setattr(KeyCommands, "_keys", fails)
+            await program.press("colon")
+            await program.until(lambda: expected)
+            await program.press("escape")
         await assert_goes_on(program)
 
 

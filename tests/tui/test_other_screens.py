@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.waiting import until
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from assetmgr.operations.installed import ModelFolder
 from assetmgr.operations.preferences import load_preferences
@@ -240,6 +240,16 @@ async def test_a_service_that_does_not_answer_says_so_in_the_list(open_program: 
         await tui.press("escape") if not isinstance(tui.app.screen, HubScreen) else None
         assert tui.script.asked == ["huggingface: a/b"]
         assert "cannot be reached (are you offline?)" in tui.text()
+
+
+async def test_a_small_terminal_says_in_full_what_a_setting_is_for(open_program: Open) -> None:
+    async with open_program((80, 24)) as program:
+        await program.press("comma", "down")
+        about = program.app.screen.query_one("#settings-about", Static)
+        assert "without one library.db beside the settings" in str(about.render())
+        await program.press("down", "down", "down", "down", "down")
+        assert program.app.focused is program.app.screen.query_one("#models_layout")
+        assert "whose folders by kind" in str(about.render())
 
 
 async def test_settings_change_the_colours_and_the_file(

@@ -66,6 +66,13 @@ class Options(Part, can_focus=True):
         self.action_turn(-1 if event.x < 2 else 1)
 
 
+class Fields(Surviving, VerticalScroll, can_focus=False, inherit_bindings=False):
+    """Lines of a form. The arrow keys go from one to the next, which comes into sight with it.
+
+    Textual's would only scroll, where there is not room for all.
+    """
+
+
 class FormScreen(Surviving, ModalScreen[Planned | None]):
     """Gives what was planned when it shall be done; None when given up."""
 
@@ -85,7 +92,7 @@ class FormScreen(Surviving, ModalScreen[Planned | None]):
         """Fields, plan, buttons."""
         with Vertical(classes="dialog -tall"):
             yield Static(Content(plain(self._form.title)), classes="dialog-title")
-            with VerticalScroll(can_focus=False, id="fields"):
+            with Fields(id="fields"):
                 for number, field in enumerate(self._form.fields):
                     with Horizontal(classes="field"):
                         yield Label(Content(plain(field.label)), classes="field-label")

@@ -163,8 +163,11 @@ class JobsScreen(Surviving, Screen[None]):
 
     def action_again(self) -> None:
         """Do what is under the cursor once more."""
-        if self._current is not None:
-            self._queue.again(self._current)
+        job = self._current
+        if job is not None and not job.repeatable:
+            self.notify("what failed here cannot be done again from here", markup=False)
+        elif job is not None:
+            self._queue.again(job)
         else:
             self._change(self._downloads.resume, run=True)
 
@@ -229,7 +232,8 @@ def _sections(job: Job) -> Iterator[Section]:
     if job.showable:
         rows.append(("", text("Enter opens what came of it", "$dim")))
     if job.state is JobState.FAILED and job.lane is not Lane.DOWNLOADS:
-        rows.append(("", text("a does it again, x forgets it", "$dim")))
+        again = "a does it again, " if job.repeatable else ""
+        rows.append(("", text(f"{again}x forgets it", "$dim")))
     yield Section(plain(job.title), tuple(rows))
     log = tuple(job.progress.log)
     if log:

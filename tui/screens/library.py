@@ -25,7 +25,7 @@ from tui.widgets.asset_list import AssetList
 from tui.widgets.browser import Browser
 from tui.widgets.details import Details
 from tui.widgets.facets_panel import FacetsPanel
-from tui.widgets.filter_bar import FilterInput
+from tui.widgets.filter_bar import FilterBar, FilterInput
 from tui.widgets.footer import Footer
 from tui.widgets.jobs_pane import JobsPane
 from tui.widgets.title_bar import TitleBar
@@ -174,6 +174,10 @@ class LibraryScreen(ActingScreen):
     @on(AssetList.Highlighted)
     def _selected(self, message: AssetList.Highlighted) -> None:
         self._details.load(message.row)
+
+    @on(FilterBar.Changed)
+    def _letter_typed(self) -> None:
+        self._details.put_off()
 
     @on(AssetList.Opened)
     def _opened(self, message: AssetList.Opened) -> None:

@@ -10,8 +10,9 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Static
@@ -23,7 +24,7 @@ from tui.bridge import one_line
 from tui.commands import LOGOUT, Commands
 from tui.faults import Surviving
 from tui.forms import same
-from tui.screens.form import Options
+from tui.screens.form import Fields, Options
 from tui.text import plain
 from tui.theme import NAMES
 
@@ -38,6 +39,7 @@ _LABELS = {
     "downloads_per_host": "from one host",
 }
 _SERVICES = (("hub", "Hub token"), ("civitai", "Civitai token"))
+_TOKEN_ABOUT = f"is kept in the keyring, or a file of yours; {LOGOUT} forgets it"
 _LATER = "pictures and the database change at the next start"
 
 
@@ -61,7 +63,7 @@ class SettingsScreen(Surviving, ModalScreen[None]):
         """A line for each setting."""
         with Vertical(classes="dialog"):
             yield Static(Content("Settings"), classes="dialog-title")
-            with VerticalScroll(can_focus=False, id="fields"):
+            with Fields(id="fields"):
                 yield from _line(
                     "colours", Options(tuple(NAMES.items()), self.app.theme, id="theme")
                 )
@@ -69,11 +71,17 @@ class SettingsScreen(Surviving, ModalScreen[None]):
                     yield from _line(_LABELS.get(given.key, given.key), _widget(given))
                 for service, label in _SERVICES:
                     yield from _line(label, _token(service))
+            yield Static(id="settings-about", classes="dialog-hint", markup=False)
             yield Static(id="settings-error", markup=False)
-            yield Static(_LATER, classes="dialog-hint")
             with Horizontal(classes="dialog-buttons"):
                 yield Button("Keep (^s)", variant="primary", id="yes", compact=True)
                 yield Button("Close (Esc)", id="no", compact=True)
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """What a line is for, in full: in the line there is seldom room for it."""
+        abouts = {each.key: each.setting.about for each in self._given}
+        abouts |= {f"token-{service}": _TOKEN_ABOUT for service, _ in _SERVICES}
+        self.query_one("#settings-about", Static).update(abouts.get(event.widget.id or "", _LATER))
 
     @on(Options.Changed)
     def _turned(self) -> None:
@@ -149,5 +157,4 @@ def _widget(given: Given) -> Widget:
 
 
 def _token(service: str) -> Input:
-    about = f"is kept in the keyring, or a file of yours; {LOGOUT} forgets it"
-    return Input(placeholder=about, password=True, compact=True, id=f"token-{service}")
+    return Input(placeholder=_TOKEN_ABOUT, password=True, compact=True, id=f"token-{service}")

@@ -254,7 +254,6 @@ class Browser(Part):
 
     @on(FilterBar.Changed)
     def _filter_typed(self, message: FilterBar.Changed) -> None:
-        message.stop()
         shown = self.query_one(AssetList).view or self._view
         is_same = shown == self._view and message.text == shown.text  # a remembered filter comes in
         self._search(replace(self._view, text=message.text), self.place if is_same else None)

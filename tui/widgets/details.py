@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 0.07
 """How long the cursor rests before anything is fetched: a held key, which repeats after 30 to 50
 thousandths, fetches nothing, and so no thread takes the interpreter from the frames."""
-TYPING_SECONDS = 0.3
-"""The same while a line is typed in, whose letters come more slowly."""
+TYPING_SECONDS = 0.6
+"""The same while a line is typed in: forty words a minute are a letter each 0.3 seconds, and the
+details of each would be laid out and painted just when the next comes."""
 
 
 class ReadingScroll(Surviving, VerticalScroll):
@@ -60,6 +62,7 @@ class Details(Part):
         super().__init__()
         self._commands, self._start = commands, start
         self._make_picture = make_picture
+        self._awaited: Callable[[], None] | None = None
         self.asset: Asset | None = None
 
     def compose(self) -> ComposeResult:
@@ -73,7 +76,13 @@ class Details(Part):
         """Show the asset of a row of the list, as soon as the list has come to rest on it."""
         if row is None or self.asset is None or row.id != self.asset.id:
             self.asset = None
+        self._awaited = partial(self.load, row)
         in_background(self, partial(self._load, row), group="details")
+
+    def put_off(self) -> None:
+        """A letter was typed: what is not shown yet waits for rest once more."""
+        if self._awaited is not None:
+            self._awaited()
 
     @property
     def line(self) -> int:
@@ -110,7 +119,7 @@ class Details(Part):
     ) -> None:
         if self.asset is None:
             self._scroll(asset)
-        self.asset = asset
+        self.asset, self._awaited = asset, None
         self.query_one(Facts).sections = sections
         for thumbnail in self.query(Thumbnail):
             thumbnail.show(picture, caption if picture else _why_no_picture(asset))

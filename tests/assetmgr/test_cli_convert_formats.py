@@ -436,11 +436,12 @@ def test_quantised_precisions_are_for_gguf_alone(
     program: Program, models: Models, tmp_path: Path
 ) -> None:
     target = tmp_path / "q.gguf"
-    call = ("convert", "--json", models.checkpoint, "-o", target, "--dtype", "q8_0")
-    refused = program(*call)
-    assert (refused.code, refused.json["errors"][0]["code"]) == (2, "bad_value")
-    assert "needs --to gguf" in refused.err
-    (item,) = program(*call, "--to", "gguf", "--verify").json
+    call = ("convert", "--json", models.checkpoint, "--dtype", "q8_0")
+    for other in (("--to", "safetensors", "-o", target), ("-o", tmp_path / "q.safetensors")):
+        refused = program(*call, *other)
+        assert (refused.code, refused.json["errors"][0]["code"]) == (2, "bad_value")
+        assert "needs --to gguf" in refused.err
+    (item,) = program(*call, "-o", target, "--verify").json
     assert item["verified"]
     assert item["bytes"] < models.checkpoint.stat().st_size
     assert "Q8_0" in program("inspect", "--json", target).json[0]["metadata"]["gguf.types"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from assetmgr.operations.given_files import ADAPTER_TWICE, refuse_source, requir
 from assetmgr.operations.merge_report import adapter_json
 from assetmgr.operations.opened_checkpoint import open_checkpoint, widened_note
 from assetmgr.operations.overflow import clamped_warnings
-from assetmgr.operations.weighted_adapters import WeightedAdapter, recorded
+from assetmgr.operations.weighted_adapters import WeightedAdapter, by_network, recorded
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
 from converters.errors import BadValue, TargetExists, naming
@@ -158,6 +158,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     """
     if not request.adapters:
         raise BadValue("name at least one adapter")
+    request = replace(request, adapters=by_network(request.adapters))
     base = find_file(workspace, request.checkpoint)
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
     refuse_source(request.output, (base, *paths))

@@ -341,6 +341,22 @@ def test_the_configuration_beside_an_adapter_of_peft_gives_its_scale(
     assert broken.json["errors"][0]["path"] == str(adapter)
 
 
+def test_a_folder_of_peft_with_an_adapter_for_each_network_is_merged_as_one(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, targets = tmp_path / "fox", [tmp_path / f"{name}.safetensors" for name in "ab"]
+    assert program("convert", models.lora, "--layout", "peft", "-o", folder).code == 0
+    for adapter, target in zip((folder, models.lora), targets, strict=True):
+        done = program("merge", "adapters", models.checkpoint, f"{adapter}=0.5,0.25", "-o", target)
+        assert done.code == 0, done.err
+    one, two = map(load_file, targets)
+    assert all((tensor == two[name]).all() for name, tensor in one.items())
+    resized = program("resize", "--json", folder, "--rank", "2", "-o", tmp_path / "x")
+    (error,) = resized.json["errors"]
+    assert error["path"] == str(folder)
+    assert "text_encoder" in error["error"]
+
+
 def test_nothing_is_written_when_an_alpha_is_broken(
     program: Program, models: Models, tmp_path: Path
 ) -> None:

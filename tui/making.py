@@ -253,6 +253,7 @@ class Making:
             ("target", text(output)),
             ("modules", text(f"{len(plan.modules):,}")),
             ("now", text(size(adapter.bytes))),
+            *(("note", text(note)) for note in plan.warnings),
         )
         return Planned(f"Resizing of {adapter.name}", (Section("", rows),), work)
 

@@ -135,6 +135,7 @@ class Merging:
             ("adapters", text(f"{len(chosen):,}")),
             ("modules", text(f"{len(plan.modules):,}")),
             ("ranks", text("those of all together" if wanted is None else "cut as asked for")),
+            *(("note", text(note)) for note in plan.warnings),
         )
         return Planned(f"Sum of {len(chosen)} adapters", (Section("Plan", rows),), work)
 

@@ -64,6 +64,8 @@ def adapters_into_one(
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_join(workspace, request)
         result = plan if dry_run else run_join(workspace, plan, progress)
+    for warning in result.warnings:
+        session.warn(warning)
     if session.as_json:
         session.output.document(result.to_json())
     else:

@@ -56,6 +56,8 @@ def resize(
     with Workspace.open() as workspace, session.progress() as progress:
         plan = plan_resize(workspace, request)
         result = plan if dry_run else run_resize(workspace, plan, progress)
+    for warning in result.warnings:
+        session.warn(warning)
     if session.as_json:
         session.output.document(result.to_json())
     else:

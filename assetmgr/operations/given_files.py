@@ -12,9 +12,8 @@ ADAPTER_TWICE = "give it once, with the sum of its weights"
 
 def refuse_source(output: Path, sources: Sequence[Path]) -> None:
     """Raises BadValue for a target that is also a source, by whatever name."""
-    for source in sources:
-        if output.absolute() == source.absolute() or _is_same(output, source):
-            raise BadValue("is also a source", path=output)
+    if is_among(output.absolute(), [source.absolute() for source in sources]):
+        raise BadValue("is also a source", path=output)
 
 
 def require_once(
@@ -26,9 +25,14 @@ def require_once(
     """
     for position, path in enumerate(paths):
         for earlier, other in enumerate(paths[:position]):
-            if path == other or _is_same(path, other):
+            if is_among(path, (other,)):
                 told = f", as {names[earlier]} and as {names[position]}" if names else ""
                 raise BadValue(f"is given twice{told}", path=path, hint=hint)
+
+
+def is_among(path: Path, others: Sequence[Path]) -> bool:
+    """Whether a file is one of several, by whatever name."""
+    return any(path == other or _is_same(path, other) for other in others)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -18,6 +18,7 @@ from assetmgr.operations.lora_files import (
     WrittenLora,
     modules_json,
     require_target,
+    vectors_note,
     write_lora,
 )
 from assetmgr.operations.weighted_adapters import WeightedAdapter
@@ -77,6 +78,11 @@ class JoinPlan:
     parts: tuple[Part, ...]
     modules: dict[str, tuple[Weighed, ...]]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know about the result."""
+        return vectors_note(sum(one.addend.is_vector for one, *_ in self.modules.values()))
+
     def to_json(self) -> dict[str, object]:
         """The document before anything was done: the modules with the ranks they have together."""
         return {
@@ -93,6 +99,7 @@ class JoinPlan:
             "parameters": _parameters(self.request),
             "modules": [{"name": name, "rank": None, "error": None} for name in self.modules],
             **UNWRITTEN,
+            "warnings": list(self.warnings),
         }
 
 
@@ -104,6 +111,11 @@ class JoinResult:
     modules: tuple[ModuleError, ...]
     written: WrittenLora
     seconds: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan."""
+        return self.plan.warnings
 
     @property
     def error(self) -> float:
@@ -139,7 +151,7 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
     modules: defaultdict[str, list[Weighed]] = defaultdict(list)
     for part in parts:
         for addend in part.addends:
-            modules[addend.name].append(part.weighed(addend))
+            modules[addend.key].append(part.weighed(addend))
     return JoinPlan(request, parts, {name: tuple(found) for name, found in modules.items()})
 
 

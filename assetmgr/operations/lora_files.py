@@ -101,13 +101,19 @@ def write_lora(
 
 def _kohya_texts(modules: Sequence[ModuleError]) -> dict[str, str]:
     """What kohya's tools say of an adapter; `Dynamic` where ranks differ."""
-    ranks = {module.rank for module in modules}
+    ranks = {module.rank for module in modules if module.rank is not None}
     rank = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": rank,
         "ss_network_alpha": rank,
     }
+
+
+def vectors_note(count: int) -> tuple[str, ...]:
+    """That changes of biases and norms are in the adapter, if there are any."""
+    kept = f"{count} changes of biases and norms are kept; not every program applies them"
+    return (kept,) if count else ()
 
 
 def modules_json(modules: Sequence[ModuleError]) -> list[dict[str, object]]:

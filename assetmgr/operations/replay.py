@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.assetref import find_file
 from assetmgr.operations.derive import parent_of
+from assetmgr.operations.given_files import is_among
 from assetmgr.operations.merge_checkpoints import CheckpointMergeRequest
 from assetmgr.operations.merge_recipe import LARGEST_TEXT, RECIPE_KEY, Recipe, read_recipe
 from converters.containers import is_pipeline, open_model
@@ -75,7 +76,9 @@ def request_of_replay(
     """
     recipe, origin = load_recipe(workspace, reference)
     folders = (*search, origin.parent, Path())
-    models = [_find(workspace, pinned, folders, progress) for pinned in recipe.models]
+    models: list[Path] = []
+    for pinned in recipe.models:
+        models.append(_find(workspace, pinned, folders, models, progress))
     return CheckpointMergeRequest(
         tuple(str(path) for path in models),
         recipe.choice,
@@ -87,13 +90,24 @@ def request_of_replay(
 
 
 def _find(
-    workspace: Workspace, pinned: Parent, folders: Sequence[Path], progress: Progress
+    workspace: Workspace,
+    pinned: Parent,
+    folders: Sequence[Path],
+    taken: Sequence[Path],
+    progress: Progress,
 ) -> Path:
+    """The model; where several have the same content, a file of its own for each."""
+    again: Path | None = None
     other: Path | None = None
     for path in _candidates(workspace, pinned, folders):
-        if _is(parent_of(workspace, path, progress), pinned):
+        if not _is(parent_of(workspace, path, progress), pinned):
+            other = path
+        elif is_among(path, taken):
+            again = path
+        else:
             return path
-        other = path
+    if again is not None:
+        return again
     digest = f"SHA-256 {pinned.sha256}" if pinned.sha256 else f"BLAKE3 {pinned.blake3}"
     if other is not None:
         raise MergeProblem(f"is not the file of the recipe, which has {digest}", path=other)
@@ -107,11 +121,12 @@ def _find(
 def _candidates(workspace: Workspace, pinned: Parent, folders: Sequence[Path]) -> Iterator[Path]:
     for digest in filter(None, (pinned.sha256, pinned.blake3)):
         try:
-            found = workspace.library.find(digest).path
+            files = workspace.library.find(digest).files
         except AssetNotFound:
             continue
-        if found is not None and os.path.exists(found):  # noqa: PTH110  # never raises
-            yield Path(found)
+        for file in files:
+            if file.here and os.path.exists(file.path):  # noqa: PTH110  # never raises
+                yield Path(file.path)
     for folder in folders:
         place = folder / pinned.name
         if os.path.isfile(place) or is_pipeline(place):  # noqa: PTH113

@@ -15,6 +15,7 @@ from assetmgr.operations.lora_files import (
     WrittenLora,
     modules_json,
     require_target,
+    vectors_note,
     write_lora,
 )
 from converters.adapters.opening import open_adapter
@@ -52,6 +53,11 @@ class ResizePlan:
     state: StateDict
     modules: tuple[Addend, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know about the result."""
+        return vectors_note(sum(module.is_vector for module in self.modules))
+
     def to_json(self) -> dict[str, object]:
         """The document before anything was done: the modules with the ranks they have."""
         return {
@@ -59,10 +65,11 @@ class ResizePlan:
             "source": str(self.source),
             "parameters": _parameters(self.request),
             "modules": [
-                {"name": module.name, "rank": None, "error": None, "old_rank": module.rank}
+                {"name": module.key, "rank": None, "error": None, "old_rank": module.rank}
                 for module in self.modules
             ],
             **UNWRITTEN,
+            "warnings": list(self.warnings),
         }
 
 
@@ -74,6 +81,11 @@ class ResizeResult:
     modules: tuple[ModuleError, ...]
     written: WrittenLora
     seconds: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the plan."""
+        return self.plan.warnings
 
     @property
     def error(self) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from converters.adapters import Family, Module, family_of, load_adapter
 from converters.adapters.dora import MAGNITUDES
-from converters.adapters.module import kernel_of
+from converters.adapters.module import kernel_of, numbers
 from converters.adapters.paths import FAMILIES, Layers, layers_of
 from converters.adapters.places import DENOISER, place_of
 from converters.adapters.spelling import kohya_name
@@ -30,20 +30,38 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 _KOHYA = "lora_"
 _MOST_AXES = 5
+_VECTORS = frozenset({"diff", "diff_b", "w_norm", "b_norm"})
+"""Roles of differences that may be those of vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addend:
     """A module that adds to a weight, under the name that kohya's tools have for it.
 
-    `shape` is that of the weight, (out, in, *kernel) without kernels of ones. `rank` is the largest
-    that its change can have as the product that it is, None for what is no product.
+    `shape` is that of the weight, (out, in, *kernel) without kernels of ones, or that of a bias or
+    of a norm, a vector. `rank` is the largest that its change can have as the product that it is,
+    None for what is no product.
     """
 
     name: str
     module: Module
     family: Family
     shape: Shape
+
+    @property
+    def key(self) -> str:
+        """What tells it apart: one layer may have a change of its weight and one of its bias."""
+        return f"{self.name}.{self._role}" if self.is_vector else self.name
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it adds to a bias or to a norm, which no product of thin matrices can."""
+        return len(self.shape) == 1
+
+    @property
+    def _role(self) -> str:
+        (role,) = self.module.tensors
+        return role
 
     @property
     def rank(self) -> int | None:
@@ -73,6 +91,11 @@ class Addend:
             return (1,) * len(kernel), self.shape[1:]
         ones = self.module.shape("up")[2:] if self.rank is not None else ()
         return ones, (self.shape[1], *ones)
+
+    def vector(self) -> Matrix:
+        """The change of a bias or of a norm. Raises MergeProblem."""
+        found: Matrix = numbers(self.module, self._role).numpy()
+        return found
 
     def factors(self) -> tuple[Matrix, Matrix]:
         """Up (out, r) with the scale in it and down (r, in · kernel). Raises MergeProblem."""
@@ -113,9 +136,17 @@ def _addends(modules: tuple[Module, ...], base: Base, layers: Layers) -> Iterato
         family = family_of(module)
         _require_addition(module, family)
         shape = family.shape(module)
-        if not 2 <= len(shape) <= _MOST_AXES or not math.prod(shape):
-            raise UnsupportedFile(f"module {module.name} changes {list(shape)}, no matrix")
+        if len(shape) not in _axes_of(module) or not math.prod(shape):
+            raise UnsupportedFile(
+                f"module {module.name} changes a {module.part} of shape {list(shape)}"
+            )
         yield Addend(_name(module, base, layers), module, family, shape)
+
+
+def _axes_of(module: Module) -> range:
+    """How many axes there may be of what it changes."""
+    least = 1 if module.tensors.keys() <= _VECTORS else 2
+    return range(least, 2 if module.part != "weight" else _MOST_AXES + 1)
 
 
 def _require_addition(module: Module, family: Family) -> None:
@@ -125,8 +156,6 @@ def _require_addition(module: Module, family: Family) -> None:
             "what it does depends on the weights it meets",
             hint="merge it into a checkpoint and extract the LoRA from that",
         )
-    if module.part != "weight":
-        raise UnsupportedFile(f"module {module.name} changes a bias, which a LoRA cannot")
     for tensor in module.tensors.values():
         if not tensor.dtype.is_float or tensor.dtype in CODES:
             raise UnsupportedFile(f"module {module.name} holds {tensor.dtype.label}")

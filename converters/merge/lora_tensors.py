@@ -24,10 +24,13 @@ UP, DOWN, MID, ALPHA = ".lora_up.weight", ".lora_down.weight", ".lora_mid.weight
 
 @dataclass(frozen=True, slots=True)
 class ModuleError:
-    """A module's rank and what truncating cost it: norms of what is missing and of the whole."""
+    """A module's rank and what truncating cost it: norms of what is missing and of the whole.
+
+    A change of a bias or of a norm has no rank.
+    """
 
     name: str
-    rank: int
+    rank: int | None
     missing: float
     whole: float
 
@@ -53,8 +56,8 @@ def lora_tensors(
     """
     rank = up.shape[1]
     return {
-        f"{name}{UP}": _stored(up, (*up.shape, *shapes[0]), dtype),
-        f"{name}{DOWN}": _stored(down, (rank, *shapes[1]), dtype),
+        f"{name}{UP}": rounded(up, (*up.shape, *shapes[0]), dtype),
+        f"{name}{DOWN}": rounded(down, (rank, *shapes[1]), dtype),
         # Always float32: bfloat16 cannot hold every rank.
         f"{name}{ALPHA}": _held_in_memory(DType.F32, (), struct.pack("<f", rank)),
     }
@@ -69,7 +72,8 @@ def matrix_of(tensor: LazyTensor) -> Matrix:
     return matrix
 
 
-def _stored(matrix: Matrix, shape: Shape, dtype: DType) -> LazyTensor:
+def rounded(matrix: Matrix, shape: Shape, dtype: DType) -> LazyTensor:
+    """A tensor in memory, rounded now. Raises Overflow for a value that does not fit `dtype`."""
     import numpy as np
 
     wide = _held_in_memory(DType.F32, shape, np.ascontiguousarray(matrix, np.float32).tobytes())

@@ -5,7 +5,8 @@ decompositions of up and of the transpose of down, its singular values are those
 of the old rank. The sum of several such changes is one such product too, of their ups side by side
 and their downs below each other: exact before any truncation. The same idea as kohya-ss/sd-scripts
 `networks/resize_lora.py` and `networks/svd_merge_lora.py`. What is no product (LoHa, LoKr, full
-differences) is built and truncated whole.
+differences) is built and truncated whole. Changes of biases and norms are vectors, which stay as
+they are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from converters.dtypes import DType
 from converters.errors import BadValue, WrongFamily
 from converters.merge.addends import Addend
-from converters.merge.lora_tensors import DOWN, UP, ModuleError, lora_tensors, matrix_of
+from converters.merge.lora_tensors import DOWN, UP, ModuleError, lora_tensors, matrix_of, rounded
 from converters.merge.low_rank import Size, Spectrum, energy_of, rank_of_energy, truncated
 from converters.progress import SILENT, Progress
 from converters.statedict import LazyTensor, StateDict
@@ -84,9 +85,22 @@ def _summed(
                 f"module {other.module.name} changes a weight of shape {list(other.shape)}, "
                 f"{first.module.name} one of {list(first.shape)}"
             )
+    if first.is_vector:
+        return _of_vectors(addends, dtype)
     if any(one.addend.rank is None for one in addends):
         return _of_whole(addends, size, dtype)
     return _of_product(addends, size, dtype)
+
+
+def _of_vectors(
+    addends: Sequence[Weighed], dtype: DType
+) -> tuple[dict[str, LazyTensor], ModuleError]:
+    first = addends[0].addend
+    terms = [one.addend.vector() * one.weight for one in addends]
+    whole: Matrix = sum(terms[1:], start=terms[0])
+    made = rounded(whole, first.shape, dtype)
+    missing = math.sqrt(energy_of(whole - matrix_of(made).reshape(first.shape)))
+    return {first.key: made}, ModuleError(first.key, None, missing, math.sqrt(energy_of(whole)))
 
 
 def _of_whole(

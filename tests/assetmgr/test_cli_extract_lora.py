@@ -252,6 +252,27 @@ def test_a_lora_is_resized_and_told(program: Program, models: Models, tmp_path: 
     assert (line["name"], line["operation"]) == (models.lora.name, "resize")
 
 
+def test_a_full_difference_with_norms_is_resized_without_losing_any(
+    program: Program, models: Models, tuned: Path, tmp_path: Path
+) -> None:
+    full, small = tmp_path / "full.safetensors", tmp_path / "small.safetensors"
+    assert program("extract", "full", tuned, models.checkpoint, "-o", full).code == 0
+    done = program("resize", "--json", full, "--norm", "1", "-o", small)
+    assert done.code == 0, done.err
+    assert {m["name"] for m in done.json["modules"] if m["rank"] is None} == {
+        key for key in load_file(full) if key.endswith("w_norm")
+    }
+    assert "are kept" in done.json["warnings"][0]
+    assert "are kept" in done.err
+    merged = [tmp_path / f"{number}.safetensors" for number in range(2)]
+    for adapter, target in zip((full, small), merged, strict=True):
+        call = ("merge", "adapters", models.checkpoint, adapter, "--dtype", "fp32", "-o", target)
+        assert program(*call).code == 0
+    ours, theirs = map(_floats, merged)
+    for name, values in ours.items():
+        assert np.abs(values - theirs[name]).max() < 1e-3, name
+
+
 def test_people_are_told_what_is_missing(
     program: Program, models: Models, tuned: Path, tmp_path: Path
 ) -> None:

@@ -200,6 +200,20 @@ def test_a_renamed_model_is_found_by_its_hash(
     assert again.read_bytes() == target.read_bytes()
 
 
+def test_models_of_the_same_content_are_each_found(
+    program: Program, files: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    a, b = (Path(shutil.copy(files[0], folder / f"{name}.safetensors")) for name in "ab")
+    target, again = tmp_path / "blend.safetensors", tmp_path / "again.safetensors"
+    merge(program, a, b, files[1], "--method", "add-difference", "--alpha", "0.4", "-o", target)
+    program("scan", folder, files[1].parent)
+    done = program("merge", "replay", target, "-o", again)
+    assert done.code == 0, done.err
+    assert again.read_bytes() == target.read_bytes()
+
+
 def test_models_are_found_by_their_names_in_the_folders_to_search(
     program: Program, files: list[Path], tmp_path: Path
 ) -> None:

@@ -161,8 +161,8 @@ def _zeros(_: str, shape: tuple[int, ...]) -> bytes:
             f"{QUERY} is dora",
         ),
         ({f"{QUERY}.oft_blocks": (2, 4, 4), f"{QUERY}.alpha": ()}, f"{QUERY} is oft"),
-        ({f"{QUERY}.diff_b": (4,)}, "changes a bias"),
-        ({f"{QUERY}.w_norm": (4,)}, r"changes \[4\], no matrix"),
+        ({f"{QUERY}.diff_b": (4, 4)}, r"changes a bias of shape \[4, 4\]"),
+        ({f"{QUERY}.w_norm": (0,)}, r"changes a weight of shape \[0\]"),
         ({"lycoris_nowhere.diff": (4, 4)}, "has no name among kohya's"),
     ],
 )
@@ -171,6 +171,25 @@ def test_what_is_no_lora_is_refused_naming_key_or_module(
 ) -> None:
     with pytest.raises((UnsupportedFile, WrongFamily), match=said):
         addends_of(state_dict(shapes))
+
+
+def test_changes_of_biases_and_norms_are_kept_or_summed_and_never_dropped() -> None:
+    shapes = {
+        f"{CONV}.diff": (4, 4, 3, 3),
+        f"{CONV}.diff_b": (4,),
+        "lora_unet_down_blocks_0_resnets_0_norm1.w_norm": (4,),
+        "lora_unet_down_blocks_0_resnets_0_norm1.b_norm": (4,),
+    }
+    before = state_dict(shapes, DType.F16, fill=random_fill(DType.F16))
+    vectors = set(shapes) - {f"{CONV}.diff"}
+    after = resized(before, Size(rank=2))
+    assert {m.name for m in after.modules} == {CONV, *vectors}
+    assert all(bytes(after.state[key].read()) == bytes(before[key].read()) for key in vectors)
+    assert {m.rank for m in after.modules if m.name in vectors} == {None}
+    sums = [[Weighed(one, 0.5), Weighed(one, 0.25)] for one in addends_of(before)]
+    joined = sum_loras(sums, Size(rank=2), DType.F32).state
+    for key in vectors:
+        assert np.allclose(floats(joined, key), 0.75 * floats(before, key), atol=1e-7)
 
 
 PARTS = ("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha")

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, column, func, select, table
 from registry import alike, finding
 from registry.query import All, Order
 from registry.query.terms import Number, Words
-from registry.text import needle
 
 _TRIGRAM = 3
 _LAST = "\U0010ffff"
@@ -37,7 +36,7 @@ def beginning(connection: Connection, query: All, order: Order, limit: int) -> F
 
 def _at_most(connection: Connection, query: All, order: Order) -> int | None:
     """No more assets match than this; None where it takes no longer to count them."""
-    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
+    words = [term.needle for term in query.terms if isinstance(term, Words)]
     others = All(tuple(term for term in query.terms if not isinstance(term, Words | Number)))
     is_walked = connection.dialect.name == "sqlite" and order.word in _WALKED
     if not is_walked or alike.tells(query) or not alike.tells(others):

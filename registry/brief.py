@@ -28,7 +28,7 @@ from registry import alike, schema
 from registry.query import All
 from registry.query.contains import Tagged, is_indexed, listed, through_words
 from registry.query.terms import Number, Term, Words
-from registry.text import BETWEEN, needle
+from registry.text import BETWEEN
 
 _brief, _group = schema.brief.c, schema.alike.c
 _NUMBERS = func.aggregate_strings(cast(_brief.asset_id, Text), ",")
@@ -110,7 +110,9 @@ def _of(connection: Connection, query: All, *columns: ColumnElement[Any]) -> Sel
     others = tuple(term for term in query.terms if term not in grouped.terms)
     words = _indexed(connection, others)
     if words:
-        rows, has_words = through_words(map(_needle, words), schema.brief, _brief.asset_id)
+        rows, has_words = through_words(
+            (word.needle for word in words), schema.brief, _brief.asset_id
+        )
         rest = All(tuple(term for term in others if term not in words))
         clause = replacement_traverse(rest.clause(), {}, _as_row_of_brief)
         statement = select(*columns).select_from(rows).where(has_words)
@@ -135,11 +137,7 @@ def _indexed(connection: Connection, terms: Sequence[Term]) -> Sequence[Words]:
     """The terms that SQLite's full-text index finds together."""
     if connection.dialect.name != "sqlite":
         return ()
-    return [term for term in terms if isinstance(term, Words) and is_indexed(_needle(term))]
-
-
-def _needle(term: Words) -> str:
-    return needle(term.text)
+    return [term for term in terms if isinstance(term, Words) and is_indexed(term.needle)]
 
 
 def _as_brief(element: ExternallyTraversible, **_: object) -> ColumnElement[Any] | None:

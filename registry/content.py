@@ -9,8 +9,7 @@ from pathlib import Path
 from converters.bases import Base, Prediction
 from converters.containers import Inspected, Model
 from converters.errors import FileProblem
-from converters.identify import Kind
-from converters.identify.beside import identify_file
+from converters.kinds import Kind
 from converters.pickles.verdict import SAFE_NO_CODE
 from converters.statedict import StateDict
 from converters.stored import StoredTensors
@@ -19,6 +18,8 @@ from registry.scan_records import Content
 
 def understood(model: Model) -> Content:
     """What an opened file is and holds."""
+    from converters.identify.beside import identify_file  # not for scans that find nothing new
+
     state = model.state_dict
     identity = identify_file(Path(model.path), state)
     dtypes, parameters = _counts(state)

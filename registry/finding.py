@@ -38,7 +38,7 @@ from registry.query.terms import (
     Term,
     Words,
 )
-from registry.text import fold, needle
+from registry.text import fold
 
 _MANY = 2_000
 """From so many on, some are soon met in the order of an index."""
@@ -104,7 +104,7 @@ def count(connection: Connection, query: All) -> int:
     """How many assets match; where indexes and kept counts tell it, no asset is looked at."""
     if alike.tells(query):
         return alike.number(connection, query)
-    words = [needle(term.text) for term in query.terms if isinstance(term, Words)]
+    words = [term.needle for term in query.terms if isinstance(term, Words)]
     if len(words) == len(query.terms):
         return number_with(connection, words)
     if (excluded := _excluded(query)) is not None:

@@ -19,7 +19,7 @@ from registry.rows import batches
 from registry.scan_records import Settled
 from registry.states import MISSING, PRESENT
 from registry.text import fold
-from registry.writing import drop_abandoned, touch
+from registry.writing import drop_abandoned, refresh_search, touch
 
 _file = schema.file.c
 
@@ -94,11 +94,13 @@ def relocate(connection: Connection, file_id: int, path: str, fingerprint: Finge
 
 
 def _rename(connection: Connection, asset_id: int, old: str, new: str) -> None:
-    """Let an asset that was called by its file's name be called by the new one."""
+    """Let an asset that was called by its file's name be called, and found, by the new one."""
     asset = schema.asset.c
     name = connection.execute(select(asset.name).where(asset.id == asset_id)).scalar_one()
     if name == name_of(old) != name_of(new):
         touch(connection, asset_id, name=name_of(new), name_folded=fold(name_of(new)))
+    else:
+        refresh_search(connection, [asset_id])
 
 
 def dissolve(connection: Connection, file_ids: Sequence[int]) -> None:
@@ -109,3 +111,4 @@ def dissolve(connection: Connection, file_ids: Sequence[int]) -> None:
         )
         connection.execute(delete(schema.file).where(_file.id.in_(some)))
         drop_abandoned(connection, owners)
+        refresh_search(connection, owners)

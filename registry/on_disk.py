@@ -6,8 +6,8 @@ import os
 import stat
 
 from converters.bytesource import Fingerprint
-from converters.canonical import canonical_parts
 from converters.containers import Model, is_pipeline, open_model
+from converters.digest import Parts
 from converters.errors import FileMissing, FileProblem, FileUnreadable
 from converters.hashing import HashedFile, hash_file
 from converters.hashing_folder import fingerprint_of_folder, hash_folder
@@ -43,10 +43,16 @@ def hash_model(
 ) -> HashedFile:
     """Every hash from one read; of a model of a `kind` the digests too. Raises FileProblem."""
     state = None if kind is None else _tensors(path, kind)
-    parts = {} if state is None or kind is None else canonical_parts(state, kind)
+    parts = {} if state is None or kind is None else _parts(state, kind)
     if is_pipeline(path):
         return hash_folder(path, progress, weights_of=state, parts=parts)
     return hash_file(path, progress, header_bytes=header_bytes, weights_of=state, parts=parts)
+
+
+def _parts(state: StateDict, kind: str) -> Parts:
+    from converters.canonical import canonical_parts  # not for scans that find nothing new
+
+    return canonical_parts(state, kind)
 
 
 def is_worth_digesting(model: Model, kind: str) -> bool:

@@ -61,8 +61,8 @@ def record(
     owners = {file.path: known[key] for file in scanned if (key := _key(file)) in known}
     _update_assets(connection, scanned, owners)
     _keep_metadata(connection, scanned, owners)
-    _keep_search_texts(connection, scanned, owners, places, frozenset(made.values()))
     added = _keep_places(connection, scanned, owners, places, machine)
+    _keep_search_texts(connection, scanned, owners, places, frozenset(made.values()))
     _adopt(connection, scanned, owners)
     weighed = ((file, file.weights) for file in scanned if file.path in owners)
     tensor_rows.record(connection, {owners[f.path]: weights for f, weights in weighed if weights})
@@ -74,6 +74,7 @@ def record(
     left = {place.asset_id for path, place in places.items() if owners.get(path) != place.asset_id}
     # What was broken and is replaced was a part of a download, most often: nothing to remember.
     drop_abandoned(connection, list(left), _asset.container.is_(None))
+    refresh_search(connection, list(left))
     return tuple(_recorded(file.path, owners, places, added) for file in scanned)
 
 

@@ -81,7 +81,12 @@ def searchable(
     trigger_words: Iterable[str],
     metadata: Mapping[str, str],
     sidecars: Iterable[str] = (),
+    files: Iterable[str] = (),
 ) -> str:
-    """All that the words of a query match of an asset. Embedded pictures are no text."""
+    """All that the words of a query match of an asset, also what its `files` are called.
+
+    Embedded pictures are no text.
+    """
     told = [value for value in metadata.values() if not value.startswith("data:")]
-    return haystack([name, note or "", *tags, *trigger_words, *told, *sidecars])
+    others = [file for file in dict.fromkeys(files) if file != name]
+    return haystack([name, note or "", *tags, *trigger_words, *told, *sidecars, *others])

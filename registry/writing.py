@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select,
 
 from converters.errors import AssetNotFound
 from registry import schema, sidecar_rows
+from registry.places import name_of
 from registry.rows import batches
 from registry.states import OFFLINE, PRESENT
 from registry.text import searchable, shown
@@ -91,11 +92,18 @@ def _write_search_texts(
 ) -> None:
     columns = (_asset.id, _asset.name, _asset.note, _asset.trigger_words)
     tags, sidecars = _tags_of(connection, ids), sidecar_rows.texts(connection, ids)
+    files = _files_of(connection, ids)
     rows = [
         {
             "asset_id": number,
             "text": searchable(
-                name, note, tags[number], trigger_words, told[number], sidecars[number]
+                name,
+                note,
+                tags[number],
+                trigger_words,
+                told[number],
+                sidecars[number],
+                files[number],
             ),
         }
         for number, name, note, trigger_words in connection.execute(
@@ -110,6 +118,16 @@ def _write_search_texts(
         others = [row["asset_id"] for row in changed]
         connection.execute(delete(schema.asset_search).where(search.asset_id.in_(others)))
         connection.execute(insert(schema.asset_search), changed)
+
+
+def _files_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:
+    """What the files of assets are called."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    columns = (_file.asset_id, _file.path)
+    statement = select(*columns).where(_file.asset_id.in_(ids)).order_by(_file.id)
+    for row in connection.execute(statement):
+        found[row.asset_id].append(name_of(row.path))
+    return found
 
 
 def _tags_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, list[str]]:

@@ -42,7 +42,7 @@ def list_(
 ) -> int:
     """List the assets that match a query.
 
-    Words match name, tags, notes, trigger words, metadata and sidecars. Filters: kind: base:
+    Words match names of files, tags, notes, trigger words, metadata, sidecars. Filters: kind: base:
     tag: hash: algorithm: size:>1gb verdict: path: is:duplicate, is:missing, is:offline,
     is:unsafe, is:contradicted. A minus negates, quotes make phrases.
     """

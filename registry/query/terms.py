@@ -23,7 +23,9 @@ from sqlalchemy import (
     union_all,
 )
 
+from converters.suffixes import MODEL_SUFFIXES
 from registry import schema
+from registry.places import name_of
 from registry.query.contains import Tagged, path_contains, search_text_contains
 from registry.states import MISSING, OFFLINE, PRESENT
 from registry.text import fold, needle, searchable
@@ -69,7 +71,7 @@ class All:
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        words = [needle(term.text) for term in self.terms if isinstance(term, Words)]
+        words = [term.needle for term in self.terms if isinstance(term, Words)]
         others = (term.clause() for term in self.terms if not isinstance(term, Words))
         return and_(true(), search_text_contains(words), *others)
 
@@ -95,21 +97,28 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Name, note, a tag, a trigger word, a metadata value or a sidecar contains the text."""
+    """Name, name of a file, note, tag, trigger word, metadata or a sidecar contains the text."""
 
     text: str
 
+    @property
+    def needle(self) -> str:
+        """What is looked for: of the name of a model file what the library calls the file."""
+        folded = needle(self.text)
+        stem, dot, suffix = folded.rpartition(".")
+        return stem if stem and dot + suffix in MODEL_SUFFIXES else folded
+
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""
-        return search_text_contains([needle(self.text)])
+        return search_text_contains([self.needle])
 
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         told = [text for sidecar in asset.sidecars for text in sidecar.texts]
-        text = searchable(
-            asset.name, asset.note, asset.tags, asset.trigger_words, asset.metadata, told
-        )
-        return needle(self.text) in text
+        files = [name_of(file.path) for file in asset.files]
+        words, metadata = asset.trigger_words, asset.metadata
+        text = searchable(asset.name, asset.note, asset.tags, words, metadata, told, files)
+        return self.needle in text
 
 
 @dataclass(frozen=True, slots=True)

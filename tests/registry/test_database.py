@@ -288,12 +288,15 @@ def test_an_older_library_is_brought_up_to_date_and_loses_nothing(url, path):
         connection.exec_driver_sql(OLD_ASSET)
         connection.exec_driver_sql("INSERT INTO tag VALUES (7, 'kept')")
         connection.exec_driver_sql(
-            "INSERT INTO file VALUES (3, '/m/fox.pt', '/m/fox.pt', 7, 10, 1, '5', 'present')"
+            "INSERT INTO file VALUES (3, '/m/fox.pt', '/m/fox.pt', 7, 10, 1, '5', 'present'),"
+            " (4, '/m/Vixen.pt', '/m/vixen.pt', 7, 10, 1, '6', 'present')"
         )
+        connection.exec_driver_sql("INSERT INTO asset_search VALUES (7, 'fox' || char(10, 10))")
     with Library.open(url) as library:
         (asset,) = library.assets("tag:kept")
         assert (asset.id, asset.path, asset.hashes["blake3"]) == (7, "/m/fox.pt", "b" * 64)
         assert library.roots() == ("/m",)
+        assert [library.search(word).total for word in ("fox", "vixen")] == [1, 1]
         assert library.facets("kind:lora")["tag"] == {"kept": 1}
         library.forget([7])
     assert execute(path, "SELECT count(*) FROM file") == [(0,)]

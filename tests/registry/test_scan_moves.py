@@ -34,6 +34,25 @@ def test_a_renamed_file_gives_its_asset_the_new_name(library, models):
     assert library.search("old").total == 0
 
 
+def test_words_find_an_asset_by_the_name_of_each_of_its_files(library, models):
+    path = write_lora(models / "first.safetensors")
+    copy = models / "Zweite Kopie.safetensors"
+    copy.write_bytes(path.read_bytes())
+    scan(library, [models])
+    (asset,) = library.assets("zweite kopie")
+    assert [a.id for a in library.assets('"Zweite Kopie.safetensors"')] == [asset.id]
+    assert [a.id for a in library.assets("first")] == [asset.id]
+    library.tag([asset.id], ["kept"])
+    assert library.search("zweite tag:kept").total == 1
+    copy.rename(models / "Dritte.safetensors")
+    scan(library)
+    assert (library.search("zweite").total, library.search("dritte").total) == (0, 1)
+    write_lora(models / "Dritte.safetensors", 7)
+    scan(library)
+    assert [a.id for a in library.assets("dritte")] != [asset.id]
+    assert library.search("dritte").total == 1
+
+
 def test_a_file_moved_to_another_root_is_moved_not_added(library, tmp_path):
     path = write_lora(tmp_path / "one" / "a.safetensors")
     (tmp_path / "two").mkdir()

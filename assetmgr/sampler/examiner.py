@@ -21,8 +21,8 @@ from converters.errors import AssetmgrError
 CLEARLY = 1.03
 """Times the noise missed that is clearly more.
 
-A pair of blocks of the demo's UNet exchanged changes it by 0.98 to 2: some of them do next to
-nothing, where only other relatives can tell which file has them wrong.
+Of 40 pairs of blocks of the demo's UNet, each exchanged, a quarter lessens it, to 0.972 times at
+the least: blocks that do next to nothing, where only more relatives can tell which file is wrong.
 """
 
 

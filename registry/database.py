@@ -99,13 +99,13 @@ class Database:
             engine = _engine(self._url)
         self._engine = engine.execution_options(**_READS.get(engine.dialect.name, {}))
         self._writes = engine.execution_options(**{_WRITES: True})
-        self._in_place = InPlace(None)
+        self.in_place = InPlace(None)  # of what is made now
         try:
             self._prepare()
         except BaseException:
             self.close()
             raise
-        self._in_place = InPlace(self.file)
+        self.in_place = InPlace(self.file)
 
     @property
     def file(self) -> Path | None:
@@ -115,14 +115,14 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the library."""
-        self._in_place.require()
+        self.in_place.require()
         with self._translated(), self._engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write; nothing of it stays when it is left by an exception."""
-        self._in_place.require()
+        self.in_place.require()
         with self._translated(), self._writes.begin() as connection:
             yield connection
 

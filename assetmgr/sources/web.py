@@ -207,15 +207,33 @@ class Web:
         raise AssertionError("the last attempt returns")
 
     def _follow(self, request: httpx.Request, subject: str) -> httpx.Response:
-
         for _ in range(MOST_REDIRECTS + 1):
-            answer = self._client.send(request, stream=True)
-            if answer.status_code not in _REDIRECTS:
-                return answer
-            answer.close()
-            target = request.url.join(answer.headers.get("Location", ""))
+            with self._leading(subject):
+                answer = self._client.send(request, stream=True)
+                if answer.status_code not in _REDIRECTS:
+                    return answer
+                answer.close()
+                target = request.url.join(answer.headers.get("Location", ""))
             request = self._to(target, request.headers, subject)
         raise NotAvailable(f"{self.name} leads in circles", path=subject)
+
+    @contextmanager
+    def _leading(self, subject: str) -> Iterator[None]:
+        """What httpx says of a redirect to what is no address, which it looks at unasked, as ours.
+
+        It calls that a break of the protocol, as where a connection breaks off: no use to go on.
+        """
+        import httpx
+
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.RemoteProtocolError) as error:
+            if httpx.InvalidURL in {type(error), type(error.__context__)}:
+                raise self._unsafe(subject) from None
+            raise
+
+    def _unsafe(self, subject: str) -> AssetmgrError:
+        return NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
 
     def _to(self, target: httpx.URL, headers: Mapping[str, str], subject: str) -> httpx.Request:
         """A request to an address that an answer named. Raises NotAvailable for an unsafe one."""
@@ -223,7 +241,7 @@ class Web:
 
         home = httpx.URL(self.endpoint)
         if not may_follow(home, target):
-            raise NotAvailable(f"{self.name} leads to an unsafe address", path=subject)
+            raise self._unsafe(subject)
         kept = {name: value for name, value in headers.items() if name in _KEPT_HEADERS}
         if same_origin(home, target) and self.token is not None:
             kept["Authorization"] = f"Bearer {self.token}"

@@ -453,15 +453,24 @@ def test_a_redirect_that_comes_home_gets_the_token_again(
 
 
 @pytest.mark.parametrize(
-    "place", ["/api/download/models/7?fileId=70", "file:///etc/passwd", "http:"]
+    ("place", "cause"),
+    [
+        ("/api/download/models/7?fileId=70", "leads in circles"),
+        ("file:///etc/passwd", "leads to an unsafe address"),
+        ("javascript:alert(1)", "leads to an unsafe address"),
+        ("http:", "leads in circles"),
+        ("//[::1", "leads to an unsafe address"),
+    ],
 )
-def test_a_redirect_in_circles_or_to_no_server_is_refused(
-    site: CivitaiServer, program: Program, tmp_path: Path, place: str
+def test_a_redirect_in_circles_or_to_no_server_is_refused_at_once(
+    site: CivitaiServer, program: Program, tmp_path: Path, place: str, cause: str
 ) -> None:
     site.location = place
     done = program("civitai", "download", "7", "--to", tmp_path)
     assert (done.code, len(done.errors)) == (3, 1)
-    assert len(site.requests) < 10
+    assert cause in done.err
+    asked = [line for line in site.requests if "/api/download/" in line]
+    assert len(asked) == (6 if "circles" in cause else 1)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ can be made on a CPU; `preview-sd1` reads and changes files with the true sizes 
 1.5. Of the peer's 100 previews a few are made, and their mean is taken for all.
 What a CUDA device does, `preview_cuda` measures.
 
-Floors: loading reads every byte once (`read` measures that, into memory that is there); swapping a
-LoRA of rank r reads and writes each changed weight once and multiplies 2·r·out·in per weight.
+Floors stand beside the figures: the bytes of the file read once (`read`, into memory that is
+there), and what `preview_floors` measures.
 """
 
 from __future__ import annotations
@@ -103,6 +103,15 @@ def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Res
         yield Result(name, f"{family}, {dtype}", ours / theirs, "x", goal, (ours, theirs))
     read = job_of(home, "read", folder, rounds)["each"]
     yield Result("load a file", f"{family}: reading it", read, "s", None, (read,))
+    module = "benchmarks.preview_floors"
+    floors = job_of(home, str(folder), rounds, module=module)
+    for name, case, floor in (
+        ("load a file", "new memory in fp32", "touch"),
+        ("LoRA in and out", "bytes and operations", "swap"),
+        *((("100 previews", "operations of the UNet", "sample"),) * (family != "SD1.5")),
+    ):
+        seconds = floors[floor] * (PREVIEWS if floor == "sample" else 1)
+        yield Result(name, f"{family}: {case}", seconds, "s", None, (seconds,))
 
 
 def _timed_job(home: Path, name: str, *arguments: object) -> tuple[dict[str, float], float]:

@@ -22,7 +22,7 @@ STEPS = 20
 Seconds = dict[str, float]
 
 
-def _median(count: str, once: Callable[[], object]) -> float:
+def median(count: str, once: Callable[[], object]) -> float:
     """The median time of so many calls after a first one."""
     times = []
     for _ in range(int(count) + 1):
@@ -63,7 +63,7 @@ def sd1_files(folder: str) -> Seconds:
 
     made = Path(folder, "lora-0.safetensors")
     state = _of_unet(open_model(made).state_dict)
-    write_safetensors(state, Path(_first_lora(folder)), overwrite=True, with_hashes=False)
+    write_safetensors(state, Path(first_lora(folder)), overwrite=True, with_hashes=False)
     _pipeline(Path(folder, "base.safetensors"), Path(folder, "pipeline"))
     return {}
 
@@ -73,7 +73,7 @@ def _of_unet(lora: StateDict) -> StateDict:
     return lora.select(lambda name: name.startswith("lora_unet_"))
 
 
-def _first_lora(folder: str) -> str:
+def first_lora(folder: str) -> str:
     return str(min(Path(folder).glob("lora-*.safetensors")))
 
 
@@ -175,12 +175,12 @@ def swap(folder: str, count: str, device: str, dtype: str) -> Seconds:
     before = _content(bundle.unet.network)
 
     def in_and_out() -> None:
-        lora = open_model(_first_lora(folder)).state_dict
+        lora = open_model(first_lora(folder)).state_dict
         changed, _ = merged_onto(bundle, AdapterChoice("lora", lora, 1.0))
         with bundle.patched(changed):
             _wait(device)
 
-    each = _median(count, in_and_out)
+    each = median(count, in_and_out)
     if _content(bundle.unet.network) != before:
         raise SystemExit("the networks are not what they were")
     return {"each": each}
@@ -194,13 +194,13 @@ def swap_peer(folder: str, count: str, device: str, dtype: str) -> Seconds:
     before = _content(pipeline.unet)
 
     def in_and_out() -> None:
-        pipeline.load_lora_weights(_first_lora(folder))
+        pipeline.load_lora_weights(first_lora(folder))
         pipeline.fuse_lora()
         _wait(device)
         pipeline.unfuse_lora()
         pipeline.unload_lora_weights()
 
-    each = _median(count, in_and_out)
+    each = median(count, in_and_out)
     return {"each": each, "exact": float(_content(pipeline.unet) == before)}
 
 
@@ -219,7 +219,7 @@ def load(folder: str, count: str, device: str, dtype: str) -> Seconds:
         load_bundle(state, torch.device(device), getattr(torch, dtype), SILENT)
         _wait(device)
 
-    return {"each": _median(count, load_once)}
+    return {"each": median(count, load_once)}
 
 
 def load_peer(folder: str, count: str, device: str, dtype: str) -> Seconds:
@@ -232,7 +232,7 @@ def load_peer(folder: str, count: str, device: str, dtype: str) -> Seconds:
         _from_single_file(folder, getattr(torch, dtype)).to(device)
         _wait(device)
 
-    return {"each": _median(count, load_once)}
+    return {"each": median(count, load_once)}
 
 
 def read(folder: str, count: str) -> Seconds:
@@ -246,7 +246,7 @@ def read(folder: str, count: str) -> Seconds:
             while read := file.readinto(view):
                 view = view[read:]
 
-    return {"each": _median(count, read_once)}
+    return {"each": median(count, read_once)}
 
 
 def _from_single_file(folder: str, dtype: Any) -> Any:

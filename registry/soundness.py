@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.database import advice
+from registry.database import advice, explain
 from registry.errors import LibraryUnusable
 
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
@@ -24,9 +24,14 @@ _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 
 def looked_through(file: Path) -> Iterator[None]:
     """Look at a database's pages meanwhile. Raises LibraryUnusable in the end if some are damaged.
 
-    What cannot be looked at (it is locked, or closed to us) is no damage.
+    And at once if its file is gone; what else cannot be looked at (it is locked, or closed to us)
+    is no damage.
     """
-    look = _Look(file)
+    try:
+        look = _Look(file)
+    except sqlite3.OperationalError as error:
+        cause, hint = explain(error)
+        raise LibraryUnusable(cause, path=str(file), hint=hint) from error
     look.start()
     try:
         yield

@@ -88,7 +88,8 @@ def load_bundle(
     family = family_of(identity)
     names = (UNET, VAE, *(use.component for use in family.encoders))
     _require_components(sd, family)
-    planned = {name: _planned(sd, identity.base, name) for name in names}
+    parts = to_components(sd, identity.base).parts
+    planned = {name: _planned(parts[name], identity.base, name) for name in names}
     require_complete(planned)
     progress.stage("load", sum(part.mapped.nbytes for part in planned.values()))
     for part in planned.values():
@@ -125,12 +126,11 @@ def _require_components(sd: StateDict, family: Family) -> None:
         raise Incomplete(tuple(f"the whole {name}" for name in absent))
 
 
-def _planned(sd: StateDict, base: Base, name: str) -> Part:
+def _planned(part: StateDict, base: Base, name: str) -> Part:
     def to_network_names(state: StateDict) -> StateDict:
-        part = to_components(state, base).parts[name]
-        return _as_built(name, part)
+        return _as_built(name, to_components(state, base).parts[name])
 
-    return built(to_network_names(sd), base, name, to_network_names)
+    return built(_as_built(name, part), base, name, to_network_names)
 
 
 def _as_built(name: str, part: StateDict) -> StateDict:

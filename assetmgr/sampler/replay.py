@@ -35,7 +35,12 @@ class Replay:
         self._unet = unet
         self._places = list(_text_places(unet))
         kept = {id(place.layer) for place in self._places}
-        self._layers = [module for module in unet.modules() if id(module) not in kept]
+        layers = [module for module in unet.modules() if id(module) not in kept]
+        self._hooks = [
+            hooks
+            for layer in layers
+            for hooks in (layer._forward_hooks, layer._forward_pre_hooks)  # noqa: SLF001
+        ]
         self._is_told = False
         self._times: defaultdict[_Key, list[float]] = defaultdict(list)
         self._recorded: dict[_Key, Callable[..., torch.Tensor] | None] = {}
@@ -77,7 +82,7 @@ class Replay:
 
     @property
     def _is_heard(self) -> bool:
-        return any(layer._forward_hooks or layer._forward_pre_hooks for layer in self._layers)  # noqa: SLF001
+        return any(self._hooks)
 
     def _measured(
         self, key: _Key, sample: Any, moment: Any, told: Mapping[str, Any]

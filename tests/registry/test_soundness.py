@@ -14,6 +14,7 @@ from registry.errors import LibraryUnusable
 from registry.health import examine
 from registry.library import Library
 from registry.scanner import scan
+from registry.soundness import looked_through
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,8 @@ def test_nothing_left_of_a_library_with_backups_is_no_new_library(path):
     assert "library.db.backup-0001" in str(refused.value.hint)
     assert "content is lost" in examine(f"sqlite:///{path}").problems[0]
     assert path.read_bytes() == b""
+
+
+def test_a_library_that_is_gone_cannot_be_looked_through(tmp_path: Path) -> None:
+    with pytest.raises(LibraryUnusable, match="cannot be opened"), looked_through(tmp_path / "no"):
+        pass

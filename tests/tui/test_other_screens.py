@@ -129,6 +129,16 @@ async def test_two_marked_files_are_compared(open_program: Open) -> None:
         await tui.until(lambda: isinstance(tui.app.screen, CompareScreen))
         assert "unet: 1 differ, 3 same" in tui.text()
         assert "has other values" in tui.text()
+        assert "unet.block_0.weight" in tui.text()
+
+
+async def test_a_name_that_is_cut_stands_in_full_under_its_table(open_program: Open) -> None:
+    async with open_program((48, 24)) as tui:
+        await tui.press("space", "space", "equals_sign")
+        await tui.until(lambda: isinstance(tui.app.screen, CompareScreen))
+        whole = tui.app.screen.query_one(".whole", Static)
+        assert whole.display
+        assert str(whole.render()) == "unet.block_0.weight"
 
 
 async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
@@ -78,6 +80,18 @@ class TableLines(CursorList):
         """The row under the cursor."""
         return self._rows[self.cursor] if self._rows else None
 
+    @property
+    def whole(self) -> str:
+        """What is cut in the middle of the row under the cursor."""
+        cells = () if self.current is None else self.current.cells
+        rooms = dict(widths(self.columns, self.size.width))
+        long = (
+            cell.text
+            for number, cell in enumerate(cells)
+            if cell.both_ends and cell_len(cell.text) > rooms.get(number, 0)
+        )
+        return next(long, "").strip()
+
     def show(
         self, rows: Sequence[TableRow], note: tuple[str, ...] = (), cursor: int | None = None
     ) -> None:
@@ -116,7 +130,10 @@ def widths(columns: Sequence[TableColumn], width: int) -> list[tuple[int, int]]:
 
 
 class Table(Part):
-    """Titles over lines."""
+    """Titles over lines, and under them what is cut in the line under the cursor.
+
+    There is room for that from the first such line on: the lines shall not jump.
+    """
 
     def __init__(self, *columns: TableColumn, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -127,6 +144,14 @@ class Table(Part):
         """The titles and the lines."""
         yield TableTitles(self._columns)
         yield self.lines
+        yield Static(classes="whole", markup=False)
+
+    @on(TableLines.Moved)
+    def _tell_whole(self) -> None:
+        whole, text = self.query_one(".whole", Static), self.lines.whole
+        whole.update(Content(text))
+        if text:
+            whole.display = True
 
 
 class TableTitles(Surviving, Static):

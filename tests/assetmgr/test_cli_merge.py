@@ -58,6 +58,16 @@ def test_several_adapters_are_merged_with_their_own_weights(
     assert (before["u"] != after["u"]).any()
 
 
+def test_a_target_of_another_ending_is_warned_of(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", models.checkpoint, models.lora, "--dry-run", "-o")
+    done = program(*call, tmp_path / "out.ckpt")
+    assert (done.code, "out.ckpt: will hold safetensors" in done.err) == (0, True)
+    for silent in (("out.safetensors",), ("out.ckpt", "--quiet")):
+        assert program(*call, tmp_path / silent[0], *silent[1:]).err == ""
+
+
 def test_the_merged_values_are_the_formula(
     program: Program, models: Models, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.bytesource import FileBytes
-from converters.errors import AssetNotFound, FileMissing
+from converters.errors import AssetNotFound, FileMissing, UnsupportedFile
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -17,9 +17,10 @@ def find_file(workspace: Workspace, reference: str) -> Path:
     """The file, or the pipeline's folder, a reference means; an existing path wins over all else.
 
     The folder of an adapter of PEFT means its weights. Raises AssetNotFound, AmbiguousAsset,
-    FileMissing when all files of the asset are gone, or FileUnreadable for what is no file.
+    FileMissing when all files of the asset are gone, FileUnreadable for what is no file, or
+    UnsupportedFile for a folder with adapters of several networks.
     """
-    from converters.adapters.opening import weights_in
+    from converters.adapters.opening import networks_in, weights_in
     from converters.containers import is_pipeline
 
     # Path.is_file raises for names that are too long.
@@ -27,6 +28,12 @@ def find_file(workspace: Workspace, reference: str) -> Path:
         return Path(reference)
     if (weights := weights_in(reference)) is not None:
         return weights
+    if parts := networks_in(reference):
+        raise UnsupportedFile(
+            f"holds adapters of {len(parts)} networks: {', '.join(part.name for part in parts)}",
+            path=reference,
+            hint="name the folder of one of them",
+        )
     if _looks_like_a_path(reference):
         return _opened(reference)
     try:

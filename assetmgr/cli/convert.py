@@ -11,7 +11,7 @@ from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.change import DTYPES, PREDICTIONS, QUANTISED, Change
 from assetmgr.operations.convert import ConvertResult, run_convert
-from assetmgr.operations.convert_formats import FORMATS
+from assetmgr.operations.convert_formats import FORMATS, word_for
 from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
@@ -46,7 +46,11 @@ _FIELDS: dict[str, object] = {
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Target of one source.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the targets.")
-@click.option("--to", type=click.Choice(list(FORMATS)), default="safetensors", help="Container.")
+@click.option(
+    "--to",
+    type=click.Choice(list(FORMATS)),
+    help="Container; without it that which -o ends in, else safetensors.",
+)
 @click.option(
     "--dtype",
     type=click.Choice([*DTYPES, *QUANTISED]),
@@ -79,7 +83,7 @@ def convert(
     sources: tuple[str, ...],
     output: Path | None,
     output_dir: Path | None,
-    to: str,
+    to: str | None,
     dtype: str,
     ema: str,
     on_overflow: str,
@@ -111,7 +115,8 @@ def convert(
         prediction,
         layout=layout,
     )
-    request = ConvertRequest(sources, output, output_dir, change, to, recursive, overwrite)
+    word = to or word_for(output)
+    request = ConvertRequest(sources, output, output_dir, change, word, recursive, overwrite)
     with Workspace.open() as workspace, session.progress() as progress:
         address = None if dry_run else ray or workspace.settings.ray
         results = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.embeddings import (
     EmbeddingPlan,
     ExtractRequest,
@@ -69,7 +69,7 @@ def extract_embeddings(
     metavar="EMBEDDING...",
     shell_complete=completion.asset,
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option("--into", metavar="ADAPTER", help="Bundle them in this adapter.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")

@@ -14,6 +14,7 @@ from assetmgr.cli.extract_full import full
 from assetmgr.cli.extract_lora import lora
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.change import DTYPES, Change
+from assetmgr.operations.convert_formats import word_for
 from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
 from assetmgr.workspace import Workspace
 
@@ -58,7 +59,9 @@ def _component_command(name: str, component: str, text: str) -> click.Command:
         with Workspace.open() as workspace, session.progress() as progress:
             source = find_file(workspace, checkpoint)
             target = output or source.with_name(f"{source.stem}.{component}.safetensors")
-            request = ConvertRequest((str(source),), target, change=change, overwrite=overwrite)
+            request = ConvertRequest(
+                (str(source),), target, change=change, to=word_for(target), overwrite=overwrite
+            )
             (plan,) = plan_convert(request)
             result = plan if dry_run else run_planned(workspace, plan, progress, verify=verify)
             document = report(session, result)

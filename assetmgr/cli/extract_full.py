@@ -8,7 +8,7 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.extract_full import (
     ExtractFullPlan,
     ExtractFullRequest,
@@ -25,7 +25,7 @@ from assetmgr.workspace import Workspace
 )
 @click.argument("tuned", shell_complete=completion.asset)
 @click.argument("base", shell_complete=completion.asset)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option("--dtype", type=click.Choice(PRECISIONS), default="fp16", help="Precision.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.extract_lora import (
     ExtractLoraPlan,
@@ -34,7 +34,7 @@ PRECISIONS = [word for word in DTYPES if word.startswith(("fp16", "fp32", "bf16"
 @click.option("--energy", type=float, help="Share of each difference's squared norm to keep.")
 @click.option("--norm", type=float, help="Share of each difference's Frobenius norm to keep.")
 @click.option("--conv", is_flag=True, help="Every weight of the UNet, convolutions too.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option("--dtype", type=click.Choice(PRECISIONS), default="fp16", help="Precision.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")

@@ -8,7 +8,7 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.join_adapters import (
     JoinPlan,
     JoinRequest,
@@ -35,7 +35,7 @@ from converters.merge.low_rank import Size
 )
 @click.option("--rank", type=int, help="Rank of every module.")
 @click.option("--energy", type=float, help="Share of each sum's squared norm to keep.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option(
     "--dtype", type=click.Choice(["keep", *PRECISIONS]), default="keep", help="Precision."
 )

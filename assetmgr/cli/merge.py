@@ -10,7 +10,7 @@ from assetmgr.cli import completion
 from assetmgr.cli.embeddings import merge_embeddings
 from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, overflow_option, replay
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.merge import (
@@ -56,7 +56,7 @@ merge.add_command(merge_embeddings)
     metavar="ADAPTER[=WEIGHT[,TE_WEIGHT]]...",
     shell_complete=completion.asset,
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option(
     "--block-weights",
     "block_weights",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from assetmgr.cli import completion
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.change import DTYPES
 from assetmgr.operations.merge_checkpoints import (
     CheckpointMergePlan,
@@ -67,7 +67,7 @@ overflow_option = click.option(
     metavar="PART=A,...",
     help="Take a part from one model as it is: unet, vae, text_encoder.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="keep", help="Precision.")
 @overflow_option
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
@@ -127,7 +127,7 @@ def checkpoints(
     metavar="FOLDER",
     help="Look for the models here too, by their names.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @common_options

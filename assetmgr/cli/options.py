@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -97,6 +98,26 @@ def common_options(command: Command) -> Command:
     for switch, (_, text) in reversed(_SWITCHES.items()):
         command = click.option(switch, is_flag=True, expose_value=False, help=text)(command)
     return command
+
+
+def model_output(command: Command) -> Command:
+    """`-o` of what writes a model as safetensors."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        required=True,
+        callback=_warn_of_ending,
+        help="Target.",
+    )(command)
+
+
+def _warn_of_ending(ctx: click.Context, _: click.Parameter, output: Path | None) -> Path | None:
+    """Other programs choose by the ending how they read a file, and fail where it is another's."""
+    if output is not None and output.suffix.lower() in {".ckpt", ".pt", ".pth", ".bin", ".gguf"}:
+        cause = "will hold safetensors, which other programs expect under .safetensors alone"
+        ctx.find_root().ensure_object(Session).warn(f"{output}: {cause}")
+    return output
 
 
 def refuse_options(words: Iterable[str]) -> None:

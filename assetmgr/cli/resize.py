@@ -8,7 +8,7 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
-from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.options import Session, common_options, model_output
 from assetmgr.operations.resize import (
     ResizePlan,
     ResizeRequest,
@@ -28,7 +28,7 @@ from converters.merge.low_rank import Size
 @click.option("--rank", type=int, help="Rank of every module; of a LoRA at most its own.")
 @click.option("--energy", type=float, help="Share of each change's squared norm to keep.")
 @click.option("--norm", type=float, help="Share of each change's Frobenius norm to keep.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Target.")
+@model_output
 @click.option(
     "--dtype", type=click.Choice(["keep", *PRECISIONS]), default="keep", help="Precision."
 )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.demo import CONCEPT
 from assetmgr.demo.family import FAMILY, checkpoint, member, second_vae
+from converters.errors import TargetExists
 from converters.extras import file_extras
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
@@ -62,7 +63,7 @@ class DemoFolder:
 def build_demo_folder(path: Path, progress: Progress = SILENT) -> DemoFolder:
     """Make the folder, or what it lacks; all of it where it is not of this version.
 
-    Raises WriteProblem.
+    Raises WriteProblem, TargetExists for a folder that holds anything else.
     """
     makers = _makers()
     folder = DemoFolder(path, tuple(makers))
@@ -71,6 +72,9 @@ def build_demo_folder(path: Path, progress: Progress = SILENT) -> DemoFolder:
     lacking = [place for place in makers if not is_ours or not (path / place).exists()]
     if not lacking:
         return folder
+    if not stamp.exists():
+        _refuse_others(path)
+        write_whole(stamp, b"")  # first, so that an interrupted demo goes on
     progress.stage("making the demo folder", len(lacking), "files")
     for place in lacking:
         target = path / place
@@ -79,6 +83,13 @@ def build_demo_folder(path: Path, progress: Progress = SILENT) -> DemoFolder:
         progress.advance()
     write_whole(stamp, wanted.encode("ascii"), overwrite=True)
     return folder
+
+
+def _refuse_others(path: Path) -> None:
+    """Among somebody's own models nothing is replaced, and no hostile pickle is put."""
+    if path.is_dir() and any(path.iterdir()):
+        hint = "name an empty folder, or one that is not there"
+        raise TargetExists("holds other things than the demo's", path=path, hint=hint)
 
 
 def _family_hash() -> str:

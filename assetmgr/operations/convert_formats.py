@@ -182,6 +182,9 @@ FORMATS: Mapping[str, Format] = {
 }
 """The contract's words for containers to write."""
 
+_ENDINGS = {form.suffix: word for word, form in FORMATS.items() if form.suffix}
+_ENDINGS |= dict.fromkeys((".pt", ".pth", ".bin"), "ckpt")
+
 _PEFT_FOLDER = Format(
     "peft",
     "",
@@ -192,6 +195,11 @@ _PEFT_FOLDER = Format(
     read=read_peft_folder,
     notes=peft_notes,
 )
+
+
+def word_for(target: Path | None) -> str:
+    """The container that a target's name promises, by which other programs read it."""
+    return _ENDINGS.get(target.suffix.lower() if target else "", "safetensors")
 
 
 def format_of(to: str, change: Change) -> Format:

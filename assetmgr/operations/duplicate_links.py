@@ -8,6 +8,7 @@ ends, the file is there, whole, and `undo_links` knows what was done to it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import defaultdict
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 _OF_NOTHING = "e3b0c442"
 BLOCK_BYTES = 4 << 20
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Way(StrEnum):
@@ -226,7 +229,7 @@ def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
     _journal(workspace).append(replacement)
     try:
         if is_hard:
-            file_links.hard_link(kept, temporary)
+            _hard_link(path, kept, temporary)
         else:
             _clone(kept, temporary, replacement)
         with naming(path):
@@ -261,6 +264,17 @@ def _compare(path: Path, kept: Path, progress: Progress) -> tuple[Fingerprint, F
 def _differs(path: Path, kept: Path) -> AssetmgrError:
     cause = f"has not the bytes of {kept}, though the library says so"
     return SourceChanged(cause, path=path, hint="assetmgr verify reads both again")
+
+
+def _hard_link(path: Path, kept: Path, temporary: Path) -> None:
+    try:
+        file_links.hard_link(kept, temporary)
+    except WriteFailed as error:  # of a name that nobody knows
+        cause = error.__cause__
+        is_usual = isinstance(cause, OSError) and cause.errno in _NO_HARD_LINKS
+        hint = "FAT, exFAT and some network disks have no hard links" if is_usual else None
+        reason = getattr(cause, "strerror", None) or error
+        raise WriteFailed(f"cannot become a hard link: {reason}", path=path, hint=hint) from error
 
 
 def _clone(kept: Path, temporary: Path, replacement: Replacement) -> None:

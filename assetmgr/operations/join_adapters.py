@@ -21,14 +21,14 @@ from assetmgr.operations.lora_files import (
     vectors_note,
     write_lora,
 )
-from assetmgr.operations.weighted_adapters import WeightedAdapter
+from assetmgr.operations.weighted_adapters import WeightedAdapter, by_network
 from converters.adapters.opening import open_adapter
 from converters.errors import BadValue, WrongFamily, naming
 from converters.identify import Base, identify
 from converters.merge.addends import Addend, addends_of
 from converters.merge.lora_tensors import ModuleError, total_error
 from converters.merge.low_rank import Size
-from converters.merge.resize import Weighed, sum_loras
+from converters.merge.resize import Weighed, require_same_weight, sum_loras
 from converters.progress import SILENT, Progress
 from converters.statedict import Plain
 
@@ -143,7 +143,7 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
         request.size.check()
     if len(request.adapters) < LEAST:
         raise BadValue("joining takes at least two adapters")
-    parts = tuple(_part(workspace, chosen) for chosen in request.adapters)
+    parts = tuple(_part(workspace, chosen) for chosen in by_network(request.adapters))
     paths = [part.path for part in parts]
     require_once(paths, hint=ADAPTER_TWICE)
     require_target(request.output, paths, overwrite=request.overwrite)
@@ -151,7 +151,10 @@ def plan_join(workspace: Workspace, request: JoinRequest) -> JoinPlan:
     modules: defaultdict[str, list[Weighed]] = defaultdict(list)
     for part in parts:
         for addend in part.addends:
-            modules[addend.key].append(part.weighed(addend))
+            same = modules[addend.key]
+            with naming(part.path):
+                require_same_weight(same[0].addend if same else addend, addend)
+            same.append(part.weighed(addend))
     return JoinPlan(request, parts, {name: tuple(found) for name, found in modules.items()})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,15 @@ from assetmgr.operations.given_files import ADAPTER_TWICE, refuse_source, requir
 from assetmgr.operations.merge_report import adapter_json
 from assetmgr.operations.opened_checkpoint import open_checkpoint, widened_note
 from assetmgr.operations.overflow import clamped_warnings
-from assetmgr.operations.weighted_adapters import WeightedAdapter, recorded
+from assetmgr.operations.weighted_adapters import WeightedAdapter, by_network, recorded
+from assetmgr.operations.written_checkpoint import (
+    checkpoint_size,
+    require_checkpoint_target,
+    write_checkpoint,
+)
 from converters.adapters.opening import open_adapter
 from converters.compute import begin_import
-from converters.errors import BadValue, TargetExists, naming
+from converters.errors import BadValue, naming
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.merge.into_checkpoint import (
@@ -36,9 +41,6 @@ from converters.progress import SILENT, Progress
 from converters.statedict import Plain, StateDict
 from converters.transform.cast import OnOverflow
 from converters.transform.metadata import Parent, provenance
-from converters.writers.atomic import refuse_existing
-from converters.writers.changed_pipeline import changed_pipeline_size, write_changed_pipeline
-from converters.writers.safetensors import layout_of, write_safetensors
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -158,13 +160,14 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     """
     if not request.adapters:
         raise BadValue("name at least one adapter")
+    request = replace(request, adapters=by_network(request.adapters))
     base = find_file(workspace, request.checkpoint)
     paths = [find_file(workspace, adapter.reference) for adapter in request.adapters]
     refuse_source(request.output, (base, *paths))
     require_once(paths, hint=ADAPTER_TWICE)
     opened = open_checkpoint(base)
     folder = base if opened.is_pipeline else None
-    _require_target(request, folder)
+    require_checkpoint_target(request.output, folder, overwrite=request.overwrite)
     choices = [
         AdapterChoice(
             str(path),
@@ -186,22 +189,9 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
             clamped=request.on_overflow is OnOverflow.CLAMP,
         )
     state = merged.state_dict
-    nbytes = layout_of(state).nbytes if folder is None else changed_pipeline_size(state)
+    nbytes = checkpoint_size(state, folder)
     warnings = (*opened.notes, *widened_note(opened.state, request.dtype), *merged.warnings)
     return MergePlan(request, (base, *paths), merged, nbytes, warnings, folder)
-
-
-def _require_target(request: MergeRequest, folder: Path | None) -> None:
-    """Raises TargetExists, BadValue for the name of a file where a folder is to be."""
-    output = request.output
-    if folder is not None and output.suffix == _SUFFIX:
-        raise BadValue(
-            f"ends in {_SUFFIX}, but a pipeline with a transformer becomes a folder", path=output
-        )
-    if folder is None or not output.is_dir():
-        refuse_existing(output, overwrite=request.overwrite)
-    elif not request.overwrite:  # else its writer looks at what is in it
-        raise TargetExists("already exists", path=output, hint="use --overwrite to replace it")
 
 
 def _device(name: str) -> str:
@@ -223,22 +213,12 @@ def run_merge_adapters(
     parents = [parent_of(workspace, path, progress) for path in plan.sources]
     derivation = Derivation(OPERATION, _parameters(plan), parents)
     state = plan.state.with_metadata(_texts(plan, parents, derivation))
-    nbytes, hashes = _write(plan, state, progress)
+    nbytes, hashes = write_checkpoint(
+        state, request.output, plan.folder, overwrite=request.overwrite, progress=progress
+    )
     asset = register_derived(workspace, request.output, hashes, derivation)
     seconds = time.perf_counter() - started
     return MergeResult(plan, nbytes, seconds, hashes, asset)
-
-
-def _write(plan: MergePlan, state: StateDict, progress: Progress) -> tuple[int, FileHashes | None]:
-    """Write the file, or the folder; how large it is, and the hashes of a file."""
-    output, overwrite = plan.request.output, plan.request.overwrite
-    if plan.folder is None:
-        written = write_safetensors(state, output, overwrite=overwrite, progress=progress)
-        return written.nbytes, written.hashes
-    made = write_changed_pipeline(
-        plan.folder, state, output, overwrite=overwrite, progress=progress
-    )
-    return made.nbytes, None
 
 
 def _parameters(plan: MergePlan) -> dict[str, Plain]:

@@ -27,8 +27,13 @@ from assetmgr.operations.merge_recipe import (
 )
 from assetmgr.operations.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from assetmgr.operations.overflow import clamped_warnings
+from assetmgr.operations.written_checkpoint import (
+    checkpoint_size,
+    require_checkpoint_target,
+    write_checkpoint,
+)
 from converters.compute import begin_import
-from converters.errors import BadValue, UnsupportedFile
+from converters.errors import BadValue
 from converters.hashing import FileHashes
 from converters.identify import identify
 from converters.merge.checkpoints.choice import LABELS, MergeChoice, Weights
@@ -38,8 +43,7 @@ from converters.merge.checkpoints.plan import CheckpointMerge, plan_checkpoint_m
 from converters.progress import SILENT, Progress
 from converters.statedict import StateDict
 from converters.transform.metadata import Parent, provenance
-from converters.writers.atomic import refuse_existing, refuse_full
-from converters.writers.safetensors import layout_of, write_safetensors
+from converters.writers.atomic import refuse_full
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -63,12 +67,16 @@ class CheckpointMergeRequest:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMergePlan:
-    """A merge that fits; `nbytes` is the size the target will have."""
+    """A merge that fits; `nbytes` is the size the target will have.
+
+    `folder` is the pipeline whose folder the target is to be like, None for a single file.
+    """
 
     request: CheckpointMergeRequest
     sources: tuple[Path, ...]
     merge: CheckpointMerge
     nbytes: int
+    folder: Path | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,14 +128,15 @@ class CheckpointMergePlan:
 class CheckpointMergeResult:
     """A merge that was made; `asset` is its number in the library.
 
-    `equal` counts the merged tensors whose bytes turned out to be A's.
+    `equal` counts the merged tensors whose bytes turned out to be A's. Of a pipeline's folder no
+    single hash tells.
     """
 
     plan: CheckpointMergePlan
     nbytes: int
     equal: int
     seconds: float
-    hashes: FileHashes
+    hashes: FileHashes | None
     recipe: str
     asset: int
 
@@ -147,7 +156,7 @@ class CheckpointMergeResult:
             "bytes": self.nbytes,
             "equal_tensors": self.equal,
             "seconds": self.seconds,
-            "hashes": file_hashes_json(self.hashes),
+            "hashes": file_hashes_json(self.hashes) if self.hashes else None,
             "recipe": self.recipe,
             "overflow": dict(sorted(self.overflow.items())),
             "warnings": list(self.warnings),
@@ -202,21 +211,22 @@ def plan_merge_checkpoints(
     Raises BadValue, WrongFamily or MergeProblem when the models or the choice do not fit each
     other, TargetExists, FileProblem.
     """
-    refuse_existing(request.output, overwrite=request.overwrite)
     paths = tuple(find_file(workspace, reference) for reference in request.models)
     if len(paths) > len(LABELS):
         raise BadValue(f"at most {len(LABELS)} models can be merged at a time, not {len(paths)}")
     refuse_source(request.output, paths)
     require_once(paths, LABELS)
-    opened = [_open(path) for path in paths]
+    opened = [open_checkpoint(path) for path in paths]
+    folder = paths[A] if opened and opened[A].is_pipeline else None
+    require_checkpoint_target(request.output, folder, overwrite=request.overwrite)
     models = [Model.of(str(path), each.state) for path, each in zip(paths, opened, strict=True)]
     merge = plan_checkpoint_merge(models, request.choice)
     notes = _notes(request.choice, paths, opened)
     plan = CheckpointMergePlan(
-        request, paths, replace(merge, warnings=(*notes, *merge.warnings)), 0
+        request, paths, replace(merge, warnings=(*notes, *merge.warnings)), 0, folder
     )
     parents = [placeholder_parent(path) for path in paths]
-    return replace(plan, nbytes=layout_of(_described(plan, parents)).nbytes)
+    return replace(plan, nbytes=checkpoint_size(_described(plan, parents), folder))
 
 
 def _notes(
@@ -230,15 +240,6 @@ def _notes(
         for note in each.notes
         if position in reaching
     )
-
-
-def _open(path: Path) -> OpenedCheckpoint:
-    opened = open_checkpoint(path)
-    if opened.is_pipeline:
-        raise UnsupportedFile(
-            "is a pipeline with a transformer, which has no single file here to merge", path=path
-        )
-    return opened
 
 
 def run_merge_checkpoints(
@@ -255,18 +256,17 @@ def run_merge_checkpoints(
         for path, name in zip(plan.sources, plan.names, strict=True)
     ]
     state = _described(plan, parents)
-    written = write_safetensors(
-        state, request.output, overwrite=request.overwrite, progress=progress
+    nbytes, hashes = write_checkpoint(
+        state, request.output, plan.folder, overwrite=request.overwrite, progress=progress
     )
-    assert written.hashes is not None
     derivation = Derivation(OPERATION, parameters(request.choice), parents)
-    asset = register_derived(workspace, request.output, written.hashes, derivation)
+    asset = register_derived(workspace, request.output, hashes, derivation)
     return CheckpointMergeResult(
         plan,
-        written.nbytes,
+        nbytes,
         len(plan.merge.merged) - len(plan.merge.log.changed),
         time.perf_counter() - started,
-        written.hashes,
+        hashes,
         state.metadata[RECIPE_KEY],
         asset,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assetmgr.config import Settings, find_setting, load_settings, read_settings
 from converters.errors import BadValue
 from converters.writers.atomic import write_whole
+from registry.text import storable
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -26,6 +27,8 @@ def change_setting(workspace: Workspace, key: str, value: str | None) -> Setting
     fault = None if value is None else row.fault(value)
     if row.entries and entry is None and value is not None:
         fault = f"{row.name} is a table: name one of it, as {row.name}.{row.entries[0]}"
+    if value is not None and not storable(value):  # of a path, say, in a locale without UTF-8
+        fault = f"{row.name} is no text that the file can hold"
     if fault:
         raise BadValue(fault)
     load_settings(workspace.paths)  # a broken file is named and left alone

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.adapters.opening import networks_in
 from converters.errors import BadValue
 from converters.statedict import Plain
 
@@ -58,6 +59,15 @@ def weigh_blocks(
     return tuple(
         replace(adapter, block_weights=blocks)
         for adapter, blocks in zip(adapters, each, strict=True)
+    )
+
+
+def by_network(adapters: Sequence[WeightedAdapter]) -> tuple[WeightedAdapter, ...]:
+    """The adapters, and for a folder of PEFT with several networks the adapter of each of these."""
+    return tuple(
+        replace(adapter, reference=reference)
+        for adapter in adapters
+        for reference in map(str, networks_in(adapter.reference) or (adapter.reference,))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ from assetmgr.sampler.probes import DRAWS, Answers, difference, disc, noise_left
 from assetmgr.sampler.relatives import Likeness, likeness
 from assetmgr.sampler.render import Picture, encode_picture
 from assetmgr.sampler.subjects import Applied, Scaled
-from assetmgr.sampler.warm import Warm, readable
+from assetmgr.sampler.warm import Warm, single_file
+from converters.containers import open_model
+from converters.errors import AssetmgrError
 
 CLEARLY = 1.03
 """Times the noise missed that is clearly more.
@@ -58,9 +61,7 @@ class Examiner:
 
         Where one stands against one, the file itself has to be better so to pass.
         """
-        state = self.warm.bundle.state_dict
-        found = [(name, likeness(state, relative)) for name, relative in readable(relatives)]
-        kin = [(name, each) for name, each in found if each.are_relatives]
+        kin = [found for found in self._likenesses(relatives) if found[1].are_relatives]
         against = [(name, each) for name, each in kin if each.exchanged]
         if not kin:
             return
@@ -69,6 +70,13 @@ class Examiner:
         if against and (len(kin) == 1 or 2 * len(against) == len(kin)):
             is_at_fault = not self._is_better_so(told)
         yield judge.in_place(name, told.compared, told.exchanged, ok=not is_at_fault)
+
+    def _likenesses(self, relatives: Sequence[ModelFile]) -> Iterator[tuple[str, Likeness]]:
+        """Names of checkpoints with what they have in common; what cannot be read is left out."""
+        for each in relatives:
+            with suppress(AssetmgrError):
+                relative = single_file(open_model(each.path))
+                yield each.name, likeness(self.warm.bundle.state_dict, relative)
 
     def _is_better_so(self, found: Likeness) -> bool:
         """Whether it takes clearly more noise off than with the exchanged layers put back.

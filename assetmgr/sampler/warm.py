@@ -7,8 +7,7 @@ as it was, the device, the precision, and the files that it borrowed components 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from assetmgr.sampler.t5_tokenizer import T5Tokenizer, load_t5_tokenizer
 from assetmgr.sampler.tokenizer import load_tokenizer
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.errors import AssetmgrError, FileMissing
+from converters.errors import FileMissing
 from converters.identify import identify
 from converters.identify.beside import with_prediction_beside
 from converters.layouts.flow_parts import NEEDED, T5, T5_TOKENIZER
@@ -191,13 +190,6 @@ def single_file(model: Model) -> StateDict:
         return with_prediction_beside(Path(model.path), model.state_dict)
     state = model.state_dict
     return to_single_file(pipeline_parts(state), state.metadata).state
-
-
-def readable(checkpoints: Iterable[ModelFile]) -> Iterator[tuple[str, StateDict]]:
-    """Names and tensors of those checkpoints that are there and can be read."""
-    for each in checkpoints:
-        with suppress(AssetmgrError):
-            yield each.name, single_file(open_model(each.path))
 
 
 def _fingerprint(path: str) -> Fingerprint:

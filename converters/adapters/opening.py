@@ -15,6 +15,7 @@ _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _MOST_CONFIG = 1 << 21
 _HEAD = "base_model.model."
 _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+_NETWORKS = ("unet", "transformer", *_ENCODERS)
 
 
 def _of_encoder(name: str, encoder: str) -> str:
@@ -45,6 +46,12 @@ def weights_in(folder: str | os.PathLike[str]) -> Path | None:
         ),
         None,
     )
+
+
+def networks_in(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The folders of a folder that holds one adapter of PEFT for each network of a model."""
+    inner = (os.path.join(folder, name) for name in _NETWORKS)  # noqa: PTH118  # never raises
+    return tuple(Path(each) for each in inner if weights_in(each) is not None)
 
 
 def with_config_beside(state: StateDict, path: Path) -> StateDict:

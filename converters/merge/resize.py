@@ -79,17 +79,22 @@ def _summed(
     addends: Sequence[Weighed], size: Size | None, dtype: DType
 ) -> tuple[dict[str, LazyTensor], ModuleError]:
     first = addends[0].addend
-    for other in (one.addend for one in addends[1:]):
-        if other.shape != first.shape:
-            raise WrongFamily(
-                f"module {other.module.name} changes a weight of shape {list(other.shape)}, "
-                f"{first.module.name} one of {list(first.shape)}"
-            )
+    for one in addends[1:]:
+        require_same_weight(first, one.addend)
     if first.is_vector:
         return _of_vectors(addends, dtype)
     if any(one.addend.rank is None for one in addends):
         return _of_whole(addends, size, dtype)
     return _of_product(addends, size, dtype)
+
+
+def require_same_weight(first: Addend, other: Addend) -> None:
+    """Raises WrongFamily for changes of weights of other shapes, which have no sum."""
+    if other.shape != first.shape:
+        raise WrongFamily(
+            f"module {other.module.name} changes a weight of shape {list(other.shape)}, "
+            f"before it {first.module.name} one of {list(first.shape)}"
+        )
 
 
 def _of_vectors(

@@ -169,6 +169,11 @@ def test_a_password_is_kept_and_never_printed(program: Program, file: Path) -> N
     assert URL in file.read_text()
 
 
+def test_a_value_that_is_no_unicode_is_one_error_line(program: Program) -> None:
+    done = program("config", "set", "models", "/mnt/lat\udce9in")
+    assert (done.code, done.errors) == (2, ["error: models is no text that the file can hold"])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no modes")
 def test_a_new_file_is_its_owners_alone_and_an_old_one_keeps_its_mode_and_its_link(
     program: Program, file: Path, tmp_path: Path

@@ -42,6 +42,25 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
+@pytest.mark.parametrize(
+    ("name", "container"),
+    [
+        ("x.ckpt", "torch-zip"),
+        ("x.PT", "torch-zip"),
+        ("x.gguf", "gguf"),
+        ("x.safetensors", "safetensors"),
+        ("x.other", "safetensors"),
+    ],
+)
+def test_a_target_holds_what_its_ending_says(
+    program: Program, models: Models, tmp_path: Path, name: str, container: str
+) -> None:
+    call = ("convert", models.checkpoint, "-o", tmp_path / name, "--json")
+    assert program(*call).json[0]["container"] == container
+    asked = program(*call, "--to", "safetensors", "--overwrite").json[0]["container"]
+    assert asked == "safetensors", "what is asked for counts"
+
+
 def test_a_checkpoint_becomes_a_folder_that_is_inspected_as_one_model(
     program: Program, models: Models, pipeline: Path
 ) -> None:
@@ -417,11 +436,12 @@ def test_quantised_precisions_are_for_gguf_alone(
     program: Program, models: Models, tmp_path: Path
 ) -> None:
     target = tmp_path / "q.gguf"
-    call = ("convert", "--json", models.checkpoint, "-o", target, "--dtype", "q8_0")
-    refused = program(*call)
-    assert (refused.code, refused.json["errors"][0]["code"]) == (2, "bad_value")
-    assert "needs --to gguf" in refused.err
-    (item,) = program(*call, "--to", "gguf", "--verify").json
+    call = ("convert", "--json", models.checkpoint, "--dtype", "q8_0")
+    for other in (("--to", "safetensors", "-o", target), ("-o", tmp_path / "q.safetensors")):
+        refused = program(*call, *other)
+        assert (refused.code, refused.json["errors"][0]["code"]) == (2, "bad_value")
+        assert "needs --to gguf" in refused.err
+    (item,) = program(*call, "-o", target, "--verify").json
     assert item["verified"]
     assert item["bytes"] < models.checkpoint.stat().st_size
     assert "Q8_0" in program("inspect", "--json", target).json[0]["metadata"]["gguf.types"]

@@ -174,8 +174,9 @@ def test_what_the_file_system_refuses_is_one_line(
 
     monkeypatch.setattr(os, "link", refused)
     done = program("duplicates", "--link")
+    _, copy = _pair(folder)
     assert (done.code, len(done.errors)) == (1, 1)
-    assert os.strerror(cause) in done.errors[0]
+    assert done.errors[0] == f"error: {copy}: cannot become a hard link: {os.strerror(cause)}"
 
 
 def test_symbolic_links_are_nobodys_copies(program: Program, folder: Path) -> None:

@@ -112,6 +112,11 @@ def test_what_cannot_be_joined_is_one_error_and_nothing_is_written(
     assert done.code == 1
     assert done.err.count("error:") == 1
     assert "is for" in done.err
+    module = next(iter(sd1.kohya_modules(cli_models.WIDTHS)))
+    shapes = {f"{module}.lora_up.weight": (3, 1), f"{module}.lora_down.weight": (1, 3)}
+    misfit = cli_models.tensors(tmp_path / "misfit.safetensors", shapes)
+    done = program("merge", "adapters-into-one", "--json", models.unet_lora, misfit, "-o", target)
+    assert [error["path"] for error in done.json["errors"]] == [str(misfit)]
     done = program("merge", "adapters-into-one", models.lora, models.checkpoint, "-o", target)
     assert done.code == 1
     assert not target.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import torch
 from helpers import mmdit, pipelines, sd1
 from helpers.gguf import gguf
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from converters.writers.safetensors import write_safetensors
 
@@ -55,6 +56,16 @@ def test_several_adapters_are_merged_with_their_own_weights(
     after = dict(zip("tu", _tensors(target, TEXT_TENSOR, UNET_TENSOR), strict=True))
     assert (before["t"] == after["t"]).all(), "the text encoder's weight was 0"
     assert (before["u"] != after["u"]).any()
+
+
+def test_a_target_of_another_ending_is_warned_of(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("merge", "adapters", models.checkpoint, models.lora, "--dry-run", "-o")
+    done = program(*call, tmp_path / "out.ckpt")
+    assert (done.code, "out.ckpt: will hold safetensors" in done.err) == (0, True)
+    for silent in (("out.safetensors",), ("out.ckpt", "--quiet")):
+        assert program(*call, tmp_path / silent[0], *silent[1:]).err == ""
 
 
 def test_the_merged_values_are_the_formula(
@@ -341,6 +352,22 @@ def test_the_configuration_beside_an_adapter_of_peft_gives_its_scale(
     assert broken.json["errors"][0]["path"] == str(adapter)
 
 
+def test_a_folder_of_peft_with_an_adapter_for_each_network_is_merged_as_one(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder, targets = tmp_path / "fox", [tmp_path / f"{name}.safetensors" for name in "ab"]
+    assert program("convert", models.lora, "--layout", "peft", "-o", folder).code == 0
+    for adapter, target in zip((folder, models.lora), targets, strict=True):
+        done = program("merge", "adapters", models.checkpoint, f"{adapter}=0.5,0.25", "-o", target)
+        assert done.code == 0, done.err
+    one, two = map(load_file, targets)
+    assert all((tensor == two[name]).all() for name, tensor in one.items())
+    resized = program("resize", "--json", folder, "--rank", "2", "-o", tmp_path / "x")
+    (error,) = resized.json["errors"]
+    assert error["path"] == str(folder)
+    assert "text_encoder" in error["error"]
+
+
 def test_nothing_is_written_when_an_alpha_is_broken(
     program: Program, models: Models, tmp_path: Path
 ) -> None:
@@ -523,3 +550,35 @@ def test_a_pipeline_with_a_transformer_becomes_such_a_folder_again(
     (target / "mine.txt").touch()
     assert program(*call, target, "--overwrite").json["errors"][0]["code"] == "target_exists"
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pipelines_with_a_transformer_are_merged_into_such_a_folder_and_replayed(
+    program: Program, tmp_path: Path
+) -> None:
+    one, two, target, again = (tmp_path / name for name in ("one", "two", "merged", "again"))
+    _flow_pipeline(one, "sd3")
+    shutil.copytree(one, two)
+    layer, weights = "transformer_blocks.0.attn.to_q.weight", "diffusion_pytorch_model.safetensors"
+    (part,) = (f for f in (two / "transformer").glob("*.safetensors") if layer in load_file(f))
+    tensors = load_file(part)
+    save_file({**tensors, layer: tensors[layer] + 1}, part)
+    save_file(
+        {name: tensor * 3 for name, tensor in load_file(two / "vae" / weights).items()},
+        two / "vae" / weights,
+    )
+    call = ("merge", "checkpoints", "--json", one, two, "--method", "weighted-sum")
+    chosen = ("--alpha", "0.25", "--components", "vae=B", "-o")
+    named = program(*call, *chosen, tmp_path / "x.safetensors")
+    assert "becomes a folder" in named.json["errors"][0]["error"]
+    done = program(*call, *chosen, target)
+    assert (done.code, done.json["hashes"]) == (0, None), done.err
+    assert done.json["merged_tensors"] - done.json["equal_tensors"] == 1
+    merged = load_file(target / "transformer" / weights)
+    torch.testing.assert_close(merged[layer], tensors[layer] + 0.25)
+    ours, theirs = (load_file(folder / "vae" / weights) for folder in (target, two))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    replayed = program("merge", "replay", "--json", target, "--search", tmp_path, "-o", again)
+    assert replayed.code == 0, replayed.err
+    files = sorted(path.relative_to(target) for path in target.rglob("*") if path.is_file())
+    assert all((target / file).read_bytes() == (again / file).read_bytes() for file in files)

@@ -15,7 +15,7 @@ from assetmgr.demo.folder import DemoFolder, build_demo_folder
 from converters.compute import value
 from converters.containers import open_model, safety_of
 from converters.digest import weights_digest
-from converters.errors import FileProblem, TruncatedFile, UnsupportedFile
+from converters.errors import FileProblem, TargetExists, TruncatedFile, UnsupportedFile
 from converters.identify import Kind, identify
 from converters.pickles.verdict import Verdict
 
@@ -114,6 +114,16 @@ def test_nothing_ran_the_hostile_pickle(folder: DemoFolder) -> None:
         except FileProblem:
             continue
     assert not folder.was_executed
+
+
+def test_somebodys_own_folder_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "embeddings" / "gem.pt"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    with pytest.raises(TargetExists, match="holds other things"):
+        build_demo_folder(tmp_path)
+    assert [*tmp_path.rglob("*")] == [own.parent, own]
+    assert own.read_bytes() == b"mine"
 
 
 def test_a_complete_folder_is_left_alone_and_a_damaged_one_is_mended(folder: DemoFolder) -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from assetmgr.sampler import examiner
 from assetmgr.sampler.jobs import ModelFile, RenderJob
 from assetmgr.sampler.session import Session
 from converters.errors import TruncatedFile
@@ -175,3 +176,17 @@ def test_the_trained_family_passes_whatever_the_seed(
     job = replace(on_family("checkpoint"), seed=seed, prompt=prompts[seed % 4])
     outcome = session.render(job, SILENT)
     assert outcome.verdict == "ok", [check for check in outcome.checks if not check.ok]
+
+
+def test_relatives_that_cannot_be_read_cost_nothing(
+    session: Session, on_family: OnFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = replace(on_family("checkpoint"), steps=6)
+
+    def breaks(*_: object) -> None:
+        raise TruncatedFile("ends in the middle", path="relative.safetensors")
+
+    monkeypatch.setattr(examiner, "likeness", breaks)
+    outcome = session.render(replace(job, relatives=(job.subject,)), SILENT)
+    assert outcome.verdict == "ok"
+    assert "in place" not in {check.name for check in outcome.checks}

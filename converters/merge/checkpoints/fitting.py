@@ -8,12 +8,27 @@ from dataclasses import dataclass
 from converters.bases import Base, Prediction
 from converters.errors import MergeProblem, WrongFamily
 from converters.identify import Identity, Kind, identify
-from converters.layouts.components import OTHER, PREFIXES, UNET, UNET_EMA, component_of
+from converters.layouts.components import (
+    OTHER,
+    PREFIXES,
+    TEXT_ENCODER,
+    UNET,
+    UNET_EMA,
+    VAE,
+    component_of,
+)
+from converters.layouts.pipeline import is_pipeline_state
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.prune import SCHEDULE_BUFFERS
 
 _KINDS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL)
 
+_OF_FOLDER = {
+    **dict.fromkeys(("unet", "transformer"), UNET),
+    **dict.fromkeys(("text_encoder", "text_encoder_2", "text_encoder_3"), TEXT_ENCODER),
+    "vae": VAE,
+}
+"""The components of a pipeline's folder."""
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
 _PLAIN_CHANNELS, _MORE_CHANNELS = 4, {8: "pix2pix", 9: "inpainting"}
 _WIDER_FIRST = "give the model with more input channels as A: those that only it has are kept"
@@ -21,19 +36,25 @@ _WIDER_FIRST = "give the model with more input channels as A: those that only it
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A checkpoint of a merge: what to call it in messages, its tensors, and what it is."""
+    """A checkpoint of a merge: what to call it in messages, its tensors, and what it is.
+
+    The tensors of a pipeline's folder are named `<component>.<tensor>`.
+    """
 
     name: str
     state: StateDict
     identity: Identity
+    is_folder: bool = False
 
     @classmethod
     def of(cls, name: str, state: StateDict) -> Model:
         """The model of a file's tensors."""
-        return cls(name, state, identify(state))
+        return cls(name, state, identify(state), is_pipeline_state(state))
 
     def component_of(self, name: str) -> str:
         """The component of a tensor; a file that is only a UNet needs no prefix."""
+        if self.is_folder:
+            return _OF_FOLDER.get(name.partition(".")[0], OTHER)
         found = component_of(name)
         bare = found == OTHER and self.identity.kind is Kind.DIFFUSION_MODEL
         return UNET if bare else found

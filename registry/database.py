@@ -37,6 +37,7 @@ from converters.errors import AssetmgrError, BadValue
 from registry import new_tables
 from registry.backup import back_up, backups
 from registry.errors import LibraryUnusable
+from registry.in_place import InPlace
 from registry.schema import REVISION
 
 BUSY_SECONDS = 15
@@ -84,7 +85,10 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 class Database:
-    """An engine whose transactions raise LibraryUnusable instead of driver errors."""
+    """An engine whose transactions raise LibraryUnusable instead of driver errors.
+
+    So they do when its file is not the one any more that was opened.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
@@ -95,11 +99,13 @@ class Database:
             engine = _engine(self._url)
         self._engine = engine.execution_options(**_READS.get(engine.dialect.name, {}))
         self._writes = engine.execution_options(**{_WRITES: True})
+        self.in_place = InPlace(None)  # of what is made now
         try:
             self._prepare()
         except BaseException:
             self.close()
             raise
+        self.in_place = InPlace(self.file)
 
     @property
     def file(self) -> Path | None:
@@ -109,12 +115,14 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the library."""
+        self.in_place.require()
         with self._translated(), self._engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write; nothing of it stays when it is left by an exception."""
+        self.in_place.require()
         with self._translated(), self._writes.begin() as connection:
             yield connection
 

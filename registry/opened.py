@@ -34,6 +34,7 @@ class Opened:
         from registry.soundness import looked_through
 
         file = self._database.file
+        self._database.in_place.require()
         return nullcontext() if file is None else looked_through(file)
 
     def close(self) -> None:

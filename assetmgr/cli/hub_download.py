@@ -68,9 +68,10 @@ def download(
     """Download model files into the library, verified against the Hub's hashes.
 
     REPO may be the address of a page of it, or of a file. FILE is a name, a folder or a pattern;
-    without it and --include all model files. Files go to the folder of their kind below the models
-    folder unless --to names another; what the library has is not fetched. Everything goes through
-    the queue: what breaks off goes on with the same command, or `downloads run`.
+    without it and --include all models. Files go to the folder of their kind below the models
+    folder, those of a model in several files together to that of pipelines, unless --to names
+    another; what the library has is not fetched. Everything goes through the queue: what breaks off
+    goes on with the same command, or `downloads run`.
     """
     if cache and (chosen.folder or chosen.layout or chosen.later or chosen.rate):
         cause = "--cache goes with none of --to, --layout, --queue and --rate."

@@ -14,8 +14,8 @@ import sys
 
 from converters.writers.atomic import WRITEBACK_BYTES, start_writeback
 
-FAST_RATE = 200e6
-"""Bytes per second; at what a line of 1 Gbit/s brings, the processors still have time."""
+FAST_RATE = 125e6
+"""Bytes per second: 1 Gbit/s. At what such a line brings, the processors still have time."""
 ALIGNMENT = 4096
 """Of the places and lengths of what goes past the cache; no disk asks for more."""
 

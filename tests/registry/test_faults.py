@@ -60,6 +60,42 @@ def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps files that are open")
+class TestFilesThatGo:
+    """The file of a library that is open."""
+
+    CALLS = (
+        lambda library: library.tag([1], ["lost"]),
+        lambda library: library.search("").total,
+        lambda library: library.looked_through().__enter__() or scan(library),
+    )
+
+    @pytest.mark.parametrize("call", CALLS, ids=["write", "read", "scan"])
+    def test_one_that_was_removed_is_not_written_to_and_not_made_again(self, path, url, call):
+        with Library.open(url) as library:
+            path.unlink()
+            with pytest.raises(LibraryUnusable, match="was removed while it was in use") as caught:
+                call(library)
+        assert (caught.value.path, caught.value.exit_code) == (str(path), 3)
+        assert not path.exists()
+
+    def test_one_that_was_replaced_keeps_what_is_in_the_new_one(self, path, url, new_library):
+        with Library.open(url) as library:
+            shutil.copy(new_library, path.with_name("new"))
+            before = path.with_name("new").rename(path).read_bytes()
+            with pytest.raises(LibraryUnusable, match="was replaced by another file"):
+                scan(library)
+            assert path.read_bytes() == before
+
+    def test_one_that_was_put_back_is_used_again(self, path, url):
+        with Library.open(url) as library:
+            away = path.rename(path.with_name("away"))
+            with pytest.raises(LibraryUnusable, match="was removed"):
+                library.roots()
+            away.rename(path)
+            assert library.roots() == ()
+
+
 class TestBackups:
     def test_an_older_library_is_copied_before_it_is_migrated(self, old, url):
         with Library.open(url) as library:

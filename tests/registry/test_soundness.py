@@ -98,6 +98,14 @@ def test_nothing_left_of_a_library_with_backups_is_no_new_library(path):
     assert path.read_bytes() == b""
 
 
+def test_an_empty_file_without_backups_is_a_library_that_was_never_made(tmp_path: Path) -> None:
+    """As `touch` leaves one, or a first start that was killed or met a full disk."""
+    path = tmp_path / "library.db"
+    path.touch()
+    with Library.open(f"sqlite:///{path}") as library:
+        assert library.search().total == 0
+
+
 def test_a_library_that_is_gone_cannot_be_looked_through(tmp_path: Path) -> None:
     with pytest.raises(LibraryUnusable, match="cannot be opened"), looked_through(tmp_path / "no"):
         pass

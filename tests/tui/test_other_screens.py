@@ -68,7 +68,8 @@ async def test_a_fault_of_ours_is_an_entry_with_its_place_and_not_the_end(
         await tui.until(tui.toasts)
         await tui.press("J")
         assert "ZeroDivisionError: by [zero]" in tui.text()
-        assert "test_other_screens" in tui.text()  # where it happened
+        # Where it happened; the line with the file's name is broken as long as the path is.
+        assert "in broken" in " ".join(tui.text().split())
         assert tui.app.is_running
 
 

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import HubServer
-from helpers.queueing import REPO, parts, queued, small_hub, states
+from helpers.queueing import REPO, parts, queued, states
 from sqlalchemy.exc import OperationalError
 
 from assetmgr.operations.downloads import cancel_downloads, list_downloads, shortages
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     Program = Callable[..., Done]
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    yield from small_hub(monkeypatch)
-
-
-@pytest.fixture
-def workspace(hub: HubServer) -> Iterator[Workspace]:
-    with Workspace.open() as opened:
-        yield opened
 
 
 def test_what_does_not_fit_beside_what_is_coming_is_not_begun(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 from helpers.civitai_server import CivitaiServer
 from helpers.hub_server import HubServer
-from helpers.queueing import REPO, parts, queued, small_hub, states
+from helpers.queueing import REPO, parts, queued, states
 from helpers.waiting import wait_until
 
 from assetmgr.config import LAYOUTS as SETTING_LAYOUTS
@@ -43,17 +43,6 @@ if TYPE_CHECKING:
     Program = Callable[..., Done]
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    yield from small_hub(monkeypatch)
-
-
-@pytest.fixture
-def workspace(hub: HubServer) -> Iterator[Workspace]:
-    with Workspace.open() as opened:
-        yield opened
 
 
 # ---- on the command line

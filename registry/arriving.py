@@ -105,12 +105,13 @@ class Arriving(Opened):
         with self._database.writing() as connection:
             return moves.settle(connection, new, vanished)
 
-    def relocate(self, file_id: int, path: str, fingerprint: Fingerprint) -> None:
-        """A file has another place, as it is there now; all that hangs on its asset stays."""
+    def relocate(self, *files: tuple[int, str, Fingerprint]) -> None:
+        """Files have other places, as they are there now; all that hangs on their assets stays."""
         from registry import moves
 
         with self._database.writing() as connection:
-            moves.relocate(connection, file_id, path, fingerprint)
+            for file_id, path, fingerprint in files:
+                moves.relocate(connection, file_id, path, fingerprint)
 
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""

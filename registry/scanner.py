@@ -24,6 +24,7 @@ from converters.errors import (
 from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
 from converters.suffixes import MODEL_SUFFIXES
+from registry import moves
 from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
@@ -115,6 +116,7 @@ class _Scan:
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
         self.library.add_mounts(self.walk.mounts())
+        known, moved = self._follow(known)
         met = self._sorted_out(known)
         if met.back:
             self.library.restore(met.back)
@@ -129,10 +131,10 @@ class _Scan:
             roots=tuple(self.roots),
             added=self.outcomes[Outcome.ADDED] - settled.moved,
             updated=self.outcomes[Outcome.UPDATED],
-            moved=settled.moved,
+            moved=settled.moved + moved,
             missing=settled.missing,
             restored=self.outcomes[Outcome.RESTORED] + met.restored,
-            unchanged=self.outcomes[Outcome.UNCHANGED] + met.same,
+            unchanged=self.outcomes[Outcome.UNCHANGED] + met.same - moved,
             failed=len(self.errors),
             bytes_hashed=self.hashed,
             seconds=time.monotonic() - started,
@@ -156,6 +158,19 @@ class _Scan:
             self.walk.add(root)
         for problem in self.walk.problems:
             self._fail(problem)
+
+    def _follow(self, known: Mapping[str, KnownFile]) -> tuple[Mapping[str, KnownFile], int]:
+        """What is known when files that were renamed have their new places, and how many did."""
+        followed = moves.followed(known, self.walk.files)
+        if not followed:
+            return known, 0
+        self.library.relocate(
+            *((file.id, path, file.fingerprint) for path, (_, file) in followed.items())
+        )
+        left = {old for old, _ in followed.values()}
+        stayed = {path: file for path, file in known.items() if path not in left}
+        there = {path: file._replace(state=PRESENT) for path, (_, file) in followed.items()}
+        return stayed | there, len(followed)
 
     def _vanished(self, known: Mapping[str, KnownFile]) -> list[int]:
         """The numbers of places where nothing is any more; parts of pipelines are forgotten."""

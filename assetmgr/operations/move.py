@@ -185,7 +185,7 @@ def _move(workspace: Workspace, move: Move, progress: Progress) -> None:
     source, target = Path(move.source), Path(move.target)
     move_path(source, target, progress)
     try:
-        workspace.library.relocate(move.file, move.target, fingerprint_of(move.target))
+        workspace.library.relocate((move.file, move.target, fingerprint_of(move.target)))
     except AssetmgrError:
         move_path(target, source)
         raise

@@ -116,7 +116,7 @@ def run_restore(
     for item in planned:
         try:
             _bring(item.found[0], item.path, progress)
-            workspace.library.relocate(item.file, item.path, fingerprint_of(item.path))
+            workspace.library.relocate((item.file, item.path, fingerprint_of(item.path)))
         except AssetmgrError as error:
             yield Failure.of(error, item.path)
             continue

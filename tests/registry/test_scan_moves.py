@@ -7,6 +7,7 @@ import os
 from scan_counts import counts
 from small_models import write_lora
 
+from converters.bytesource import Fingerprint
 from registry.scanner import scan, scan_file
 
 
@@ -22,6 +23,48 @@ def test_a_moved_file_keeps_its_tags_and_is_one_file(library, models):
     assert after.tags == ("keeper",)
     assert [file.path for file in after.files] == [str(moved)]
     assert library.search().total == 1
+
+
+def test_a_renamed_folder_is_not_read_again(library, models):
+    paths = [write_lora(models / "before" / f"{number}.safetensors", number) for number in range(3)]
+    scan(library, [models])
+    known = {asset.id: asset.hashes for asset in library.assets()}
+    (models / "before").rename(models / "after")
+    report = scan(library)
+    assert counts(report) == {"moved": 3}
+    assert report.bytes_hashed == 0
+    assert {asset.id: asset.hashes for asset in library.assets()} == known
+    names = [library.find(str(models / "after" / path.name)).name for path in paths]
+    assert names == ["0", "1", "2"]
+    assert library.search("path:before").total == 0
+    assert counts(scan(library)) == {"unchanged": 3}
+
+
+def test_a_disk_that_is_mounted_elsewhere_is_not_read_again(library, tmp_path):
+    write_lora(tmp_path / "disk" / "a.safetensors")
+    scan(library, [tmp_path / "disk"])
+    there = (tmp_path / "disk").rename(tmp_path / "elsewhere") / "a.safetensors"
+    report = scan(library, [tmp_path / "elsewhere"])
+    assert (counts(report), report.bytes_hashed) == ({"moved": 1}, 0)
+    assert [(file.path, file.state) for file in library.get(1).files] == [(str(there), "present")]
+
+
+def test_a_second_name_of_a_file_is_a_second_place_and_the_first_is_kept(library, models):
+    path = write_lora(models / "a.safetensors")
+    scan(library, [models])
+    os.link(path, models / "b.safetensors")
+    assert counts(scan(library)) == {"added": 1, "unchanged": 1}
+    assert len(library.get(1).files) == 2
+
+
+def test_without_inodes_a_moved_file_is_known_by_its_content(library, models, monkeypatch):
+    monkeypatch.setattr(Fingerprint, "of", lambda found: Fingerprint(found.st_size, 1, 0))
+    path = write_lora(models / "a.safetensors")
+    scan(library, [models])
+    path.rename(models / "b.safetensors")
+    report = scan(library)
+    assert counts(report) == {"moved": 1}
+    assert report.bytes_hashed == (models / "b.safetensors").stat().st_size
 
 
 def test_a_renamed_file_gives_its_asset_the_new_name(library, models):

@@ -1,15 +1,13 @@
 """After a walk: which new places are old files under another name, and which places are empty now.
 
 A file is moved when its content appears at a new path while a path that had it is gone. Its old
-place becomes the new one, so that the library shows one file and not a found and a lost one. One
-that was renamed on its disk is known again without being read.
+place becomes the new one, so that the library shows one file and not a found and a lost one.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
@@ -18,7 +16,7 @@ from converters.bytesource import Fingerprint
 from registry import schema
 from registry.places import name_of
 from registry.rows import batches
-from registry.scan_records import KnownFile, Settled
+from registry.scan_records import Settled
 from registry.states import MISSING, PRESENT
 from registry.text import fold
 from registry.writing import drop_abandoned, refresh_search, touch
@@ -68,24 +66,6 @@ def _join(connection: Connection, arrived: Row[Any], lost: Row[Any]) -> None:
     """The lost place is the new one now; a name that was the file's follows the file."""
     connection.execute(delete(schema.file).where(_file.id == lost.id))
     _rename(connection, arrived.asset_id, lost.path, arrived.path)
-
-
-def followed(
-    known: Mapping[str, KnownFile], met: Mapping[str, Fingerprint]
-) -> dict[str, tuple[str, KnownFile]]:
-    """By the new path, the old one of files that a walk met elsewhere, and what is known of them.
-
-    As for those that stayed, size, time and inode tell that a file is the same; but nothing may be
-    at its old path, and file systems that have no inodes tell nothing.
-    """
-    arrived = {found: path for path, found in met.items() if path not in known and found.inode}
-    if not arrived:
-        return {}
-    return {
-        arrived.pop(file.fingerprint): (old, file)
-        for old, file in known.items()
-        if file.is_hashed and file.fingerprint in arrived and not os.path.lexists(old)
-    }
 
 
 def relocate(connection: Connection, file_id: int, path: str, fingerprint: Fingerprint) -> None:

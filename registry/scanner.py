@@ -24,7 +24,6 @@ from converters.errors import (
 from converters.hashing import FileHashes
 from converters.progress import SILENT, Progress
 from converters.suffixes import MODEL_SUFFIXES
-from registry import moves
 from registry.batching import batches_for
 from registry.knowledge import refresh
 from registry.library import Library
@@ -32,6 +31,7 @@ from registry.looking import Looked, Waiting, is_fresh, look_into, read
 from registry.on_disk import fingerprint_of
 from registry.places import canonical, is_mount, require_mounted, within
 from registry.records import Asset, Source
+from registry.renamed import followed
 from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.states import MISSING, PRESENT
@@ -161,16 +161,16 @@ class _Scan:
 
     def _follow(self, known: Mapping[str, KnownFile]) -> tuple[Mapping[str, KnownFile], int]:
         """What is known when files that were renamed have their new places, and how many did."""
-        followed = moves.followed(known, self.walk.files)
-        if not followed:
+        renamed = followed(known, self.walk.files)
+        if not renamed:
             return known, 0
         self.library.relocate(
-            *((file.id, path, file.fingerprint) for path, (_, file) in followed.items())
+            *((file.id, path, file.fingerprint) for path, (_, file) in renamed.items())
         )
-        left = {old for old, _ in followed.values()}
+        left = {old for old, _ in renamed.values()}
         stayed = {path: file for path, file in known.items() if path not in left}
-        there = {path: file._replace(state=PRESENT) for path, (_, file) in followed.items()}
-        return stayed | there, len(followed)
+        there = {path: file._replace(state=PRESENT) for path, (_, file) in renamed.items()}
+        return stayed | there, len(renamed)
 
     def _vanished(self, known: Mapping[str, KnownFile]) -> list[int]:
         """The numbers of places where nothing is any more; parts of pipelines are forgotten."""

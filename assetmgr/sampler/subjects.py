@@ -21,7 +21,7 @@ from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
-from converters.compute import CPU
+from converters.devices import CPU
 from converters.embedding_forms import is_bundled
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork

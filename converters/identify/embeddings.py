@@ -27,7 +27,7 @@ _NOT_A_TOKEN = re.compile(
     r"^(?:tensor|weight|bias|emb_params|(?:clip_[lgh]|t5(?:xxl)?|llama)(?:_out)?|\d+)$|\."
 )
 """Names of a lone tensor that are no token: of layers, list entries, a file's only tensor."""
-_TOKEN = re.compile(r"<.+>")
+_TOKEN = re.compile(r"<.+>", re.DOTALL)
 
 
 def is_vectors(tensor: LazyTensor) -> bool:

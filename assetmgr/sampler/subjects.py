@@ -21,7 +21,7 @@ from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
 from converters import compute
-from converters.compute import CPU
+from converters.devices import CPU
 from converters.embedding_forms import inversions_in, is_bundled
 from converters.embeddings import read_vectors
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily

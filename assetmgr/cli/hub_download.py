@@ -17,7 +17,6 @@ from assetmgr.cli.download_options import (
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_address import parse_named
-from assetmgr.operations.hub_cache import cache_downloads
 from assetmgr.operations.hub_download import downloads, queue_download
 from assetmgr.operations.hub_plan import (
     Download,
@@ -73,8 +72,8 @@ def download(
     another; what the library has is not fetched. Everything goes through the queue: what breaks off
     goes on with the same command, or `downloads run`.
     """
-    if cache and (chosen.folder or chosen.layout or chosen.later or chosen.rate):
-        cause = "--cache goes with none of --to, --layout, --queue and --rate."
+    if cache and (chosen.folder or chosen.layout):
+        cause = "--cache goes with neither --to nor --layout."
         raise click.UsageError(cause, click.get_current_context())
     named = parse_named(repo)
     request = DownloadRequest(
@@ -89,6 +88,7 @@ def download(
         include,
         exclude,
         variant,
+        cache,
     )
     with Workspace.open() as workspace, bars(session) as progress:
         results: Iterable[Download | Downloaded | Failure]
@@ -96,8 +96,6 @@ def download(
             results = plan_download(workspace, request, progress)
         elif chosen.later:
             results = queue_download(workspace, request, progress)
-        elif cache:
-            results = cache_downloads(workspace, request, progress)
         else:
             results = downloads(workspace, request, progress, watch=progress.watch)
         documents = [_report(session, result) for result in results]

@@ -11,6 +11,7 @@ from assetmgr.operations.download_reading import Watch, unwatched
 from assetmgr.operations.download_run import Ended, error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub_cache import for_cache
 from assetmgr.operations.hub_plan import (
     Download,
     Downloaded,
@@ -72,6 +73,9 @@ def _enqueued(
     found = [each for each in planned if isinstance(each, Download)]
     destination = Destination(request.folder, request.layout)
     wanted = [wanted_of(workspace, each, destination, again=request.again) for each in found]
+    if request.cache:
+        pairs = zip(wanted, found, strict=True)
+        wanted = [for_cache(each, of.file, request.revision) for each, of in pairs]
     queued = iter(enqueue(workspace, wanted, request.priority))
     return [
         replace(each, queued=next(queued).id) if isinstance(each, Download) else each

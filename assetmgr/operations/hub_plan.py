@@ -33,7 +33,7 @@ class DownloadRequest:
 
     `files`, `include`, `exclude` and `variant` are those of `Selection`. `layout` is the program
     whose folders lie in `folder`; `again` fetches what the library has. `rate` limits all transfers
-    together, as in `5MB` a second.
+    together, as in `5MB` a second. `cache` puts files where huggingface_hub has its own.
     """
 
     repo: str
@@ -47,6 +47,7 @@ class DownloadRequest:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     variant: str | None = None
+    cache: bool = False
 
     @property
     def selection(self) -> Selection:

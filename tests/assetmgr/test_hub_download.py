@@ -575,7 +575,7 @@ def test_a_gate_says_what_a_token_in_use_is_missing(
 
 
 def test_the_cache_goes_with_no_folder(program: Program) -> None:
-    for options in (("--to", "x"), ("--queue",), ("--rate", "1MB")):
+    for options in (("--to", "x"), ("--to", "x", "--layout", "comfyui")):
         assert program("hub", "download", REPO, "--cache", *options).code == 2
 
 

@@ -92,9 +92,7 @@ class _Side:
 
 def _side(workspace: Workspace, reference: str) -> _Side:
     try:
-        path = find_file(workspace, reference)
-        if not path.exists():  # no scan noticed it yet
-            raise FileMissing("no such file", path=path)
+        path = _there(find_file(workspace, reference))
     except FileMissing as missing:
         asset = _lost(workspace, reference)
         tensors = None if asset is None else workspace.library.tensors(asset.id)
@@ -103,6 +101,13 @@ def _side(workspace: Workspace, reference: str) -> _Side:
         place = asset.files[0].path if asset.files else asset.name
         return _Side(place, asset.container == Container.DIFFUSERS, tensors)
     return _Side(str(path), path.is_dir(), _known(workspace, path))
+
+
+def _there(path: Path) -> Path:
+    """The path; raises FileMissing where no scan noticed yet that nothing is there."""
+    if not path.exists():
+        raise FileMissing("no such file", path=path)
+    return path
 
 
 def _lost(workspace: Workspace, reference: str) -> Asset | None:

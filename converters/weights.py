@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from converters.dtypes import BY_LABEL
+
 DIGEST_BYTES = 16
 """Kept of a tensor's digest. Shortened so, two of a billion tensors are taken for each other
 with a chance of 10⁻²¹."""
@@ -42,6 +44,12 @@ class Listing:
     def places(self) -> Mapping[str, int]:
         """The place of each name."""
         return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
+    def written(self) -> tuple[int, ...]:
+        """The places of the names in the order in which the safetensors library writes tensors."""
+        ranks = [BY_LABEL[label].rank for label, _ in self.kinds]
+        return tuple(sorted(range(len(ranks)), key=lambda place: -ranks[place]))
 
     @cached_property
     def heads(self) -> tuple[bytes, ...]:

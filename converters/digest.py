@@ -135,7 +135,7 @@ class WeightsDigest:
             source.check_unchanged()
         data = b"".join(pieces)
         if self._wanted or not self._is_together:
-            digests = [self._done[key] for _, key in tensors]
+            digests: Sequence[bytes] = [self._done[key] for _, key in tensors]
         else:
             digests = digests_of(Places.of(listing, list(_one_by_one(pieces))), data)
         return Weights(

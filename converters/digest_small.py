@@ -7,6 +7,7 @@ What is the same for all files of one structure is worked out once; the result i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -82,7 +83,7 @@ def _weigh_stored(
         plan = _PLANS[stored.structure] = _Plan.of(stored.structure)
     listing, data = plan.listing, content[stored.start :]
     if is_together:
-        digests = digests_of(plan.together, data)
+        digests: Sequence[bytes] = digests_of(plan.together, data)
         whole = whole_together(listing, plan.sha256(data, autov3))
     else:
         pairs = zip(listing.heads, plan.places, strict=True)

@@ -25,7 +25,7 @@ from blake3 import blake3
 
 from converters.statedict import Buffer, StateDict
 from converters.stored import StoredTensors, Structure
-from converters.weights import DIGEST_BYTES, Listing
+from converters.weights import DIGEST_BYTES, Joined, Listing
 
 SMALL_BYTES = 16 << 10
 TINY_BYTES = 16
@@ -65,28 +65,31 @@ def are_as_written(listing: Listing, structure: Structure) -> bool:
 class Places:
     """Where the tensors of a model lie in its bytes: what digests are made of, and what checksums.
 
-    `back` are the places of these, one after the other, in the order of the listing.
+    `back` are the places of these, one after the other, in the order of the listing, and `lengths`
+    their bytes in that order.
     """
 
     summed: tuple[slice, ...]
     digested: tuple[tuple[bytes, slice], ...]
     back: tuple[int, ...]
+    lengths: tuple[int, ...]
 
     @classmethod
     def of(cls, listing: Listing, places: Sequence[slice]) -> Places:
         """Those of the tensors of a listing, in its order."""
         sizes = [place.stop - place.start for place in places]
-        summed = [n for n, size in enumerate(sizes) if TINY_BYTES < size < SMALL_BYTES]
-        digested = sorted({*range(len(sizes))} - {*summed})
+        summed = dict.fromkeys(n for n, size in enumerate(sizes) if TINY_BYTES < size < SMALL_BYTES)
+        digested = [n for n in range(len(sizes)) if n not in summed]
         back = {number: place for place, number in enumerate((*summed, *digested))}
         return cls(
             tuple(places[n] for n in summed),
             tuple((listing.heads[n], places[n]) for n in digested),
             tuple(back[n] for n in range(len(sizes))),
+            tuple(_CHECKSUM.size if n in summed else DIGEST_BYTES for n in range(len(sizes))),
         )
 
 
-def digests_of(places: Places, data: Buffer) -> list[bytes]:
+def digests_of(places: Places, data: Buffer) -> Joined:
     """What stands for each tensor of such a model, in the order of the listing.
 
     Pieces are cut out one by one: were there hundreds at a time, each file would have the garbage
@@ -98,7 +101,7 @@ def digests_of(places: Places, data: Buffer) -> list[bytes]:
     found = [checksum(crc32(piece := data[place]), adler32(piece)) for place in places.summed] + [
         _short_digest_of(head, data[place]) for head, place in places.digested
     ]
-    return list(map(found.__getitem__, places.back))
+    return Joined(b"".join(map(found.__getitem__, places.back)), places.lengths)
 
 
 def _short_digest_of(head: bytes, piece: Buffer) -> bytes:

@@ -19,7 +19,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple, NoReturn
 
 from converters.errors import CorruptFile
-from converters.weights import DIGEST_BYTES, Listing, TensorDigests
+from converters.weights import DIGEST_BYTES, Joined, Listing, TensorDigests
 
 PLAIN, MIXED = 1, 2
 """Versions: with digests alone, and with checksums among them."""
@@ -34,17 +34,14 @@ _HEAD = struct.Struct("<BII")
 
 def pack(tensors: TensorDigests) -> bytes:
     """The table of these tensors; digests are shortened."""
-    lengths = tuple(map(len, tensors.digests))
-    is_mixed = min(lengths, default=DIGEST_BYTES) < DIGEST_BYTES
-    packed = _packed(tensors.listing, lengths if is_mixed else None)
     digests = tensors.digests
-    if max(lengths, default=0) > DIGEST_BYTES:
-        digests = [digest[:DIGEST_BYTES] for digest in digests]
-    return (
-        _HEAD.pack(MIXED if is_mixed else PLAIN, len(tensors), len(packed))
-        + packed
-        + b"".join(digests)
-    )
+    if not isinstance(digests, Joined):
+        short = [digest[:DIGEST_BYTES] for digest in digests]
+        digests = Joined(b"".join(short), tuple(map(len, short)))
+    is_mixed = min(digests.lengths, default=DIGEST_BYTES) < DIGEST_BYTES
+    packed = _packed(tensors.listing, digests.lengths if is_mixed else None)
+    version = MIXED if is_mixed else PLAIN
+    return _HEAD.pack(version, len(tensors), len(packed)) + packed + digests.data
 
 
 @lru_cache(maxsize=LISTINGS)
@@ -53,7 +50,7 @@ def _packed(listing: Listing, lengths: tuple[int, ...] | None) -> bytes:
     described: Iterable[tuple[object, ...]] = listing.kinds
     if lengths is not None:
         pairs = zip(listing.kinds, lengths, strict=True)
-        described = [(*kind, min(length, DIGEST_BYTES)) for kind, length in pairs]
+        described = [(*kind, length) for kind, length in pairs]
     places = [kinds.setdefault(kind, len(kinds)) for kind in described]
     text = json.dumps([listing.names, list(kinds), places], separators=(",", ":"))
     return zlib.compress(text.encode("ascii"))

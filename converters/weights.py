@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from itertools import accumulate
+from typing import NamedTuple, overload
 
 from converters.dtypes import BY_LABEL
 
@@ -71,6 +72,34 @@ def encoded(name: str) -> bytes:
     """A name in UTF-8 behind its length as four bytes, little endian."""
     data = name.encode("utf-8", "surrogatepass")
     return len(data).to_bytes(4, "little") + data
+
+
+class Joined(Sequence[bytes]):
+    """Digests one after the other in one piece of memory, `lengths` of them.
+
+    Thousands of files may wait with theirs to be recorded: as objects, millions of them.
+    """
+
+    def __init__(self, data: bytes, lengths: tuple[int, ...]) -> None:
+        self.data = data
+        self.lengths = lengths
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return tuple(accumulate(self.lengths))
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        end = self._ends[place]
+        return self.data[end - self.lengths[place] : end]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
 
 class TensorDigests(Mapping[str, TensorDigest]):

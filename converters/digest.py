@@ -26,10 +26,9 @@ from blake3 import blake3
 from converters.bytesource import ByteSource, FileBytes
 from converters.digest_together import (
     MOST_BYTES,
-    Places,
     are_as_written,
     are_small,
-    digests_of,
+    checksums_of,
     whole_together,
 )
 from converters.progress import SILENT, Progress
@@ -137,7 +136,7 @@ class WeightsDigest:
         if self._wanted or not self._is_together:
             digests: Sequence[bytes] = [self._done[key] for _, key in tensors]
         else:
-            digests = digests_of(Places.of(listing, list(_one_by_one(pieces))), data)
+            digests = checksums_of(list(_one_by_one(pieces)), memoryview(data))
         return Weights(
             whole=(
                 whole_together(listing, self._sha256(listing, pieces, autov3))

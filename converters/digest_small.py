@@ -16,10 +16,9 @@ from blake3 import blake3
 
 from converters.digest import Parts, WeightsDigest, is_at, whole_of
 from converters.digest_together import (
-    Places,
     are_as_written,
     are_small,
-    digests_of,
+    checksums_of,
     whole_together,
 )
 from converters.statedict import StateDict
@@ -52,7 +51,6 @@ class _Plan:
 
     listing: Listing
     places: tuple[slice, ...]
-    together: Places
     are_as_written: bool
 
     @classmethod
@@ -61,7 +59,7 @@ class _Plan:
         listing = Listing({name: (e.dtype.label, e.shape) for name, e in entries.items()})
         places = tuple(slice(*entries[name][2:]) for name in listing.names)
         as_written = are_as_written(listing, structure)
-        return cls(listing, places, Places.of(listing, places), as_written)
+        return cls(listing, places, as_written)
 
     def sha256(self, data: memoryview, autov3: str | None) -> bytes:
         """That of the tensors as the safetensors library writes them."""
@@ -83,7 +81,7 @@ def _weigh_stored(
         plan = _PLANS[stored.structure] = _Plan.of(stored.structure)
     listing, data = plan.listing, content[stored.start :]
     if is_together:
-        digests: Sequence[bytes] = digests_of(plan.together, data)
+        digests: Sequence[bytes] = checksums_of(plan.places, data)
         whole = whole_together(listing, plan.sha256(data, autov3))
     else:
         pairs = zip(listing.heads, plan.places, strict=True)

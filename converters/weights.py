@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import NamedTuple, overload
 
 from converters.dtypes import BY_LABEL
@@ -17,13 +16,14 @@ from converters.dtypes import BY_LABEL
 DIGEST_BYTES = 16
 """Kept of a tensor's digest. Shortened so, two of a billion tensors are taken for each other
 with a chance of 10⁻²¹."""
+CHECKSUM_BYTES = 4
 
 
 class TensorDigest(NamedTuple):
     """What stands for a tensor: the label of its type, its shape, and `digest`.
 
     That is the digest of all, its first `DIGEST_BYTES`, or, in models of small tensors, a checksum
-    of 8 bytes.
+    of `CHECKSUM_BYTES`.
     """
 
     dtype: str
@@ -75,18 +75,14 @@ def encoded(name: str) -> bytes:
 
 
 class Joined(Sequence[bytes]):
-    """Digests one after the other in one piece of memory, `lengths` of them.
+    """Digests of `width` bytes each, one after the other in one piece of memory.
 
     Thousands of files may wait with theirs to be recorded: as objects, millions of them.
     """
 
-    def __init__(self, data: bytes, lengths: tuple[int, ...]) -> None:
+    def __init__(self, data: bytes, width: int) -> None:
         self.data = data
-        self.lengths = lengths
-
-    @cached_property
-    def _ends(self) -> tuple[int, ...]:
-        return tuple(accumulate(self.lengths))
+        self.width = width
 
     @overload
     def __getitem__(self, place: int) -> bytes: ...
@@ -95,11 +91,11 @@ class Joined(Sequence[bytes]):
     def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
-        end = self._ends[place]
-        return self.data[end - self.lengths[place] : end]
+        start = range(0, len(self.data), self.width)[place]
+        return self.data[start : start + self.width]
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.data) // self.width
 
 
 class TensorDigests(Mapping[str, TensorDigest]):

@@ -109,7 +109,8 @@ def _side(workspace: Workspace, reference: str) -> _Side:
         return _Side(place, is_pipeline, tensors, asset.hashes["weights"])
     asset = _known(workspace, path)
     known = None if asset is None else _digests(workspace, asset)
-    return _Side(str(path), path.is_dir(), known, asset and asset.hashes["weights"])
+    whole = None if asset is None else asset.hashes["weights"]
+    return _Side(str(path), path.is_dir(), known, whole)
 
 
 def _there(path: Path) -> Path:

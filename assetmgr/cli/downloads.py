@@ -198,9 +198,7 @@ def _state(download: QueuedDownload) -> str:
     )
 
 
-def _as_noted(
-    workspace: Workspace, documents: list[dict[str, object]]
-) -> list[dict[str, object]]:
+def _as_noted(workspace: Workspace, documents: list[dict[str, object]]) -> list[dict[str, object]]:
     """With how much has come, and when that ended, as the queue keeps it."""
     noted: dict[object, dict[str, object]]
     noted = {each.id: download_json(each) for each in list_downloads(workspace)}

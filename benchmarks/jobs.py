@@ -113,8 +113,8 @@ def merge_ours(target: str, base: str, *adapters: str) -> None:
     """LoRAs into a checkpoint by this project's engine, nothing hashed."""
     from pathlib import Path
 
-    from converters.compute import begin_import
     from converters.containers import open_model
+    from converters.devices import begin_import
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
     from converters.writers.safetensors import write_safetensors
 
@@ -165,8 +165,8 @@ def sum_ours(target: str, first: str, second: str) -> None:
     """A weighted sum of checkpoints by this project's engine, nothing hashed."""
     from pathlib import Path
 
-    from converters.compute import begin_import
     from converters.containers import open_model
+    from converters.devices import begin_import
     from converters.merge.checkpoints.choice import MergeChoice, Weights
     from converters.merge.checkpoints.fitting import Model
     from converters.merge.checkpoints.plan import plan_checkpoint_merge

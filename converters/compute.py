@@ -1,47 +1,37 @@
 """The one door to torch: lazy tensors become torch tensors here, and results become bytes.
 
 torch is imported inside the functions, so that everything that only reads headers starts without
-it. Computations run on the calling thread alone: torch's own thread pool collapses when the
-machine's other cores are busy, and the writer already computes several tensors at once. A tensor
-may be computed on another device than the CPU; its inputs are then brought there by `floats`.
+it. A tensor may be computed on another device than the CPU (`devices`); its inputs are then brought
+there by `floats`.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
-import importlib
 import math
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from converters.bytesource import mapping, pread_into
+from converters.devices import CPU, computing_on, device
 from converters.dtypes import DType
-from converters.errors import OutOfMemory, UnsupportedFile
+from converters.errors import UnsupportedFile
+from converters.spare_memory import pinned_scratch, scratch
 from converters.statedict import Buffer, Extent, LazyTensor
 
 __all__ = [
-    "CPU",
-    "Spare",
     "Tensor",
-    "begin_import",
     "buffer",
-    "device",
     "empty",
     "equal_words",
     "fill",
     "floats",
-    "floats_at",
     "lazy",
     "lazy_runs",
     "mapped",
     "passing_value",
     "pour",
-    "scratch",
     "split",
     "stored_in",
     "torch_dtype",
@@ -53,8 +43,6 @@ __all__ = [
 if TYPE_CHECKING:
     import torch
     from torch import Tensor  # noqa: TC004 - other modules name the type through this door
-
-CPU = "cpu"
 
 _TORCH_NAMES = {
     DType.BOOL: "bool",
@@ -77,31 +65,6 @@ _TORCH_NAMES = {
     DType.F8_E5M2FNUZ: "float8_e5m2fnuz",
     DType.F8_E8M0: "float8_e8m0fnu",
 }
-
-
-def begin_import() -> None:
-    """Import torch in the background, which takes longer than most of what is done before."""
-    threading.Thread(target=_import_torch, daemon=True).start()
-
-
-def _import_torch() -> None:
-    """Import torch without ever searching what it makes for garbage.
-
-    It makes most of a million objects, which stay: a tenth of the import goes to searches, and
-    another third of it to that at the end of the program.
-    """
-    with _importing:
-        if "torch" in sys.modules:
-            return
-        gc.disable()
-        try:
-            importlib.import_module("torch")
-        finally:
-            gc.freeze()
-            gc.enable()
-
-
-_importing = threading.Lock()
 
 
 @functools.cache
@@ -169,6 +132,9 @@ def fill(target: torch.Tensor, tensor: LazyTensor) -> None:
             own.copy_(passing_value(piece, pinned=own.device.type == "cuda"))
 
 
+_PASSING = -1
+"""The place in spare memory of those that name none."""
+
 _PIECE_BYTES = 1 << 22
 """How much of a stored tensor is read at a time to be converted, within the processor's cache."""
 
@@ -205,7 +171,7 @@ def passing_value(tensor: LazyTensor, *, pinned: bool = False) -> torch.Tensor:
     """
     import torch
 
-    view = (_pinned(tensor.nbytes) if pinned else None) or scratch(tensor.nbytes, _PASSING)
+    view = (pinned_scratch(tensor.nbytes) if pinned else None) or scratch(tensor.nbytes, _PASSING)
     _read_into(view, tensor.extents or ())
     dtype = torch_dtype(tensor.dtype)
     if not tensor.numel:
@@ -222,110 +188,10 @@ def floats(tensor: LazyTensor) -> torch.Tensor:
     return (passing_value if is_copied else value)(tensor).to(device()).float()
 
 
-def device() -> str:
-    """The name of the device that this thread computes on."""
-    name: str = getattr(_thread, "device", CPU)
-    return name
-
-
 def pour(target: torch.Tensor, tensor: LazyTensor) -> None:
     """Write the values of a tensor into one of any type and any strides, on any device."""
     values = (value if tensor.extents is None else passing_value)(tensor)
     target.copy_(values.reshape(target.shape))
-
-
-class Spare:
-    """Memory for float32 that is lent again and again.
-
-    New memory is several times as slow: the system has to find and empty every page of it.
-    """
-
-    _MOST = 6
-
-    def __init__(self) -> None:
-        self._free: list[torch.Tensor] = []
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def lent(self, *counts: int) -> Iterator[list[torch.Tensor]]:
-        """So many numbers each, for a while, on the device that is computed on."""
-        if device() != CPU:
-            yield [empty((count,), DType.F32) for count in counts]
-            return
-        own = [self._take(count) for count in counts]
-        try:
-            yield [memory[:count] for memory, count in zip(own, counts, strict=True)]
-        finally:
-            for memory in own:
-                self._give(memory)
-
-    def _take(self, count: int) -> torch.Tensor:
-        """The least that suffices, or new memory."""
-        import torch
-
-        with self._lock:
-            for number, memory in enumerate(self._free):
-                if memory.numel() >= count:
-                    return self._free.pop(number)
-        return torch.empty(count)
-
-    def _give(self, memory: torch.Tensor) -> None:
-        with self._lock:
-            self._free.append(memory)
-            self._free.sort(key=lambda each: each.numel())
-            del self._free[: -self._MOST]
-
-
-def floats_at(place: int, count: int) -> torch.Tensor:
-    """So many numbers in float32, in memory that the thread's next call for a place uses again.
-
-    New memory would be given back and touched for the first time again and again.
-    """
-    import torch
-
-    if device() != CPU:
-        return empty((count,), DType.F32)
-    places: dict[int, torch.Tensor] = _thread.__dict__.setdefault("floats", {})
-    if place in places and places[place].numel() >= count:
-        return places[place][:count]
-    memory = torch.empty(count)
-    if memory.nbytes <= _KEPT_BYTES:
-        places[place] = memory
-    return memory
-
-
-def scratch(nbytes: int, place: int) -> memoryview:
-    """So many bytes of memory that the thread's next call for a place uses again."""
-    places: dict[int, bytearray] = _thread.__dict__.setdefault("places", {})
-    if place in places and len(places[place]) >= nbytes:
-        return memoryview(places[place])[:nbytes]
-    memory = bytearray(nbytes)
-    if nbytes <= _KEPT_BYTES:
-        places[place] = memory
-    return memoryview(memory)
-
-
-def _pinned(nbytes: int) -> memoryview | None:
-    """As `scratch`, in memory that stays where it is; None for more than is kept, or than there is.
-
-    Whoever copies from it waits for the end of that, so it can be used again.
-    """
-    import torch
-
-    if nbytes > _KEPT_BYTES:
-        return None
-    if not hasattr(_thread, "pinned"):
-        try:
-            _thread.pinned = torch.empty(_KEPT_BYTES, dtype=torch.uint8, pin_memory=True)
-        except RuntimeError:
-            return None
-    return memoryview(_thread.pinned.numpy())[:nbytes]
-
-
-_PASSING = -1
-"""The place of those that name none."""
-_KEPT_BYTES = 4 << 20
-"""What is larger is let go."""
 
 
 def stored_in(memory: memoryview, dtype: DType) -> torch.Tensor:
@@ -354,9 +220,6 @@ def equal_words(one: torch.Tensor, other: torch.Tensor) -> bool:
     import torch
 
     return torch.equal(one, other)
-
-
-_thread = threading.local()
 
 
 def _owned(tensor: LazyTensor) -> bytearray:
@@ -445,7 +308,7 @@ class _Computed:
 
     def result(self) -> torch.Tensor:
         """The values, on the device they are computed on."""
-        with _computing(self.on):
+        with computing_on(self.on):
             return self.compute().to(torch_dtype(self.dtype))
 
 
@@ -474,7 +337,7 @@ class _InRuns:
             self.on,
         )
         first = 0
-        with _computing(self.on):
+        with computing_on(self.on):
             for run in self.compute(flat if is_it else None):
                 own = flat[first : first + run.numel()]
                 if own.data_ptr() != run.data_ptr():
@@ -485,39 +348,9 @@ class _InRuns:
         """The bytes of each, good until the next is asked for."""
         known: torch.Tensor | None = None
         raw: Buffer = b""
-        with _computing(self.on):
+        with computing_on(self.on):
             for run in self.compute(None):
                 # Most runs are made in the memory of the one before; asking for it takes a while.
                 if run is not known or self.on != CPU or not run.is_contiguous():
                     known, raw = run, buffer(run)
                 yield raw
-
-
-@contextmanager
-def _computing(on: str) -> Iterator[None]:
-    """Compute on a device. Raises OutOfMemory for one that is too small."""
-    _use_one_thread()
-    before, _thread.device = device(), on
-    try:
-        yield
-    except RuntimeError as error:
-        raise _translated(error, on) from error
-    finally:
-        _thread.device = before
-
-
-def _translated(error: RuntimeError, on: str) -> Exception:
-    """An accelerator without room, by its name."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return OutOfMemory(f"the memory of {on} is too small", hint="merge with --device cpu")
-    return error
-
-
-@functools.cache
-def _use_one_thread() -> None:
-    _import_torch()
-    import torch
-
-    torch.set_num_threads(1)

@@ -84,7 +84,7 @@ def inversions_in(state: StateDict, name: str) -> tuple[Inversion, ...]:
 
     Raises CorruptFile or WrongFamily for files that hold none, or something else beside them.
     """
-    parts = _bundled(state)
+    parts = bundled_in(state)
     if parts:
         return tuple(_one(part, word) for word, part in parts.items())
     if len(state) > 1 and all(is_token(key) and is_vectors(t) for key, t in state.items()):
@@ -92,7 +92,8 @@ def inversions_in(state: StateDict, name: str) -> tuple[Inversion, ...]:
     return (_one(state, name),)
 
 
-def _bundled(state: StateDict) -> dict[str, StateDict]:
+def bundled_in(state: StateDict) -> dict[str, StateDict]:
+    """The embeddings in an adapter's file, each by its name there. Raises CorruptFile."""
     parts: dict[str, dict[str, LazyTensor]] = {}
     for key, tensor in state.items():
         if is_bundled(key):
@@ -175,7 +176,7 @@ def joined(inversions: Collection[Inversion]) -> StateDict:
 def bundled(adapter: StateDict, inversions: Collection[Inversion]) -> StateDict:
     """An adapter with embeddings in it. Raises WrongFamily for two of one name."""
     tensors: dict[str, LazyTensor] = {}
-    taken = _bundled(adapter)
+    taken = bundled_in(adapter)
     for one in inversions:
         word = one.name.replace(".", "_")
         _require_new(word, taken)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from converters.errors import CorruptFile, WrongFamily
 from converters.extras import file_extras
-from converters.identify.embeddings import A1111, is_vectors
+from converters.identify.embeddings import A1111, OUTPUTS, encoder_of, is_vectors
 from converters.statedict import LazyTensor, StateDict
 
 
@@ -77,6 +77,34 @@ def read_vectors(sd: StateDict) -> dict[int, LazyTensor]:
     if not all(map(is_vectors, pair)) or pair[0].shape[0] != pair[1].shape[0]:
         raise CorruptFile("its vectors for the two text encoders do not belong together")
     return {tensor.shape[1]: tensor for tensor in pair}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderVectors:
+    """Vectors (n, d) for one text encoder: `clip_l`, `clip_g`, `t5xxl` or `llama`.
+
+    They take the place of token embeddings, or as `outputs` that of what the encoder makes of them.
+    """
+
+    encoder: str
+    vectors: LazyTensor
+    outputs: bool
+
+
+def read_by_encoder(sd: StateDict) -> tuple[EncoderVectors, ...]:
+    """The vectors of a file whose every tensor is named after a text encoder; else none.
+
+    Their widths are not looked at. Raises CorruptFile for two spellings of the same.
+    """
+    found: dict[tuple[str, bool], EncoderVectors] = {}
+    for name, tensor in sd.items():
+        encoder, outputs = encoder_of(name), name.endswith(OUTPUTS)
+        if encoder is None or not 0 < len(tensor.shape) <= 2:
+            return ()
+        if (encoder, outputs) in found:
+            raise CorruptFile(f"vectors for {encoder} are there twice, once as {name}")
+        found[encoder, outputs] = EncoderVectors(encoder, _as_rows(tensor), outputs)
+    return tuple(found.values())
 
 
 PAIR = ("clip_l", "clip_g")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import click
 
@@ -17,7 +18,6 @@ from assetmgr.cli.download_options import (
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub_address import parse_named
-from assetmgr.operations.hub_cache import cache_downloads
 from assetmgr.operations.hub_download import downloads, queue_download
 from assetmgr.operations.hub_plan import (
     Download,
@@ -26,6 +26,8 @@ from assetmgr.operations.hub_plan import (
     plan_download,
 )
 from assetmgr.workspace import Workspace
+
+_SHOWN = 3
 
 _FIELDS: dict[str, object] = {
     "repo": None,
@@ -39,6 +41,7 @@ _FIELDS: dict[str, object] = {
     "safety": None,
     "licence": None,
     "download": None,
+    "missing_parts": None,
     "state": None,
 }
 
@@ -73,8 +76,8 @@ def download(
     another; what the library has is not fetched. Everything goes through the queue: what breaks off
     goes on with the same command, or `downloads run`.
     """
-    if cache and (chosen.folder or chosen.layout or chosen.later or chosen.rate):
-        cause = "--cache goes with none of --to, --layout, --queue and --rate."
+    if cache and (chosen.folder or chosen.layout):
+        cause = "--cache goes with neither --to nor --layout."
         raise click.UsageError(cause, click.get_current_context())
     named = parse_named(repo)
     request = DownloadRequest(
@@ -89,6 +92,7 @@ def download(
         include,
         exclude,
         variant,
+        cache,
     )
     with Workspace.open() as workspace, bars(session) as progress:
         results: Iterable[Download | Downloaded | Failure]
@@ -96,13 +100,12 @@ def download(
             results = plan_download(workspace, request, progress)
         elif chosen.later:
             results = queue_download(workspace, request, progress)
-        elif cache:
-            results = cache_downloads(workspace, request, progress)
         else:
             results = downloads(workspace, request, progress, watch=progress.watch)
         documents = [_report(session, result) for result in results]
         if chosen.later:
             warn_of_shortages(session, workspace)
+    _warn_of_missing_parts(session, documents)
     if session.as_json:
         session.output.document(documents)
     return session.status
@@ -118,3 +121,19 @@ def _report(session: Session, result: Download | Downloaded | Failure) -> dict[s
     if not session.as_json:
         print_download(session, result.file.name, result.file.size, document)
     return document
+
+
+def _warn_of_missing_parts(session: Session, documents: Iterable[Mapping[str, object]]) -> None:
+    """Say once of each model which of its parts nobody asked for and are not there."""
+    lacking = {str(missing): each for each in documents if (missing := each["missing_parts"])}
+    for each in lacking.values():
+        missing = [name.rpartition("/")[2] for name in cast("list[str]", each["missing_parts"])]
+        count = (
+            "1 other part of its model is"
+            if len(missing) == 1
+            else f"{len(missing)} other parts of its model are"
+        )
+        shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+        folder = str(each["file"]).rpartition("/")[0]
+        whole = f"assetmgr hub download {each['repo']} {folder}".rstrip()
+        session.warn(f"{each['file']}: {count} missing: {shown}; `{whole}` brings all")

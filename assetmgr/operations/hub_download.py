@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.download_reading import Watch, unwatched
 from assetmgr.operations.download_run import Ended, error_of, run_downloads
 from assetmgr.operations.downloads import enqueue
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.hub_cache import for_cache
 from assetmgr.operations.hub_plan import (
     Download,
     Downloaded,
@@ -72,6 +74,9 @@ def _enqueued(
     found = [each for each in planned if isinstance(each, Download)]
     destination = Destination(request.folder, request.layout)
     wanted = [wanted_of(workspace, each, destination, again=request.again) for each in found]
+    if request.cache:
+        pairs = zip(wanted, found, strict=True)
+        wanted = [for_cache(each, of.file, request.revision) for each, of in pairs]
     queued = iter(enqueue(workspace, wanted, request.priority))
     return [
         replace(each, queued=next(queued).id) if isinstance(each, Download) else each
@@ -91,4 +96,9 @@ def _outcome(download: Download, ended: Ended | None) -> Downloaded | Failure:
         received.state,
         download.licence,
         download.queued,
+        tuple(part for part in download.missing if not _lies_beside(received.path, part)),
     )
+
+
+def _lies_beside(path: Path, name: str) -> bool:
+    return path.with_name(PurePosixPath(name).name).exists()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from assetmgr.operations.downloads import destination_of
+from assetmgr.operations.hub_cache import Cached, is_for_cache, receive_cached
 from assetmgr.operations.hub_plan import Download, Downloaded
 from assetmgr.operations.placing import Destination
 from assetmgr.operations.receiving import Announced, Received, receive
 from assetmgr.sources import huggingface
 from assetmgr.sources.bandwidth import Bandwidth
 from assetmgr.sources.huggingface import RemoteFile
+from assetmgr.sources.sink import Arrived
 from assetmgr.sources.web import Web
 from converters.progress import SILENT, Progress
 from registry.download_records import Wanted
@@ -69,11 +72,19 @@ def bring(
     workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
     """Fetch a file of the queue into the library; a row of `download_services`."""
-    file = _file_of(wanted)
+    subject = json.loads(wanted.subject)
+    file = _file_of(wanted, subject)
+    told = announced(file, wanted.licence)
+
+    def fetch(part: Path, telling: Progress) -> Arrived:
+        return huggingface.fetch(web, file, part, limit, telling)
+
+    if is_for_cache(subject):
+        return receive_cached(workspace, Cached(wanted, file, told, fetch), progress)
     return receive(
         workspace,
-        announced(file, wanted.licence),
-        lambda part, telling: huggingface.fetch(web, file, part, limit, telling),
+        told,
+        fetch,
         destination=destination_of(wanted),
         again=wanted.again,
         progress=progress,
@@ -106,15 +117,14 @@ def _content(file: RemoteFile) -> str:
     return file.sha256 or f"{file.label}@{file.commit}"
 
 
-def _file_of(wanted: Wanted) -> RemoteFile:
-    told = json.loads(wanted.subject)
-    repo, commit, name = (str(told[word]) for word in ("repo", "commit", "name"))
+def _file_of(wanted: Wanted, subject: Mapping[str, str]) -> RemoteFile:
+    repo, commit, name = (str(subject[word]) for word in ("repo", "commit", "name"))
     return RemoteFile(
         repo=repo,
         commit=commit,
         name=name,
         size=wanted.bytes,
         sha256=wanted.sha256,
-        git_sha1=told["git"],
+        git_sha1=subject["git"],
         url=huggingface.address(repo, name, commit),
     )

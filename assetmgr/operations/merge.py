@@ -27,7 +27,7 @@ from assetmgr.operations.written_checkpoint import (
     write_checkpoint,
 )
 from converters.adapters.opening import open_adapter
-from converters.compute import begin_import
+from converters.devices import begin_import
 from converters.errors import BadValue, naming
 from converters.hashing import FileHashes
 from converters.identify import identify

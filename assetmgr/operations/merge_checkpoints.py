@@ -32,7 +32,7 @@ from assetmgr.operations.written_checkpoint import (
     require_checkpoint_target,
     write_checkpoint,
 )
-from converters.compute import begin_import
+from converters.devices import begin_import
 from converters.errors import BadValue
 from converters.hashing import FileHashes
 from converters.identify import identify

@@ -131,7 +131,7 @@ def receive(
     """
     part = part_of(destination.root(workspace), file.content)
     known = None if again else with_sha256(workspace, file.sha256)
-    place = None if known is None else _sound(file, known, progress)
+    place = None if known is None else sound_place(file, known, progress)
     if known is not None and place is not None:
         discard(part)  # a call that was killed right before its end left it
         return _reuse(workspace, file, known, place, destination, progress)
@@ -140,14 +140,14 @@ def receive(
         received = already_there(workspace, file, target, progress)
         discard(part)
         return received
-    hashes, kind, base = _fetched(file, part, fetch, progress)
+    hashes, kind, base = fetched(file, part, fetch, progress)
     target = destination.place(workspace, file.name, file.family, kind, base)
     if os.path.lexists(target):
         received = already_there(workspace, file, target, progress)
         discard(part)
         return received
-    _name(part, target)
-    received = _register(workspace, file, target, hashes, "downloaded")
+    give_name(part, target)
+    received = register(workspace, file, target, hashes, "downloaded")
     discard(part)  # not before: a call that was killed goes on from it
     return received
 
@@ -171,7 +171,7 @@ def discard(part: Path) -> None:
         part.parent.rmdir()
 
 
-def _sound(file: Announced, known: Asset, progress: Progress) -> Path | None:
+def sound_place(file: Announced, known: Asset, progress: Progress) -> Path | None:
     """Where an asset lies as it was recorded; what was written to since is read again."""
     place = present(known)
     if place is None:
@@ -200,11 +200,11 @@ def _reuse(
     progress.stage(f"linking {file.name}", place.stat().st_size)
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    _link(place, target, progress)
-    return _register(workspace, file, target, _hashes_of(known), "already")
+    link(place, target, progress)
+    return register(workspace, file, target, hashes_of(known), "already")
 
 
-def _link(source: Path, target: Path, progress: Progress) -> None:
+def link(source: Path, target: Path, progress: Progress) -> None:
     """Without a second set of bytes where the disk can do that, else as a copy."""
     for way in (clone, hard_link):
         try:
@@ -216,7 +216,7 @@ def _link(source: Path, target: Path, progress: Progress) -> None:
     return copy(source, target, progress)
 
 
-def _hashes_of(asset: Asset) -> FileHashes | None:
+def hashes_of(asset: Asset) -> FileHashes | None:
     """All hashes of an asset, or None when one is not known."""
     kept = {name: asset.hashes.get(name) for name in ("blake3", "sha256", "crc32", "autov1")}
     known = {name: digest for name, digest in kept.items() if digest is not None}
@@ -225,7 +225,7 @@ def _hashes_of(asset: Asset) -> FileHashes | None:
     return FileHashes(**known, autov3=asset.hashes.get("autov3"))
 
 
-def _fetched(
+def fetched(
     file: Announced, part: Path, fetch: Fetch, progress: Progress
 ) -> tuple[FileHashes, str, str]:
     """The hashes, kind and base of a file whose bytes have come and are those announced.
@@ -297,7 +297,7 @@ def already_there(
         header_bytes = model.header_bytes if model else None
         hashes = _hashes_if_same(file, target, progress, header_bytes)
         if hashes is not None and (file.sha256 or file.git_sha1):
-            return _register(workspace, file, target, hashes, "already")
+            return register(workspace, file, target, hashes, "already")
     raise _taken(target)
 
 
@@ -324,7 +324,7 @@ def _git_sha1(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _name(part: Path, target: Path) -> None:
+def give_name(part: Path, target: Path) -> None:
     """Give fetched bytes their name, unless something else has it by now."""
     with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -349,9 +349,10 @@ _synced = Together(_sync_folders)
 """Makes new names durable: of all files that arrive at once in one step."""
 
 
-def _register(
+def register(
     workspace: Workspace, file: Announced, target: Path, hashes: FileHashes | None, state: str
 ) -> Received:
+    """Record a file that has its name; what is not known of it is read."""
     from registry.scanner import scan_file
 
     asset = scan_file(workspace.library, target, hashes=hashes, source=file.source)

@@ -20,10 +20,11 @@ import torch
 from torch.nn import functional
 
 from assetmgr.sampler.bundle import Bundle
-from assetmgr.sampler.emphasis import parse_emphasis
+from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.finiteness import checked, require_finite
 from assetmgr.sampler.memory import awake
-from assetmgr.sampler.prompt import Tokenize, clip_ids, encode_pair, tokenize
+from assetmgr.sampler.prompt import Chunk, Tokenize, encode_pair, summary, tokenize
+from assetmgr.sampler.prose import prose
 from assetmgr.sampler.render import WATCHED, Sampling, guided
 from assetmgr.sampler.t5_tokenizer import T5Tokenizer
 from converters.bases import Base
@@ -49,6 +50,11 @@ class Texts:
     negative: str
     of_clip: Tokenize
     of_t5: T5Tokenizer | None
+    embeddings: tuple[NamedVectors, ...] = ()
+
+    def chunks(self, text: str) -> tuple[Chunk, ...]:
+        """One of the prompts as CLIP takes it."""
+        return tokenize(text, self.of_clip, self.embeddings)
 
 
 @torch.inference_mode()
@@ -158,8 +164,8 @@ def _sd3(
     transformer = bundle.unet.network
     pair = encode_pair(
         bundle.encoders,
-        tokenize(texts.positive, texts.of_clip),
-        tokenize(texts.negative, texts.of_clip),
+        texts.chunks(texts.positive),
+        texts.chunks(texts.negative),
     )
     told = list(zip(reversed(pair), (texts.negative, texts.positive), strict=True))
     told = told if sampling.cfg != 1.0 else told[1:]
@@ -206,14 +212,12 @@ def _widened(hidden: torch.Tensor, width: int) -> torch.Tensor:
 def _prose(
     bundle: Bundle, texts: Texts, text: str, count: int, device: torch.device
 ) -> torch.Tensor:
-    """T5's encoding `(1, count, d)`; zeros without it. T5 knows no weights of words."""
+    """T5's encoding `(1, count, d)`; zeros without it."""
     transformer = bundle.unet.network
     if bundle.prose is None or texts.of_t5 is None:
         shape = (1, count, transformer.config.joint_attention_dim)
         return torch.zeros(shape, device=device, dtype=transformer.dtype)
-    plain = "".join(span.text for span in parse_emphasis(text))
-    ids = torch.tensor([texts.of_t5.ids(plain, count)], device=device)
-    encoded: torch.Tensor = bundle.prose.network(ids)[0]
+    encoded = prose(bundle.prose.network, text, texts.of_t5, count, texts.embeddings)
     return encoded.to(transformer.dtype)
 
 
@@ -223,8 +227,7 @@ def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
     dtype = transformer.dtype
     told = bool(transformer.config.guidance_embeds)
     hidden = _prose(bundle, texts, texts.positive, T5_TOKENS * (2 if told else 1), device)
-    ids = clip_ids(tokenize(texts.positive, texts.of_clip)[0], encoder.device)
-    pooled = encoder(ids).pooler_output.to(dtype)
+    pooled = summary(encoder, texts.chunks(texts.positive)[0]).to(dtype)
     require_finite(hidden, "the text encoding of the prompt")
     guidance = torch.full((1,), sampling.cfg, device=device) if told else None
     edge = PATCH * bundle.latent_factor

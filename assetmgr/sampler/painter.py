@@ -45,7 +45,7 @@ class Painter:
         """The latents `(1, C, H/8, W/8)` that are sampled, float32 on the CPU."""
         conditions, bundle, device = self.conditions, warm.bundle, self.thrift.device
         if bundle.family.flow:
-            texts = self._texts(warm)
+            texts = self._texts(warm, embeddings)
             self.progress.stage(label, conditions.sampling.steps, "steps")
             split = Measure.HALVES in self.thrift.taken
             sampling = conditions.sampling
@@ -87,8 +87,9 @@ class Painter:
         with self.denoiser(warm) as denoiser:
             return answers(denoiser, positive, latents, draws, cfg, seed)
 
-    def _texts(self, warm: Warm) -> Texts:
-        return Texts(self.conditions.prompt, self.conditions.negative, self.tokens_of, warm.of_t5)
+    def _texts(self, warm: Warm, embeddings: tuple[NamedVectors, ...] = ()) -> Texts:
+        positive, negative = self.conditions.prompt, self.conditions.negative
+        return Texts(positive, negative, self.tokens_of, warm.of_t5, embeddings)
 
     @contextmanager
     def denoiser(self, warm: Warm) -> Iterator[Denoiser]:

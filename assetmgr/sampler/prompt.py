@@ -9,15 +9,15 @@ chunk, encoder by encoder, as the AUTOMATIC1111 web UI does (`modules/sd_hijack_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
-from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.emphasis import parse_emphasis, split_words
+from assetmgr.sampler.embeddings import NamedVectors, Row, pieces
+from assetmgr.sampler.emphasis import parse_emphasis
 from assetmgr.sampler.families import END, Encoding
 from assetmgr.sampler.finiteness import checked
 from converters.errors import BadValue
@@ -37,14 +37,15 @@ class Tokenize(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One position of a prompt: a vocabulary id, its weight, and what stands in its place.
-
-    `vectors` are `(d,)` by their width d, which tells the encoder they are for.
-    """
+    """One position of a prompt: a vocabulary id, its weight, and what stands in its place."""
 
     id: int
     weight: float
-    vectors: Mapping[int, torch.Tensor] | None = field(default=None, compare=False)
+    row: Row | None = field(default=None, compare=False)
+
+    def is_for(self, width: int) -> bool:
+        """Whether an encoder of a width is told of this position."""
+        return self.row is None or width in self.row.inputs or width in self.row.outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,12 @@ def _units(
     prompt: str, tokens_of: Tokenize, embeddings: Sequence[NamedVectors]
 ) -> Iterator[tuple[Token, ...]]:
     """What must stay together: a single token, or all vectors of an embedding."""
-    by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     for span in parse_emphasis(prompt):
-        for text in filter(str.strip, split_words(span.text, by_name)):
-            named = by_name.get(text.casefold())
-            if named is not None:
-                yield tuple(Token(PLACEHOLDER, span.weight, row) for row in named.rows())
+        for piece in pieces(span.text, embeddings):
+            if isinstance(piece, NamedVectors):
+                yield tuple(Token(PLACEHOLDER, span.weight, row) for row in piece.rows())
             else:
-                for token in tokens_of(text):
+                for token in tokens_of(piece):
                     yield (Token(token, span.weight),)
 
 
@@ -135,7 +134,7 @@ def _encode(
     text_encoder: Any, use: Encoding, chunks: tuple[Chunk, ...], stage: str, clip_skip: int
 ) -> Conditioning:
     """One encoder's part; what is pooled comes from the first chunk."""
-    rows = [_framed(chunk, use.padding) for chunk in chunks]
+    rows = [_framed(chunk, use.padding, _width(text_encoder)) for chunk in chunks]
     device = text_encoder.device
     ids = torch.tensor([[token.id for token in row] for row in rows], device=device)
     weights = torch.tensor([[token.weight for token in row] for row in rows], device=device)
@@ -148,7 +147,7 @@ def _encode(
         return _hidden(text_encoder, use, output, clip_skip)
 
     with _vectors_in_place(text_encoder, rows):
-        hidden = checked(text_encoder, call, stage)
+        hidden = with_outputs(checked(text_encoder, call, stage), rows)
     weighted = _emphasized(hidden.float(), weights) if (weights != 1).any() else hidden.float()
     joined = weighted.reshape(1, -1, weighted.shape[-1]).to(hidden.dtype)
     return Conditioning(joined, pooled[0] if pooled else None)
@@ -177,14 +176,24 @@ def _inner(text_encoder: Any) -> Any:
     return getattr(text_encoder, "text_model", text_encoder)
 
 
-def clip_ids(chunk: Chunk, device: torch.device) -> torch.Tensor:
-    """The ids `(1, 77)` of one chunk as CLIP-L takes them."""
-    return torch.tensor([[token.id for token in _framed(chunk, END)]], device=device)
+def summary(text_encoder: Any, chunk: Chunk) -> torch.Tensor:
+    """What CLIP-L makes of one chunk as a whole `(1, d)`, without projection."""
+    rows = [_framed(chunk, END, _width(text_encoder))]
+    ids = torch.tensor([[token.id for token in row] for row in rows], device=text_encoder.device)
+    with _vectors_in_place(text_encoder, rows):
+        pooled: torch.Tensor = text_encoder(ids).pooler_output
+    return pooled
 
 
-def _framed(chunk: Chunk, padding: int) -> Chunk:
-    rest = CHUNK - len(chunk)
-    return (Token(START, 1.0), *chunk, Token(END, 1.0), *(Token(padding, 1.0),) * rest)
+def _width(text_encoder: Any) -> int:
+    return int(_inner(text_encoder).embeddings.token_embedding.embedding_dim)
+
+
+def _framed(chunk: Chunk, padding: int, width: int) -> Chunk:
+    """What an encoder of a width is given: what it has no vectors for it is not told of."""
+    told = tuple(token for token in chunk if token.is_for(width))
+    rest = CHUNK - len(told)
+    return (Token(START, 1.0), *told, Token(END, 1.0), *(Token(padding, 1.0),) * rest)
 
 
 def _emphasized(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -196,23 +205,37 @@ def _emphasized(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def _vectors_in_place(text_encoder: Any, rows: Sequence[Chunk]) -> Iterator[None]:
     """Let the token embedding give the vectors of `rows` where they have one."""
-    embeddings = _inner(text_encoder).embeddings
-    width = embeddings.token_embedding.embedding_dim
-    places = [
-        (row, column, token.vectors[width])
-        for row, tokens in enumerate(rows)
-        for column, token in enumerate(tokens)
-        if token.vectors is not None
-    ]
 
     def put(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        output = output.clone()
-        for row, column, vector in places:
-            output[row, column] = vector.to(output)
-        return output
+        return with_inputs(output, rows)
 
-    hook = embeddings.token_embedding.register_forward_hook(put)
+    hook = _inner(text_encoder).embeddings.token_embedding.register_forward_hook(put)
     try:
         yield
     finally:
         hook.remove()
+
+
+def with_inputs(embedded: torch.Tensor, rows: Sequence[Chunk]) -> torch.Tensor:
+    """Token embeddings `(n, t, d)` with the vectors of `rows`, and 0 where only outputs are."""
+    made, width = embedded.clone(), embedded.shape[-1]
+    for place, row in _rows_of(rows):
+        made[place] = row.inputs[width].to(made) if width in row.inputs else 0.0
+    return made
+
+
+def with_outputs(encoded: torch.Tensor, rows: Sequence[Chunk]) -> torch.Tensor:
+    """What an encoder made `(n, t, d)`, with the vectors of `rows` that take its place."""
+    made, width = encoded.clone(), encoded.shape[-1]
+    for place, row in _rows_of(rows):
+        if width in row.outputs:
+            made[place] = row.outputs[width].to(made)
+    return made
+
+
+def _rows_of(rows: Sequence[Chunk]) -> Iterator[tuple[tuple[int, int], Row]]:
+    """Where embeddings are, and their vectors there."""
+    for line, tokens in enumerate(rows):
+        for column, token in enumerate(tokens):
+            if token.row is not None:
+                yield (line, column), token.row

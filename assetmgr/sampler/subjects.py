@@ -6,7 +6,7 @@ left over, and restores the networks exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,13 @@ from assetmgr.sampler.embeddings import NamedVectors
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.flow_bundle import load_flow_vae
 from assetmgr.sampler.hypernetwork import listening
+from assetmgr.sampler.inversions import carried_by, read_for
 from assetmgr.sampler.jobs import RenderJob
 from assetmgr.sampler.networks import latent_factor
 from assetmgr.sampler.patching import at_hand
 from assetmgr.sampler.tiny_vae import TAESD, load_tiny
-from converters import compute
-from converters.compute import CPU
-from converters.embedding_forms import inversions_in, is_bundled
-from converters.embeddings import read_vectors
+from converters.devices import CPU
+from converters.embedding_forms import is_bundled
 from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork
 from converters.identify import identify
@@ -90,17 +89,12 @@ def _carried(bundle: Bundle, subject: StateDict) -> tuple[tuple[NamedVectors, ..
 
     Such as are for other text encoders are left in it, where they find no place.
     """
-    if bundle.family.flow or not any(map(is_bundled, subject)):
+    if not any(map(is_bundled, subject)):
         return (), subject
-    carried = inversions_in(subject, "")
-    if any(set(each.widths) != _encoder_widths(bundle) for each in carried):
+    try:
+        named = carried_by(bundle, subject)
+    except WrongFamily:
         return (), subject
-    named = tuple(
-        NamedVectors(
-            each.name, {tensor.shape[1]: compute.value(tensor).float() for tensor in each.vectors}
-        )
-        for each in carried
-    )
     return named, subject.select(lambda name: not is_bundled(name))
 
 
@@ -117,32 +111,9 @@ def merged_onto(bundle: Bundle, choice: AdapterChoice) -> tuple[StateDict, Adapt
 @contextmanager
 def _embedding(bundle: Bundle, subject: StateDict, job: RenderJob) -> Iterator[Applied]:
     """The vectors under the trigger word, or under the name of the asset."""
-    vectors = {
-        width: compute.value(tensor).float() for width, tensor in read_vectors(subject).items()
-    }
-    if bundle.family.flow:
-        raise UnsupportedFile(
-            f"embeddings of {bundle.identity.base.label} cannot be tried: T5 reads the prompt as "
-            "well, and vectors in the place of words are given to CLIP alone here",
-            path=job.subject.path,
-        )
-    wanted = _encoder_widths(bundle)
-    if vectors.keys() != wanted:
-        raise WrongFamily(
-            f"its vectors have {_widths(vectors)} values, the text encoders want {_widths(wanted)}",
-            path=job.subject.path,
-        )
-    named = NamedVectors(job.trigger or job.subject.name, vectors)
-    count = len(next(iter(vectors.values())))
-    yield Applied(f"{count} vectors as {named.name!r}", embeddings=(named,))
-
-
-def _encoder_widths(bundle: Bundle) -> set[int]:
-    return {network.config.hidden_size for network, _ in bundle.encoders}
-
-
-def _widths(widths: Iterable[int]) -> str:
-    return " and ".join(map(str, sorted(widths)))
+    named, more = read_for(bundle, subject, job.trigger or job.subject.name)
+    count = sum(1 for _ in named.rows())
+    yield Applied(f"{count} vectors as {named.name!r}{more}", embeddings=(named,))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.errors import CorruptFile, FileMissing
 
-_PAD = 0
+PAD = 0
 """T5's padding, which the families attend to."""
 
 
@@ -22,12 +22,16 @@ class T5Tokenizer:
 
     tokenizer: Any
 
-    def ids(self, text: str, count: int) -> list[int]:
-        """`count` ids: the text's, cut where it is too long, its end mark, and padding."""
-        self.tokenizer.enable_truncation(count)
-        self.tokenizer.no_padding()
-        found: list[int] = self.tokenizer.encode(text).ids
-        return found + [_PAD] * (count - len(found))
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text, without the end mark."""
+        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    @property
+    def end(self) -> list[int]:
+        """The end mark."""
+        found: list[int] = self.tokenizer.encode("").ids
+        return found
 
 
 def load_t5_tokenizer(path: str) -> T5Tokenizer:
@@ -37,6 +41,9 @@ def load_t5_tokenizer(path: str) -> T5Tokenizer:
     if not Path(path).is_file():
         raise FileMissing("no such file", path=path)
     try:
-        return T5Tokenizer(Tokenizer.from_file(path))
+        tokenizer = Tokenizer.from_file(path)
     except Exception as error:  # the library raises a plain Exception for all it cannot read
         raise CorruptFile("is not a tokenizer of the tokenizers library", path=path) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return T5Tokenizer(tokenizer)

@@ -127,6 +127,7 @@ def _install() -> None:
 
     # It would tell what else is installed and who calls us, and make a request to find that out.
     constants.HF_HUB_DISABLE_TELEMETRY = True
+    constants.HF_HUB_DISABLE_SYMLINKS_WARNING = True
 
     class Patient(httpx2.Client):
         """Asks again while the Hub is busy, as late as it wants; bodies are no longer than fit."""

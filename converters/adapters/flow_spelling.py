@@ -3,7 +3,8 @@
 Single files keep several of diffusers' layers in one matrix. On the way to diffusers, a LoRA of
 such a matrix becomes one for each of its layers: that layer's rows of up, and the same down, byte
 for byte. On the way back the LoRAs of the layers become one of the matrix, with all their ranks:
-its up has each layer's rows in that layer's columns, and zeros elsewhere. Sources: as
+its up has each layer's rows in that layer's columns, and zeros elsewhere. Where diffusers has the
+halves of a layer the other way round, those of its up are exchanged. Sources: as
 `converters.adapters.fused`; kohya-ss/sd-scripts `networks/lora_flux.py`, `networks/lora_sd3.py`.
 """
 
@@ -11,16 +12,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from converters.adapters import Module, family_of
-from converters.adapters.dora import MAGNITUDES, SCALE, VECTOR
-from converters.adapters.fused import layers_of_blocks, parts_of
+from converters.adapters.fused import has_halves_swapped, layers_of_blocks, parts_of
 from converters.adapters.module import scale
 from converters.adapters.paths import encoder_layers
 from converters.adapters.places import DENOISER, place_of
+from converters.adapters.rows import rows_of, rows_swapped
 from converters.bases import Base
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
@@ -138,27 +139,22 @@ def _in_diffusers(layer: _Layer, module: Module, base: Base) -> Iterator[tuple[s
     parts = list(parts_of(layer.path, family_of(module).shape(module)))
     if not layer.layers or not parts:
         raise UnsupportedFile(f"module {module.name} has no name in diffusers for {base.label}")
+    module = _reordered(layer, module)
     for path, rows in parts:
-        part = module if rows is None else _rows_of(module, rows)
+        part = module if rows is None else rows_of(module, rows)
         yield _name(_DIFFUSERS, DENOISER, path, base), part
 
 
-def _rows_of(module: Module, rows: tuple[int, int]) -> Module:
-    """The part of a LoRA that changes some rows of its weight."""
-    tensors = dict(module.tensors)
-    if not tensors.keys() <= {"up", "down", "alpha", "scale", *MAGNITUDES}:
-        raise UnsupportedFile(
-            f"module {module.name} is {module.family}, of one matrix that is several in diffusers"
-        )
-    tensors["up"] = tensors["up"].slice0(*rows)
-    for role in (SCALE, VECTOR):
-        if role in tensors:
-            if tensors[role].shape[:1] != module.shape("up")[:1]:
-                raise UnsupportedFile(
-                    f"the magnitudes of module {module.name} are of its inputs, over all rows"
-                )
-            tensors[role] = tensors[role].slice0(*rows)
-    return replace(module, tensors=tensors)
+def _reordered(layer: _Layer, module: Module) -> Module:
+    """A module of a whole layer in the other order of its rows, where it has another.
+
+    Raises UnsupportedFile.
+    """
+    if layer.component != DENOISER or not has_halves_swapped(
+        layer.path, family_of(module).shape(module)
+    ):
+        return module
+    return rows_swapped(module)
 
 
 # -- to the names of single files ------------------------------------------------------------------
@@ -170,8 +166,10 @@ def _in_single_file(
     parts: dict[str, dict[int, Module]] = {}
     for layer, module in found:
         name = _name(layout, layer.component, layer.path, base)
-        if layer.index is None or len(layer.layers) == 1:
+        if layer.index is None:
             yield name, module
+        elif len(layer.layers) == 1:
+            yield name, _reordered(layer, module)
         else:
             parts.setdefault(name, {})[layer.index] = module
     sizes = {_name(layout, each.component, each.path, base): len(each.layers) for each, _ in found}

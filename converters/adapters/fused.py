@@ -1,8 +1,10 @@
 """Layers of Flux and SD3 that a single file keeps in one matrix and diffusers in several.
 
 Rows of `qkv` are queries, keys and values; those of Flux's `linear1` are these and the first layer
-of the block's perceptron, which takes the rest. Source: huggingface/diffusers
-`loaders/single_file_utils.py`, black-forest-labs/flux `modules/layers.py`.
+of the block's perceptron, which takes the rest. The last modulations have their halves the other
+way round: shift and scale in a single file, scale and shift in diffusers. Source:
+huggingface/diffusers `loaders/single_file_utils.py`, black-forest-labs/flux `modules/layers.py`,
+Stability-AI/sd3-ref `mmdit.py`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ _BLOCKS = {
     "single_blocks": ("single_transformer_blocks", _SINGLE),
     "joint_blocks": ("transformer_blocks", _JOINT),
 }
-_OUTER = {
+_FINAL = {"final_layer.linear": "proj_out", "final_layer.adaLN_modulation.1": "norm_out.linear"}
+_OUTER_OF_FLUX = {
     "img_in": "x_embedder",
     "txt_in": "context_embedder",
     "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
@@ -60,16 +63,22 @@ _OUTER = {
     "vector_in.out_layer": "time_text_embed.text_embedder.linear_2",
     "guidance_in.in_layer": "time_text_embed.guidance_embedder.linear_1",
     "guidance_in.out_layer": "time_text_embed.guidance_embedder.linear_2",
+    **_FINAL,
+}
+_OUTER_OF_SD3 = {
+    "x_embedder.proj": "pos_embed.proj",
+    "context_embedder": "context_embedder",
     "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
     "t_embedder.mlp.2": "time_text_embed.timestep_embedder.linear_2",
     "y_embedder.mlp.0": "time_text_embed.text_embedder.linear_1",
     "y_embedder.mlp.2": "time_text_embed.text_embedder.linear_2",
-    "final_layer.linear": "proj_out",
+    **_FINAL,
 }
-"""Single layers, (single file, diffusers). The last modulation is left out: its halves swap."""
+_OUTER = {**_OUTER_OF_FLUX, **_OUTER_OF_SD3}
+"""Single layers, (single file, diffusers)."""
 
-_LAST_NORM = ("norm1_context.linear",)
-"""In the last block of SD3 it has two parts instead of six, and their order differs too."""
+_LAST = re.compile(r"joint_blocks\.\d+\.context_block\.adaLN_modulation\.1")
+"""In the last block of SD3 it has two parts instead of six: a shift and a scale alone."""
 _BLOCK = re.compile(r"(double_blocks|single_blocks|joint_blocks)\.(\d+)\.(.+)")
 
 
@@ -97,6 +106,12 @@ def _ranges(layers: int, shape: Shape) -> list[tuple[int, int]]:
     return list(pairwise(bounds)) if whole else []
 
 
+def has_halves_swapped(path: str, shape: Shape) -> bool:
+    """Whether the halves of a single file's layer are the other way round in diffusers."""
+    two_parts = len(shape) > 1 and shape[0] == 2 * shape[1]
+    return two_parts and (path == "final_layer.adaLN_modulation.1" or bool(_LAST.fullmatch(path)))
+
+
 def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Layers of a single file, and those of diffusers that they are, where all of these are there.
 
@@ -107,7 +122,7 @@ def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
         for number in sorted({m[1] for path in names if (m := block.match(path))}):
             for inner, layers in table.items():
                 paths = tuple(f"{name}.{number}.{layer}" for layer in layers)
-                if all(f"{path}.weight" in names for path in paths) and layers != _LAST_NORM:
+                if all(f"{path}.weight" in names for path in paths):
                     yield f"{word}.{number}.{inner}", paths
     for inner, path in _OUTER.items():
         if f"{path}.weight" in names:
@@ -115,22 +130,18 @@ def wholes_of(names: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 _MOST_BLOCKS = 64
-_OWN_LAYERS = ("final_layer.adaLN_modulation.1",)
-"""Layers of a single file whose rows diffusers keeps in another order."""
 
 
 def layers_of_blocks(*, flux: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Layers of a single file, and the layers of diffusers that they are; none for some.
+    """Layers of a single file, and the layers of diffusers that they are.
 
-    `flux` tells the blocks of Flux from those of SD3.
+    `flux` tells the layers of Flux from those of SD3.
     """
     for word in ("double_blocks", "single_blocks") if flux else ("joint_blocks",):
         name, table = _BLOCKS[word]
         for number in range(_MOST_BLOCKS):
             for inner, layers in table.items():
-                same = () if not flux and layers == _LAST_NORM else layers
-                paths = tuple(f"{name}.{number}.{layer}" for layer in same)
+                paths = tuple(f"{name}.{number}.{layer}" for layer in layers)
                 yield f"{word}.{number}.{inner}", paths
-    for path, layer in _OUTER.items():
+    for path, layer in (_OUTER_OF_FLUX if flux else _OUTER_OF_SD3).items():
         yield path, (layer,)
-    yield from ((path, ()) for path in _OWN_LAYERS)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from weakref import WeakKeyDictionary
 
-from converters.adapters.fused import parts_of, wholes_of
+from converters.adapters.fused import has_halves_swapped, parts_of, wholes_of
 from converters.adapters.module import Shape
 from converters.adapters.places import DENOISER, Place
 from converters.adapters.slots import slot_of
@@ -67,8 +67,9 @@ class Target:
     """A weight that a module can change: a tensor of the checkpoint, or a part of one.
 
     `shape` is that of the layer as modules see it: `rows` of the tensor if they are given, and
-    `transposed` against it. Where a checkpoint keeps a layer in several tensors, `parts` are these,
-    each with the rows that it is of the layer, and `tensor` is the first. `bias` names the tensor
+    `transposed` against it. Where a checkpoint keeps a layer in several tensors, or its rows in
+    another order, `parts` are these, each with the rows that it is of the layer, and `tensor` is
+    the first. `bias` names the tensor
     with the layer's bias, in the same rows. `slot` is the place of a denoiser's layer in a list of
     block weights.
     """
@@ -121,11 +122,28 @@ def _denoiser(checkpoint: StateDict) -> Iterator[tuple[Place, Target]]:
         for spelling, rows in parts_of(path, tensor.shape):
             shape = (rows[1] - rows[0], *tensor.shape[1:]) if rows else tensor.shape
             part = Target(names.head + name, UNET, shape, slot, held, rows)
-            yield (DENOISER, _flat(spelling)), part
+            swapped = has_halves_swapped(path, tensor.shape)
+            yield (DENOISER, _flat(spelling)), _with_halves_swapped(part) if swapped else part
     for spelling, paths in wholes.items():
         targets = [own[path] for path in paths if path in own]
         if len(targets) == len(paths) and len({target.shape[1:] for target in targets}) == 1:
-            yield (DENOISER, _flat(spelling)), _joined(targets)
+            joined = _joined(targets)
+            swapped = has_halves_swapped(spelling, joined.shape)
+            yield (DENOISER, _flat(spelling)), _with_halves_swapped(joined) if swapped else joined
+
+
+def _with_halves_swapped(target: Target) -> Target:
+    """A layer whose first half of rows is the second one in the checkpoint."""
+    rows, half = target.shape[0], target.shape[0] // 2
+    first, second = (0, half), (half, rows)
+    return replace(
+        target,
+        bias=None,
+        parts=tuple(
+            (replace(target, rows=there, shape=(half, *target.shape[1:])), here)
+            for there, here in ((second, first), (first, second))
+        ),
+    )
 
 
 def _bias(checkpoint: StateDict, name: str, weight: Shape) -> str | None:

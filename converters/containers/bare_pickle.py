@@ -11,8 +11,8 @@ from converters.bytesource import ByteSource
 from converters.containers.model import InspectedUnsafe, InspectedUnsupported
 from converters.containers.torch_tensors import persistent_object
 from converters.errors import FileProblem
-from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import after_stop, judge
+from converters.pickles.unpickling import Unpickled, unpickle
 from converters.pickles.values import BadPickle, Opaque
 from converters.pickles.verdict import Finding, SafetyReport, Verdict
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from converters.bytesource import ByteSource
-from converters.pickles.machine import Persistent, Unpickled, no_persistent_ids, unpickle
+from converters.pickles.machine import Persistent
+from converters.pickles.unpickling import Unpickled, no_persistent_ids, unpickle
 from converters.pickles.values import BadPickle
 
 LOOKS = (1 << 12, 1 << 16, 1 << 20, 1 << 25)

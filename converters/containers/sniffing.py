@@ -81,7 +81,7 @@ def looks_like_safetensors(head: bytes) -> bool:
 def _is_old_pickle(data: bytes) -> bool:
     """Whether data without the opcode PROTO is a pickle of protocol 0 or 1, or would act as one."""
     from converters.pickles.listing import plausible
-    from converters.pickles.machine import unpickle
+    from converters.pickles.unpickling import unpickle
 
     stream = unpickle(data)
     if stream.stopped is None:

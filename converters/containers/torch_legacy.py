@@ -18,8 +18,8 @@ from converters.containers.pickle_streams import stream_at
 from converters.containers.torch_model import broken_pickle, torch_model
 from converters.containers.torch_tensors import Stored, persistent_object, storage_nbytes
 from converters.errors import CorruptFile, FileProblem, TruncatedFile
-from converters.pickles.machine import Unpickled
 from converters.pickles.safety import after_stop, judge
+from converters.pickles.unpickling import Unpickled
 from converters.pickles.values import BadPickle, StorageRef
 from converters.pickles.verdict import Finding, Verdict
 from converters.statedict import Extent

@@ -21,9 +21,10 @@ from converters.containers.tar_members import read_members
 from converters.containers.torch_model import broken_pickle, torch_model
 from converters.containers.torch_tensors import Stored, storage_nbytes, storage_ref
 from converters.errors import FileProblem, UnsupportedFile
-from converters.pickles.constructors import MAX_DIMENSIONS, is_count
-from converters.pickles.machine import Persistent, Unpickled, no_persistent_ids
+from converters.pickles.constructors.arguments import MAX_DIMENSIONS, is_count
+from converters.pickles.machine import Persistent
 from converters.pickles.safety import after_stop, judge
+from converters.pickles.unpickling import Unpickled, no_persistent_ids
 from converters.pickles.values import BadPickle, Global, StorageRef, TensorRef
 from converters.pickles.verdict import Finding, Verdict
 from converters.statedict import Extent

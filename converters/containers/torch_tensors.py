@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from converters.bytesource import ByteSource, MemoryBytes
 from converters.dtypes import BY_LABEL
-from converters.pickles.constructors import is_count
+from converters.pickles.constructors.arguments import is_count
 from converters.pickles.values import Array, BadPickle, Global, StorageRef, TensorRef
 from converters.statedict import Buffer, Extent, LazyTensor
 

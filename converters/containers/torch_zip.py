@@ -32,8 +32,8 @@ from converters.containers.zip_directory import (
     require_readable,
 )
 from converters.errors import CorruptFile, FileProblem
-from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.safety import after_stop, judge
+from converters.pickles.unpickling import Unpickled, unpickle
 from converters.pickles.values import BadPickle
 from converters.pickles.verdict import Finding, SafetyReport, Verdict
 from converters.statedict import Extent

@@ -23,9 +23,11 @@ WIDTHS = (768, 1024, 1280, 4096)
 
 MOST_VECTORS = 128
 A1111 = re.compile(r"^string_to_param\.")
-_NOT_A_TOKEN = re.compile(r"^(?:tensor|weight|bias|emb_params|(?:clip_[lgh]|t5)(?:_out)?|\d+)$|\.")
+_NOT_A_TOKEN = re.compile(
+    r"^(?:tensor|weight|bias|emb_params|(?:clip_[lgh]|t5(?:xxl)?|llama)(?:_out)?|\d+)$|\."
+)
 """Names of a lone tensor that are no token: of layers, list entries, a file's only tensor."""
-_TOKEN = re.compile(r"<.+>")
+_TOKEN = re.compile(r"<.+>", re.DOTALL)
 
 
 def is_vectors(tensor: LazyTensor) -> bool:
@@ -83,13 +85,19 @@ def _bare(sd: StateDict) -> Identity:
     return _embedding(sd, "emb_params", ())
 
 
-_ENCODERS = {"clip_l": 768, "clip_g": 1280, "t5": 4096, "llama": 4096}
-"""Encoders by the name of their vectors, and their width; `_out` vectors follow the encoder."""
+_ENCODERS = {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096, "llama": 4096}
+"""Encoders by the name of their vectors, and their width."""
+
+_OTHER_NAMES = {"t5": "t5xxl"}
+"""What OneTrainer and diffusers' trainers call what ComfyUI looks for."""
+
+OUTPUTS = "_out"
+"""Ends the names of vectors that take the place of an encoder's output (OneTrainer)."""
 
 _FAMILIES = (
     (frozenset({"llama"}), Base.HIDREAM),
-    (frozenset({"clip_g", "t5"}), Base.SD3),
-    (frozenset({"clip_l", "t5"}), Base.FLUX),
+    (frozenset({"clip_g", "t5xxl"}), Base.SD3),
+    (frozenset({"clip_l", "t5xxl"}), Base.FLUX),
     (frozenset({"clip_g"}), Base.SDXL),
 )
 """Encoders that only one family has together; the first that are all there count."""
@@ -103,18 +111,21 @@ class _PerEncoder:
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         return 0 < len(shapes) < 10 and all(
             0 < len(shape) <= 2
-            and shape[-1] == _ENCODERS.get(_encoder(name))
+            and shape[-1] == _ENCODERS.get(encoder_of(name) or "")
             and all(0 < count <= MOST_VECTORS for count in shape[:-1])
             for name, shape in shapes.items()
         )
 
 
-def _encoder(name: str) -> str:
-    return name.removesuffix("_out")
+def encoder_of(name: str) -> str | None:
+    """The text encoder that vectors of this name are for, in ComfyUI's words; None for others."""
+    encoder = name.removesuffix(OUTPUTS)
+    encoder = _OTHER_NAMES.get(encoder, encoder)
+    return encoder if encoder in _ENCODERS else None
 
 
 def _by_encoder(sd: StateDict) -> Identity:
-    found = {_encoder(name) for name in sd}
+    found = {encoder for name in sd if (encoder := encoder_of(name)) is not None}
     layout = "+".join(sorted(found, key=list(_ENCODERS).index))
     base = next((base for needed, base in _FAMILIES if needed <= found), None)
     if base is None and found == {"clip_l"}:

@@ -13,20 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt
 
-from converters.adapters.fused import parts_of
+from converters.adapters.fused import has_halves_swapped, parts_of
 from converters.bases import Base
 from converters.errors import CorruptFile
 from converters.statedict import LazyTensor, Plain, StateDict, concat0
 
 Json = dict[str, Plain]
 
-_PLAIN = {
-    "pos_embed": "pos_embed.pos_embed",
-    "x_embedder.proj.weight": "pos_embed.proj.weight",
-    "x_embedder.proj.bias": "pos_embed.proj.bias",
-}
-_SWAPPED = "final_layer.adaLN_modulation.1"
-_LAST = re.compile(r"joint_blocks\.(\d+)\.context_block\.adaLN_modulation\.1")
+_PLAIN = {"pos_embed": "pos_embed.pos_embed"}
 _NORM = re.compile(
     r"(double_blocks|single_blocks|joint_blocks)\.(\d+)\.(?:(img_|txt_|x_block\.|context_block\.)"
     r"(attn2?)\.)?(?:norm\.)?(query_norm|key_norm|ln_q|ln_k)\.(?:scale|weight)"
@@ -70,13 +64,11 @@ def _mapped(sd: StateDict) -> Iterator[tuple[str, LazyTensor]]:
         weight = sd.get(f"{path}.weight")
         if name in _PLAIN:
             yield _PLAIN[name], tensor
-        elif path == _SWAPPED:
-            yield f"norm_out.linear.{kind}", _halves_swapped(name, tensor)
         elif norm := _norm(name):
             yield norm, tensor
         elif weight is not None and (parts := list(parts_of(path, weight.shape))):
             for layer, rows in parts:
-                yield f"{layer}.{kind}", _cut(name, _turned(path, weight, tensor), rows)
+                yield f"{layer}.{kind}", _cut(name, _turned(name, weight, tensor), rows)
         else:
             yield name, tensor
 
@@ -90,10 +82,9 @@ def _norm(name: str) -> str | None:
     return f"{_BLOCKS[match[1]]}.{match[2]}.{match[4] or 'attn'}.norm_{side}{letter}.weight"
 
 
-def _turned(path: str, weight: LazyTensor, tensor: LazyTensor) -> LazyTensor:
-    """SD3's last block modulates its text by a shift and a scale alone."""
-    two_parts = _LAST.fullmatch(path) and weight.shape[0] == 2 * weight.shape[-1]
-    return _halves_swapped(path, tensor) if two_parts else tensor
+def _turned(name: str, weight: LazyTensor, tensor: LazyTensor) -> LazyTensor:
+    path = name.rpartition(".")[0]
+    return _halves_swapped(name, tensor) if has_halves_swapped(path, weight.shape) else tensor
 
 
 def _halves_swapped(name: str, tensor: LazyTensor) -> LazyTensor:

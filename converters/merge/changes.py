@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite, clamp, reach
-from converters.compute import CPU
+from converters.devices import CPU
 from converters.dtypes import DType
 from converters.errors import MergeProblem
 from converters.merge.products import Stack, with_products
@@ -19,7 +19,8 @@ from converters.transform.cast import CastLog, CastLoss
 
 if TYPE_CHECKING:
     from converters.adapters.module import Product
-    from converters.compute import Spare, Tensor
+    from converters.compute import Tensor
+    from converters.spare_memory import Spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def merged_tensor(
     together share `spare` memory. Reading raises MergeProblem when a value of the weight, of an
     adapter or of the result is not finite, OutOfMemory for a device that is too small.
     """
-    from converters.compute import Spare, lazy
+    from converters.compute import lazy
+    from converters.spare_memory import Spare
 
     own = Spare() if spare is None else spare
     job = _Job(weight, name, tuple(changes), log, dtype or weight.dtype, clamped, own)
@@ -237,7 +239,7 @@ def _apply_run(part: Tensor, changes: tuple[Change, ...], squares: _Squares) -> 
 
 def _add_products(flat: Tensor, changes: tuple[Change, ...], squares: _Squares) -> None:
     """Add Σ strength · scale · up (out, r) @ down (r, in · kernel) as a single product."""
-    from converters.compute import Spare
+    from converters.spare_memory import Spare
 
     with Spare().lent(*_room_for(flat.shape[0], flat.shape[1], changes)) as memory:
         flat.addmm_(*_stacked(changes, flat.shape[0], memory, squares))

@@ -14,8 +14,9 @@ from converters.adapters import Adapter, Family, Module, Shape, family_of
 from converters.adapters.dora import MAGNITUDES, decompose, magnitudes_fit
 from converters.adapters.module import Product
 from converters.adapters.places import Place, place_of
+from converters.adapters.rows import rows_of
 from converters.adapters.targets import Target
-from converters.errors import MergeProblem, WrongFamily
+from converters.errors import MergeProblem, UnsupportedFile, WrongFamily
 from converters.identify import CONTEXT_WIDTH, Base, Identity
 from converters.identify.identity import CERTAIN
 from converters.merge.changes import Change, View
@@ -129,12 +130,16 @@ def _on_weight(module: Module, family: Family, target: Target, view: View) -> Pl
 
 
 def _on_part(module: Module, family: Family, target: Target, number: int) -> Placed:
-    """The rows of a change that fall to one of several tensors. Raises WrongFamily."""
-    if not family.adds or MAGNITUDES & module.tensors.keys():
-        raise WrongFamily(
-            f"module {module.name} changes as one what the checkpoint keeps in several tensors"
-        )
+    """The rows of a change that fall to one of several parts. Raises WrongFamily."""
     part, rows = target.parts[number]
+    if not family.adds or MAGNITUDES & module.tensors.keys():
+        try:
+            own = rows_of(module, rows)
+        except UnsupportedFile as error:
+            raise WrongFamily(
+                f"module {module.name} changes as one what the checkpoint keeps in several parts"
+            ) from error
+        return _on_weight(own, family, part, View(part.rows))
     inputs = tuple(module.tensors.values())
     factors = Product.of(family, module, rows)
     apply = partial(_add_rows, family, module, target.shape, rows)

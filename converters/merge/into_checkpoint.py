@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from converters.adapters import load_adapter
 from converters.adapters.places import Place
 from converters.adapters.targets import Target, module_targets
-from converters.compute import CPU, Spare
+from converters.devices import CPU
 from converters.dtypes import DType
 from converters.errors import BadValue, UnsupportedFile, UnusedKeys, WrongFamily, naming
 from converters.identify import Base, Identity, Kind, identify
@@ -25,6 +25,7 @@ from converters.merge.changes import Change, ChangeLog, Measured, merged_tensor
 from converters.merge.fitting import Fit, apart, fit_modules
 from converters.merge.hypernetworks import fold_hypernetwork
 from converters.merge.true_weights import true_weights
+from converters.spare_memory import Spare
 from converters.statedict import LazyTensor, StateDict
 from converters.transform.cast import cast
 

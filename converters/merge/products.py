@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from converters.adapters.module import Rows
-from converters.compute import CPU
+from converters.devices import CPU
 from converters.dtypes import DType
 from converters.merge.reading import Reader, rounded
 from converters.statedict import LazyTensor
@@ -129,7 +129,8 @@ def _runs(
     memory: Tensor | None,
 ) -> Iterator[Tensor]:
     """The values of some rows, a run of elements after the other; made in `memory` if there is."""
-    from converters.compute import device, floats_at
+    from converters.devices import device
+    from converters.spare_memory import floats_at
 
     columns = weight.numel // weight.shape[0]
     size = _READ if device() == CPU else _PIECE_ELSEWHERE
@@ -150,7 +151,7 @@ def _runs(
 
 def _blocks(pieces: Sequence[Rows], stacks: Sequence[Stack], columns: int) -> Iterator[Rows]:
     """The rows that products are added to at a time."""
-    from converters.compute import device
+    from converters.devices import device
 
     thin = device() == CPU and all(stack.down.shape[0] <= _THIN for stack in stacks)
     for first, last in pieces:

@@ -14,19 +14,10 @@ from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
 from converters.bytesource import pread_into
-from converters.compute import (
-    CPU,
-    buffer,
-    device,
-    equal_words,
-    floats_at,
-    scratch,
-    split,
-    stored_in,
-    torch_dtype,
-    words,
-)
+from converters.compute import buffer, equal_words, split, stored_in, torch_dtype, words
+from converters.devices import CPU, device
 from converters.dtypes import DType
+from converters.spare_memory import floats_at, scratch
 from converters.statedict import Buffer, Extent, LazyTensor
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from converters.pickles.listing import hidden
-from converters.pickles.machine import Unpickled, unpickle
 from converters.pickles.names import PYTHON_2, danger, is_class_name, is_harmless
+from converters.pickles.unpickling import Unpickled, unpickle
 from converters.pickles.values import Global
 from converters.pickles.verdict import Finding, SafetyReport, Verdict, worst
 

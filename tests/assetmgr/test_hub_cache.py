@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
-from huggingface_hub import constants, file_download, try_to_load_from_cache
+from helpers.waiting import wait_until
+from huggingface_hub import (
+    constants,
+    file_download,
+    hf_hub_download,
+    scan_cache_dir,
+    try_to_load_from_cache,
+)
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from assetmgr.sources import hub_cache
 
@@ -87,6 +96,7 @@ def test_bytes_that_were_not_announced_are_not_registered_from_the_cache(
 def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
     hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch, is_installed: bool
 ) -> None:
+    """It is for those who ask for it: what it has begun it does not go on with."""
     tried: list[object] = []
 
     def blocked(**options: object) -> None:
@@ -98,6 +108,7 @@ def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
         return is_installed and not constants.HF_HUB_DISABLE_XET
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(constants, "HF_XET_HIGH_PERFORMANCE", True)
     monkeypatch.setattr(file_download, "xet_get", blocked)
     monkeypatch.setattr(file_download, "is_xet_available", is_available)
     monkeypatch.setattr(hub_cache, "find_spec", lambda _: is_installed or None)
@@ -106,3 +117,98 @@ def test_what_hf_xet_cannot_bring_comes_into_the_cache_over_http(
     assert (done.code, len(tried)) == (0, int(is_installed))
     assert cached(hub).read_bytes() == hub.files[GEM]
     assert "s3cret" not in done.out + done.err
+
+
+def test_what_broke_off_goes_on_and_is_there_for_programs_that_are_offline(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.break_after = [100]
+    hub.instead = [Instead(401, 9, below=f"/{REPO}/resolve/", after=2)]
+    call = ("hub", "download", REPO, "--cache")
+    assert program(*call).code == 3
+    assert not (cached(hub).parents[2] / "refs").exists()
+    hub.instead, hub.xet = [], True
+    assert program(*call).code == 0
+    assert hub.fetched[-1] == f"GET /cdn/{GEM} bytes=100-"
+    assert hub_cache_files(hub) == [
+        f"blobs/{hub.sha256(GEM)}",
+        "refs/main",
+        f"snapshots/{COMMIT}/{GEM}",
+    ]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    found = hf_hub_download(REPO, GEM, cache_dir=hub_cache.cache_folder())
+    assert Path(found).read_bytes() == hub.files[GEM]
+    cache = scan_cache_dir(hub_cache.cache_folder())
+    assert (cache.warnings, cache.size_on_disk) == ([], len(hub.files[GEM]))
+
+
+def hub_cache_files(hub: HubServer) -> list[str]:
+    """All that lies in the folder of the repository."""
+    folder = cached(hub).parents[2]
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+
+
+def test_where_nothing_can_be_linked_the_name_is_the_file(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    call = ("hub", "download", f"{REPO}@{COMMIT}", "--cache", "--json")
+    assert [program(*call).json[0]["state"] for _ in range(2)] == ["downloaded", "already"]
+    assert hub_cache_files(hub) == [f"snapshots/{COMMIT}/{GEM}"]
+    assert not cached(hub).is_symlink()
+    assert len([line for line in hub.fetched if "/cdn/" in line]) == 1
+
+
+def test_what_the_library_has_elsewhere_is_linked_into_the_cache(
+    hub: HubServer, program: Program
+) -> None:
+    program("hub", "download", REPO)
+    hub.requests.clear()
+    (item,) = program("hub", "download", REPO, "--cache", "--json").json
+    assert (item["state"], item["path"], hub.fetched) == ("already", str(cached(hub)), [])
+    assert cached(hub).resolve().name == hub.sha256(GEM)
+    assert len(program("show", "#1", "--json").json["files"]) == 2
+
+
+def test_what_another_program_is_fetching_is_waited_for_and_not_fetched(
+    hub: HubServer, program: Program
+) -> None:
+    blob = cached(hub).parents[2] / "blobs" / hub.sha256(GEM)
+    lock = hub_cache.cache_folder() / ".locks" / "models--org--gems" / f"{hub.sha256(GEM)}.lock"
+    for folder in (blob.parent, lock.parent):
+        folder.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool:
+        with WeakFileLock(lock):
+            ours = pool.submit(program, "hub", "download", REPO, "--cache", "--json")
+            wait_until(lambda: any(line.startswith("HEAD") for line in hub.requests))
+            blob.write_bytes(hub.files[GEM])
+        assert ours.result().json[0]["state"] == "already"
+    assert hub.fetched == []
+
+
+def test_another_program_waits_for_what_is_being_fetched(hub: HubServer, program: Program) -> None:
+    hub.hold_after = 100
+    with ThreadPoolExecutor() as pool:
+        ours = pool.submit(program, "hub", "download", REPO, "--cache", "--json")
+        wait_until(lambda: hub.fetched[-1:] == [f"GET /cdn/{GEM}"])
+        cache = hub_cache.cache_folder()
+        theirs = pool.submit(hf_hub_download, REPO, GEM, cache_dir=cache, endpoint=hub.url)
+        wait_until(lambda: hub.requests.count(f"HEAD /{REPO}/resolve/main/{GEM}") == 1)
+        hub.hold_after = None
+        assert theirs.result() == ours.result().json[0]["path"]
+    assert len([line for line in hub.fetched if "/cdn/" in line]) == 1
+
+
+def test_a_mirror_that_calls_files_by_other_names_is_left_to_huggingface_hub(
+    hub: HubServer, program: Program
+) -> None:
+    told = {
+        "X-Linked-Etag": '"other"',
+        "X-Repo-Commit": COMMIT,
+        "X-Linked-Size": str(len(hub.files[GEM])),
+        "Location": f"{hub.cdn}/cdn/{GEM}",
+    }
+    hub.instead = [Instead(302, 9, told, below=f"/{REPO}/resolve/")]
+    assert program("hub", "download", REPO, "--cache", "--json").json[0]["state"] == "downloaded"
+    assert cached(hub).resolve().name == "other"
+    assert len([line for line in hub.fetched if "/cdn/" in line]) == 1

@@ -7,7 +7,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub_select import Selection, select, several
+from assetmgr.operations.hub_select import Selection, select, several, shards_with
 from converters.errors import BadValue, FileMissing
 
 PIPELINE = (
@@ -141,3 +141,10 @@ def test_patterns_mean_what_they_mean_to_huggingface_hub(
 )
 def test_only_plain_names_need_no_listing(selection: Selection, needs: bool) -> None:
     assert selection.needs_listing is needs
+
+
+@pytest.mark.parametrize(
+    "name", ["te/model.safetensors", "a-00001-of-00002.json", "a-00001-of-99999.ckpt"]
+)
+def test_what_is_no_part_by_its_name_has_no_others(name: str) -> None:
+    assert shards_with(name) == ()

@@ -217,12 +217,31 @@ def test_what_has_no_name_or_form_there_is_refused(
         respelled(source, Base.FLUX, layout)
 
 
-def test_the_order_of_the_last_modulation_differs_and_is_not_crossed() -> None:
-    name = "joint_blocks_5_context_block_adaLN_modulation_1"
-    source = lora({f"lora_unet_{name}": (48, 8)})
-    assert respelled(source, Base.SD3, "comfy")
-    with pytest.raises(UnsupportedFile, match="no name in diffusers for SD3"):
+LAST = "joint_blocks_5_context_block_adaLN_modulation_1"
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "comfy"])
+@pytest.mark.parametrize("rows", [16, 48])
+def test_only_the_last_modulation_has_its_halves_the_other_way_round(
+    rows: int, layout: str
+) -> None:
+    source = lora({f"lora_unet_{LAST}": (rows, 8)})
+    there = respelled(source, Base.SD3, layout)
+    (up,) = (value(t) for name, t in there.items() if "lora_B" in name or "lora_up" in name)
+    before = value(source[f"lora_unet_{LAST}.lora_up.weight"])
+    is_swapped = rows == 16 and layout == "diffusers"
+    assert torch.equal(up, before.roll(8, 0) if is_swapped else before)
+    back = respelled(there, Base.SD3, "kohya")
+    assert torch.equal(value(back[f"lora_unet_{LAST}.lora_up.weight"]), before)
+
+
+def test_what_is_more_than_rows_is_not_put_in_another_order() -> None:
+    factors = {"lokr_w1": torch.ones(4, 2), "lokr_w2": torch.ones(4, 4)}
+    source = _module(f"lora_unet_{LAST}", **factors)
+    with pytest.raises(UnsupportedFile, match="which diffusers has no form for"):
         respelled(source, Base.SD3, "diffusers")
+    with pytest.raises(UnsupportedFile, match="lokr, of rows in another order"):
+        in_peft(source, Base.SD3)
 
 
 def test_one_layer_in_two_spellings_is_refused_and_not_dropped() -> None:

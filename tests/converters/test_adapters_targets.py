@@ -387,16 +387,16 @@ def test_what_a_checkpoint_of_diffusers_keeps_apart_is_changed_in_parts(algorith
     "tensors",
     [
         {"oft_blocks": (56, 4, 4)},
-        {"lora_up.weight": (224, 2), "lora_down.weight": (2, 32), "dora_scale": (224, 1)},
+        {"lora_up.weight": (224, 2), "lora_down.weight": (2, 32), "dora_scale": (1, 32)},
     ],
-    ids=["oft", "dora"],
+    ids=["oft", "dora of inputs"],
 )
 def test_what_needs_the_whole_weight_does_not_fit_its_parts(
     tensors: dict[str, tuple[int, ...]],
 ) -> None:
     parts = {key: torch.ones(shape) for key, shape in tensors.items()}
     fit = _fit(WHOLE, parts, state_dict(SPLIT))
-    assert "keeps in several tensors" in str(fit.misfit)
+    assert "keeps in several parts" in str(fit.misfit)
 
 
 def _fit(name: str, tensors: Mapping[str, torch.Tensor], model: StateDict) -> Fit:

@@ -30,7 +30,7 @@ from helpers.pickles import (
 from converters.bytesource import MemoryBytes
 from converters.containers import Inspected, open_model, safety_of
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile
-from converters.pickles import machine
+from converters.pickles import unpickling
 from converters.pickles.verdict import Verdict
 
 MARKER = Path(os.environ.get("TMPDIR", "/tmp")) / f"assetmgr-marker-{os.getpid()}"
@@ -148,7 +148,7 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_costs_bounded_memory_and_time(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a twelfth of the real budget, because tracing memory is slow."""
-    monkeypatch.setattr(machine, "BUDGET", 4 << 20)
+    monkeypatch.setattr(unpickling, "BUDGET", 4 << 20)
     body = pickled(BOMBS[bomb])
     begin = time.process_time()
     safety_of(MemoryBytes(body, "model.ckpt"))

@@ -295,7 +295,7 @@ def _libraries(shell: bytes, code: bytes) -> dict[str, bytes]:
     numpy.core.multiarray.fromfile numpy.lib.npyio.os.system pip.main pip._internal.main
     setuptools.sandbox.run_setup pandas.read_pickle pandas.eval joblib.load dill.loads
     cloudpickle.loads tensorflow.keras.models.load_model sympy.sympify IPython.start_ipython
-    converters.pickles.machine.unpickle assetmgr.__main__.main registry.library.Library.open
+    converters.pickles.unpickling.unpickle assetmgr.__main__.main registry.library.Library.open
     transformers.utils.os diffusers.utils.subprocess somebody.helpers.eval scipy.io.loadmat
     huggingface_hub.hf_hub_download"""
     found = {dotted: call_name(dotted, shell) for dotted in callables.split()}

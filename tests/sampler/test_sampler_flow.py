@@ -14,11 +14,14 @@ from helpers import mmdit
 from safetensors.torch import save_file
 
 from assetmgr.sampler import flow
-from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.embeddings import NamedVectors
+from assetmgr.sampler.jobs import Check, ModelFile, RenderJob
 from assetmgr.sampler.memory import Measure, Thrift
+from assetmgr.sampler.prose import prose
 from assetmgr.sampler.session import Session
-from assetmgr.sampler.tokenizer import tokenizer_files
-from converters.errors import BadValue
+from assetmgr.sampler.t5_tokenizer import load_t5_tokenizer
+from assetmgr.sampler.tokenizer import load_tokenizer, tokenizer_files
+from converters.errors import AssetmgrError, BadValue, CorruptFile, WrongFamily
 from converters.progress import SILENT
 
 SIZE = 64
@@ -408,3 +411,103 @@ def test_a_size_that_the_model_cannot_paint_is_an_error(
     job = replace(flow_job, subject=subject, companions=made.companions(), width=size)
     with pytest.raises(BadValue, match=r"16|256"):
         Session().render(job, SILENT)
+
+
+ENCODERS = {"sd3 medium": ("clip_l", "clip_g", "t5xxl"), "flux dev": ("clip_l", "t5xxl")}
+
+
+def _rows(made: Made, encoder: str, word: str) -> torch.Tensor:
+    """The token embeddings of a word."""
+    table = made.encoders[encoder].get_input_embeddings().weight
+    if encoder == "t5xxl":
+        return table[load_t5_tokenizer(str(made.folder / "tokenizer.json")).ids(word)]
+    return table[load_tokenizer().encode(word, add_special_tokens=False)]
+
+
+def _with_embedding(
+    made: Made, tensors: mmdit.Tensors, job: RenderJob, **changes: Any
+) -> RenderJob:
+    return replace(
+        job,
+        subject=ModelFile(made.write("glow", tensors), "glow", "embedding"),
+        base=ModelFile(made.alone(), "model", "checkpoint"),
+        **{"companions": made.companions(), "prompt": "glow", "trigger": "glow", **changes},
+    )
+
+
+def _verdict(job: RenderJob) -> dict[str, Check]:
+    return {check.name: check for check in Session().render(job, SILENT).checks}
+
+
+@pytest.mark.parametrize("word", ENCODERS)
+def test_an_embedding_is_told_to_every_encoder_as_the_word_that_it_is(
+    word: str, flow_job: RenderJob, tmp_path: Path
+) -> None:
+    made = _made(word, tmp_path)
+    made.companions()
+    rows = {encoder: _rows(made, encoder, "cat") for encoder in ENCODERS[word]}
+    job = _with_embedding(made, rows, flow_job)
+    checks = _verdict(job)
+    assert checks["loads completely"].ok
+    assert checks["effect"].value
+    assert checks["loads completely"].detail == f"{len(rows['t5xxl'])} vectors as 'glow'"
+    ours = Path(job.image).read_bytes()
+    base = replace(job, subject=ModelFile(made.alone(), "m", "checkpoint"), base=None, prompt="cat")
+    Session().render(base, SILENT)
+    assert _pixels(ours) == _pixels(Path(job.image).read_bytes())
+
+
+def test_an_encoder_that_a_file_has_no_vectors_for_is_not_told_of_its_word(
+    flow_job: RenderJob, tmp_path: Path
+) -> None:
+    made = _made("flux dev", tmp_path)
+    checks = _verdict(_with_embedding(made, {"clip_l": torch.randn(2, 24)}, flow_job))
+    assert checks["loads completely"].detail == "2 vectors as 'glow'; nothing for t5xxl"
+    assert checks["effect"].value
+    of_t5, t5 = load_t5_tokenizer(str(tmp_path / "tokenizer.json")), made.encoders["t5xxl"]
+    for_clip = NamedVectors("glow", {24: torch.randn(2, 24)})
+    assert torch.equal(prose(t5, "glow cat", of_t5, 16, [for_clip]), prose(t5, " cat", of_t5, 16))
+
+
+def test_vectors_that_follow_an_encoder_take_the_place_of_what_it_makes(tmp_path: Path) -> None:
+    t5, of_t5 = mmdit.t5(), load_t5_tokenizer(str(mmdit.tokenizer(tmp_path / "tokenizer.json")))
+    vectors, silence = torch.randn(2, mmdit.TOKEN), torch.zeros(2, mmdit.TOKEN)
+    after = NamedVectors("glow", {}, {mmdit.TOKEN: vectors})
+    before = NamedVectors("glow", {mmdit.TOKEN: silence})
+    made = prose(t5, "glow cat", of_t5, 16, [after])
+    assert torch.equal(made[0, :2], vectors)
+    assert torch.equal(made[0, 2:], prose(t5, "glow cat", of_t5, 16, [before])[0, 2:])
+
+
+def test_vectors_for_a_t5_that_is_not_there_are_named_as_untried(
+    flow_job: RenderJob, tmp_path: Path
+) -> None:
+    made = _made("sd3 medium", tmp_path)
+    tensors = {"clip_l": torch.randn(1, 24), "clip_g": torch.randn(1, 40), "t5": torch.randn(1, 64)}
+    without = made.companions("t5xxl", "t5_tokenizer")
+    checks = _verdict(_with_embedding(made, tensors, flow_job, companions=without))
+    assert checks["loads completely"].detail.endswith(
+        "; those for T5 not tried, which the base is without"
+    )
+    assert checks["effect"].ok
+
+
+@pytest.mark.parametrize(
+    ("shapes", "error", "words"),
+    [
+        ({"clip_l": (1, 24), "clip_g": (1, 40)}, WrongFamily, "24 and 40 values"),
+        ({"clip_l": (1, 32), "t5xxl": (1, 64)}, WrongFamily, "text encoders want 24 and 64"),
+        ({"t5": (1, 64), "t5xxl": (1, 64)}, CorruptFile, "t5xxl are there twice"),
+    ],
+)
+def test_vectors_that_the_encoders_do_not_take_are_refused(
+    shapes: dict[str, tuple[int, ...]],
+    error: type[AssetmgrError],
+    words: str,
+    flow_job: RenderJob,
+    tmp_path: Path,
+) -> None:
+    made = _made("flux schnell", tmp_path)
+    tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
+    with pytest.raises(error, match=words):
+        Session().render(_with_embedding(made, tensors, flow_job, steps=1), SILENT)

@@ -37,18 +37,18 @@ def test_a_long_prompt_fills_chunks_of_75(count: int) -> None:
 def test_an_embedding_takes_as_many_positions_as_it_has_vectors() -> None:
     ((first, *middle, last),) = tokenize("a Glow b", letters, [vectors("glow", 3)])
     assert (first.id, last.id) == (ord("a"), ord("b"))
-    rows = [token.vectors[8] for token in middle if token.vectors is not None]
+    rows = [token.row.inputs[8] for token in middle if token.row is not None]
     assert torch.equal(torch.stack(rows), vectors("glow", 3).vectors[8])
 
 
 def test_an_embedding_answers_only_to_its_whole_name() -> None:
     chunks = tokenize("glowing aglow", letters, [vectors("glow", 1)])
-    assert all(token.vectors is None for token in chunks[0])
+    assert all(token.row is None for token in chunks[0])
 
 
 def test_names_with_signs_and_emphasis_are_found() -> None:
     ((token,),) = tokenize("(<glow-1>:1.5)", letters, [vectors("<glow-1>", 1)])
-    assert token.vectors is not None
+    assert token.row is not None
     assert token.weight == 1.5
 
 

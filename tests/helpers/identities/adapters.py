@@ -179,6 +179,15 @@ EMBEDDINGS: Mapping[str, Expected] = {
         {"clip_l": (2, 768), "llama_out": (2, 4096)},
         *(Kind.EMBEDDING, Base.HIDREAM, None),
     ),
+    "flux embedding as ComfyUI names it": (
+        {"clip_l": (2, 768), "t5xxl": (3, 4096)},
+        *(Kind.EMBEDDING, Base.FLUX, None),
+    ),
+    "sd3 embedding as ComfyUI names it": (
+        {"clip_l": (768,), "clip_g": (1280,), "t5xxl": (4096,)},
+        *(Kind.EMBEDDING, Base.SD3, None),
+    ),
+    "t5xxl embedding": ({"t5xxl": (2, 4096)}, *(Kind.EMBEDDING, Base.UNKNOWN, None)),
     "t5 embedding": ({"t5": (2, 4096)}, *(Kind.EMBEDDING, Base.UNKNOWN, None)),
 }
 """Embeddings for several text encoders."""

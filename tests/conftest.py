@@ -29,6 +29,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The name of a case is what a report, every worker and the environment of children carry."""
+    if isinstance(val, (str, bytes)) and len(val) > 100:
+        return f"{val[:40]!r} and so on, {len(val)} in all"
+    return None
+
+
 _LONGEST = ("tests/test_benchmarks.py", "tests/sampler/", "tests/tui/", "tests/demo/")
 
 

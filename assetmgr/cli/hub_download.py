@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import click
 
@@ -26,6 +27,8 @@ from assetmgr.operations.hub_plan import (
 )
 from assetmgr.workspace import Workspace
 
+_SHOWN = 3
+
 _FIELDS: dict[str, object] = {
     "repo": None,
     "revision": None,
@@ -38,6 +41,7 @@ _FIELDS: dict[str, object] = {
     "safety": None,
     "licence": None,
     "download": None,
+    "missing_parts": None,
     "state": None,
 }
 
@@ -101,6 +105,7 @@ def download(
         documents = [_report(session, result) for result in results]
         if chosen.later:
             warn_of_shortages(session, workspace)
+    _warn_of_missing_parts(session, documents)
     if session.as_json:
         session.output.document(documents)
     return session.status
@@ -116,3 +121,19 @@ def _report(session: Session, result: Download | Downloaded | Failure) -> dict[s
     if not session.as_json:
         print_download(session, result.file.name, result.file.size, document)
     return document
+
+
+def _warn_of_missing_parts(session: Session, documents: Iterable[Mapping[str, object]]) -> None:
+    """Say once of each model which of its parts nobody asked for and are not there."""
+    lacking = {str(missing): each for each in documents if (missing := each["missing_parts"])}
+    for each in lacking.values():
+        missing = [name.rpartition("/")[2] for name in cast("list[str]", each["missing_parts"])]
+        count = (
+            "1 other part of its model is"
+            if len(missing) == 1
+            else f"{len(missing)} other parts of its model are"
+        )
+        shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+        folder = str(each["file"]).rpartition("/")[0]
+        whole = f"assetmgr hub download {each['repo']} {folder}".rstrip()
+        session.warn(f"{each['file']}: {count} missing: {shown}; `{whole}` brings all")

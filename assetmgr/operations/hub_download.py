@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.download_reading import Watch, unwatched
@@ -95,4 +96,9 @@ def _outcome(download: Download, ended: Ended | None) -> Downloaded | Failure:
         received.state,
         download.licence,
         download.queued,
+        tuple(part for part in download.missing if not _lies_beside(received.path, part)),
     )
+
+
+def _lies_beside(path: Path, name: str) -> bool:
+    return path.with_name(PurePosixPath(name).name).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub_select import Selection, meant, several
+from assetmgr.operations.hub_select import Selection, meant, several, shards_with
 from assetmgr.operations.receiving import all_with_sha256, present
 from assetmgr.sources import hub_models, huggingface
 from assetmgr.sources.hub_models import HubFile, HubModel
@@ -60,7 +60,7 @@ class Download:
     """A file on the Hub, and the asset of the library that already is it.
 
     `queued` is its number in the queue once it is there. `is_part` says that it has to lie where
-    the other files of its model do.
+    the other files of its model do; `missing` are parts of it that were not asked for.
     """
 
     file: RemoteFile
@@ -68,6 +68,7 @@ class Download:
     licence: str | None = None
     queued: int | None = None
     is_part: bool = False
+    missing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The document of the plan."""
@@ -76,12 +77,15 @@ class Download:
         state = "queued" if self.queued is not None else None if known is None else "already"
         path = None if place is None else str(place)
         document = _json(self.file, path, known, state, self.licence)
-        return {**document, "download": self.queued}
+        return {**document, "download": self.queued, "missing_parts": list(self.missing)}
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """A file that is in the library now; `state` is `downloaded` or `already`."""
+    """A file that is in the library now; `state` is `downloaded` or `already`.
+
+    `missing` are parts of its model that were not asked for and do not lie beside it.
+    """
 
     file: RemoteFile
     path: Path
@@ -89,11 +93,12 @@ class Downloaded:
     state: str
     licence: str | None = None
     queued: int | None = None
+    missing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
         document = _json(self.file, str(self.path), self.asset, self.state, self.licence)
-        return {**document, "download": self.queued}
+        return {**document, "download": self.queued, "missing_parts": list(self.missing)}
 
 
 def _json(
@@ -147,11 +152,10 @@ def find_files(request: DownloadRequest, progress: Progress = SILENT) -> list[Do
 
     def find(name: str) -> Download | Failure:
         file = _from_listing(listing, listed.get(name)) or _described(request, name)
-        return (
-            file
-            if isinstance(file, Failure)
-            else Download(file, None, licence, is_part=name in parts)
-        )
+        if isinstance(file, Failure):
+            return file
+        others = tuple(part for part in shards_with(name) if part not in parts)
+        return Download(file, None, licence, is_part=name in parts, missing=others)
 
     found = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:

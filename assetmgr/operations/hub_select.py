@@ -16,7 +16,9 @@ from pathlib import PurePosixPath
 from converters.errors import BadValue, FileMissing
 from converters.suffixes import MODEL_SUFFIXES
 
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
+_MOST_SHARDS = 1000
+"""More than anyone has; a name may pretend anything."""
 _INDEX = re.compile(r"(.+)\.\w+\.index(?:\.([\w-]+))?\.json")
 _CONFIG = "config.json"
 _VARIANT = re.compile(r"[\w-]+")
@@ -87,6 +89,25 @@ def several(names: Iterable[str]) -> frozenset[str]:
     there = frozenset(names)
     found = {name for name in there if _is_shard(name) or _INDEX.fullmatch(name)}
     return frozenset(found | _configurations(there, found))
+
+
+def shards_with(name: str) -> tuple[str, ...]:
+    """All parts of the model that a file is a part of, as their numbers say; else none."""
+    path = PurePosixPath(name)
+    found = _SHARD.search(path.stem) if _is_shard(name) else None
+    count = 0 if found is None else int(found[1])
+    if count > _MOST_SHARDS:
+        return ()
+    numbers = range(1, count + 1)
+    return tuple(f"{_stem(name)}-{n:05}-of-{count:05}{path.suffix}" for n in numbers)
+
+
+def whole_model(files: Sequence[str], name: str) -> tuple[str, ...]:
+    """All files of the model that a file is a part of, or the index of; of others itself alone."""
+    stem = _stem(name) if _is_shard(name) else _indexed(name)
+    shards = {file for file in files if _is_shard(file) and _stem(file) == stem}
+    whole = {name} | shards | _put_together_by(files, shards)
+    return tuple(file for file in files if file in whole)
 
 
 def _put_together_by(files: Sequence[str], chosen: Iterable[str]) -> set[str]:

@@ -76,6 +76,7 @@ class Done:
 
 
 Program = Callable[..., Done]
+Scan = Callable[[Path], None]
 
 
 @pytest.fixture
@@ -86,6 +87,27 @@ def program(capsys: pytest.CaptureFixture[str]) -> Program:
         capsys.readouterr()
         code = run([os.fspath(a) if isinstance(a, Path) else str(a) for a in arguments])
         return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def _scanned(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Folders that were scanned, with a library of each."""
+    return {Path(): tmp_path_factory.mktemp("scanned")}
+
+
+@pytest.fixture
+def scan(program: Program, _scanned: dict[Path, Path]) -> Scan:
+    """`assetmgr scan` of a folder whose files no test changes, once for all that begin with it."""
+
+    def call(folder: Path) -> None:
+        library = Path(os.environ["ASSETMGR_HOME"]) / "library.db"
+        if folder not in _scanned:
+            assert program("scan", folder).code == 0
+            known = _scanned[Path()] / f"{len(_scanned)}.db"
+            _scanned[folder] = Path(shutil.copy(library, known))
+        shutil.copy(_scanned[folder], library)
 
     return call
 

@@ -17,7 +17,7 @@ from converters.statedict import LazyTensor, StateDict
 from converters.writers.safetensors import write_safetensors
 
 if TYPE_CHECKING:
-    from conftest import Done, Program
+    from conftest import Done, Program, Scan
 
 FIELDS = {
     *("checkpoint", "asset", "base", "certainty", "components", "copies", "compared", "left_out"),
@@ -89,9 +89,14 @@ def _recipe(part: Any) -> dict[str, float]:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )
 def test_the_recipe_that_is_found_makes_the_same_tensors_again(
-    options: tuple[str, ...], models: str, program: Program, folder: Path, tmp_path: Path
+    options: tuple[str, ...],
+    models: str,
+    program: Program,
+    scan: Scan,
+    folder: Path,
+    tmp_path: Path,
 ) -> None:
-    program("scan", folder)
+    scan(folder)
     files = [folder / f"{name}.safetensors" for name in models]
     blend = _merged(program, tmp_path / "blend.safetensors", "checkpoints", *files, *options)
     done = explain(program, blend, "--recipe", tmp_path / "found.toml")
@@ -106,9 +111,9 @@ def test_the_recipe_that_is_found_makes_the_same_tensors_again(
 
 
 def test_an_adapter_is_found_with_both_of_its_weights(
-    program: Program, folder: Path, tmp_path: Path
+    program: Program, scan: Scan, folder: Path, tmp_path: Path
 ) -> None:
-    program("scan", folder)
+    scan(folder)
     style = folder / "style.safetensors"
     target = tmp_path / "styled.safetensors"
     _merged(program, target, "adapters", folder / "a.safetensors", f"{style}=0.8,0.4")
@@ -125,9 +130,9 @@ def test_an_adapter_is_found_with_both_of_its_weights(
 
 
 def test_what_is_found_is_kept_on_request_alone_and_marked(
-    program: Program, folder: Path, tmp_path: Path
+    program: Program, scan: Scan, folder: Path, tmp_path: Path
 ) -> None:
-    program("scan", folder)
+    scan(folder)
     a, b, _ = (folder / f"{name}.safetensors" for name in "abc")
     options = ("checkpoints", a, b, "--method", "weighted-sum", "--alpha", "0.35")
     blend = _merged(program, tmp_path / "blend.safetensors", *options)
@@ -172,9 +177,9 @@ def test_an_adapter_outside_of_the_library_can_be_named(
 
 
 def test_a_copy_in_another_precision_is_named_and_is_no_ingredient(
-    program: Program, folder: Path, tmp_path: Path
+    program: Program, scan: Scan, folder: Path, tmp_path: Path
 ) -> None:
-    program("scan", folder)
+    scan(folder)
     a, b, _ = (folder / f"{name}.safetensors" for name in "abc")
     options = ("--method", "weighted-sum", "--alpha", "0.25", "--dtype", "fp32")
     blend = _merged(program, tmp_path / "blend.safetensors", "checkpoints", a, b, *options)
@@ -186,8 +191,10 @@ def test_a_copy_in_another_precision_is_named_and_is_no_ingredient(
     assert _recipe(_part(done.json, "unet")) == pytest.approx({"a": 0.75, "b": 0.25})
 
 
-def test_a_component_with_a_known_digest_is_not_read(program: Program, folder: Path) -> None:
-    program("scan", folder)
+def test_a_component_with_a_known_digest_is_not_read(
+    program: Program, scan: Scan, folder: Path
+) -> None:
+    scan(folder)
     vae = _part(explain(program, folder / "a.safetensors").json, "vae")
     assert vae["identical"]
     assert vae["values"] == 0
@@ -195,9 +202,9 @@ def test_a_component_with_a_known_digest_is_not_read(program: Program, folder: P
 
 
 def test_what_nothing_explains_is_said_to_be_so(
-    program: Program, folder: Path, tmp_path: Path
+    program: Program, scan: Scan, folder: Path, tmp_path: Path
 ) -> None:
-    program("scan", folder)
+    scan(folder)
     stranger = tmp_path / "stranger.safetensors"
     shapes = {f"x:{n}": s for n, s in sd1.checkpoint_shapes(cli_models.WIDTHS).items()}
     state = sd1.state_dict(shapes, fill=sd1.random_fill()).rename(lambda n: n.partition(":")[2])
@@ -239,6 +246,6 @@ def test_wrong_calls_are_named(program: Program, folder: Path, tmp_path: Path) -
     assert program("lineage", "show", "#999").code == 1
 
 
-def test_a_tree_without_edges_says_so(program: Program, folder: Path) -> None:
-    program("scan", folder)
+def test_a_tree_without_edges_says_so(program: Program, scan: Scan, folder: Path) -> None:
+    scan(folder)
     assert "nothing is recorded" in program("lineage", "show", folder / "a.safetensors").out

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from converters.writers.safetensors import write_safetensors
 
 if TYPE_CHECKING:
-    from conftest import Done, Models, Program
+    from conftest import Done, Models, Program, Scan
 
 QUERY = sd1.UNET + "input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
 DECODER = sd1.VAE + "decoder.conv_in.weight"
@@ -102,15 +102,15 @@ def test_a_weighted_sum_is_written_and_told(
     ids=lambda options: " ".join(options[:2]),
 )
 def test_every_method_merges_and_its_recipe_gives_the_same_bytes(
-    options: tuple[str, ...], program: Program, files: list[Path], tmp_path: Path
+    options: tuple[str, ...], program: Program, scan: Scan, files: list[Path], tmp_path: Path
 ) -> None:
+    scan(files[0].parent)
     target, again = tmp_path / "blend.safetensors", tmp_path / "other-name.safetensors"
     done = merge(program, *files, *options, "-o", target)
     assert done.code == 0, done.err
     assert done.json["merged_tensors"]
     assert bool(done.json["overflow"]) == ("clamp" in options)
     assert done.json["recipe"] == _metadata(target)["assetmgr.recipe"]
-    program("scan", files[0].parent)
     replayed = program("merge", "replay", "--json", target, "-o", again)
     assert replayed.code == 0, replayed.err
     assert again.read_bytes() == target.read_bytes()
@@ -133,9 +133,9 @@ def test_a_dry_run_says_the_size_and_writes_nothing(
 
 
 def test_the_result_knows_all_its_parents_and_what_was_done(
-    program: Program, files: list[Path], tmp_path: Path
+    program: Program, scan: Scan, files: list[Path], tmp_path: Path
 ) -> None:
-    program("scan", files[0].parent)
+    scan(files[0].parent)
     target = tmp_path / "out.safetensors"
     done = merge(program, *files, "--method", "add-difference", "--alpha", "0.8", "-o", target)
     shown = program("show", "--json", f"#{done.json['asset']}").json

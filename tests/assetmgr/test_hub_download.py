@@ -314,6 +314,24 @@ def test_a_model_in_several_files_arrives_whole_and_together(
     assert found["container"] == "sharded-safetensors"
 
 
+def test_a_part_of_a_model_says_which_others_are_missing(
+    hub: HubServer, program: Program, tmp_path: Path
+) -> None:
+    first, second, third = (f"te/model-0000{n}-of-00003.safetensors" for n in (1, 2, 3))
+    hub.files = {name: save({name: np.zeros(3)}) for name in (first, second, third)}
+    call = ("hub", "download", REPO, "--to", tmp_path)
+    done = program(*call, first, second)
+    assert done.err == (
+        f"warning: {second}: 1 other part of its model is missing: {Path(third).name};"
+        f" `assetmgr hub download {REPO} te` brings all\n"
+    )
+    done = program(*call, first, "--json")
+    assert [item["missing_parts"] for item in done.json] == [[third]]
+    done = program(*call, third)
+    assert (done.code, done.err) == (0, "")
+    assert "2 other parts" in program(*call, first, "--dry-run").err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="folders are not synced elsewhere")
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
 def test_bytes_reach_the_disk_before_their_name_and_the_name_before_the_library(

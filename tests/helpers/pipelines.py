@@ -67,28 +67,29 @@ def _rest(w: Widths) -> Shapes:
     return {**prefixed(VAE, vae_shapes(w)), **prefixed(UNET, unet_shapes(w))}
 
 
-def _sd1() -> Shapes:
-    clip = clip_shapes(SMALL)
+def _sd1(layers: int = 2) -> Shapes:
+    clip = clip_shapes(replace(SMALL, clip_layers=layers))
     del clip["embeddings.position_ids"]  # what transformers makes itself and diffusers leaves out
     return {**prefixed(CLIP, clip), **_rest(SMALL)}
 
 
-def _sd2() -> Shapes:
-    return {**prefixed(SD2_PREFIX, openclip_shapes(1024, 3)), **_rest(SD2)}
+def _sd2(layers: int = 2) -> Shapes:
+    unused = 1  # the last layer, which nothing uses
+    return {**prefixed(SD2_PREFIX, openclip_shapes(1024, layers + unused)), **_rest(SD2)}
 
 
-def _sdxl() -> Shapes:
-    clip = clip_shapes(SMALL)
+def _sdxl(layers: int = 2) -> Shapes:
+    clip = clip_shapes(replace(SMALL, clip_layers=layers))
     del clip["embeddings.position_ids"]
-    big = openclip_shapes(1280, 2)
+    big = openclip_shapes(1280, layers)
     return {**prefixed(CLIP_L_PREFIX, clip), **prefixed(CLIP_G_PREFIX, big), **_rest(SDXL)}
 
 
-def _refiner() -> Shapes:
-    return {**prefixed(REFINER_PREFIX, openclip_shapes(1280, 2)), **_rest(REFINER)}
+def _refiner(layers: int = 2) -> Shapes:
+    return {**prefixed(REFINER_PREFIX, openclip_shapes(1280, layers)), **_rest(REFINER)}
 
 
-FAMILIES: dict[str, Callable[[], Shapes]] = {
+FAMILIES: dict[str, Callable[..., Shapes]] = {
     "sd-1": _sd1,
     "sd-2": _sd2,
     "sdxl": _sdxl,
@@ -110,9 +111,12 @@ def true_sdxl() -> Shapes:
     }
 
 
-def checkpoint(family: str, dtype: DType = DType.F16, *, filled: bool = True) -> StateDict:
-    """A whole checkpoint of the family in one file."""
-    return state_dict(FAMILIES[family](), dtype, fill=random_fill(dtype) if filled else None)
+def checkpoint(
+    family: str, dtype: DType = DType.F16, *, filled: bool = True, text_layers: int = 2
+) -> StateDict:
+    """A whole checkpoint of the family in one file; most of it are the layers of text encoders."""
+    shapes = FAMILIES[family](text_layers)
+    return state_dict(shapes, dtype, fill=random_fill(dtype) if filled else None)
 
 
 _NARROW = {

@@ -99,7 +99,7 @@ def running() -> Iterator[Server]:
             server.make_template()
             yield server
         finally:
-            process.send_signal(signal.SIGINT)  # does not wait for connections
+            process.send_signal(signal.SIGQUIT)  # at once: nobody needs the data any more
             process.wait(PATIENCE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

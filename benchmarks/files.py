@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 from pathlib import Path
@@ -68,22 +69,16 @@ def make_adapters(folder: Path, count: int) -> None:
 def make_large_headers(folder: Path, count: int) -> None:
     """Fill a folder with LoRA files as kohya writes them: 792 tensors in 1.2 MB, 113 kB of header.
 
-    The bytes of the tensors are random at their beginning, and repeat.
+    They lie in the order of their names, as the safetensors library puts those of one type. Their
+    bytes are random at the beginning, and repeat.
     """
     folder.mkdir(parents=True)
     entries: dict[str, object] = {}
     position = 0
-    for number in range(264):
-        layer = f"lora_unet_down_blocks_{number // 88}_attentions_{number}_transformer_blocks_0"
-        for part, numbers in (("lora_down.weight", 1024), ("lora_up.weight", 1024), ("alpha", 1)):
-            shape = [4, numbers // 4] if numbers > 1 else []
-            end = position + 2 * numbers
-            entries[f"{layer}_attn1_to_q.{part}"] = {
-                "dtype": "F16",
-                "shape": shape,
-                "data_offsets": [position, end],
-            }
-            position = end
+    for name, shape in sorted(_many_modules().items()):
+        end = position + 2 * math.prod(shape)
+        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [position, end]}
+        position = end
     block = random.Random(1).randbytes(1 << 16)
     body = block * (position // len(block) + 1)
     for number in range(count):
@@ -92,6 +87,17 @@ def make_large_headers(folder: Path, count: int) -> None:
         path = folder / f"adapter {number:04}.safetensors"
         start = number.to_bytes(8, "little")
         path.write_bytes(len(header).to_bytes(8, "little") + header + start + body[8:position])
+
+
+def _many_modules() -> dict[str, list[int]]:
+    """The names and shapes of an adapter of 264 modules."""
+    layer = "lora_unet_down_blocks_{}_attentions_{}_transformer_blocks_0_attn1_to_q.{}"
+    parts = {"lora_down.weight": [4, 256], "lora_up.weight": [4, 256], "alpha": []}
+    return {
+        layer.format(number // 88, number, part): shape
+        for number in range(264)
+        for part, shape in parts.items()
+    }
 
 
 if __name__ == "__main__":  # in a process of its own: making the file takes all its memory at once

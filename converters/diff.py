@@ -36,6 +36,15 @@ def differences(
     return _differences(left, right, lambda tensor: (tensor.dtype.label, tensor.shape), same)
 
 
+def are_comparable(left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]) -> bool:
+    """Whether digests tell what differs: a checksum says nothing of a digest."""
+    return all(
+        ours[:2] != theirs[:2] or len(ours.digest) == len(theirs.digest)
+        for name, ours in left.items()
+        if (theirs := right.get(name)) is not None
+    )
+
+
 def digest_differences(
     left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]
 ) -> Iterator[Difference]:

@@ -4,7 +4,7 @@ A tensor's digest is BLAKE3 over `LABEL\n`, the shape as decimals joined by comm
 bytes in C order, little endian. The digest of a model is BLAKE3 over its tensors sorted by name:
 for each the length of the UTF-8 name as four bytes little endian, the name, and the 32 bytes of the
 tensor's digest. Order in the file, container and metadata do not matter; another element type gives
-another digest.
+another digest. Models of small tensors have their own rule, in `converters.digest_together`.
 
 A component's digest is made in the same way over its tensors as `converters.canonical` names them,
 with two differences: sizes of 1 at the end of a shape do not count, because a layer is a 1x1
@@ -23,9 +23,10 @@ from typing import Protocol
 from blake3 import blake3
 
 from converters.bytesource import ByteSource, FileBytes
+from converters.digest_together import MOST_BYTES, are_small, digests_of, whole_together
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
-from converters.weights import Listing, TensorDigests, Weights, encoded
+from converters.weights import Listing, TensorDigests, Weights, encoded, head_of
 
 COMPONENT = b"assetmgr component 1\n"
 PIECE_BYTES = 8 << 20
@@ -78,20 +79,33 @@ class WeightsDigest:
 
     `parts` are its components under the names that they are compared by. Tensors of which no
     stream was asked for, or that do not lie in one piece (transposed views), are read by themselves
-    at the end.
+    at the end. Of models of small tensors the files are kept until then.
     """
 
     def __init__(self, state: StateDict, parts: Parts) -> None:
         self._names = {name: (tensor, _key(tensor)) for name, tensor in state.items()}
         self._parts = {part: _squeezed(inner) for part, inner in parts.items()}
-        self._wanted = {key: tensor for tensor, key in self._names.values()}
+        self._is_together = are_small(state)
+        self._wanted: dict[_Key, LazyTensor] = {}
+        if parts or not self._is_together:
+            self._wanted.update((key, tensor) for tensor, key in self._names.values())
         for inner in self._parts.values():
             self._wanted.update((_key(tensor), tensor) for tensor in inner.values())
         self._done: dict[_Key, bytes] = {}
+        self._kept: dict[Path, _Kept] = {}
 
     def stream(self, path: Path) -> Callable[[memoryview], None]:
         """Takes the bytes of the file at `path`, from its first to its last."""
-        return _Stream(_ranges(self._wanted, path), self._done).feed
+        stream = _Stream(_ranges(self._wanted, path), self._done)
+        if not self._is_together:
+            return stream.feed
+        kept = self._kept[path] = _Kept()
+
+        def feed(data: memoryview) -> None:
+            kept.feed(data)
+            stream.feed(data)
+
+        return feed
 
     def finish(self, progress: Progress = SILENT) -> Weights:
         """The digests.
@@ -103,17 +117,52 @@ class WeightsDigest:
             if key not in self._done:
                 self._done[key] = tensor_digest(tensor)
                 progress.advance(tensor.nbytes)
-        for source in {source for tensor in self._wanted.values() for source in tensor.sources}:
-            source.check_unchanged()
         listing = Listing({n: (t.dtype.label, t.shape) for n, (t, _) in self._names.items()})
-        digests = [self._done[self._names[name][1]] for name in listing.names]
+        tensors = [self._names[name] for name in listing.names]
+        pieces = [self._piece(tensor) for tensor, _ in tensors] if self._is_together else []
+        for source in {source for tensor, _ in tensors for source in tensor.sources}:
+            source.check_unchanged()
+        if self._wanted or not self._is_together:
+            digests = [self._done[key] for _, key in tensors]
+        else:
+            digests = digests_of(listing, pieces)
+        together = whole_together if self._is_together else None
         return Weights(
-            whole=whole_of(listing, digests),
+            whole=together(listing, pieces) if together else whole_of(listing, digests),
             components={
                 part: _of_component(inner, self._done) for part, inner in self._parts.items()
             },
             tensors=TensorDigests(listing, digests),
         )
+
+    def _piece(self, tensor: LazyTensor) -> memoryview:
+        """The bytes of a tensor, read if they did not stream by."""
+        extent = _only_extent(tensor)
+        if extent is not None and isinstance(extent.source, FileBytes):
+            kept = self._kept.get(extent.source.path)
+            if kept is not None and kept.has(extent):
+                return kept.piece(extent)
+        return memoryview(tensor.read()).cast("B")
+
+
+class _Kept:
+    """The bytes of a file, as far as they are not too many."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: memoryview) -> None:
+        """The next bytes of the file."""
+        if len(self._data) <= MOST_BYTES:
+            self._data += data
+
+    def has(self, extent: Extent) -> bool:
+        """Whether all bytes of an extent were kept."""
+        return extent.offset + extent.nbytes <= len(self._data)
+
+    def piece(self, extent: Extent) -> memoryview:
+        """The bytes of an extent."""
+        return memoryview(self._data)[extent.offset : extent.offset + extent.nbytes]
 
 
 class _Stream:
@@ -148,11 +197,6 @@ class _Stream:
 def _begin(tensor: LazyTensor) -> _Blake3:
     hasher: _Blake3 = blake3(head_of(tensor.dtype.label, tensor.shape))
     return hasher
-
-
-def head_of(label: str, shape: tuple[int, ...]) -> bytes:
-    """What is hashed before a tensor's bytes."""
-    return f"{label}\n{','.join(map(str, shape))}\n".encode("ascii")
 
 
 def whole_of(listing: Listing, digests: Iterable[bytes]) -> str:

@@ -156,7 +156,7 @@ def _memory(size: int) -> memoryview:
 
     Fresh memory for each file takes longer to get than to read into.
     """
-    if not hasattr(_OWN, "buffer"):
+    if len(getattr(_OWN, "buffer", b"")) < size:
         _OWN.buffer = bytearray(SMALL_BYTES)
     return memoryview(_OWN.buffer)[:size]
 

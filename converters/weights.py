@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+DIGEST_BYTES = 16
+"""Kept of a tensor's digest. Shortened so, two of a billion tensors are taken for each other
+with a chance of 10⁻²¹."""
+
 
 class TensorDigest(NamedTuple):
-    """What stands for a tensor: the label of its type, its shape, and the digest of all."""
+    """What stands for a tensor: the label of its type, its shape, and `digest`.
+
+    That is the digest of all, its first `DIGEST_BYTES`, or, in models of small tensors, a checksum
+    of 8 bytes.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -36,9 +44,19 @@ class Listing:
         return {name: place for place, name in enumerate(self.names)}
 
     @cached_property
+    def heads(self) -> tuple[bytes, ...]:
+        """What is hashed before the bytes of each tensor."""
+        return tuple(head_of(*kind) for kind in self.kinds)
+
+    @cached_property
     def encoded(self) -> tuple[bytes, ...]:
         """Each name in UTF-8 behind its length as four bytes, little endian."""
         return tuple(map(encoded, self.names))
+
+
+def head_of(label: str, shape: tuple[int, ...]) -> bytes:
+    """What is hashed before a tensor's bytes."""
+    return f"{label}\n{','.join(map(str, shape))}\n".encode("ascii")
 
 
 def encoded(name: str) -> bytes:
@@ -69,7 +87,7 @@ class TensorDigests(Mapping[str, TensorDigest]):
 class Weights:
     """The digests of a file's tensors: of all, of each component, and of each tensor by its name.
 
-    `whole` and those of components are 64 hex digits, those of tensors 32 bytes.
+    `whole` and those of components are 64 hex digits.
     """
 
     whole: str

@@ -19,9 +19,10 @@ from converters.errors import (
 )
 from converters.hashing import FileHashes, HashedFile
 from converters.progress import Progress
+from converters.stored import Structure
 from registry.claims import claims_of
 from registry.content import not_understood, understood
-from registry.on_disk import fingerprint_of, hash_model, is_worth_digesting
+from registry.on_disk import fingerprint_of, hash_model, is_worth_digesting, structure_of
 from registry.records import Claim
 from registry.scan_records import Content, ScannedFile
 
@@ -33,7 +34,8 @@ FRESH_SECONDS = 60
 class Looked:
     """What the headers of a file tell; `problem` is why its content is unknown or dangerous.
 
-    `kind` is what it is, of a model whose tensors are to be digested.
+    `kind` is what it is, of a model whose tensors are to be digested, `structure` where they lie in
+    a file that need not be opened for them again.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Looked:
     problem: FileProblem | None
     claims: tuple[Claim, ...] = ()
     kind: str | None = None
+    structure: Structure | None = None
 
     @property
     def may_be_unfinished(self) -> bool:
@@ -53,7 +56,8 @@ class Looked:
     @property
     def recorded(self) -> Waiting:
         """What is left to do when this was recorded."""
-        return Waiting(self.path, self.fingerprint, self.header_bytes, self.kind, is_recorded=True)
+        inside = (self.header_bytes, self.kind, self.structure)
+        return Waiting(self.path, self.fingerprint, *inside, is_recorded=True)
 
     @property
     def unrecorded(self) -> Waiting:
@@ -74,6 +78,7 @@ class Waiting:
     fingerprint: Fingerprint
     header_bytes: int | None = None
     kind: str | None = None
+    structure: Structure | None = None
     is_recorded: bool = False
 
 
@@ -98,8 +103,9 @@ def look_into(path: str) -> Looked:
         content = not_understood(problem)
         return Looked(path, fingerprint, content, None, problem, claims)
     content, start = understood(model), model.header_bytes
-    kind = content.kind if is_worth_digesting(model, content.kind) else None
-    return Looked(path, fingerprint, content, start, model.danger, claims, kind)
+    kind = content.kind if is_worth_digesting(model) else None
+    structure = structure_of(model)
+    return Looked(path, fingerprint, content, start, model.danger, claims, kind, structure)
 
 
 def read(
@@ -123,7 +129,8 @@ def _read(
     if hashes is not None:
         hashed = HashedFile(hashes, None, before.fingerprint)
     else:
-        hashed = hash_model(waiting.path, progress, before.header_bytes, before.kind)
+        inside = (before.header_bytes, before.kind, before.structure)
+        hashed = hash_model(waiting.path, progress, *inside)
     if hashed.fingerprint != before.fingerprint:
         raise SourceChanged("was modified while being read", path=waiting.path)
     if looked is None:

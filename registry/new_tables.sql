@@ -280,4 +280,4 @@ CREATE TRIGGER tag_untallied AFTER DELETE ON tag  BEGIN INSERT INTO facet (name,
         ON CONFLICT (name, value) DO UPDATE SET number = facet.number + (-1);
     UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = old.asset_id), '') WHERE asset_id = old.asset_id; END;
 CREATE TRIGGER tag_moved AFTER UPDATE OF asset_id, name ON tag  BEGIN UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = old.asset_id), '') WHERE asset_id = old.asset_id;UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = new.asset_id), '') WHERE asset_id = new.asset_id; END;
-INSERT INTO alembic_version (version_num) VALUES ('0013_file_names');
+INSERT INTO alembic_version (version_num) VALUES ('0014_small_tensors');

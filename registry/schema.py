@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from registry.place_text import PlaceText
 
-REVISION = "0013_file_names"
+REVISION = "0014_small_tensors"
 """The newest migration, known here so that opening a current library needs no Alembic."""
 
 metadata = MetaData(

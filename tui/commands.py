@@ -114,6 +114,10 @@ class Commands:
         library = self._workspace.library
         return library.beginning(view.query, sort=view.order, limit=limit, progress=progress)
 
+    def at_once(self, view: View, limit: int) -> Beginning | None:
+        """As `beginning`, without a thread; None where that is to be waited for."""
+        return self._workspace.library.at_once.beginning(view.query, view.order, limit)
+
     def number(self, view: View, progress: Progress) -> int:
         """How many rows a view has. Raises BadValue."""
         return self._workspace.library.number(view.query, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from assetmgr.assetref import find_file
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
-from converters.diff import Difference, differences, digest_differences
-from converters.errors import AssetNotFound, FileMissing
+from converters.diff import Difference, are_comparable, differences, digest_differences
+from converters.errors import AssetNotFound, FileMissing, FileProblem
 from converters.layouts.components import component_of
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import SILENT, Progress
@@ -58,35 +58,56 @@ class Comparison:
 def compare(
     workspace: Workspace, first: str, second: str, progress: Progress = SILENT
 ) -> Comparison:
-    """Compare two models by names, types, shapes and values; pipelines as their single files.
+    """Compare two models by names, types, shapes and values.
 
-    Files that are as the library saw them, with the digests of their tensors, are not opened, and
-    need not be there. Raises AssetNotFound, AmbiguousAsset, and FileProblem for what is not
-    readable.
+    A pipeline is compared with a file as its single file. Models that are as the library saw them,
+    with the digests of their tensors, are not opened, and need not be there; but for a pipeline and
+    a file, whose tensors have other names. Raises AssetNotFound, AmbiguousAsset, and FileProblem
+    for what is not readable.
     """
     sides = [_side(workspace, reference) for reference in (first, second)]
-    places = [place for place, _ in sides]
-    known = [tensors for _, tensors in sides if tensors is not None]
-    if len(known) == len(sides):
+    by_component = all(side.is_pipeline for side in sides)
+    of_name = _folder_of if by_component else component_of
+    places = [side.place for side in sides]
+    known = [side.tensors for side in sides if side.tensors is not None]
+    are_alike = len({side.is_pipeline for side in sides}) == 1
+    if len(known) == len(sides) and are_alike and are_comparable(*known):
         found = digest_differences(*known)
-        return _comparison(places, {*known[0], *known[1]}, found, from_index=True)
-    left, right = (_single(open_model(place)) for place in places)
-    progress.stage("comparing", min(left.nbytes, right.nbytes))
-    found = differences(left, right, progress)
-    return _comparison(places, {*left, *right}, found, from_index=False)
+        return _comparison(places, {*known[0], *known[1]}, found, of_name, from_index=True)
+    left, right = (open_model(place) for place in places)
+    ours, theirs = ((m.state_dict if by_component else _single(m)) for m in (left, right))
+    progress.stage("comparing", min(ours.nbytes, theirs.nbytes))
+    found = differences(ours, theirs, progress)
+    return _comparison(places, {*ours, *theirs}, found, of_name, from_index=False)
 
 
-def _side(workspace: Workspace, reference: str) -> tuple[str, _Tensors | None]:
+@dataclass(frozen=True, slots=True)
+class _Side:
     """Where a model is, or was, and its tensors as far as the library knows them."""
+
+    place: str
+    is_pipeline: bool
+    tensors: _Tensors | None
+
+
+def _side(workspace: Workspace, reference: str) -> _Side:
     try:
-        path = find_file(workspace, reference)
+        path = _there(find_file(workspace, reference))
     except FileMissing as missing:
         asset = _lost(workspace, reference)
         tensors = None if asset is None else workspace.library.tensors(asset.id)
         if asset is None or tensors is None:
             raise missing from None
-        return asset.files[0].path if asset.files else asset.name, tensors
-    return str(path), _known(workspace, path)
+        place = asset.files[0].path if asset.files else asset.name
+        return _Side(place, asset.container == Container.DIFFUSERS, tensors)
+    return _Side(str(path), path.is_dir(), _known(workspace, path))
+
+
+def _there(path: Path) -> Path:
+    """The path; raises FileMissing where no scan noticed yet that nothing is there."""
+    if not path.exists():
+        raise FileMissing("no such file", path=path)
+    return path
 
 
 def _lost(workspace: Workspace, reference: str) -> Asset | None:
@@ -103,12 +124,13 @@ def _comparison(
     places: Sequence[str],
     names: Collection[str],
     differing: Iterable[Difference],
+    of_name: Callable[[str], str],
     *,
     from_index: bool,
 ) -> Comparison:
     found = tuple(differing)
-    everything = Counter(map(component_of, names))
-    different = Counter(component_of(each.name) for each in found)
+    everything = Counter(map(of_name, names))
+    different = Counter(of_name(each.name) for each in found)
     parts = tuple(
         Part(name, everything[name] - different[name], different[name])
         for name in sorted(everything)
@@ -117,25 +139,26 @@ def _comparison(
 
 
 def _known(workspace: Workspace, path: Path) -> _Tensors | None:
-    """The tensors of a file as the library knows them; None when it does not, or it changed.
-
-    Pipelines are left out: their tensors have other names than those that they are compared by.
-    """
+    """The tensors of a model as the library knows them; None when it does not, or it changed."""
     from registry.errors import LibraryUnusable
+    from registry.on_disk import fingerprint_of
     from registry.places import canonical
 
-    if path.is_dir():
-        return None
     place = canonical(path)
     try:
         asset = workspace.library.find(place)
         recorded = [file for file in asset.files if file.path == place and file.here]
-        now = Fingerprint.of(path.stat())
+        now = fingerprint_of(place)
         if now not in {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in recorded}:
             return None
         return workspace.library.tensors(asset.id)
-    except (AssetNotFound, LibraryUnusable, OSError):
+    except (AssetNotFound, LibraryUnusable, FileProblem):
         return None
+
+
+def _folder_of(name: str) -> str:
+    """The component of a tensor of a pipeline."""
+    return name.partition(".")[0]
 
 
 def _single(model: Model) -> StateDict:

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from converters.recovery.elimination import Choice, eliminations
 from converters.recovery.explanation import Certainty, Explanation, Ingredient
 from converters.recovery.kinship import ingredients_in, with_unknown
 from converters.recovery.least_squares import Grams, Sampled, grams_of
 from converters.recovery.rounding import BF16, FP32, steps
-from converters.recovery.search import Choice, limit_of, score, search, weights_of
-from converters.recovery.weights import by_slot, deviations, everywhere, heaviest_first
+from converters.recovery.search import MOST_INGREDIENTS, limit_of, score, search, weights_of
+from converters.recovery.weights import all_plain, by_slot, deviations, everywhere, heaviest_first
 
 if TYPE_CHECKING:
     from numpy import floating
@@ -39,6 +40,10 @@ _ARITHMETIC = 2.0**-22
 """What float32 arithmetic may be off, as a share of what is added up: it decides about ties."""
 _RIVALS = 5
 _NO_WEIGHT = 0.005
+_MOST_TRIES = 8
+"""Searches for an exact recipe among relatives, each a fraction of a second."""
+_SOME, _MARGIN = 20_000, 0.01
+"""Values that are looked at before all are, and how far their share may be off."""
 
 Bounds = Mapping[str, tuple[int, int]]
 """Slot -> where its values begin and end in a sample."""
@@ -68,7 +73,40 @@ def explain(
     values = [everything[number] for number in kept]
     fit = _Fit(target, values, grams, heaviest_first(grams, choice), bounds)
     found = fit.explanation(_told(grams, [rival.choice for rival in rivals]))
+    if found.certainty is not Certainty.EXACT:
+        found = _exact(fit) or found
     return _renumbered(replace(found, alike=_alike(grams)), kept, groups)
+
+
+def _exact(fit: _Fit) -> Explanation | None:
+    """An explanation by more candidates that gives the stored values, if there is one.
+
+    What fewer leave over may pass for rounding where candidates are close relatives. A model that
+    was made of the target has its very rounding errors and stays to the end, so that each of the
+    models that stay is left out in turn.
+    """
+    seen = [frozenset[int]()]
+    for without in seen:  # which grows meanwhile
+        choices = eliminations(fit.grams, without)
+        for choice in choices:
+            if (found := _exact_of(fit, choice)) is not None:
+                return found
+        models = [n for n in choices[0] if n < fit.grams.models] if choices else []
+        wider = (without | {number} for number in models)
+        seen += [each for each in wider if each not in seen][: _MOST_TRIES - len(seen)]
+    return None
+
+
+def _exact_of(fit: _Fit, choice: Choice) -> Explanation | None:
+    """The explanation by a choice of which every part is needed, where it is exact."""
+    if len(choice) > MOST_INGREDIENTS:
+        return None
+    own = replace(fit, choice=heaviest_first(fit.grams, choice))
+    mean = own.mean()
+    if min(map(abs, mean.tolist())) < _NO_WEIGHT or not own.gives_some(mean):
+        return None
+    found = own.explanation(())
+    return found if found.certainty is Certainty.EXACT else None
 
 
 def _needed(grams: Grams, choice: Choice) -> Choice:
@@ -170,7 +208,7 @@ class _Fit:
         """The weights, everywhere or by slot, and what they leave over."""
         import numpy as np
 
-        mean = everywhere(self.grams, self.choice)
+        mean = self.mean()
         weights = np.stack([mean] * len(self.bounds))
         if len(self.bounds) > 1 and not self._holds(weights):
             own = np.stack(list(by_slot(self.grams, self.choice, mean)))
@@ -178,6 +216,24 @@ class _Fit:
                 weights = own
         ingredients = self._ingredients(weights, mean)
         return self._with_unknown(self._judged(weights, ingredients, rivals))
+
+    def mean(self) -> Floats:
+        """The weights that are the same everywhere; plain ones, where these give the values."""
+        found = everywhere(self.grams, self.choice)
+        if self.gives_some(found):
+            return found
+        return next(filter(self.gives_some, all_plain(self.grams, self.choice)), found)
+
+    def gives_some(self, weights: Floats) -> bool:
+        """Whether weights give some of the stored values, as those of an exact recipe give all."""
+        some = slice(None, None, max(1, self.target.values.size // _SOME))
+        few = replace(
+            self,
+            target=replace(self.target, values=self.target.values[some]),
+            candidates=[replace(each, values=each.values[some]) for each in self.candidates],
+            bounds={"": (0, len(self.target.values[some]))},
+        )
+        return few.equal(weights[None]) >= _SAME - _MARGIN
 
     def _ingredients(self, weights: Floats, mean: Floats) -> tuple[Ingredient, ...]:
         differs = bool((weights != mean).any())
@@ -216,7 +272,7 @@ class _Fit:
             rounding=math.sqrt(noise / count),
             change=math.sqrt(change / count),
             excess=self._excess(errors),
-            equal=self._equal(weights),
+            equal=self.equal(weights),
             values=count,
             precision=_precision(self.target),
             rivals=rivals,
@@ -229,7 +285,7 @@ class _Fit:
         ratios = errors / np.maximum(self.grams.noise, np.finfo(np.float64).tiny)
         return float(ratios.max())
 
-    def _equal(self, weights: Floats) -> float:
+    def equal(self, weights: Floats) -> float:
         """The share of the values that the recipe gives, in float32 arithmetic of any order."""
         import numpy as np
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from converters.recovery.elimination import Choice
 from converters.recovery.least_squares import Grams, solve
-from converters.recovery.search import Choice
 
 if TYPE_CHECKING:
     from converters.recovery.least_squares import Floats

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from converters.recovery.elimination import Choice, eliminations
 from converters.recovery.least_squares import Grams, Sampled, grams_of, solve
 
 if TYPE_CHECKING:
     from converters.recovery.least_squares import Choices, Floats
     from converters.recovery.sampling import Values
-
-Choice = tuple[int, ...]
-"""Candidates by number, models first, in rising order."""
 
 MOST_INGREDIENTS = 12
 _BEAM = 12
@@ -87,7 +85,9 @@ def shortlist(grams: Grams, count: int) -> set[int]:
     """The candidates that a closer look should be at: the best choices, and what adds to them."""
     outcome = search(grams)
     best = outcome.best.choice
-    ranked = [*best, *(number for rival in outcome.rivals for number in rival.choice)]
+    survivors = (number for choice in eliminations(grams) for number in choice)
+    ranked = [*best, *list(dict.fromkeys(survivors))[: count // 2]]
+    ranked += [number for rival in outcome.rivals for number in rival.choice]
     for added in score(grams, _with_one_more([best], grams)) if len(best) < grams.count else ():
         ranked += [number for number in added.choice if number not in best][: count // 2]
     ranked += [found.choice[0] for found in score(grams, {(n,) for n in range(grams.models)})]

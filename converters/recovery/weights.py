@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from converters.recovery.elimination import Choice
 from converters.recovery.least_squares import Grams, normal_equations, solve
-from converters.recovery.search import Choice, weights_of
+from converters.recovery.search import weights_of
 
 if TYPE_CHECKING:
     from converters.recovery.least_squares import Floats
@@ -34,6 +35,22 @@ def everywhere(grams: Grams, choice: Choice) -> Floats:
     """The weights of a choice that are the same in all slots."""
     together = grams.together()
     return _plain(together, choice, weights_of(together, choice))
+
+
+def all_plain(grams: Grams, choice: Choice) -> Iterator[Floats]:
+    """Weights that are the same in all slots and all plain numbers, which explain about as much.
+
+    Rounding goes along with what models have in common: the best weights of close relatives may be
+    off by more than their deviations.
+    """
+    together = grams.together()
+    matrix, right, rest = _equations(together, choice)
+    free = weights_of(together, choice)[1:]
+    allowed = _allowed(together, _left(matrix, right, rest, free))
+    for parts in _PARTS:
+        plain = (free * parts).round() / parts
+        if _left(matrix, right, rest, plain) <= allowed:
+            yield _complete(grams, choice, plain).round(_DIGITS)
 
 
 def by_slot(grams: Grams, choice: Choice, mean: Floats) -> Iterator[Floats]:
@@ -83,21 +100,26 @@ def _complete(grams: Grams, choice: Choice, free: Floats) -> Floats:
 def _plain(grams: Grams, choice: Choice, weights: Floats) -> Floats:
     """The weights of one slot, moved to plain numbers where that explains as much."""
     matrix, right, rest = _equations(grams, choice)
-
-    def left(free: Floats) -> float:
-        return max(0.0, float(rest - free @ (2 * right - matrix @ free)))
-
     free, spread = weights[1:].copy(), deviations(grams, choice)[1:]
-    least = left(free)
-    allowed = max(least * _COST, least + _COST_OF_ROUNDING * float(grams.noise.sum()))
+    allowed = _allowed(grams, _left(matrix, right, rest, free))
     for position, deviation in enumerate(spread):
         for plain in _plain_near(float(free[position]), max(_NEAR, _SIGMAS * float(deviation))):
             moved = free.copy()
             moved[position] = plain
-            if left(moved) <= allowed:
+            if _left(matrix, right, rest, moved) <= allowed:
                 free = moved
                 break
     return _complete(grams, choice, free).round(_DIGITS)
+
+
+def _left(matrix: Floats, right: Floats, rest: float, free: Floats) -> float:
+    """What weights leave over of the target's square."""
+    return max(0.0, float(rest - free @ (2 * right - matrix @ free)))
+
+
+def _allowed(grams: Grams, least: float) -> float:
+    """What plain weights may leave over where the best leave `least`."""
+    return max(least * _COST, least + _COST_OF_ROUNDING * float(grams.noise.sum()))
 
 
 def _plain_near(weight: float, reach: float) -> Iterator[float]:

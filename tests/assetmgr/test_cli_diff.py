@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -113,6 +114,76 @@ def test_files_that_are_not_there_now_are_compared_from_the_index(
         assert (done.code, done.json) == (1, before)
     done = program("diff", first, tmp_path / "elsewhere" / "first.safetensors")
     assert done.errors == [f"error: {first}: no such file"]
+
+
+def _adapter(path: Path, fill: float, **more: int) -> Path:
+    """A LoRA of small tensors; `more` are further ones, of zeros."""
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    tensors = {
+        f"{name}.lora_down.weight": np.full((4, 768), 1, np.float16),
+        f"{name}.lora_up.weight": np.full((320, 4), fill, np.float16),
+        f"{name}.alpha": np.array(4, np.float16),
+    }
+    save_file(tensors | {n: np.zeros(size, np.float16) for n, size in more.items()}, path)
+    return path
+
+
+def test_adapters_of_small_tensors_are_compared_without_opening_them(
+    program: Program, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    first = _adapter(folder / "first.safetensors", 1)
+    second = _adapter(folder / "second.safetensors", 2)
+    assert program("scan", folder).code == 0
+    opened = program("diff", first, shutil.copy(second, tmp_path / "second.safetensors"), "--json")
+    for gone in (first, second):
+        gone.unlink()
+    done = program("diff", "first", "second", "--json")
+    assert (done.code, done.json["from_index"], opened.json["from_index"]) == (1, True, False)
+    assert done.json["differences"] == opened.json["differences"]
+    (changed,) = done.json["differences"]
+    assert changed["name"].endswith(".lora_up.weight")
+
+
+def test_an_adapter_is_opened_where_the_other_has_digests_of_another_sort(
+    program: Program, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    small = _adapter(folder / "small.safetensors", 1)
+    large = _adapter(folder / "large.safetensors", 1, other=100_000)
+    assert program("scan", folder).code == 0
+    done = program("diff", small, large, "--json").json
+    assert (done["from_index"], len(done["differences"])) == (False, 1)
+
+
+def test_two_pipelines_are_compared_from_the_index_by_their_own_names(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library"
+    first, second = folder / "first", folder / "second"
+    folder.mkdir()
+    program("convert", models.checkpoint, "--to", "diffusers", "-o", first)
+    shutil.copytree(first, second)
+    path = second / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["quant_conv.bias"] = tensors["quant_conv.bias"] + 1
+    save_file(tensors, path)
+    opened = program("diff", first, second, "--json").json
+    assert program("scan", folder).code == 0
+    done = program("diff", first, second, "--json").json
+    assert done["differences"] == [{"name": "vae.quant_conv.bias", "how": "has other values"}]
+    assert {part["name"]: part["different"] for part in done["components"]} == {
+        "text_encoder": 0,
+        "unet": 0,
+        "vae": 1,
+    }
+    assert (opened, done["from_index"]) == ({**done, "from_index": False}, True)
+    shutil.rmtree(first)
+    assert program("diff", "first", second, "--json").json["from_index"] is True
+    lost = program("diff", "first", models.checkpoint)
+    assert (lost.code, lost.errors) == (1, [f"error: {first}: no such file"])
 
 
 def test_a_file_that_changed_since_the_scan_is_opened(

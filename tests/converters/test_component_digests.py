@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from helpers.examples import examples
 from helpers.pipelines import CLIP_G_PREFIX, checkpoint, openclip_shapes
 from helpers.sd1 import (
@@ -30,6 +32,7 @@ from converters.bytesource import FileBytes, MemoryBytes
 from converters.canonical import canonical_parts
 from converters.containers import open_model
 from converters.digest import tensor_digest, weigh, weights_digest
+from converters.digest_together import TOGETHER
 from converters.dtypes import DType
 from converters.errors import SourceChanged, TruncatedFile
 from converters.hashing import hash_file
@@ -301,14 +304,18 @@ def test_any_order_and_any_container_have_one_digest(
 
 
 @examples(30)
-@given(shapes=named, small=st.booleans())
+@given(shapes=named, small=st.booleans(), mean=st.sampled_from([0, 40, 1 << 14]))
 def test_files_of_all_sizes_are_digested_alike(
-    tmp_path_factory: pytest.TempPathFactory, shapes: Mapping[str, tuple[int, ...]], small: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    shapes: Mapping[str, tuple[int, ...]],
+    small: bool,
+    mean: int,
 ) -> None:
-    """Small ones and those of one structure take a shorter way."""
+    """Small ones and those of one structure take a shorter way, so do those of small tensors."""
     state = state_dict(shapes, fill=random_fill())
     path = safetensors(state, tmp_path_factory.mktemp("sizes") / "a.safetensors")
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("converters.digest_together.SMALL_BYTES", mean)
         monkeypatch.setattr("converters.hashing.SMALL_BYTES", 1 << 20 if small else 0)
         opened = open_model(path).state_dict
         assert hash_file(path, weights_of=opened).weights == weigh(state, {})
@@ -380,3 +387,49 @@ def test_averages_of_weights_that_are_not_there_keep_their_names(sd1: StateDict)
 def test_the_clip_of_the_tests_has_the_names_that_identification_knows() -> None:
     shapes = {name: s for name, s in clip_shapes(SMALL).items() if "position_ids" not in name}
     assert identify(state_dict(shapes)).kind == "text-encoder"
+
+
+def _bytes(**tensors: bytes) -> StateDict:
+    return StateDict(
+        {
+            name: LazyTensor(
+                DType.U8, (len(data),), (Extent(MemoryBytes(data), 0, len(data)),), name
+            )
+            for name, data in tensors.items()
+        }
+    )
+
+
+def test_small_tensors_are_digested_together_by_the_rule_that_is_written_down() -> None:
+    tiny, small, large = b"ab", bytes(range(200)), bytes(20_000)
+    found = weigh(_bytes(b=small, a=tiny, c=large, d=tiny), {})
+    heads = {"a": b"U8\n2\n", "b": b"U8\n200\n", "c": b"U8\n20000\n", "d": b"U8\n2\n"}
+    listing = b"".join(b"\1\0\0\0" + n.encode() + head for n, head in heads.items())
+    whole = TOGETHER + blake3(listing).digest() + tiny + small + large + tiny
+    assert found.whole == blake3(whole).hexdigest()
+    checksum = zlib.crc32(small).to_bytes(4, "little") + zlib.adler32(small).to_bytes(4, "little")
+    assert [each.digest for each in found.tensors.values()] == [
+        blake3(heads["a"] + tiny).digest(16),
+        checksum,
+        blake3(heads["c"] + large).digest(16),
+        blake3(heads["d"] + tiny).digest(16),
+    ]
+
+
+def test_what_is_moved_from_one_small_tensor_to_the_next_is_another_model() -> None:
+    assert weigh(_bytes(a=b"ab" * 20, b=b"c"), {}) != weigh(_bytes(a=b"ab" * 19, b=b"abc"), {})
+
+
+def test_a_model_of_many_small_tensors_is_digested_from_one_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_dict({f"w{n}": (n + 9,) for n in range(30)}, fill=random_fill())
+    path = pickled(state, tmp_path / "a.pt")
+    opened = open_model(path).state_dict
+    monkeypatch.setattr("converters.hashing.SMALL_BYTES", 0)
+    with monkeypatch.context() as never:
+        never.setattr(LazyTensor, "read", None)
+        weights = hash_file(path, weights_of=opened).weights
+    assert weights == weigh(state, {})
+    monkeypatch.setattr("converters.digest.MOST_BYTES", -1)
+    assert hash_file(path, weights_of=opened).weights == weights, "too large to be kept meanwhile"

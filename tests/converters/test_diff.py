@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
-from converters.diff import differences, digest_differences
+from converters.diff import are_comparable, differences, digest_differences
 from converters.digest import weigh
 from converters.dtypes import DType
 from converters.statedict import Extent, LazyTensor, StateDict
@@ -50,7 +50,9 @@ def test_every_way_to_differ_is_named() -> None:
 states = st.dictionaries(
     st.sampled_from("abcd"),
     st.builds(
-        stored, st.sampled_from([b"ab", b"ac", b"abcd"]), st.sampled_from([DType.U8, DType.F16])
+        stored,
+        st.sampled_from([b"ab", b"ac", b"abcd", b"a" * 20, b"ab" * 10]),
+        st.sampled_from([DType.U8, DType.F16]),
     ),
 ).map(StateDict)
 
@@ -61,3 +63,14 @@ def test_digests_tell_the_same_differences_as_the_tensors(
 ) -> None:
     ours, theirs = (weigh(state, {}).tensors for state in (left, right))
     assert list(digest_differences(ours, theirs)) == list(differences(left, right))
+
+
+def test_a_checksum_says_nothing_of_a_digest() -> None:
+    small, large = stored(b"a" * 20), stored(bytes(1 << 20))
+    adapter = weigh(StateDict({"w": small}), {}).tensors
+    checkpoint = weigh(StateDict({"w": small, "large": large}), {}).tensors
+    assert are_comparable(adapter, adapter)
+    assert are_comparable(checkpoint, checkpoint)
+    assert not are_comparable(adapter, checkpoint)
+    other = weigh(StateDict({"w": stored(b"a" * 21)}), {}).tensors
+    assert are_comparable(other, checkpoint), "of other shapes nothing more is asked"

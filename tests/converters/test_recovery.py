@@ -218,6 +218,51 @@ def test_an_adapter_of_small_weight_is_found_below_rounding() -> None:
     assert set(recipe(explanation)) == {2, FIRST_DELTA + 1}
 
 
+def relatives(scale: float) -> list[Values]:
+    """Eight models, each trained from one before, that differ by little more than rounding."""
+    found = [stored(ORIGIN)]
+    for number, parent in enumerate((0, 1, 2, 3, 0, 5, 1)):
+        found.append(stored(found[parent] + noise(200 + number, scale)))
+    return found
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-4])
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {1: 0.25, 2: 0.25, 3: 0.25, 4: 0.25},
+        {1: 0.25, 5: 0.25, 6: 0.25, 7: 0.25},
+        {1: 0.4, 3: 0.3, 6: 0.2, 7: 0.1},
+        dict.fromkeys((0, 2, 3, 5, 6, 7), 1 / 6),
+    ],
+)
+def test_an_average_of_close_relatives_comes_back(mixed: dict[int, float], scale: float) -> None:
+    models = relatives(scale)
+    target = stored(sum(weight * models[n].astype(np.float64) for n, weight in mixed.items()))
+    explanation = found(target, models)
+    assert recipe(explanation) == pytest.approx(mixed, abs=1e-8)
+    assert explanation.certainty is Certainty.EXACT
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-4])
+def test_merges_among_relatives_and_later_ones_do_not_stand_for_an_average(scale: float) -> None:
+    models = relatives(scale)
+    target = stored(sum(0.25 * models[n].astype(np.float64) for n in (1, 3, 5, 7)))
+    models.append(stored(0.5 * models[1] + 0.5 * models[3]))
+    models.append(stored(0.7 * target + 0.3 * models[2]))
+    explanation = found(target, models)
+    assert recipe(explanation) == dict.fromkeys((1, 3, 5, 7), 0.25)
+    assert explanation.certainty is Certainty.EXACT
+
+
+def test_an_average_that_lacks_one_of_close_relatives_is_not_called_exact() -> None:
+    models = relatives(1e-4)
+    target = stored(sum(0.25 * models[n].astype(np.float64) for n in (2, 4, 6, 7)))
+    explanation = found(target, [model for n, model in enumerate(models) if n != 6])
+    assert explanation.certainty is not Certainty.EXACT
+    assert explanation.excess > 2
+
+
 @pytest.mark.parametrize(("kind", "dtype"), [(np.float16, DType.F16), (np.float32, DType.F32)])
 def test_steps_are_those_of_the_type(kind: type, dtype: DType) -> None:
     values = (

@@ -326,6 +326,23 @@ def test_what_sidecars_said_until_now_becomes_claims(url, path):
     ]
 
 
+def test_models_of_small_tensors_are_read_again_for_the_rule_they_are_digested_by_now(url, path):
+    path.parent.mkdir()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection, "0002_sidecars")
+        connection.exec_driver_sql(OLD_ASSET)
+        migrations.upgrade(connection, "0013_file_names")
+        connection.exec_driver_sql("DELETE FROM undigested")
+        connection.exec_driver_sql("UPDATE asset SET container = 'safetensors'")
+        made = "INSERT INTO asset SELECT {} FROM asset WHERE id = 7"
+        of = {"id": "8", "blake3": "'c'", "bytes": "9000000000", "tensors": "1000"}
+        names = connection.exec_driver_sql("SELECT name FROM pragma_table_info('asset')").scalars()
+        connection.exec_driver_sql(made.format(", ".join(of.get(name, name) for name in names)))
+    Library.open(url).close()
+    assert execute(path, "SELECT asset_id FROM undigested") == [(7,)]
+
+
 OLD_ASSET = """
 INSERT INTO asset (id, blake3, sha256, crc32, name, name_folded, kind, base, prediction, bytes,
     tensors, parameters, confidence, safety, added, updated, algorithm, dtypes, components,

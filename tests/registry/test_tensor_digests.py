@@ -15,7 +15,6 @@ from sqlalchemy import text, update
 
 import converters.digest
 import converters.hashing
-import registry.on_disk
 from converters.canonical import canonical_parts
 from converters.containers import open_model
 from converters.digest import weigh, weights_digest
@@ -39,12 +38,6 @@ def weights(whole: str, **components: str) -> Weights:
 @pytest.fixture(scope="module")
 def sd1() -> StateDict:
     return checkpoint("sd-1")
-
-
-@pytest.fixture(autouse=True)
-def _small_adapters_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adapters of these tests are tiny."""
-    monkeypatch.setattr(registry.on_disk, "LEAST_BYTES", 0)
 
 
 @pytest.fixture
@@ -145,15 +138,21 @@ def test_new_content_at_a_known_place_has_new_digests_and_the_old_keep_theirs(
     assert library.get(before.id).hashes["weights"] == before.hashes["weights"]
 
 
-def test_an_adapter_of_tiny_tensors_is_digested_when_somebody_asks(
-    library: Library, models: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_adapter_of_small_tensors_and_its_pickle_are_the_same_weights_after_a_scan(
+    library: Library, models: Path
 ) -> None:
-    monkeypatch.undo()
-    write_lora(models / "fox.safetensors")
-    scan(library, [models])
-    asset = library.find("fox")
-    assert asset.hashes["weights"] is None
-    assert asset.hashes["autov3"]
+    path = write_lora(models / "fox.safetensors", 3)
+    state = open_model(path).state_dict
+    write_torch_zip(dict(state.items()), models / "twin.pt")
+    assert scan(library, [models]).errors == ()
+    fox, twin = library.find("fox"), library.find("twin")
+    assert fox.hashes["weights"] == twin.hashes["weights"] == weights_digest(state)
+    tensors = library.tensors(fox.id)
+    assert tensors == library.tensors(twin.id)
+    assert tensors is not None
+    assert {name: each[:2] for name, each in tensors.items()} == {
+        name: (tensor.dtype.label, tensor.shape) for name, tensor in state.items()
+    }
 
 
 def test_adapters_have_a_digest_and_no_components(library: Library, models: Path) -> None:

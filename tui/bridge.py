@@ -22,13 +22,17 @@ from tui.text import plain, size
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where a job is: `done` of `total` (None: not known) in `unit` ("B" or a plural noun)."""
+    """Where a job is: `done` of `total` (None: not known) in `unit` ("B" or a plural noun).
+
+    Rates count from the first report of a stage, at `since`: that tells what was `there` before.
+    """
 
     label: str = ""
     done: int = 0
     total: int | None = None
     unit: str = ""
-    since: float = field(default=0.0, compare=False)
+    since: float | None = field(default=None, compare=False)
+    there: int = field(default=0, compare=False)
 
     @property
     def fraction(self) -> float | None:
@@ -53,8 +57,8 @@ class Reading:
 
     def rate(self, now: float) -> float | None:
         """Units in a second, None before there is anything to measure."""
-        seconds = now - self.since
-        return self.done / seconds if self.done and seconds >= _SHORTEST else None
+        come, seconds = self.done - self.there, now - (now if self.since is None else self.since)
+        return come / seconds if come and seconds >= _SHORTEST else None
 
     def left(self, now: float) -> float | None:
         """Seconds until the stage is done, at the rate so far."""
@@ -82,12 +86,15 @@ class JobProgress(CancellableProgress):
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
         """A new piece of work begins."""
-        self.reading = Reading(plain(label), 0, total, unit, time.monotonic())
+        self.reading = Reading(plain(label), 0, total, unit)
         self.log.append(self.reading.label)
 
     def advance(self, amount: int = 1) -> None:
         """Count what was done; waits while paused. Raises Cancelled once the job was stopped."""
-        self.reading = replace(self.reading, done=self.reading.done + amount)
+        reading = replace(self.reading, done=self.reading.done + amount)
+        if reading.since is None:
+            reading = replace(reading, since=time.monotonic(), there=reading.done)
+        self.reading = reading
         self._going.wait()
         super().advance(amount)
 

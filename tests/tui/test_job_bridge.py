@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from converters.errors import NotAvailable
@@ -67,3 +69,16 @@ def test_a_job_stopped_while_it_waits_is_over_at_once() -> None:
     waiting.stop()
     assert waiting.state is JobState.STOPPED
     assert not waiting.active
+
+
+def test_what_was_there_when_a_stage_began_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes on in the middle of a file tells at once what it has."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = JobProgress()
+    progress.stage("downloading", 1000)
+    progress.advance(500)
+    clock[0] += 1
+    assert progress.reading.rate(clock[0]) is None
+    progress.advance(100)
+    assert (progress.reading.rate(clock[0]), progress.reading.left(clock[0])) == (100, 4)

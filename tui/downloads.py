@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui.answers import summed
-from tui.bridge import Job, Lane
+from tui.bridge import Job, JobProgress, Lane
 from tui.jobs import JobQueue
 
 if TYPE_CHECKING:
@@ -84,8 +84,9 @@ class Downloads:
         from assetmgr.operations.download_run import run_downloads
 
         done = failed = 0
+        watch = partial(self._watch, progress)
         try:
-            for ended in run_downloads(self._workspace, watch=self._watch, progress=progress):
+            for ended in run_downloads(self._workspace, watch=watch, progress=progress):
                 done += ended.received is not None
                 failed += ended.error is not None
                 label = ended.download.wanted.label
@@ -100,8 +101,10 @@ class Downloads:
             self.running = ()
         return summed(done, "downloaded", failed)
 
-    def _watch(self, reading: Reading) -> None:
+    def _watch(self, progress: Progress, reading: Reading) -> None:
         self.running = reading.running
+        if isinstance(progress, JobProgress):
+            progress.pace(reading.rate, reading.left)
 
 
 def run_in(jobs: JobQueue, downloads: Downloads) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tui.answers import summed
 from tui.bridge import Job, JobProgress, Lane
 from tui.jobs import JobQueue
+from tui.text import plain
 
 if TYPE_CHECKING:
     from assetmgr.operations.download_flow import FlowReading
@@ -84,6 +85,7 @@ class Downloads:
         from assetmgr.operations.download_run import run_downloads
 
         done = failed = 0
+        why = ""
         watch = partial(self._watch, progress)
         try:
             for ended in run_downloads(self._workspace, watch=watch, progress=progress):
@@ -91,7 +93,8 @@ class Downloads:
                 failed += ended.error is not None
                 label = ended.download.wanted.label
                 if ended.error is not None:
-                    progress.message(f"{label}: {ended.error.cause}")
+                    why = f"{label}: {ended.error.cause}"
+                    progress.message(why)
                 elif ended.received is not None:
                     progress.message(f"{label}: {ended.received.path}")
                     self.arrived()
@@ -99,7 +102,8 @@ class Downloads:
                     progress.message(f"{label}: {ended.stopped}")
         finally:
             self.running = ()
-        return summed(done, "downloaded", failed)
+        said = summed(done, "downloaded", failed)
+        return f"{said} ({plain(why)})" if failed == 1 else said
 
     def _watch(self, progress: Progress, reading: Reading) -> None:
         self.running = reading.running

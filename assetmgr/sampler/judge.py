@@ -89,6 +89,11 @@ def loads_completely(missing: Sequence[str], unexpected: Sequence[str], *, note:
     return Check("loads completely", ok, None, None, "; ".join(parts) if parts else note)
 
 
+def safe(danger: str) -> Check:
+    """Fails: nothing of the file was run here, but whoever trusts the verdict may open it."""
+    return Check("safe", False, None, None, danger)
+
+
 def weights_finite(names: Sequence[str]) -> Check:
     """Passes when no weight is NaN or infinite; `names` are the tensors that hold some."""
     detail = "; ".join(_named("with NaN or infinities", names)) or "no NaN, no infinity"

@@ -185,7 +185,7 @@ class AssetManagerApp(TypingAhead):
             self._show(job)
         elif job.showable:
             self.notify(f"{plain(job.title)}: {job.outcome} (J, Enter shows it)", markup=False)
-        elif job.then is None or job.state is not JobState.DONE:
+        elif job.then is None or job.lane is Lane.DOWNLOADS or job.state is not JobState.DONE:
             self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
         if job.lane is not Lane.LOOK:
             self.on_library_changed()

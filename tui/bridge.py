@@ -22,13 +22,17 @@ from tui.text import plain, size
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Where a job is: `done` of `total` (None: not known) in `unit` ("B" or a plural noun)."""
+    """Where a job is: `done` of `total` (None: not known) in `unit` ("B" or a plural noun).
+
+    `pace` are units in a second and the seconds left, where the operation itself tells them.
+    """
 
     label: str = ""
     done: int = 0
     total: int | None = None
     unit: str = ""
     since: float = field(default=0.0, compare=False)
+    pace: tuple[float, float | None] | None = field(default=None, compare=False)
 
     @property
     def fraction(self) -> float | None:
@@ -53,11 +57,15 @@ class Reading:
 
     def rate(self, now: float) -> float | None:
         """Units in a second, None before there is anything to measure."""
+        if self.pace is not None:
+            return self.pace[0] or None
         seconds = now - self.since
         return self.done / seconds if self.done and seconds >= _SHORTEST else None
 
     def left(self, now: float) -> float | None:
         """Seconds until the stage is done, at the rate so far."""
+        if self.pace is not None:
+            return self.pace[1]
         rate = self.rate(now)
         if rate is None or not self.total:
             return None
@@ -82,7 +90,8 @@ class JobProgress(CancellableProgress):
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
         """A new piece of work begins."""
-        self.reading = Reading(plain(label), 0, total, unit, time.monotonic())
+        began, pace = time.monotonic(), self.reading.pace
+        self.reading = Reading(plain(label), 0, total, unit, began, pace)
         self.log.append(self.reading.label)
 
     def advance(self, amount: int = 1) -> None:
@@ -90,6 +99,10 @@ class JobProgress(CancellableProgress):
         self.reading = replace(self.reading, done=self.reading.done + amount)
         self._going.wait()
         super().advance(amount)
+
+    def pace(self, rate: float, left: float | None) -> None:
+        """What only the operation can know: of the bytes of a download some were there before."""
+        self.reading = replace(self.reading, pace=(rate, left))
 
     def message(self, text: str) -> None:
         """A line of the log."""

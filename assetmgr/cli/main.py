@@ -147,7 +147,7 @@ def _report(session: Session, failure: Failure) -> None:
 def _wrong_call(error: click.UsageError) -> Failure:
     context = error.ctx
     hint = f"see {context.command_path} --help" if context else None
-    cause = error.format_message()
+    cause = " ".join(error.format_message().split())  # click lists choices line by line
     if isinstance(error, NoArgsIsHelpError) and isinstance(error.ctx.command, click.Group):
         names = ", ".join(error.ctx.command.list_commands(error.ctx))
         cause = f"Name what to do: {names}."

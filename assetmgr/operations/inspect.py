@@ -11,7 +11,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import hash_opened, hashes_json
 from assetmgr.operations.walk import model_files
 from converters.bytesource import ByteSource
-from converters.containers import Inspected, Model, open_model
+from converters.containers import Inspected, Model, is_pipeline, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile
 from converters.identify import Identity, identify
@@ -87,7 +87,7 @@ def inspect_paths(
     checkpoint cannot be opened.
     """
     base = None if checkpoint is None else open_model(checkpoint).state_dict
-    for path in model_files(paths, pipelines=True):
+    for path in model_files(paths, is_whole=is_pipeline):
         found = inspect_file(path, with_hashes=with_hashes, progress=progress)
         if base is not None and found.model is not None:
             found = replace(found, compatibility=compatibility(found.model.state_dict, base))

@@ -162,6 +162,7 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(
         await tui.until(lambda: tui.script.asked[1:] == ["downloads"] and not tui.app.queue.active)
         assert [job.outcome for job in tui.app.queue.jobs][1:] == ["queued as 1", "1 downloaded"]
         await tui.until(lambda: "✓  Line art" in tui.text())
+        await tui.until(lambda: "Downloads: 1 downloaded" in tui.toasts())
         assert "#10" in tui.text()
         await tui.press("k", "enter")
         assert tui.names() == ["ink wash"]

@@ -136,6 +136,7 @@ class AssetManagerApp(TypingAhead):
 
     def _tell(self, error: Exception) -> None:
         if self.queue.keep_fault(error):
+            self._commands.note_fault(error)
             said = plain(f"{type(error).__name__}: {error}")
             self.notify(f"{said} (J tells more)", title="a fault", severity="error", markup=False)
 
@@ -176,6 +177,8 @@ class AssetManagerApp(TypingAhead):
     def on_job_ended(self, message: JobEnded) -> None:
         """Say what became of it; the library may have changed."""
         job = message.job
+        if job.fault is not None:
+            self._commands.note_fault(job.fault)
         if job.state is JobState.FAILED:
             self.notify(f"{plain(job.title)} failed", severity="error", markup=False)
         elif job.showable and not self._is_busy:

@@ -163,7 +163,7 @@ class Job:
     """One operation in the background; `then` follows its success, in the screen's thread.
 
     `show` opens what came of it, at once or later. One that only oversees the work of others is not
-    `pausable`; what nobody asked for is not `repeatable`.
+    `pausable`; what nobody asked for is not `repeatable`. A `fault` of the program made it fail.
     """
 
     title: str
@@ -176,6 +176,7 @@ class Job:
     repeatable: bool = True
     outcome: str = "stopped"
     seconds: float = 0.0
+    fault: Exception | None = None
     _reached: JobState = JobState.QUEUED
 
     @property
@@ -215,7 +216,7 @@ class Job:
             self.outcome, self._reached = one_line(error), JobState.FAILED
         except Exception as error:  # noqa: BLE001 - an outermost place: a fault costs the job only
             self.outcome = plain(f"{type(error).__name__}: {error}")
-            self._reached = JobState.FAILED
+            self._reached, self.fault = JobState.FAILED, error
             self.progress.log.extend(plain(line) for line in format_exception(error))
         finally:
             self.seconds = time.monotonic() - started

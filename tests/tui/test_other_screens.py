@@ -298,6 +298,8 @@ async def test_a_failed_job_is_done_again(open_program: Open) -> None:
         tui.script.failure = None
         await tui.press("J", "a")
         await tui.until(lambda: len(tui.toasts()) > 1)
+        done, _failed = tui.app.screen.query_one(TableLines).rows
+        assert tui.app.screen.query_one(TableLines).current == done
         assert tui.script.asked == ["preview #1", "preview #1"]
         assert tui.toasts()[1] == "Preview of anything v5: done"
         assert not tui.app.queue.pressing

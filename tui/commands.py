@@ -105,6 +105,12 @@ class Commands:
         """What the library is called on the screen: where it lies."""
         return str(self._workspace.paths.home)
 
+    def note_fault(self, error: Exception) -> None:
+        """Keep a fault of the program in its log."""
+        from assetmgr.fault_log import note_fault
+
+        note_fault(error, self._workspace.paths.faults)
+
     def kinds(self) -> Mapping[str, int]:
         """Number of assets of each kind."""
         return self._workspace.library.kinds()

@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         if session.debug:
             raise
         cause = f"internal error: {type(error).__name__}: {error}"
-        hint = "run again with --debug and report what it shows"
+        hint = _how_to_report(error)
         _report(session, Failure(None, cause, "internal", hint, FAILED))
     return session.status
 
@@ -124,6 +124,18 @@ def _invoke(session: Session, arguments: list[str]) -> int:
             print_traceback(error)
         _report(session, Failure.of(error))
     return session.status
+
+
+def _how_to_report(error: Exception) -> str:
+    from assetmgr.fault_log import note_fault
+    from assetmgr.paths import find_paths
+
+    kept = None
+    with contextlib.suppress(RuntimeError):  # of a home that is nobody's
+        kept = note_fault(error, find_paths().faults)
+    return (
+        f"report what {kept} tells" if kept else "run again with --debug and report what it shows"
+    )
 
 
 def _report(session: Session, failure: Failure) -> None:

@@ -15,6 +15,8 @@ import pytest
 from helpers.from_a_terminal import STANDS_STILL_WHILE_WRITING, from_a_terminal
 from helpers.waiting import PATIENCE, wait_until
 
+from assetmgr.paths import find_paths
+
 if TYPE_CHECKING:
     from conftest import Done, Models
 
@@ -172,7 +174,10 @@ def test_an_error_that_is_no_ones_fault_is_one_line_and_debug_shows_where(
 
     monkeypatch.setattr(command, "inspect_paths", broken)
     assert run(["inspect", "x"]) == 1
-    assert capsys.readouterr().err.startswith("error: internal error: RuntimeError: a bug\nhint:")
+    kept = find_paths().faults
+    said = f"error: internal error: RuntimeError: a bug\nhint: report what {kept} tells\n"
+    assert capsys.readouterr().err == said
+    assert "in broken" in kept.read_text()
     with pytest.raises(RuntimeError):
         run(["inspect", "x", "--debug"])
 

@@ -13,6 +13,7 @@ from assetmgr.operations.downloads import list_downloads
 from assetmgr.workspace import Workspace
 from converters.progress import SILENT
 from tui.cards import Ask, Card
+from tui.downloads import Downloads
 from tui.remote_hub import OnHub
 
 SHARDS = [f"te/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
@@ -54,3 +55,17 @@ def test_a_peek_at_what_would_do_harm_says_so(hub: HubServer, workspace: Workspa
     peek = cards(workspace)["evil.ckpt"].peek
     assert peek is not None
     assert peek(SILENT).startswith("dangerous: is a bare Python pickle")
+
+
+def test_a_download_that_is_refused_says_why_at_the_end(
+    hub: HubServer, workspace: Workspace
+) -> None:
+    hub.refusal = (403, "GatedRepo")
+    name = "vae/model.safetensors"
+    download = cards(workspace)[name].download
+    assert download is not None
+    download(SILENT)
+    told = Downloads(workspace).run(SILENT)
+    assert (
+        told == f"0 downloaded, 1 failed (org/gems/{name}: access to this repository is restricted)"
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from converters.errors import NotAvailable
@@ -71,14 +69,13 @@ def test_a_job_stopped_while_it_waits_is_over_at_once() -> None:
     assert not waiting.active
 
 
-def test_what_was_there_when_a_stage_began_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes on in the middle of a file tells at once what it has."""
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_a_pace_that_the_operation_tells_goes_before_the_count() -> None:
+    """Of a download that goes on in the middle of a file, or is joined by another."""
     progress = JobProgress()
     progress.stage("downloading", 1000)
     progress.advance(500)
-    clock[0] += 1
-    assert progress.reading.rate(clock[0]) is None
-    progress.advance(100)
-    assert (progress.reading.rate(clock[0]), progress.reading.left(clock[0])) == (100, 4)
+    progress.pace(100.0, 5.0)
+    progress.stage("downloading 2 files", 2000)
+    progress.advance(500)
+    much_later = progress.reading.since + 1
+    assert (progress.reading.rate(much_later), progress.reading.left(much_later)) == (100, 5)

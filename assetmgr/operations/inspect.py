@@ -40,8 +40,8 @@ class Inspection:
     failure: Failure | None
     compatibility: Compatibility | None = None
 
-    def to_json(self, *, tensors: bool = False) -> dict[str, object]:
-        """The document of the contract; `tensors` adds the list of tensors."""
+    def to_json(self, *, tensors: bool = False, hashes: bool = False) -> dict[str, object]:
+        """The document of the contract; `tensors` and `hashes` were asked for, known or not."""
         state = self.model.state_dict if self.model else StateDict({})
         document: dict[str, object] = {
             "path": str(self.path),
@@ -62,8 +62,8 @@ class Inspection:
                 {"name": name, "dtype": tensor.dtype.label, "shape": list(tensor.shape)}
                 for name, tensor in state.items()
             ]
-        if self.hashed is not None:
-            document["hashes"] = hashes_json(self.hashed)
+        if hashes or self.hashed is not None:
+            document["hashes"] = None if self.hashed is None else hashes_json(self.hashed)
         if self.failure is not None:
             document |= {**self.failure.to_json(), "errors": [self.failure.to_json()]}
         return document

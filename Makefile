@@ -10,6 +10,9 @@ DEMO   := demo-library
 # On few cores OpenMP's spinning makes tiny networks 20-50 times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Hundreds of tests start the program anew, and without bytecode each of them compiles it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check docs pictures fuzz bench bench-try gpu tui clean family
 
 demo: $(READY)

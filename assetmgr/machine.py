@@ -7,7 +7,6 @@ can have one name.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -50,10 +49,10 @@ def name_machine(path: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole.write_text(text, "utf-8")
         try:
-            os.link(whole, path)  # unlike a rename, not in the place of another process's name
+            path.hardlink_to(whole)  # unlike a rename, not in the place of another process's name
         except FileExistsError:
             pass
-        except OSError:  # a file system without hard links
+        except (OSError, NotImplementedError):  # a file system or a system without hard links
             whole.replace(path)
         whole.unlink(missing_ok=True)
     except OSError as error:

@@ -36,6 +36,11 @@ class Paths:
         return self.home / "preferences.json"
 
     @property
+    def faults(self) -> Path:
+        """What went wrong in the program itself."""
+        return self.home / "faults.log"
+
+    @property
     def machine(self) -> Path:
         """The name of this machine in a library that several share."""
         return self.home / "machine.toml"

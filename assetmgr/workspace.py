@@ -50,11 +50,12 @@ class Workspace:
         return self.settings.database_url is not None or self.paths.database.is_file()
 
     def surely_lacks(self, sha256: str) -> bool:
-        """Whether the library has no such bytes, as far as that is known without opening it.
+        """Whether the library has no such bytes, as far as its file tells.
 
-        Opening it takes longer than a server needs for its first bytes.
+        Opening it takes longer than a server needs for its first bytes; and of many files that
+        arrive, hardly any is known, and each answer of an open one costs several times this.
         """
-        if self._library is not None or self.settings.database_url is not None:
+        if self.settings.database_url is not None:
             return False
         from registry.glance import lacks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -10,6 +11,7 @@ from sqlalchemy import Connection
 from converters.errors import AssetNotFound, CorruptFile
 from converters.progress import SILENT, Progress
 from registry import facets, finding, listing, references
+from registry.at_once import AtOnce
 from registry.beginning import beginning
 from registry.list_records import Beginning, Page
 from registry.opened import Opened
@@ -53,6 +55,11 @@ class Asking(Opened):
         with self._database.reading() as connection, stoppable(connection, progress):
             total, ids = beginning(connection, wanted, order, limit)
             return Beginning(total, listing.asset_rows(connection, ids))
+
+    @cached_property
+    def at_once(self) -> AtOnce:
+        """First rows without waiting, for the one thread that must not wait."""
+        return AtOnce(self._database)
 
     def number(self, query: str, progress: Progress = SILENT) -> int:
         """How many assets match a query. Raises BadValue, and Cancelled."""

@@ -99,6 +99,7 @@ class Database:
             engine = _engine(self._url)
         self._engine = engine.execution_options(**_READS.get(engine.dialect.name, {}))
         self._writes = engine.execution_options(**{_WRITES: True})
+        self._glances: Connection | None = None
         self.in_place = InPlace(None)  # of what is made now
         try:
             self._prepare()
@@ -126,8 +127,24 @@ class Database:
         with self._translated(), self._writes.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def glancing(self) -> Iterator[Connection]:
+        """As `reading`, for one thread alone: always by one connection, and waiting for no lock.
+
+        So it can tell whether any other connection has written meanwhile.
+        """
+        self.in_place.require()
+        with self._translated():
+            if self._glances is None:
+                self._glances = self._engine.connect()
+                self._glances.connection.cursor().execute("PRAGMA busy_timeout = 0")
+            with self._glances.begin():
+                yield self._glances
+
     def close(self) -> None:
         """Close all connections."""
+        if self._glances is not None:
+            self._glances.close()
         self._engine.dispose()
 
     def _prepare(self) -> None:

@@ -15,9 +15,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    and_,
     func,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
@@ -73,6 +75,7 @@ _FOUND_ELSEWHERE = (Words, PathPart, Tag, Hash, Contradicted)
 _ABOUT_ALL = select(func.coalesce(func.max(schema.brief.c.asset_id), 0))
 """The number of the latest asset: it takes no time, and only a way depends on it."""
 
+_FROM_THE_FIRST = true()
 _UNINDEXED = literal_column("+asset.id", _asset.id.type)
 
 
@@ -146,6 +149,19 @@ def through_ids(statement: Select[Any]) -> Select[Any]:
     return _through(schema.BY_ID, statement)
 
 
+def through(order: Order, statement: Select[Any]) -> Select[Any]:
+    """In SQLite assets are met in an order by going through its index."""
+    return _through(_INDEXES[order.word], statement)
+
+
+def first_met(
+    connection: Connection, query: All, order: Order, limit: int, where: ColumnElement[bool]
+) -> Sequence[int]:
+    """The first that match among some assets, which are looked at one after the other."""
+    clause = and_(where, replacement_traverse(query.clause(), {}, _one_by_one))
+    return _ids(connection, through(order, _ordered(clause, order)), limit, 0)
+
+
 def _through(index: str, statement: Select[Any]) -> Select[Any]:
     return statement.with_hint(schema.asset, f"INDEXED BY {index}", "sqlite")
 
@@ -211,11 +227,13 @@ def ids_of_page(
     offset: int,
     expected: int,
     found: Sequence[str] | None = None,
+    *,
+    since: ColumnElement[bool] = _FROM_THE_FIRST,
 ) -> Sequence[int]:
     """A page of what matches, found in the way that is best where `expected` assets do.
 
     No more may match than that; where fewer do, only an `offset` of nothing is right. `found` are
-    the numbers of those that do, where they are known.
+    the numbers of those that do, where they are known. It begins with those that are `since`.
     """
     rest = max(0, expected - offset)
     limit = rest if limit is None else min(limit, rest)
@@ -228,11 +246,12 @@ def ids_of_page(
     if is_soon_met or expected > _MANY:
         clause = query.clause() if is_soon_met or found is None else _is_among(found)
         clause = replacement_traverse(clause, {}, _one_by_one if is_soon_met else _in_order)
-        through = _INDEXES[order.word]
+        index = _INDEXES[order.word]
     else:
         clause = _listed(connection, query) if found is None else _is_among(found)
-        through = schema.BY_ID
-    statement = _through(through, _ordered(clause, order, backwards=backwards))
+        index = schema.BY_ID
+    clause = and_(since, clause)
+    statement = _through(index, _ordered(clause, order, backwards=backwards))
     ids = _ids(connection, statement, limit, offset)
     return ids[::-1] if backwards else ids
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import Connection, exc
 
@@ -13,6 +14,7 @@ from converters.progress import CancellableProgress, Progress
 
 _STEPS = 50_000
 """Of SQLite's machine between two looks at the progress: a few thousandths of a second."""
+_FEW_STEPS = 4_000
 
 
 @contextlib.contextmanager
@@ -22,16 +24,34 @@ def stoppable(connection: Connection, progress: Progress) -> Iterator[None]:
     Other databases are only asked nothing any more.
     """
     progress.advance(0)
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection) or not isinstance(progress, CancellableProgress):
+    if not isinstance(progress, CancellableProgress):
         yield
         return
-    driver.set_progress_handler(lambda: progress.cancelled, _STEPS)
     try:
-        yield
+        with _looking(connection, lambda: progress.cancelled, _STEPS):
+            yield
     except exc.OperationalError as error:
         if progress.cancelled:
             raise Cancelled from error
         raise
+
+
+@contextlib.contextmanager
+def ended_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """What SQLite does within is broken off after some time: its driver raises OperationalError."""
+    end = time.monotonic() + seconds
+    with _looking(connection, lambda: time.monotonic() > end, _FEW_STEPS):
+        yield
+
+
+@contextlib.contextmanager
+def _looking(connection: Connection, is_over: Callable[[], bool], steps: int) -> Iterator[None]:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        yield
+        return
+    driver.set_progress_handler(is_over, steps)
+    try:
+        yield
     finally:
         driver.set_progress_handler(None, 0)

@@ -6,8 +6,6 @@ All of them are run on tiny files by `make bench-try`; here one, since each take
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.measure import Case, Result, compare
-from benchmarks.run import BENCHMARKS
+from benchmarks.run import BENCHMARKS, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,28 +54,31 @@ def test_a_case_that_fails_is_no_measurement() -> None:
         compare("any", broken, [], 1)
 
 
-def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
-    command = [sys.executable, "-m", "benchmarks.run", "nosuch"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert "nosuch" in run.stderr
-    assert ", ".join(BENCHMARKS) in run.stderr
+def measure(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """`python -m benchmarks.run`, without starting another interpreter for it."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["run", *arguments])
+    main()
 
 
-def test_every_goal_of_the_library_is_judged_and_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_an_unknown_benchmark_is_refused_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        measure(monkeypatch, "nosuch")
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "nosuch" in told
+    assert ", ".join(BENCHMARKS) in told
+
+
+def test_every_goal_of_the_library_is_judged_and_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     document, scratch = tmp_path / "results.json", tmp_path / "scratch"
     scratch.mkdir()
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.run", "library"),
-            *("--scale", "0.002", "--rounds", "0"),
-            *("--scratch", str(scratch), "--json", str(document)),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-    )
+    small = ("--scale", "0.002", "--rounds", "0")
+    measure(monkeypatch, "library", *small, "--scratch", str(scratch), "--json", str(document))
     assert not list(scratch.iterdir()), "scratch files are removed"
     results = json.loads(document.read_text())["results"]
     judged = {f"{e['benchmark']}: {e['case']}" for e in results if isinstance(e["met"], bool)}

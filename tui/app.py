@@ -136,6 +136,7 @@ class AssetManagerApp(TypingAhead):
 
     def _tell(self, error: Exception) -> None:
         if self.queue.keep_fault(error):
+            self._commands.note_fault(error)
             said = plain(f"{type(error).__name__}: {error}")
             self.notify(f"{said} (J tells more)", title="a fault", severity="error", markup=False)
 
@@ -176,13 +177,15 @@ class AssetManagerApp(TypingAhead):
     def on_job_ended(self, message: JobEnded) -> None:
         """Say what became of it; the library may have changed."""
         job = message.job
+        if job.fault is not None:
+            self._commands.note_fault(job.fault)
         if job.state is JobState.FAILED:
             self.notify(f"{plain(job.title)} failed", severity="error", markup=False)
         elif job.showable and not self._is_busy:
             self._show(job)
         elif job.showable:
             self.notify(f"{plain(job.title)}: {job.outcome} (J, Enter shows it)", markup=False)
-        elif job.then is None or job.state is not JobState.DONE:
+        elif job.then is None or job.lane is Lane.DOWNLOADS or job.state is not JobState.DONE:
             self.notify(f"{plain(job.title)}: {job.outcome}", markup=False)
         if job.lane is not Lane.LOOK:
             self.on_library_changed()

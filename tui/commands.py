@@ -105,6 +105,12 @@ class Commands:
         """What the library is called on the screen: where it lies."""
         return str(self._workspace.paths.home)
 
+    def note_fault(self, error: Exception) -> None:
+        """Keep a fault of the program in its log."""
+        from assetmgr.fault_log import note_fault
+
+        note_fault(error, self._workspace.paths.faults)
+
     def kinds(self) -> Mapping[str, int]:
         """Number of assets of each kind."""
         return self._workspace.library.kinds()
@@ -113,6 +119,10 @@ class Commands:
         """The first rows of a view. Raises BadValue for a filter that means nothing."""
         library = self._workspace.library
         return library.beginning(view.query, sort=view.order, limit=limit, progress=progress)
+
+    def at_once(self, view: View, limit: int) -> Beginning | None:
+        """As `beginning`, without a thread; None where that is to be waited for."""
+        return self._workspace.library.at_once.beginning(view.query, view.order, limit)
 
     def number(self, view: View, progress: Progress) -> int:
         """How many rows a view has. Raises BadValue."""

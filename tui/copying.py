@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from registry.records import Asset
 from tui.screens.choose import Choice
+
+if TYPE_CHECKING:
+    from registry.records import Asset
 
 _LETTERS = {"autov2": "2", "sha256": "s", "blake3": "b", "autov1": "1", "autov3": "3", "crc32": "c"}
 

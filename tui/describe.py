@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from registry.records import Asset, Preview, PreviewCheck
 from tui.sections import MOST_NAMED, Section, text
 from tui.shown_picture import WHOSE
 from tui.text import count, day, million, plain, size
@@ -15,6 +14,7 @@ from tui.text import count, day, million, plain, size
 if TYPE_CHECKING:
     from assetmgr.operations.doctor_check import Check
     from registry.lineage import Ancestor, Descendant, Lineage
+    from registry.records import Asset, Preview, PreviewCheck
     from registry.sidecars.record import Sidecar
 
 SAFETY_STYLES = {"safe": "$success", "suspicious": "$warning bold", "dangerous": "$error bold"}

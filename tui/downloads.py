@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui.answers import summed
-from tui.bridge import Job, Lane
+from tui.bridge import Job, JobProgress, Lane
 from tui.jobs import JobQueue
+from tui.text import plain
 
 if TYPE_CHECKING:
     from assetmgr.operations.download_flow import FlowReading
@@ -84,13 +85,16 @@ class Downloads:
         from assetmgr.operations.download_run import run_downloads
 
         done = failed = 0
+        why = ""
+        watch = partial(self._watch, progress)
         try:
-            for ended in run_downloads(self._workspace, watch=self._watch, progress=progress):
+            for ended in run_downloads(self._workspace, watch=watch, progress=progress):
                 done += ended.received is not None
                 failed += ended.error is not None
                 label = ended.download.wanted.label
                 if ended.error is not None:
-                    progress.message(f"{label}: {ended.error.cause}")
+                    why = f"{label}: {ended.error.cause}"
+                    progress.message(why)
                 elif ended.received is not None:
                     progress.message(f"{label}: {ended.received.path}")
                     self.arrived()
@@ -98,10 +102,13 @@ class Downloads:
                     progress.message(f"{label}: {ended.stopped}")
         finally:
             self.running = ()
-        return summed(done, "downloaded", failed)
+        said = summed(done, "downloaded", failed)
+        return f"{said} ({plain(why)})" if failed == 1 else said
 
-    def _watch(self, reading: Reading) -> None:
+    def _watch(self, progress: Progress, reading: Reading) -> None:
         self.running = reading.running
+        if isinstance(progress, JobProgress):
+            progress.pace(reading.rate, reading.left)
 
 
 def run_in(jobs: JobQueue, downloads: Downloads) -> None:

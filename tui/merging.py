@@ -241,12 +241,10 @@ def _weight_fields(position: int, adapter: Asset) -> Iterator[Field]:
 
 
 def _weighted(adapter: Asset, position: int, answers: Answers) -> WeightedAdapter:
-    """`0.8`, or with another weight for the text encoder `0.8,0.5`. Raises BadValue."""
-    from assetmgr.operations.weighted_adapters import WeightedAdapter, parse_adapter
+    from assetmgr.operations.weighted_adapters import WeightedAdapter, parse_weight
 
-    found = parse_adapter(f"adapter={answers[f'weight {position}'].strip()}")
     blocks = answers[f"blocks {position}"].strip() or None
-    return WeightedAdapter(place_of(adapter), found.weight, found.text_encoder, blocks)
+    return WeightedAdapter(place_of(adapter), *parse_weight(answers[f"weight {position}"]), blocks)
 
 
 def _optional(answer: str, what: str) -> float | None:

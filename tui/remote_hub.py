@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from converters.errors import AssetmgrError
-from tui.cards import Ask, Card, failed, peeked
+from tui.cards import Ask, Card, failed, peeked, queued
 from tui.sections import Section, text
 from tui.text import plain, size
 
@@ -55,24 +55,36 @@ class OnHub:
         from assetmgr.operations.hub_address import parse_named
         from assetmgr.operations.hub_find import info
         from assetmgr.operations.hub_plan import DownloadRequest, plan_download
+        from assetmgr.operations.hub_select import whole_model
 
         named = parse_named(wanted)
         repo, revision = named.repo, named.revision
         told = info(self._workspace, repo, revision, progress)
         about = _about(told.found, told.summary)
-        for found in plan_download(self._workspace, DownloadRequest(repo, revision)):
-            progress.advance(0)
+        planned = list(plan_download(self._workspace, DownloadRequest(repo, revision), progress))
+        listed = {each.file.name: each for each in planned if not isinstance(each, Failure)}
+        for found in planned:
             if isinstance(found, Failure):
                 yield failed(found.path or repo, found.error)
             else:
-                yield self._file(found, told.found, about)
+                whole = [listed[name] for name in whole_model([*listed], found.file.name)]
+                yield self._file(found, whole, told.found, about)
 
-    def _file(self, found: Download, of: HubFound, about: tuple[Section, ...]) -> Card:
+    def _file(
+        self,
+        found: Download,
+        whole: Sequence[Download],
+        of: HubFound,
+        about: tuple[Section, ...],
+    ) -> Card:
+        """A file of a repository; `whole` is the model that it is a part of."""
         file = found.file
+        in_all = sum(each.file.size or 0 for each in whole)
         facts = (
             ("repository", text(file.repo)),
             ("revision", text(file.commit)),
             ("size", text(size(file.size))),
+            *((("of", text(f"{len(whole)} files, {size(in_all)}")),) if len(whole) > 1 else ()),
             ("sha256", text(file.sha256 or "not told")),
             ("from", text(file.url)),
         )
@@ -84,19 +96,19 @@ class OnHub:
             licence=plain(of.model.licence or ""),
             asset=found.known.id if found.known else None,
             sections=(Section(plain(file.name), facts), *about),
-            download=partial(self._queue, found),
+            download=partial(self._queue, whole),
             peek=partial(self._peek, found),
             sha256=file.sha256,
+            beside=len(whole) - 1,
         )
 
-    def _queue(self, found: Download, progress: Progress) -> str:
+    def _queue(self, whole: Sequence[Download], progress: Progress) -> str:
         from assetmgr.operations.downloads import enqueue
         from assetmgr.operations.hub_receive import wanted_of
         from assetmgr.operations.placing import Destination
 
-        wanted = wanted_of(self._workspace, found, Destination())
-        (queued,) = enqueue(self._workspace, [wanted])
-        return f"download {queued.id} is queued"
+        wanted = [wanted_of(self._workspace, each, Destination()) for each in whole]
+        return queued(enqueue(self._workspace, wanted))
 
     def _peek(self, found: Download, progress: Progress) -> str:
         from assetmgr.operations.peek import hub_peek
@@ -149,7 +161,7 @@ class OnHub:
         (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
         if isinstance(found, Failure):
             raise AssetmgrError(found.error, path=found.path, hint=found.hint)
-        return self._queue(found, progress)
+        return self._queue([found], progress)
 
 
 def _repository(found: HubFound) -> Card:

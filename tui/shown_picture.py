@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from registry.records import Asset
+if TYPE_CHECKING:  # the first rows need nothing of what reads assets whole
+    from registry.records import Asset
 
 BESIDE = "not a verification"
 """Said on a tile whose picture is no render."""

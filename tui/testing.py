@@ -90,6 +90,11 @@ class ScriptedCommands(Commands):
         first = super().beginning(view, limit, progress)
         return replace(first, rows=_of_day_one(first.rows))
 
+    def at_once(self, view: View, limit: int) -> Beginning | None:
+        """As in the library, but for the day."""
+        first = super().at_once(view, limit)
+        return first and replace(first, rows=_of_day_one(first.rows))
+
     def page(self, view: View, offset: int, limit: int) -> Page:
         """As in the library, but for the day."""
         page = super().page(view, offset, limit)

@@ -62,6 +62,7 @@ def run(session: Session, numbers: tuple[int, ...], rate: str | None) -> int:
             workspace, only, rate=rate, watch=progress.watch, progress=progress
         ):
             documents += [_ended(session, ended)]
+        documents = _as_noted(workspace, documents)
     if session.as_json:
         session.output.document({"downloads": documents, "errors": session.errors()})
     elif not documents:
@@ -195,6 +196,16 @@ def _state(download: QueuedDownload) -> str:
         if is_begun and total
         else (download.state.value)
     )
+
+
+def _as_noted(workspace: Workspace, documents: list[dict[str, object]]) -> list[dict[str, object]]:
+    """With how much has come, and when that ended, as the queue keeps it."""
+    noted: dict[object, dict[str, object]]
+    noted = {each.id: download_json(each) for each in list_downloads(workspace)}
+    return [
+        {**each, **{name: noted.get(each["id"], each)[name] for name in ("received", "ended")}}
+        for each in documents
+    ]
 
 
 def _ended(session: Session, ended: Ended) -> dict[str, object]:

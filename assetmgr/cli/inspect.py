@@ -60,7 +60,7 @@ def inspect(
             if inspection.failure:
                 session.fail(inspection.failure)
             known = _statistics(inspection, progress) if statistics else None
-            found.append(_document(inspection, known, tensors=tensors))
+            found.append(_document(inspection, known, tensors=tensors, hashes=with_hashes))
             if not session.as_json:
                 print_inspection(session, inspection, tensors=tensors, statistics=known)
     if not found:
@@ -76,8 +76,10 @@ def _statistics(inspection: Inspection, progress: Progress) -> Known:
     return dict(tensor_statistics(inspection.model.state_dict, progress=progress))
 
 
-def _document(inspection: Inspection, known: Known | None, *, tensors: bool) -> dict[str, object]:
-    document = inspection.to_json(tensors=tensors or known is not None)
+def _document(
+    inspection: Inspection, known: Known | None, *, tensors: bool, hashes: bool
+) -> dict[str, object]:
+    document = inspection.to_json(tensors=tensors or known is not None, hashes=hashes)
     listed = document.get("tensor_list")
     for entry in listed if known is not None and isinstance(listed, list) else ():
         numbers = known.get(entry["name"]) if known else None

@@ -19,7 +19,7 @@ from assetmgr import __version__
 from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL, print_traceback
 from assetmgr.cli.lazy import LazyGroup, Table, load
 from assetmgr.cli.options import Session
-from assetmgr.cli.output import StdoutFailed
+from assetmgr.cli.output import StdoutFailed, on_terminal
 from assetmgr.operations.failures import Failure
 from converters.errors import AssetmgrError
 
@@ -79,7 +79,7 @@ def cli(context: click.Context) -> int:
     """Know, trust, convert, merge, verify and browse diffusion model files."""
     if context.invoked_subcommand is not None:
         return 0
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if on_terminal():
         return int(context.invoke(load(COMMANDS["tui"][0])))
     click.echo(context.get_help())
     return 0
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         if session.debug:
             raise
         cause = f"internal error: {type(error).__name__}: {error}"
-        hint = "run again with --debug and report what it shows"
+        hint = _how_to_report(error)
         _report(session, Failure(None, cause, "internal", hint, FAILED))
     return session.status
 
@@ -126,6 +126,18 @@ def _invoke(session: Session, arguments: list[str]) -> int:
     return session.status
 
 
+def _how_to_report(error: Exception) -> str:
+    from assetmgr.fault_log import note_fault
+    from assetmgr.paths import find_paths
+
+    kept = None
+    with contextlib.suppress(RuntimeError):  # of a home that is nobody's
+        kept = note_fault(error, find_paths().faults)
+    return (
+        f"report what {kept} tells" if kept else "run again with --debug and report what it shows"
+    )
+
+
 def _report(session: Session, failure: Failure) -> None:
     session.fail(failure)
     if session.as_json:
@@ -135,7 +147,7 @@ def _report(session: Session, failure: Failure) -> None:
 def _wrong_call(error: click.UsageError) -> Failure:
     context = error.ctx
     hint = f"see {context.command_path} --help" if context else None
-    cause = error.format_message()
+    cause = " ".join(error.format_message().split())  # click lists choices line by line
     if isinstance(error, NoArgsIsHelpError) and isinstance(error.ctx.command, click.Group):
         names = ", ".join(error.ctx.command.list_commands(error.ctx))
         cause = f"Name what to do: {names}."

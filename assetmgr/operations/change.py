@@ -9,7 +9,7 @@ from pathlib import Path
 from converters.containers import open_model
 from converters.containers.diffusers_folder import PREDICTION_KEY
 from converters.dtypes import DType
-from converters.errors import BadValue
+from converters.errors import BadValue, WrongFamily, naming
 from converters.identify import Kind, identify
 from converters.identify.adapter_keys import component_of_key
 from converters.layouts.components import component_of
@@ -100,7 +100,7 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     """The tensors in their stored types after all but the cast; and the names that were dropped.
 
     Raises UnsupportedFile for averages or components that are not there, and for a VAE that does
-    not fit; FileProblem for its file.
+    not fit; WrongFamily and FileProblem for its file.
     """
     scales: tuple[str, ...] = ()
     if change.dtype != "keep":  # in another precision the scales of fp8 would not be applied
@@ -109,7 +109,8 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     state, averages = apply_ema(state, change.ema)
     state, training = prune(state) if change.prune else (state, ())
     if change.vae is not None:
-        state = bake_vae(state, open_model(change.vae).state_dict)
+        with naming(change.vae):
+            state = bake_vae(state, _vae_of(change.vae))
     unwanted: tuple[str, ...] = ()
     if change.components:
         is_adapter = identify(state).kind is Kind.LORA
@@ -122,6 +123,14 @@ def restructured(state: StateDict, change: Change) -> tuple[StateDict, tuple[str
     if change.layout is not None:
         state = relayout(state, identify(state), change.layout)
     return state, (*scales, *averages, *training, *unwanted)
+
+
+def _vae_of(path: Path) -> StateDict:
+    state = open_model(path).state_dict
+    kind = identify(state).kind
+    if kind not in (Kind.VAE, Kind.UNKNOWN):
+        raise WrongFamily(f"is of kind {kind}, not a VAE")
+    return state
 
 
 def _declared(state: StateDict, prediction: str) -> StateDict:

@@ -18,7 +18,7 @@ from assetmgr.operations.derive import placeholder_parent
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.walk import model_files
 from assetmgr.text import size
-from converters.adapters.opening import with_config_beside
+from converters.adapters.opening import files_in, open_folder, with_config_beside
 from converters.containers import Container, Model, is_pipeline, open_model
 from converters.errors import AssetmgrError, BadValue, FileProblem, TargetExists, UnsupportedFile
 from converters.identify import Base, Identity, Kind, Prediction, identify
@@ -72,8 +72,8 @@ class ConvertPlan:
     @property
     def parent_paths(self) -> tuple[Path, ...]:
         """The files that the target is made of."""
-        vae = self.change.vae
-        return (self.source,) if vae is None else (self.source, vae)
+        sources = files_in(self.source) or (self.source,)
+        return (*sources, *(path for path in (self.change.vae,) if path is not None))
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract before anything was done: no hashes, no seconds."""
@@ -155,8 +155,13 @@ def _check(request: ConvertRequest) -> None:
 
 
 def _is_plain_folder(path: str) -> bool:
-    """Whether a path stands for the models in it; a pipeline's folder is a model itself."""
-    return os.path.isdir(path) and not is_pipeline(path)  # noqa: PTH112  # as walk
+    """Whether a path stands for the models in it."""
+    return os.path.isdir(path) and not _is_one_model(path)  # noqa: PTH112  # as walk
+
+
+def _is_one_model(folder: str | Path) -> bool:
+    """Whether a folder is a model itself: a pipeline's, or that of an adapter of PEFT."""
+    return is_pipeline(folder) or bool(files_in(folder))
 
 
 def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
@@ -165,7 +170,7 @@ def _targets(request: ConvertRequest) -> Iterator[tuple[Path, Path, bool]]:
     for given in request.sources:
         top = Path(given)
         is_folder = _is_plain_folder(given)
-        for source in model_files([given], recursive=request.recursive, pipelines=True):
+        for source in model_files([given], recursive=request.recursive, is_whole=_is_one_model):
             place = source.with_name(_stem(source) + suffix)
             if request.output is not None:
                 place = request.output
@@ -197,7 +202,7 @@ def _plan(
     form = format_of(request.to, change)
     if not explicit and _is_own_target(source, target, form):
         return None
-    model = open_model(source)
+    model = _opened(source)
     whole, notes = _in_one_file(model, source)
     repaired, mended = repair(whole)
     stored, dropped = restructured(repaired, change)
@@ -236,8 +241,18 @@ def _plan(
     return replace(plan, nbytes=form.size(described, identity))
 
 
+def _opened(source: Path) -> Model:
+    """A model, or an adapter of PEFT with all of its networks. Raises FileProblem."""
+    files = files_in(source)
+    if not files:
+        return open_model(source)
+    models = [open_model(file) for file in files]
+    telling = next((model for model in models if model.danger), models[0])
+    return replace(telling, state_dict=open_folder(files))
+
+
 def _is_own_target(source: Path, target: Path, form: Format) -> bool:
-    return source.absolute() == form.model(target).absolute()
+    return source.absolute() in (target.absolute(), form.model(target).absolute())
 
 
 def _in_usual_layout(state: StateDict, form: Format) -> StateDict:

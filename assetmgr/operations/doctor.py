@@ -35,6 +35,7 @@ def diagnose(
         settings_check,
         _state_folder(paths),
         doctor_machine.free_disk(paths.home),
+        _faults(paths),
         *doctor_library.checks(paths, settings),
         doctor_services.hub_cache(environment),
         doctor_services.hub_token(environment),
@@ -56,6 +57,13 @@ def _settings(paths: Paths, environment: Mapping[str, str]) -> tuple[Settings, C
     there = is_file(paths.config)
     detail = str(paths.config) if there else f"{paths.config} is not there: defaults"
     return settings, Check("settings", ok=True, detail=detail)
+
+
+def _faults(paths: Paths) -> Check:
+    """What is to be sent with a report; that something failed once is no defect of today."""
+    there = is_file(paths.faults)
+    detail = f"{paths.faults} tells of them" if there else "none was noted"
+    return Check("faults", ok=True, detail=detail)
 
 
 def _state_folder(paths: Paths) -> Check:

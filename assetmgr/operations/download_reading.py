@@ -72,7 +72,8 @@ class Told:
         """The sums, as the progress of one operation. Raises Cancelled."""
         reading, (total, done) = self._last, self._shown
         if reading.total != total:
-            self._progress.stage(f"downloading {reading.files} files", reading.total)
+            files = "1 file" if reading.files == 1 else f"{reading.files} files"
+            self._progress.stage(f"downloading {files}", reading.total)
             done = 0
         self._shown = reading.total, reading.done
         self._progress.advance(max(reading.done - done, 0))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.walk import model_files
 from converters.adapters.opening import with_config_beside
 from converters.bases import Base
-from converters.containers import open_model
+from converters.containers import is_pipeline, open_model
 from converters.errors import AssetmgrError, AssetNotFound, UnsupportedFile
 from converters.identify import Identity, Kind, identify
 from converters.progress import Progress
@@ -90,7 +90,7 @@ def find_candidates(
     for asset in _of_library(workspace, subject, among):
         if asset.path is not None:
             found[Path(asset.path)] = _of_asset(asset)
-    for path in model_files(files, pipelines=True):
+    for path in model_files(files, is_whole=is_pipeline):
         found[path.resolve()] = _at(workspace, path.resolve())
     return [each for each in found.values() if not _is_itself(each, subject)]
 

@@ -45,7 +45,7 @@ def symlink(source: Path, place: Path, *, relative: bool = False) -> None:
 def hard_link(source: Path, place: Path) -> None:
     """A second name of the file itself; a source that is a symbolic link is followed first."""
     with _placing(place):
-        os.link(os.path.realpath(source), place)
+        place.hardlink_to(os.path.realpath(source))
 
 
 def copy(source: Path, place: Path, progress: Progress = SILENT) -> None:

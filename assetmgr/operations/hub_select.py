@@ -102,6 +102,14 @@ def shards_with(name: str) -> tuple[str, ...]:
     return tuple(f"{_stem(name)}-{n:05}-of-{count:05}{path.suffix}" for n in numbers)
 
 
+def whole_model(files: Sequence[str], name: str) -> tuple[str, ...]:
+    """All files of the model that a file is a part of, or the index of; of others itself alone."""
+    stem = _stem(name) if _is_shard(name) else _indexed(name)
+    shards = {file for file in files if _is_shard(file) and _stem(file) == stem}
+    whole = {name} | shards | _put_together_by(files, shards)
+    return tuple(file for file in files if file in whole)
+
+
 def _put_together_by(files: Sequence[str], chosen: Iterable[str]) -> set[str]:
     """The indexes of the shards that are chosen, and the configurations beside them."""
     shards = {name for name in chosen if _is_shard(name)}

@@ -11,7 +11,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import hash_opened, hashes_json
 from assetmgr.operations.walk import model_files
 from converters.bytesource import ByteSource
-from converters.containers import Inspected, Model, open_model
+from converters.containers import Inspected, Model, is_pipeline, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.hashing import HashedFile
 from converters.identify import Identity, identify
@@ -40,8 +40,8 @@ class Inspection:
     failure: Failure | None
     compatibility: Compatibility | None = None
 
-    def to_json(self, *, tensors: bool = False) -> dict[str, object]:
-        """The document of the contract; `tensors` adds the list of tensors."""
+    def to_json(self, *, tensors: bool = False, hashes: bool = False) -> dict[str, object]:
+        """The document of the contract; `tensors` and `hashes` were asked for, known or not."""
         state = self.model.state_dict if self.model else StateDict({})
         document: dict[str, object] = {
             "path": str(self.path),
@@ -62,8 +62,8 @@ class Inspection:
                 {"name": name, "dtype": tensor.dtype.label, "shape": list(tensor.shape)}
                 for name, tensor in state.items()
             ]
-        if self.hashed is not None:
-            document["hashes"] = hashes_json(self.hashed)
+        if hashes or self.hashed is not None:
+            document["hashes"] = None if self.hashed is None else hashes_json(self.hashed)
         if self.failure is not None:
             document |= {**self.failure.to_json(), "errors": [self.failure.to_json()]}
         return document
@@ -87,7 +87,7 @@ def inspect_paths(
     checkpoint cannot be opened.
     """
     base = None if checkpoint is None else open_model(checkpoint).state_dict
-    for path in model_files(paths, pipelines=True):
+    for path in model_files(paths, is_whole=is_pipeline):
         found = inspect_file(path, with_hashes=with_hashes, progress=progress)
         if base is not None and found.model is not None:
             found = replace(found, compatibility=compatibility(found.model.state_dict, base))

@@ -82,7 +82,7 @@ def _linked(source: Path, target: Path) -> bool:
     That is so on other disks, without hard links, and for names that differ in case only.
     """
     try:
-        os.link(source, target)
+        target.hardlink_to(source)
     except (OSError, NotImplementedError):
         return False
     return True

@@ -12,6 +12,7 @@ from assetmgr.sampler.families import FAMILIES, not_rendered
 from assetmgr.sampler.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, FileMissing, UnsupportedFile, naming
+from converters.pickles.verdict import SafetyReport, Verdict
 from registry.text import shown
 
 if TYPE_CHECKING:
@@ -120,7 +121,12 @@ def from_asset(asset: Asset) -> Subject:
     return Subject(
         asset=asset.id,
         file=ModelFile(
-            asset.path, asset.name, asset.kind, hashes.get("sha256"), hashes.get("autov3")
+            asset.path,
+            asset.name,
+            asset.kind,
+            hashes.get("sha256"),
+            hashes.get("autov3"),
+            _danger(asset.safety),
         ),
         base=asset.base,
         words=tuple(asset.trigger_words),
@@ -129,6 +135,11 @@ def from_asset(asset: Asset) -> Subject:
         last=asset.preview,
         scanned=next((file for file in asset.files if file.path == asset.path), None),
     )
+
+
+def _danger(safety: SafetyReport) -> str | None:
+    """What a verdict has to say of a file that runs something where others open it."""
+    return safety.findings[0] if safety.verdict is Verdict.DANGEROUS else None
 
 
 def _last_size(preview: Preview | None) -> tuple[int, int] | None:
@@ -142,11 +153,14 @@ def _from_file(path: Path) -> Subject:
     from converters.containers import open_model
     from converters.identify import identify
 
-    sd = open_model(path).state_dict
+    model = open_model(path)
+    sd = model.state_dict
     identity = identify(sd)
     return Subject(
         asset=None,
-        file=ModelFile(str(path.resolve()), shown(path.stem), identity.kind),
+        file=ModelFile(
+            str(path.resolve()), shown(path.stem), identity.kind, danger=_danger(model.safety)
+        ),
         base=identity.base,
         words=identity.trigger_words,
         prompt=sd.metadata.get(PROMPT_KEY),

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from converters.containers import is_pipeline
 from converters.suffixes import MODEL_SUFFIXES
 
 
 def model_files(
-    paths: Iterable[str], *, recursive: bool = True, pipelines: bool = False
+    paths: Iterable[str],
+    *,
+    recursive: bool = True,
+    is_whole: Callable[[Path], bool] = lambda _: False,
 ) -> Iterator[Path]:
     """Files as they are given, folders as the model files in them, in the order of their names.
 
-    With `pipelines` the folder of a diffusers pipeline is one model instead of several files.
+    A folder that `is_whole`, as that of a diffusers pipeline, is one model instead of its files.
     """
     for path in map(Path, paths):
-        if pipelines and is_pipeline(path):
+        if is_whole(path):
             yield path
         elif os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for folders closed to us
-            yield from sorted(_in_folder(path, recursive=recursive, pipelines=pipelines))
+            yield from sorted(_in_folder(path, recursive, is_whole))
         else:
             yield path
 
 
-def _in_folder(folder: Path, *, recursive: bool, pipelines: bool) -> Iterator[Path]:
+def _in_folder(folder: Path, recursive: bool, is_whole: Callable[[Path], bool]) -> Iterator[Path]:
     """The model files, and the folders that cannot be looked into: opening them names the cause."""
     closed: list[Path] = []
     for where, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        if pipelines:
-            whole = [name for name in folders if is_pipeline(Path(where, name))]
-            yield from (Path(where, name) for name in whole)
-            folders[:] = [name for name in folders if name not in whole]
+        whole = [name for name in folders if is_whole(Path(where, name))]
+        yield from (Path(where, name) for name in whole)
+        folders[:] = [name for name in folders if name not in whole]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in MODEL_SUFFIXES:
                 yield Path(where, name)

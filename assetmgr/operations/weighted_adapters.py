@@ -34,13 +34,28 @@ def parse_adapter(text: str) -> WeightedAdapter:
     reference, separator, weights = text.rpartition("=")
     if not separator or os.path.exists(text):  # noqa: PTH110  # Path.exists raises for long names
         return WeightedAdapter(text)
-    try:
-        numbers = [float(part) for part in weights.split(",")]
-    except ValueError:
-        numbers = []
-    if not reference or not 1 <= len(numbers) <= 2 or not all(map(math.isfinite, numbers)):
+    numbers = _numbers(weights)
+    if not reference or not numbers:
         raise BadValue(f"{text!r} is not ADAPTER[=WEIGHT[,TE_WEIGHT]]")
-    return WeightedAdapter(reference, numbers[0], numbers[1] if len(numbers) == 2 else None)
+    return WeightedAdapter(reference, *numbers)
+
+
+def parse_weight(text: str) -> tuple[float, float | None]:
+    """`0.8`, or with another weight for the text encoder `0.8,0.5`. Raises BadValue."""
+    numbers = _numbers(text)
+    if not numbers:
+        raise BadValue(f"{text!r} is no weight; as 0.8, or with that of the text encoder 0.8,0.5")
+    return numbers
+
+
+def _numbers(text: str) -> tuple[float, float | None] | None:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    if len(numbers) > 2 or not all(map(math.isfinite, numbers)):
+        return None
+    return numbers[0], numbers[1] if len(numbers) > 1 else None
 
 
 def weigh_blocks(

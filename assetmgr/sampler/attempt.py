@@ -64,6 +64,8 @@ class Attempt:
         if picture is None and self._widen(checks):
             checks, picture = self._tried()
         job = self._job
+        if job.subject.danger is not None:
+            checks = (judge.safe(job.subject.danger), *checks)
         if picture is not None:
             write_picture(picture, job)
         outcome = RenderOutcome(

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from assetmgr.sampler import judge
+from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.jobs import Check, ModelFile
+from assetmgr.sampler.judge import Exchanged
+from assetmgr.sampler.memory import Measure, awake
 from assetmgr.sampler.painter import Painter
-from assetmgr.sampler.probes import DRAWS, Answers, difference, disc, noise_left, round_trip
+from assetmgr.sampler.probes import (
+    DRAWS,
+    FRUGAL,
+    LARGEST,
+    Answers,
+    difference,
+    noise_left,
+    round_trip,
+)
 from assetmgr.sampler.relatives import Likeness, likeness
-from assetmgr.sampler.render import Picture, encode_picture
+from assetmgr.sampler.render import Picture
 from assetmgr.sampler.subjects import Applied, Scaled
 from assetmgr.sampler.warm import Warm, single_file
 from converters.containers import open_model
 from converters.errors import AssetmgrError
 
-CLEARLY = 1.03
-"""Times the noise missed that is clearly more.
+CLEARLY = 0.3
+"""Logarithm of the noise missed, with layers put back against as they are, that is a clear answer.
 
-Of 40 pairs of blocks of the demo's UNet, each exchanged, a quarter lessens it, to 0.972 times at
-the least: blocks that do next to nothing, where only more relatives can tell which file is wrong.
+Of random pairs of blocks exchanged in the demo's UNet as it is, with a LoRA merged at three
+weights, and with noise of a tenth and a third of its weights, 264 cases with three prompts in all,
+the healthy network lost 0.17 by it at most. Of blocks that do next to nothing only more files can
+tell. A picture that neither painted is no judge: shown a disc, a healthy one lost up to 0.54.
 """
+
+
+def _whose(gain: float, against: int, so: int) -> Exchanged:
+    """Which files have layers exchanged, by what the network gains so and how many have them so."""
+    if abs(gain) > CLEARLY:
+        return Exchanged.THERE if gain > 0 else Exchanged.HERE
+    if against == so:
+        return Exchanged.UNCLEAR
+    return Exchanged.HERE if against > so else Exchanged.THERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +62,7 @@ class Examiner:
         """What a checkpoint removes of noise, makes of prompts, and keeps of a picture."""
         if not self.warm.bundle.family.flow:
             yield judge.removes_noise(noise_left(self._answers(picture), picture.latents))
-            yield from self._in_place(relatives)
+            yield from self._in_place(relatives, picture)
             conditions = self.painter.conditions
             if conditions.prompt != conditions.negative:
                 positive, negative = self.painter.conditionings(self.warm, ())
@@ -56,20 +81,21 @@ class Examiner:
         else:
             yield effect
 
-    def _in_place(self, relatives: Sequence[ModelFile]) -> Iterator[Check]:
-        """Whether the layers stand where most relatives have them.
+    def _in_place(self, relatives: Sequence[ModelFile], picture: Picture) -> Iterator[Check]:
+        """Whether the layers stand where most files have them, of which this is one.
 
-        Where one stands against one, the file itself has to be better so to pass.
+        What the network says for or against itself clearly goes before any number of files, which
+        may be copies of each other.
         """
         kin = [found for found in self._likenesses(relatives) if found[1].are_relatives]
         against = [(name, each) for name, each in kin if each.exchanged]
         if not kin:
             return
         name, told = (against or kin)[0]
-        is_at_fault = 2 * len(against) > len(kin)
-        if against and (len(kin) == 1 or 2 * len(against) == len(kin)):
-            is_at_fault = not self._is_better_so(told)
-        yield judge.in_place(name, told.compared, told.exchanged, ok=not is_at_fault)
+        whose = Exchanged.NOT
+        if against:
+            whose = _whose(self._gain(told, picture), len(against), 1 + len(kin) - len(against))
+        yield judge.in_place(name, told.compared, told.exchanged, whose)
 
     def _likenesses(self, relatives: Sequence[ModelFile]) -> Iterator[tuple[str, Likeness]]:
         """Names of checkpoints with what they have in common; what cannot be read is left out."""
@@ -78,18 +104,23 @@ class Examiner:
                 relative = single_file(open_model(each.path))
                 yield each.name, likeness(self.warm.bundle.state_dict, relative)
 
-    def _is_better_so(self, found: Likeness) -> bool:
-        """Whether it takes clearly more noise off than with the exchanged layers put back.
+    def _gain(self, found: Likeness, picture: Picture) -> float:
+        """What it misses of noise with the exchanged layers put back, against as it is (log).
 
-        That is asked of a picture that neither has painted.
+        Each does better with what itself has painted, so that is asked of a picture of either.
         """
-        bundle, sampling = self.warm.bundle, self.painter.conditions.sampling
-        with self.painter.ready(bundle.vae.network):
-            shown = encode_picture(bundle.vae.network, disc(sampling.width, sampling.height))
-        left = noise_left(self.painter.answers(self.warm, shown, DRAWS), shown)
-        with bundle.patched(found.put_back(bundle.state_dict)):
-            put_back = noise_left(self.painter.answers(self.warm, shown, DRAWS), shown)
-        return put_back > CLEARLY * left
+        bundle, own = self.warm.bundle, picture.latents
+        try:
+            with bundle.patched(found.put_back(bundle.state_dict)):
+                theirs = self.painter.latents(self.warm, (), "sample with layers put back")
+                put_back = [self._missed(own), self._missed(theirs)]
+        except NotFinite:
+            return math.inf
+        left = [self._missed(own), self._missed(theirs)]
+        return math.fsum(map(math.log, put_back)) / 2 - math.fsum(map(math.log, left)) / 2
+
+    def _missed(self, latents: torch.Tensor) -> float:
+        return max(noise_left(self.painter.answers(self.warm, latents, DRAWS), latents), 1e-9)
 
     def _answers(self, picture: Picture, draws: int = DRAWS) -> Answers:
         return self.painter.answers(self.warm, picture.latents, draws)
@@ -108,6 +139,8 @@ class Examiner:
             yield judge.half_effect(half.apart(without), whole.apart(without))
 
     def _round_trip(self, vae: Any) -> Check:
-        sampling = self.painter.conditions.sampling
-        with self.painter.ready(vae):
-            return judge.round_trip(round_trip(vae, sampling.width, sampling.height))
+        """Of a whole picture: the seams of tiles would be held against the autoencoder."""
+        sampling, thrift = self.painter.conditions.sampling, self.painter.thrift
+        largest = FRUGAL if Measure.TILES in thrift.taken else LARGEST
+        with awake(thrift.device, vae):
+            return judge.round_trip(round_trip(vae, sampling.width, sampling.height, largest))

@@ -17,7 +17,8 @@ class ModelFile:
     """A model file taking part in a render, with the names it is known by.
 
     `kind` is a word of the contract (`checkpoint`, `lora`, ...). `sha256` and `autov3` are hex
-    digests where known; they only go into the picture's parameters text.
+    digests where known; they only go into the picture's parameters text. `danger` says what other
+    programs would run that open the file.
     """
 
     path: str
@@ -25,6 +26,7 @@ class ModelFile:
     kind: str
     sha256: str | None = None
     autov3: str | None = None
+    danger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

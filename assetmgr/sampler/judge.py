@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
 import torch
 from torch.nn import functional
@@ -88,6 +89,11 @@ def loads_completely(missing: Sequence[str], unexpected: Sequence[str], *, note:
     return Check("loads completely", ok, None, None, "; ".join(parts) if parts else note)
 
 
+def safe(danger: str) -> Check:
+    """Fails: nothing of the file was run here, but whoever trusts the verdict may open it."""
+    return Check("safe", False, None, None, danger)
+
+
 def weights_finite(names: Sequence[str]) -> Check:
     """Passes when no weight is NaN or infinite; `names` are the tensors that hold some."""
     detail = "; ".join(_named("with NaN or infinities", names)) or "no NaN, no infinity"
@@ -133,14 +139,24 @@ def removes_noise(left: float) -> Check:
     return _below("removes noise", left, NOISE_LEFT, "noise missed, 1 for a guess by the mean")
 
 
-def in_place(relative: str, compared: int, exchanged: Mapping[str, str], *, ok: bool) -> Check:
+class Exchanged(StrEnum):
+    """Whose layers stand where another file has others; the words go into the check's detail."""
+
+    NOT = ""
+    HERE = "exchanged"
+    THERE = "exchanged there"
+    UNCLEAR = "exchanged in one of the two, a third of the family would tell in which"
+
+
+def in_place(relative: str, compared: int, exchanged: Mapping[str, str], whose: Exchanged) -> Check:
     """Passes unless layers of the UNet stand where a relative has others, which has them right."""
     detail = f"{compared} layers of the UNet compared with {relative!r}"
     if exchanged:
         here, there = next(iter(exchanged.items()))
-        detail += f"; exchanged{' there' if ok else ''}: {here} with {there}"
-    count = 0 if ok else len(exchanged)
-    return Check("in place", ok, float(count), 0.0, detail)
+        detail += f"; {whose}: {here} with {there}"
+    is_fault = whose is Exchanged.HERE
+    count = len(exchanged) if is_fault else 0
+    return Check("in place", not is_fault, float(count), 0.0, detail)
 
 
 def strength(largest: float, name: str) -> Check:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from converters.adapters.peft_config import CONFIG_FILE
+from converters.adapters.peft_config import CONFIG_FILE, DIFFUSERS_CONFIG, fields_of
 from converters.containers import open_model
 from converters.errors import AssetmgrError, FileUnreadable
 from converters.statedict import StateDict
@@ -18,9 +20,9 @@ _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 _NETWORKS = ("unet", "transformer", *_ENCODERS)
 
 
-def _of_encoder(name: str, encoder: str) -> str:
+def _of_network(name: str, network: str) -> str:
     bare = name.removeprefix(_HEAD)
-    return name if bare == name else f"{encoder}.{bare}"
+    return name if bare == name else f"{network}.{bare}"
 
 
 def open_adapter(path: Path) -> StateDict:
@@ -54,6 +56,36 @@ def networks_in(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     return tuple(Path(each) for each in inner if weights_in(each) is not None)
 
 
+def files_in(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The weights in a folder that PEFT saved, those of each network; none in other folders."""
+    whole = weights_in(folder)
+    each = [whole] if whole else [weights_in(inner) for inner in networks_in(folder)]
+    return tuple(file for file in each if file is not None)
+
+
+def open_folder(files: Sequence[Path]) -> StateDict:
+    """The adapters of several networks as one, as diffusers keeps it; one alone as it is.
+
+    `files` are those of `files_in`. Raises FileProblem.
+    """
+    adapters = {file.parent.name: open_adapter(file) for file in files}
+    if len(adapters) == 1:
+        return next(iter(adapters.values()))
+    tensors = {
+        _of_network(name, network): tensor
+        for network, state in adapters.items()
+        for name, tensor in state.items()
+    }
+    fields = {
+        f"{network}.{field}": value
+        for network, state in adapters.items()
+        for field, value in fields_of(state.metadata).items()
+    }
+    texts = {key: text for state in adapters.values() for key, text in state.metadata.items()}
+    told = {key: text for key, text in texts.items() if key != CONFIG_FILE}
+    return StateDict(tensors, {**told, DIFFUSERS_CONFIG: json.dumps(fields)})
+
+
 def with_config_beside(state: StateDict, path: Path) -> StateDict:
     """The tensors of a file with PEFT's configuration in the metadata, if one lies beside it.
 
@@ -64,7 +96,7 @@ def with_config_beside(state: StateDict, path: Path) -> StateDict:
     if not path.name.startswith(_PEFT_FILE) or not config.is_file():
         return state
     if path.parent.name in _ENCODERS:
-        state = state.rename(lambda name: _of_encoder(name, path.parent.name))
+        state = state.rename(lambda name: _of_network(name, path.parent.name))
     try:
         with config.open("rb") as file:
             text = file.read(_MOST_CONFIG).decode("utf-8")

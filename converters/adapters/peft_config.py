@@ -92,6 +92,11 @@ def peft_configs(metadata: Mapping[str, str]) -> PeftConfigs:
     )
 
 
+def fields_of(metadata: Mapping[str, str]) -> dict[str, Json]:
+    """The configuration that PEFT put beside a file. Raises CorruptFile."""
+    return _object(metadata, CONFIG_FILE)
+
+
 def _object(metadata: Mapping[str, str], key: str) -> dict[str, Json]:
     text = metadata[key]
     try:

@@ -152,6 +152,8 @@ def _require_form(module: Module, layout: str) -> None:
             "which diffusers has no form for",
             hint="`assetmgr resize` makes a LoRA of it",
         )
+    if layout == "comfy" and module.family == "ia3":
+        raise UnsupportedFile(f"module {module.name} is ia3, which ComfyUI does not know")
     if layout != DIFFUSERS and (own := roles & _PEFT_ONLY.keys()):
         why = _PEFT_ONLY[min(own)]
         raise UnsupportedFile(

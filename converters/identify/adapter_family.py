@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converters.bases import BASE_OF_WIDTH, Base
-from converters.identify.adapter_keys import Key, Tensors, component_of_key, is_down
+from converters.identify.adapter_keys import (
+    Key,
+    Tensors,
+    adapter_keys,
+    component_of_key,
+    is_down,
+)
 from converters.identify.identity import CERTAIN, SHARED
 from converters.layouts.components import TEXT_ENCODER
 from converters.statedict import LazyTensor
@@ -24,7 +30,8 @@ _UNET_PATH = re.compile(r"^(?:down_blocks|up_blocks|mid_block|input_|middle_bloc
 _CONTEXT_MODULE = re.compile(r"attn2_(?:processor_)?to_[kv]$")
 _HIDDEN_STATE = re.compile(r"(?:[qkv]_proj|fc1)$")
 _STRUCTURE_OF_SD1_AND_SD2 = re.compile(
-    r"^(?:down_blocks_0_attentions_|down_blocks_3_|up_blocks_3_)"
+    r"^(?:down_blocks_0_attentions_|down_blocks_3_|up_blocks_3_"
+    r"|input_blocks_[12]_1_|output_blocks_(?:9|10|11)_1_)"
 )
 
 
@@ -312,10 +319,19 @@ def _text_width(modules: _Modules, text: list[str]) -> int | None:
     return next((width for module in inner for width in modules.takes(module)), None)
 
 
+def is_of_sd1_or_sd2(sd: Tensors) -> bool:
+    """Whether an adapter has modules of a UNet that only SD1 and SD2 have, by the same names."""
+    modules = {key.module: path_of(key.module) for key in adapter_keys(sd)}
+    return _in_sd1_and_sd2(modules) is not None
+
+
+def _in_sd1_and_sd2(paths: Mapping[str, str]) -> str | None:
+    return next((m for m, path in paths.items() if _STRUCTURE_OF_SD1_AND_SD2.search(path)), None)
+
+
 def _by_structure(modules: _Modules) -> Answer | None:
     """UNet modules without cross-attention: the text encoder of the same file decides."""
-    paths = modules.paths.items()
-    found = next((m for m, path in paths if _STRUCTURE_OF_SD1_AND_SD2.search(path)), None)
+    found = _in_sd1_and_sd2(modules.paths)
     if found is None:
         return None
     width = _text_width(modules, [m for m in modules.keys if m.startswith("lora_te_")])

@@ -21,7 +21,7 @@ from converters.adapters.spelling import kohya_name
 from converters.bases import Base
 from converters.dtypes import CODES, DType
 from converters.errors import UnsupportedFile
-from converters.identify import identify
+from converters.identify import Kind, identify
 from converters.statedict import StateDict
 
 if TYPE_CHECKING:
@@ -116,15 +116,19 @@ class Addend:
 def addends_of(state: StateDict) -> tuple[Addend, ...]:
     """The modules of an adapter that add the same to every model. Reads no tensor data.
 
-    Raises UnsupportedFile naming the first key or module that does not, or has no name, WrongFamily
+    Raises UnsupportedFile for other kinds, naming the first key or module that does not, or has no
+    name, WrongFamily
     for tensors that do not fit each other, MergeProblem for two adapters in one file.
     """
+    identity = identify(state)
+    if identity.kind not in (Kind.LORA, Kind.UNKNOWN):
+        raise UnsupportedFile(f"is of kind {identity.kind}, not an adapter")
     adapter = load_adapter(state)
     for key, reason in adapter.unused.items():
         raise UnsupportedFile(f"{key} cannot be made a LoRA of: {reason}")
     if not adapter.modules:
         raise UnsupportedFile("holds no modules of an adapter")
-    base = identify(state).base
+    base = identity.base
     layers: Layers = {}
     if base in FAMILIES:
         layers = layers_of(base, [place_of(module.name) for module in adapter.modules])

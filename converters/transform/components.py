@@ -66,7 +66,7 @@ def bake_vae(checkpoint: StateDict, vae: StateDict) -> StateDict:
         ours, theirs = checkpoint[name].shape, baked[name].shape
         if ours != theirs:
             raise UnsupportedFile(
-                f"the VAE does not fit: {name} is {list(theirs)}, here it is {list(ours)}"
+                f"does not fit as VAE: {name} is {list(theirs)}, in the checkpoint {list(ours)}"
             )
     return checkpoint.drop(old).overlay(baked)
 

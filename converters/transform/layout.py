@@ -13,6 +13,7 @@ from converters.embedding_forms import FORMS, in_form, inversions_in
 from converters.errors import UnsupportedFile
 from converters.extras import METADATA_KEY
 from converters.identify import Identity, Kind
+from converters.identify.adapter_family import is_of_sd1_or_sd2
 from converters.identify.embeddings import is_vectors
 from converters.identify.names import Names
 from converters.identify.unet_facts import unet_facts
@@ -93,9 +94,9 @@ def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
     MergeProblem for broken adapters.
     """
     if identity.kind is Kind.LORA and layout in SPELLINGS:
-        return respelled(state, identity.base, layout)
+        return respelled(state, _family(state, identity), layout)
     if identity.kind is Kind.LORA and layout == PEFT:
-        return in_peft(state, identity.base)
+        return in_peft(state, _family(state, identity))
     if layout in FORMS and (identity.kind is Kind.EMBEDDING or _is_bare_embedding(state, identity)):
         return _embedding(state, layout)
     transformer = _is_transformer(state, identity)
@@ -107,6 +108,16 @@ def relayout(state: StateDict, identity: Identity, layout: str) -> StateDict:
     what = f"a transformer of {identity.base.label}" if transformer else f"of kind {identity.kind}"
     hint = "use --to diffusers" if identity.kind is Kind.CHECKPOINT else None
     raise UnsupportedFile(f"is {what}, which has no layout {layout}", hint=hint)
+
+
+def _family(state: StateDict, identity: Identity) -> Base:
+    """The family by whose names an adapter goes; those of SD1 and SD2 are the same.
+
+    Rotations and factors of single channels show no width that would tell these apart.
+    """
+    if identity.base is Base.UNKNOWN and is_of_sd1_or_sd2(state):
+        return Base.SD1
+    return identity.base
 
 
 def _is_transformer(state: StateDict, identity: Identity) -> bool:

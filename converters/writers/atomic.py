@@ -207,6 +207,10 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskFull("no space left on the disk", path=path) from error
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            for parent in path.parents:
+                if os.path.lexists(parent) and not parent.is_dir():
+                    raise WriteFailed("is not a folder", path=parent) from error
         raise WriteFailed(f"cannot be written: {error.strerror or error}", path=path) from error
 
 

@@ -28,6 +28,7 @@ from tui.widgets.asset_list import AssetList
 
 FOLDER = Path(__file__).parents[1] / "images"
 SIZE = (110, 32)
+NAME = "demo-library"
 _CLIP_PATH = r"<clipPath id=\"terminal-\d+-line-\d+\">.*?</clipPath>\s*"
 _PATIENCE = 2000
 
@@ -60,7 +61,7 @@ class _Shown(Commands):
 
     @property
     def library_name(self) -> str:
-        return "demo-library"
+        return NAME
 
 
 async def _rest(pilot: Pilot[None]) -> None:
@@ -92,8 +93,13 @@ async def _picture(home: Path, name: str, keys: tuple[str, ...]) -> None:
                 line.cursor_blink = False
             await _rest(pilot)
             svg = app.export_screenshot(title="assetmgr")
-        shown = svg.replace(str(home.parent), "demo-library")
-        (FOLDER / f"{name}.svg").write_text(small(shown), "utf-8")
+        (FOLDER / f"{name}.svg").write_text(small(_named(svg, str(home.parent))), "utf-8")
+
+
+def _named(svg: str, folder: str) -> str:
+    """The same name everywhere, with as many letters: another number would not end in its frame."""
+    path = "/models" * len(folder) + f"/{NAME}"
+    return svg.replace(folder, path[-len(folder) :])
 
 
 async def _press(pilot: Pilot[None], key: str) -> None:

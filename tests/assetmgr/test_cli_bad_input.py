@@ -204,6 +204,53 @@ def test_a_target_that_may_not_be_written_is_named(program: Program, open_folder
     assert list(closed.iterdir()) == []
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a folder")
+    inside = file / "deep" / "out.safetensors"
+    for call in (
+        ("convert", models.lora, "-o", inside),
+        ("resize", models.lora, "--rank", "2", "-o", file / "out.safetensors"),
+        ("export", "-o", file / "mine.json"),
+        ("demo", file),
+    ):
+        done = program(*call)
+        assert (done.code, done.errors) == (1, [f"error: {file}: is not a folder"]), call
+    assert file.read_text() == "not a folder"
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "cause"),
+    [
+        (("convert", "{checkpoint}", "--vae", "{lora}"), "lora", "is of kind lora, not a VAE"),
+        (("resize", "{checkpoint}", "--rank", "2"), "checkpoint", "is of kind checkpoint, not an"),
+        (
+            ("merge", "adapters-into-one", "{lora}", "{checkpoint}", "--rank", "2"),
+            "checkpoint",
+            "is of kind checkpoint, not an adapter",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_file_of_the_wrong_kind_is_the_one_that_is_named(
+    call: tuple[str, ...], wrong: str, cause: str, program: Program, models: Models, tmp_path: Path
+) -> None:
+    files = {"lora": models.lora, "checkpoint": models.checkpoint}
+    target = tmp_path / "out.safetensors"
+    done = program(*(word.format(**files) for word in call), "-o", target)
+    assert done.code == 1
+    assert done.errors[0].startswith(f"error: {files[wrong]}: {cause}")
+    assert not target.exists()
+
+
+def test_choices_that_are_missing_are_one_line(program: Program, models: Models) -> None:
+    done = program("merge", "checkpoints", models.checkpoint, models.checkpoint, "-o", "x")
+    assert done.code == 2
+    assert "Missing option '--method'. Choose from: weighted-sum, add-difference," in done.errors[0]
+
+
 @posix
 def test_pipes_and_devices_are_refused_at_once(program: Program, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.safetensors"

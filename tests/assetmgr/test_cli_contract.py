@@ -218,6 +218,16 @@ def test_inspect_adds_tensors_and_hashes_on_request(program: Program, models: Mo
     assert set(found["hashes"]) == HASHES | {"weights"}
 
 
+def test_what_was_asked_for_of_a_file_that_cannot_be_opened_is_null(
+    program: Program, tmp_path: Path
+) -> None:
+    poem = tmp_path / "poem.safetensors"
+    poem.write_text("hello, I am a poem\n" * 9)
+    (found,) = program("inspect", "--json", "--tensors", "--hash", poem).json
+    assert set(found) >= INSPECTION | {"tensor_list", "hashes"}
+    assert (found["tensor_list"], found["hashes"]) == ([], None)
+
+
 def test_inspect_says_whether_an_adapter_fits_a_checkpoint(
     program: Program, models: Models
 ) -> None:

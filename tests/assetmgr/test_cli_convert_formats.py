@@ -384,6 +384,32 @@ def test_a_lora_of_several_networks_becomes_a_folder_of_folders_for_peft(
     ]
     changed = [merge.json["changed_tensors"] for merge in merges]
     assert changed[0] == changed[1] > 0
+    back = tmp_path / "fox.safetensors"  # beside the folder, with its name
+    assert program("convert", folder, "--layout", "kohya").code == 0
+    source, again = _contents(models.lora), _contents(back)
+    assert again.keys() == source.keys()
+    assert all(again[n] == source[n] for n in again if not n.endswith(".alpha"))
+    parents = program("lineage", "show", back, "--json").json["parents"]
+    assert [parent["name"] for parent in parents] == ["adapter_model.safetensors"] * 2
+    own = program("convert", folder, "--layout", "peft", "-o", folder, "--overwrite")
+    assert "its own target" in own.errors[0]
+
+
+def test_every_adapter_of_peft_in_a_folder_is_converted_by_the_name_of_its_own(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    inner = tmp_path / "trained" / "fox"
+    call = ("convert", models.lora, "--layout", "peft", "-o")
+    assert program(*call, inner).code == 0
+    assert program(*call, tmp_path / "trained" / "owl", "--components", "unet").code == 0
+    done = program("convert", "--recursive", tmp_path / "trained", "--layout", "kohya", "--json")
+    assert [Path(each["target"]).name for each in done.json] == [
+        "fox.safetensors",
+        "owl.safetensors",
+    ]
+    (inner / "unet" / "adapter_config.json").write_text("{")
+    broken = program("convert", inner, "--layout", "comfy", "-o", tmp_path / "x.safetensors")
+    assert (broken.code, "adapter_config.json is not JSON" in broken.errors[0]) == (1, True)
 
 
 def test_the_folder_of_peft_takes_no_other_container(

@@ -27,6 +27,7 @@ ALWAYS = {
     "settings",
     "state folder",
     "disk",
+    "faults",
     "database",
     "hub cache",
     "hub token",

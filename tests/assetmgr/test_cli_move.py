@@ -59,6 +59,27 @@ def test_a_renamed_file_takes_its_sidecars_along_and_keeps_what_is_known(
     assert (scanned["unchanged"], scanned["missing"], scanned["moved"]) == (1, 0, 0)
 
 
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Python has no `os.link`, on Android for one."""
+
+    def missing(*_: object) -> None:
+        raise NotImplementedError("os.link() not available on this system")
+
+    monkeypatch.setattr(Path, "hardlink_to", missing)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_where_there_are_no_hard_links_files_get_other_names_all_the_same(
+    program: Program, folder: Path
+) -> None:
+    assert program("rename", "#1", "ink v2").code == 0
+    assert names(folder) == [*RENAMED, "style-guide.txt"]
+    done = program("link", "--layout", "comfyui", folder.parent / "view", "--as", "hardlink")
+    assert done.code == 1
+    assert done.errors[0].endswith(": this system has no such links")
+
+
 def test_many_go_into_a_folder_that_is_made(program: Program, folder: Path) -> None:
     cli_models.lora(folder / "other.safetensors", text=True)
     program("scan")

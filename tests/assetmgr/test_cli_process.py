@@ -15,6 +15,8 @@ import pytest
 from helpers.from_a_terminal import STANDS_STILL_WHILE_WRITING, from_a_terminal
 from helpers.waiting import PATIENCE, wait_until
 
+from assetmgr.paths import find_paths
+
 if TYPE_CHECKING:
     from conftest import Done, Models
 
@@ -172,9 +174,25 @@ def test_an_error_that_is_no_ones_fault_is_one_line_and_debug_shows_where(
 
     monkeypatch.setattr(command, "inspect_paths", broken)
     assert run(["inspect", "x"]) == 1
-    assert capsys.readouterr().err.startswith("error: internal error: RuntimeError: a bug\nhint:")
+    kept = find_paths().faults
+    said = f"error: internal error: RuntimeError: a bug\nhint: report what {kept} tells\n"
+    assert capsys.readouterr().err == said
+    assert "in broken" in kept.read_text()
     with pytest.raises(RuntimeError):
         run(["inspect", "x", "--debug"])
+
+
+def test_the_terminal_ui_is_not_drawn_into_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from assetmgr.cli.main import run
+
+    for stream, is_terminal in ((sys.stdin, True), (sys.stdout, True), (sys.stderr, False)):
+        monkeypatch.setattr(stream, "isatty", lambda answer=is_terminal: answer, raising=False)
+    assert run(["tui"]) == 3
+    assert "needs a terminal" in capsys.readouterr().err
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: ")
 
 
 def test_debug_shows_where_an_error_is_from_and_changes_nothing_else(

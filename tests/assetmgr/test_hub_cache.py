@@ -22,6 +22,7 @@ from huggingface_hub import (
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from assetmgr.sources import hub_cache
+from converters.errors import NotAvailable
 
 if TYPE_CHECKING:
     from conftest import Done
@@ -212,3 +213,21 @@ def test_a_mirror_that_calls_files_by_other_names_is_left_to_huggingface_hub(
     assert program("hub", "download", REPO, "--cache", "--json").json[0]["state"] == "downloaded"
     assert cached(hub).resolve().name == "other"
     assert len([line for line in hub.fetched if "/cdn/" in line]) == 1
+
+
+def test_what_came_before_the_end_is_not_fetched_again(
+    hub: HubServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when the bytes were in their place, and huggingface_hub had given no name to them."""
+
+    def killed(*_: object, **__: object) -> Path:
+        raise NotAvailable("killed")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(hub_cache, "fetch_to_cache", killed)
+        assert program("hub", "download", REPO, "--cache").code == 3
+    assert program("list", "--json").json["total"] == 0
+    hub.requests.clear()
+    (item,) = program("hub", "download", REPO, "--cache", "--json").json
+    assert (item["state"], hub.fetched) == ("already", [])
+    assert not list(hub_cache.cache_folder().rglob("*part"))

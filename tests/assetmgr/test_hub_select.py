@@ -7,7 +7,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub_select import Selection, select, several, shards_with
+from assetmgr.operations.hub_select import Selection, select, several, shards_with, whole_model
 from converters.errors import BadValue, FileMissing
 
 PIPELINE = (
@@ -148,3 +148,12 @@ def test_only_plain_names_need_no_listing(selection: Selection, needs: bool) -> 
 )
 def test_what_is_no_part_by_its_name_has_no_others(name: str) -> None:
     assert shards_with(name) == ()
+
+
+def test_a_part_and_the_index_mean_the_whole_model_and_any_other_file_itself() -> None:
+    fp16 = {name for name in SHARDED if "fp16" in name}
+    plain = {"te/config.json", *(name for name in SHARDED if name.startswith("te/model"))} - fp16
+    for name in ("te/model-00002-of-00002.safetensors", "te/model.safetensors.index.json"):
+        assert set(whole_model(SHARDED, name)) == plain
+    assert set(whole_model(SHARDED, min(fp16))) == {*fp16, "te/config.json"}
+    assert whole_model(SHARDED, "vae/model.safetensors") == ("vae/model.safetensors",)

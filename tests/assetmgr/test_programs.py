@@ -262,6 +262,7 @@ def test_a_scan_says_whose_folder_it_is_and_looks_where_its_settings_point(
     assert program("scan", "--json").json["programs"] == []
 
 
+@pytest.mark.usefixtures("quick_probe")
 def test_the_doctor_names_the_programs_of_the_folders(program: Program, root: Path) -> None:
     _install(root, *MARKERS["ComfyUI"], "models/")
     program("scan", root / "models")

@@ -19,6 +19,7 @@ from helpers.sd1 import (
     vae_shapes,
 )
 
+from converters.dtypes import DType
 from converters.errors import CorruptFile, UnsupportedFile
 from converters.identify import Base, Kind, identify
 from converters.statedict import StateDict
@@ -113,3 +114,41 @@ def test_transformers_get_the_names_of_diffusers_where_these_are_known(
         assert "transformer_blocks.0.attn.add_q_proj.weight" in other
     with pytest.raises(UnsupportedFile, match="is a transformer of"):
         relayout(state, identify(state), "ldm" if known else "diffusers")
+
+
+ROTATED = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+@pytest.mark.parametrize(
+    ("parts", "layout"),
+    [
+        ({"oft_blocks": (4, 2, 2)}, "lycoris"),
+        ({"oft_blocks": (4, 2, 2)}, "comfy"),
+        ({"oft_blocks": (2, 4, 2, 2)}, "comfy"),
+        ({"weight": (8,), "on_input": ()}, "lycoris"),
+    ],
+)
+def test_adapters_whose_shapes_tell_no_family_go_by_names_that_sd1_and_sd2_share(
+    parts: dict[str, tuple[int, ...]], layout: str
+) -> None:
+    shapes = {f"{ROTATED}.{part}": shape for part, shape in parts.items()}
+    file = state_dict(shapes, DType.F32, fill=random_fill(DType.F32))
+    assert identify(file).base is Base.UNKNOWN
+    there = relayout(file, identify(file), layout)
+    assert set(there) != set(file)
+    back = relayout(there, identify(there), "kohya")
+    assert {name: tensor.read() for name, tensor in back.items()} == {
+        name: tensor.read() for name, tensor in file.items()
+    }
+
+
+def test_names_that_other_families_have_too_are_not_guessed() -> None:
+    file = state_dict({"lora_unet_mid_block_resnets_0_conv1.oft_blocks": (4, 2, 2)})
+    with pytest.raises(UnsupportedFile, match="is for an unknown family"):
+        relayout(file, identify(file), "comfy")
+
+
+def test_a_program_that_does_not_know_an_algorithm_gets_no_file_of_it() -> None:
+    file = state_dict({f"{ROTATED}.weight": (8,), f"{ROTATED}.on_input": ()})
+    with pytest.raises(UnsupportedFile, match="ia3, which ComfyUI does not know"):
+        relayout(file, identify(file), "comfy")

@@ -13,6 +13,7 @@ from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import Check, RenderJob, RenderOutcome
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import AssetNotFound, Cancelled, CorruptFile, NotAvailable
+from converters.pickles.verdict import SAFE_NO_CODE
 from converters.progress import SILENT, Progress
 from registry.pictures import picture_files
 from registry.records import Preview
@@ -31,6 +32,7 @@ def asset(number: int, kind: str, **more: object) -> SimpleNamespace:
         "hashes": {"sha256": f"{number:02x}" * 32, "autov3": None},
         "preview": None,
         "files": (),
+        "safety": SAFE_NO_CODE,
     }
     return SimpleNamespace(**{**known, **more})
 

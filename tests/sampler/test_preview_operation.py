@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import pickles
 from helpers.previewing import BASE, LORA, Setting, Shelf, asset
 from safetensors.numpy import save_file
 
@@ -22,6 +23,7 @@ from converters.errors import (
     NotAvailable,
     TargetExists,
 )
+from converters.pickles.verdict import SafetyReport, Verdict
 from registry.records import Preview
 
 
@@ -59,6 +61,21 @@ def test_checkpoints_are_compared_with_others_of_their_family(library: Setting) 
     }
     others = ["checkpoint-3", "checkpoint-4", "checkpoint-5"]
     assert relatives == {BASE.name: others, LORA.name: [], "checkpoint-7": []}
+
+
+def test_what_a_pickle_would_run_elsewhere_goes_with_it_to_its_verdict(
+    library: Setting, tmp_path: Path
+) -> None:
+    vectors = pickles.tensor("0", (1, 768), (768, 1), numel=768)
+    shell = pickles.call_name("posix.system", pickles.text("true"))
+    body = pickles.pickled(pickles.dict_of({"emb_params": vectors, "x": shell}))
+    (tmp_path / "x.pt").write_bytes(pickles.torch_zip(body, {"0": bytes(4 * 768)}))
+    told = SafetyReport(Verdict.DANGEROUS, ("posix.system",), ("calls posix.system",))
+    library.shelf.content.append(asset(3, "lora", safety=told))
+    library.run(PreviewRequest(("#3", "#2", str(tmp_path / "x.pt")), prompt="x"))
+    dangers = [job.subject.danger for job in library.sampler.jobs]
+    assert dangers[:2] == ["calls posix.system", None]
+    assert "posix.system" in (dangers[2] or "")
 
 
 def test_verdict_checks_and_parameters_are_recorded(library: Setting) -> None:

@@ -50,6 +50,15 @@ def check(outcome: RenderOutcome, name: str) -> tuple[bool, str]:
     return found.ok, found.detail
 
 
+def test_a_file_that_runs_something_elsewhere_fails_though_its_picture_is_good(
+    session: Session, job: RenderJob
+) -> None:
+    subject = replace(job.subject, danger="calls posix.system")
+    outcome = session.render(replace(job, subject=subject), SILENT)
+    assert (outcome.verdict, outcome.image) == ("failed", job.image)
+    assert check(outcome, "safe") == (False, "calls posix.system")
+
+
 def test_a_checkpoint_gives_a_picture_a_thumbnail_and_all_checks(
     session: Session, job: RenderJob
 ) -> None:

@@ -13,6 +13,7 @@ from textual import events
 from textual.widgets import Static
 
 from converters.progress import CancellableProgress
+from registry import at_once
 from registry.list_records import Beginning
 from tui.query import View
 from tui.testing import ScriptedCommands
@@ -45,6 +46,21 @@ async def test_the_filter_narrows_with_every_key_and_escape_clears_it(open_progr
         assert tui.app.focused is tui.list
 
 
+async def test_a_letter_and_the_rows_that_it_finds_are_drawn_together(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_once, "SECONDS", PATIENCE)
+    async with open_program() as tui:
+        line = tui.app.screen.query_one(FilterInput)
+        line.focus()
+        for letters, found in (("in", ["anything v5", "ink wash"]), ("k", ["ink wash"])):
+            line.insert_text_at_cursor(letters)  # and nothing is awaited
+            assert tui.names() == found
+        await tui.rest()
+        assert str(tui.app.screen.query_one("#filter-matches", Static).content) == "1 found"
+        assert tui.facts().startswith("ink wash")
+
+
 class Counting:
     """Holds back how many rows there are, and tells who asked."""
 
@@ -54,6 +70,7 @@ class Counting:
         self._number, self._beginning = commands.number, commands.beginning
         monkeypatch.setattr(commands, "number", self.number)
         monkeypatch.setattr(commands, "beginning", self.beginning)
+        monkeypatch.setattr(commands, "at_once", lambda *_: None)
 
     def beginning(self, view: View, limit: int, progress: CancellableProgress) -> Beginning:
         """The rows, and nothing of their number."""

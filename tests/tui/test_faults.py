@@ -14,6 +14,7 @@ from textual.message_pump import MessagePump
 
 import tui
 from assetmgr.workspace import Workspace
+from converters.progress import Progress
 from tui.app import AssetManagerApp, run_tui
 from tui.bridge import Job, JobState, Lane
 from tui.faults import Surviving
@@ -50,7 +51,7 @@ async def assert_goes_on(program: Driver) -> None:
 HANDLERS = (
     ("tui.screens.library.LibraryScreen.action_tiles", "T"),
     ("tui.screens.library.LibraryScreen._sort_by", "o enter"),
-    ("tui.widgets.browser.Browser._search", "slash x"),
+    ("tui.widgets.browser.Browser._list_at_once", "slash x"),
     ("tui.widgets.cursor_list.CursorList.action_open", "enter"),
     ("tui.widgets.kind_tabs.KindTabs.on_click", "click"),
     ("tui.screens.settings.SettingsScreen.compose", "comma"),
@@ -189,6 +190,22 @@ async def test_a_fault_is_no_job_that_could_be_done_again(
         await program.press("a")
         assert len(program.app.queue.jobs) == len(expected) == 1
         assert any("cannot be done again" in said for said in program.toasts())
+
+
+async def test_faults_are_noted_for_after_the_end(
+    open_program: Open, expected: list[Exception], workspace: Workspace
+) -> None:
+    def fails_in_a_job(_progress: Progress) -> str:
+        raise RuntimeError("of a job")
+
+    async with open_program() as program:
+        program.app.screen.call_next(fails)
+        await program.until(lambda: expected)
+        program.app.queue.submit(Job("x", Lane.LOOK, fails_in_a_job))
+        await program.until(lambda: "x failed" in program.toasts())
+    noted = workspace.paths.faults.read_text()
+    assert noted.count("in fails\n") == 1
+    assert noted.count("RuntimeError: of a job") == 1
 
 
 async def test_a_fault_of_the_command_palette_is_told(

@@ -14,6 +14,7 @@ HEAVY = (
     "httpx2",
     "alembic",
     "safetensors",
+    "registry.records",
 )
 
 

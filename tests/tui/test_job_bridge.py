@@ -67,3 +67,15 @@ def test_a_job_stopped_while_it_waits_is_over_at_once() -> None:
     waiting.stop()
     assert waiting.state is JobState.STOPPED
     assert not waiting.active
+
+
+def test_a_pace_that_the_operation_tells_goes_before_the_count() -> None:
+    """Of a download that goes on in the middle of a file, or is joined by another."""
+    progress = JobProgress()
+    progress.stage("downloading", 1000)
+    progress.advance(500)
+    progress.pace(100.0, 5.0)
+    progress.stage("downloading 2 files", 2000)
+    progress.advance(500)
+    much_later = progress.reading.since + 1
+    assert (progress.reading.rate(much_later), progress.reading.left(much_later)) == (100, 5)

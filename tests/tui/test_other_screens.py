@@ -162,6 +162,7 @@ async def test_the_hub_is_asked_and_what_is_here_is_not_fetched_again(
         await tui.until(lambda: tui.script.asked[1:] == ["downloads"] and not tui.app.queue.active)
         assert [job.outcome for job in tui.app.queue.jobs][1:] == ["queued as 1", "1 downloaded"]
         await tui.until(lambda: "✓  Line art" in tui.text())
+        await tui.until(lambda: "Downloads: 1 downloaded" in tui.toasts())
         assert "#10" in tui.text()
         await tui.press("k", "enter")
         assert tui.names() == ["ink wash"]
@@ -297,6 +298,8 @@ async def test_a_failed_job_is_done_again(open_program: Open) -> None:
         tui.script.failure = None
         await tui.press("J", "a")
         await tui.until(lambda: len(tui.toasts()) > 1)
+        done, _failed = tui.app.screen.query_one(TableLines).rows
+        assert tui.app.screen.query_one(TableLines).current == done
         assert tui.script.asked == ["preview #1", "preview #1"]
         assert tui.toasts()[1] == "Preview of anything v5: done"
         assert not tui.app.queue.pressing

@@ -187,6 +187,8 @@ def test_two_adapters_become_one(commands: Commands, workspace: Workspace, tmp_p
     form = commands.form("merge", [*ids(workspace, "wash"), *ids(workspace, "ink")[:1]])
     plan = planned(form, **{"weight 0": "0.5", "output": str(tmp_path / "both.safetensors")})
     assert "adapters 2" in said(plan)
+    with pytest.raises(BadValue, match="'1abc' is no weight"):
+        planned(form, **{"weight 0": "1abc"})
     assert plan.work is not None
     assert plan.work(SILENT).startswith("both.safetensors, ")
 

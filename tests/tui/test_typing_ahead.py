@@ -73,6 +73,7 @@ async def test_a_key_after_a_filter_or_a_tab_is_for_the_rows_that_it_brings(
 
     async with open_program() as program:
         monkeypatch.setattr(commands, "beginning", slow)
+        monkeypatch.setattr(commands, "at_once", lambda *_: None)
         await typed_before_it_came("slash", *"ink", "enter", "4")
         await program.until(lambda: workspace.library.get(4).rating == 4)
         await typed_before_it_came("escape", "3")

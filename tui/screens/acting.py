@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.progress import Progress
-from registry.records import Asset
 from tui.background import in_background, opening
 from tui.bridge import Job, Lane
 from tui.forms import Form, Planned, Told
@@ -20,6 +19,7 @@ from tui.widgets.jobs_pane import JobsPane
 if TYPE_CHECKING:
     from assetmgr.operations.diff import Comparison
     from assetmgr.operations.doctor_check import Check
+    from registry.records import Asset
 
 
 class ActingScreen(AnnotatingScreen):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from textual.screen import Screen
 
 from converters.progress import SILENT
 from registry.list_records import AssetRow
-from registry.records import Asset
 from tui.background import in_turn, opening
 from tui.bridge import Job, Lane
 from tui.commands import Commands
@@ -23,6 +22,9 @@ from tui.text import count, plain
 from tui.widgets.asset_list import AssetList
 from tui.widgets.browser import Browser
 from tui.widgets.details import Details
+
+if TYPE_CHECKING:
+    from registry.records import Asset
 
 Severity = Literal["information", "warning", "error"]
 _SHOWN = 12

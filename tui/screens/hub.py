@@ -254,12 +254,17 @@ class HubScreen(Surviving, Screen[str | None]):
     def action_download(self) -> None:
         """Put it into the queue, and see that this is run."""
         card = self._card
-        if card is not None and card.asset is not None:
+        if card is None:
+            return
+        if card.opens is not None:
+            self.notify("Enter lists its files; D fetches one of them", markup=False)
+        elif card.asset is not None and not card.beside:
             self.notify(f"already here: #{card.asset}", markup=False)
-        elif card is not None and card.download is not None:
+        elif card.download is not None:
             then = partial(run_in, self._queue, self._commands.downloads)
             self._queue.submit(Job(f"Download of {card.name}", Lane.LOOK, card.download, then))
-            self.notify(f"queued: {card.name} (J shows it)", markup=False)
+            more = f" and {count(card.beside, 'other file')} of its model" if card.beside else ""
+            self.notify(f"queued: {card.name}{more} (J shows it)", markup=False)
 
     def action_peek(self) -> None:
         """Look into it as a job."""

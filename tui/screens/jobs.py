@@ -166,9 +166,11 @@ class JobsScreen(Surviving, Screen[None]):
         job = self._current
         if job is not None and not job.repeatable:
             self.notify("what failed here cannot be done again from here", markup=False)
-        elif job is not None:
+        elif job is not None and not job.active:
             self._queue.again(job)
-        else:
+            self.sync()
+            self.query_one(TableLines).place(0)  # the new one, which the next keys are about
+        elif job is None:
             self._change(self._downloads.resume, run=True)
 
     def action_run(self) -> None:

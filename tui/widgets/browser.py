@@ -25,7 +25,7 @@ from tui.text import plain
 from tui.widgets.asset_list import AssetList
 from tui.widgets.covered import CoveredHorizontal, CoveredVertical
 from tui.widgets.facets_panel import FacetsPanel
-from tui.widgets.filter_bar import FilterBar
+from tui.widgets.filter_bar import FilterBar, FilterInput
 from tui.widgets.kind_tabs import KindTabs
 from tui.widgets.list_header import ListHeader
 
@@ -83,6 +83,14 @@ class Browser(Part):
                 tiled = self.has_class("-tiled")
                 yield AssetList(self._commands.page, self._find_picture, tiled=tiled)
             yield self._beside
+
+    def on_mount(self) -> None:
+        """A message would come after the frame with the letter, and what it finds in another.
+
+        What happens then is the list's doing: messages stop at the widget that they are said by.
+        """
+        typed = self.query_one(FilterInput)
+        self.query_one(AssetList).watch(typed, "value", self._filter_typed, init=False)
 
     # ---- what the screen tells it
 
@@ -212,9 +220,27 @@ class Browser(Part):
             self.query_one(FilterBar).refuse(plain(error.cause))
             return
         self._show(listing, stay)
+        await self._tell_total(listing, progress)
+
+    def _list_at_once(self, view: View) -> bool:
+        """Show the first rows together with the letter that finds them, if they come that soon."""
+        try:
+            first = self._commands.at_once(view, PAGE_ROWS)
+        except BadValue:  # of which a search tells
+            return False
+        if first is None:
+            return False
+        self._view = view
+        listing = Listing(view, first.rows, first.total)
+        self._show(listing, None)
+        work = partial(self._tell_total, listing, self._searching.begin())
+        self._worker = in_background(self, work, group="search")
+        return True
+
+    async def _tell_total(self, listing: Listing, progress: Progress) -> None:
         if listing.total is None:
             await self._painted()  # counting takes the interpreter from the frame
-            listing.total = await asyncio.to_thread(self._commands.number, view, progress)
+            listing.total = await asyncio.to_thread(self._commands.number, listing.view, progress)
             self.query_one(AssetList).recount()
         self._tell_number(listing)
 
@@ -252,11 +278,10 @@ class Browser(Part):
 
     # ---- what its parts say
 
-    @on(FilterBar.Changed)
-    def _filter_typed(self, message: FilterBar.Changed) -> None:
-        shown = self.query_one(AssetList).view or self._view
-        is_same = shown == self._view and message.text == shown.text  # a remembered filter comes in
-        self._search(replace(self._view, text=message.text), self.place if is_same else None)
+    def _filter_typed(self) -> None:
+        view = replace(self._view, text=self.query_one(FilterBar).text)
+        if not self._list_at_once(view):
+            self._search(view)
 
     @on(FilterBar.Left)
     def _filter_left(self, message: FilterBar.Left) -> None:

@@ -13,7 +13,6 @@ from textual.containers import VerticalScroll
 from textual.widgets import Input
 
 from registry.list_records import AssetRow
-from registry.records import Asset
 from tui import keymap
 from tui.background import in_background
 from tui.commands import Commands
@@ -27,6 +26,8 @@ from tui.widgets.thumbnail import Thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+    from registry.records import Asset
 
 
 SETTLE_SECONDS = 0.07

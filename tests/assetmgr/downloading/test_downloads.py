@@ -69,6 +69,8 @@ def test_downloads_are_queued_listed_ordered_and_run(
     assert ran.code == 0
     found = {item["id"]: item["state"] for item in ran.json["downloads"]}
     assert found == {1: "done", 3: "done", 4: "done"}
+    assert all(item["received"] == item["bytes"] for item in ran.json["downloads"])
+    assert all(item["ended"] for item in ran.json["downloads"])
     again = program("hub", "download", REPO, "file0.bin", "--again", "--queue", "--to", tmp_path)
     assert again.out.endswith("queued\n"), "where the library has it is not where it will be"
     assert sorted(path.name for path in tmp_path.iterdir()) == [

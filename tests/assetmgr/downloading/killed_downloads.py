@@ -11,14 +11,21 @@ import os
 import signal
 import sys
 
+from huggingface_hub import file_download
+
 from assetmgr.operations.download_run import run_downloads
 from assetmgr.operations.hub_receive import bring
+from assetmgr.sources import direct
 from assetmgr.sources.huggingface import connect
 from assetmgr.workspace import Workspace
+from converters.identify import identify
+from converters.pickles import unpickling
+from registry import glance, moves, pictures, reading, recording
 from registry.library import Library
 from registry.scanner import scan_file
 
-PRELOADED = (Library, bring, connect, scan_file)
+PRELOADED = (Library, bring, connect, scan_file, direct, identify, unpickling, file_download)
+PRELOADED_OF_THE_LIBRARY = (glance, moves, pictures, reading, recording)
 CALLS = ("open", "os.", "socket.", "sqlite3.", "fcntl.", "shutil.")
 
 

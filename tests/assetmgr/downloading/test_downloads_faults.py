@@ -20,6 +20,7 @@ from helpers.queueing import REPO, parts, queued, states
 from sqlalchemy.exc import OperationalError
 
 from assetmgr.operations.downloads import cancel_downloads, list_downloads, shortages
+from assetmgr.sources.hub_cache import cache_folder
 from assetmgr.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -136,16 +137,18 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_go
         whole = run_killed(victims, 0)
         for point in range(1, 6):
             forget_everything(workspace)
-            queued(workspace, *hub.files)
+            is_cached = point % 2 == 0
+            queued(workspace, *hub.files, cache=is_cached)
             run_killed(victims, max(1, whole * point // 6))
             require_nothing_wrong(hub, workspace)
             run_killed(victims, max(1, whole * (point % 5 + 1) // 7))
-            kept = parts(workspace.paths.models)
+            root = cache_folder() if is_cached else workspace.paths.models
+            kept = parts(root)
             hub.requests.clear()
             run_killed(victims, 0)
             require_nothing_wrong(hub, workspace)
             assert set(states(workspace).values()) == {"done"}
-            assert parts(workspace.paths.models) == {}
+            assert parts(root) == {}
             begun = [int(found[1]) for line in hub.fetched if (found := _RANGE.search(line))]
             assert set(begun) <= set(kept.values()), "what is there is not fetched again"
             assert sum(size > 0 for size in kept.values()) >= len(begun)
@@ -171,6 +174,7 @@ def run_killed(victims: subprocess.Popen[str], calls: int) -> int:
 def forget_everything(workspace: Workspace) -> None:
     cancel_downloads(workspace)
     shutil.rmtree(workspace.paths.models, ignore_errors=True)
+    shutil.rmtree(cache_folder(), ignore_errors=True)
     workspace.library.forget([asset.id for asset in workspace.library.assets("")])
     for each in list_downloads(workspace):
         cancel_downloads(workspace, [each.id])
@@ -179,7 +183,7 @@ def forget_everything(workspace: Workspace) -> None:
 def require_nothing_wrong(hub: HubServer, workspace: Workspace) -> None:
     """Every name holds the whole file, and so does everything that is registered."""
     contents = set(hub.files.values())
-    for path in workspace.paths.models.rglob("*"):
+    for path in (*workspace.paths.models.rglob("*"), *cache_folder().rglob("blobs/*")):
         if path.is_file() and path.parent.name != ".downloads":
             assert path.read_bytes() in contents, path
     for asset in workspace.library.assets(""):

@@ -35,7 +35,9 @@ def main() -> None:
             sys.exit(1)
     try:
         from assetmgr.cli.main import main as run
+        from converters.devices import own_process
 
+        own_process()
         run()
     except KeyboardInterrupt:  # before the program could take care of it
         sys.stderr.write("error: interrupted\n")

@@ -114,12 +114,13 @@ def merge_ours(target: str, base: str, *adapters: str) -> None:
     from pathlib import Path
 
     from converters.containers import open_model
-    from converters.devices import begin_import
+    from converters.devices import begin_import, own_process
     from converters.merge.into_checkpoint import AdapterChoice, plan_merge
     from converters.writers.safetensors import write_safetensors
 
     choices = [AdapterChoice(path, open_model(path).state_dict, 0.5) for path in adapters]
     plan = plan_merge(open_model(base).state_dict, choices)
+    own_process()  # as the program does
     begin_import()
     write_safetensors(plan.state_dict, Path(target), overwrite=True, with_hashes=False)
 
@@ -166,7 +167,7 @@ def sum_ours(target: str, first: str, second: str) -> None:
     from pathlib import Path
 
     from converters.containers import open_model
-    from converters.devices import begin_import
+    from converters.devices import begin_import, own_process
     from converters.merge.checkpoints.choice import MergeChoice, Weights
     from converters.merge.checkpoints.fitting import Model
     from converters.merge.checkpoints.plan import plan_checkpoint_merge
@@ -174,6 +175,7 @@ def sum_ours(target: str, first: str, second: str) -> None:
 
     models = [Model.of(path, open_model(path).state_dict) for path in (first, second)]
     plan = plan_checkpoint_merge(models, MergeChoice("weighted-sum", Weights(0.3)))
+    own_process()  # as the program does
     begin_import()
     write_safetensors(plan.state, Path(target), overwrite=True, with_hashes=False)
 

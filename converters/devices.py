@@ -15,11 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from converters.errors import OutOfMemory
+from converters.lean_torch import import_torch_leanly
 
 CPU = "cpu"
 
 _importing = threading.Lock()
 _thread = threading.local()
+_process = {"is_ours": False}
+
+
+def own_process() -> None:
+    """Have torch imported without what only others would use, as this process is the program's."""
+    _process["is_ours"] = True
 
 
 def begin_import() -> None:
@@ -38,7 +45,10 @@ def _import_torch() -> None:
             return
         gc.disable()
         try:
-            importlib.import_module("torch")
+            if _process["is_ours"]:
+                import_torch_leanly()
+            else:
+                importlib.import_module("torch")
         finally:
             gc.freeze()
             gc.enable()

@@ -14,7 +14,8 @@ grows with every change of the rules, so that digests of different rules never s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,9 +24,16 @@ from typing import Protocol
 from blake3 import blake3
 
 from converters.bytesource import ByteSource, FileBytes
-from converters.digest_together import MOST_BYTES, are_small, digests_of, whole_together
+from converters.digest_together import (
+    MOST_BYTES,
+    are_as_written,
+    are_small,
+    checksums_of,
+    whole_together,
+)
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
+from converters.stored import StoredTensors
 from converters.weights import Listing, TensorDigests, Weights, encoded, head_of
 
 COMPONENT = b"assetmgr component 1\n"
@@ -86,6 +94,8 @@ class WeightsDigest:
         self._names = {name: (tensor, _key(tensor)) for name, tensor in state.items()}
         self._parts = {part: _squeezed(inner) for part, inner in parts.items()}
         self._is_together = are_small(state)
+        stored = state.tensors
+        self._structure = stored.structure if isinstance(stored, StoredTensors) else None
         self._wanted: dict[_Key, LazyTensor] = {}
         if parts or not self._is_together:
             self._wanted.update((key, tensor) for tensor, key in self._names.values())
@@ -107,8 +117,8 @@ class WeightsDigest:
 
         return feed
 
-    def finish(self, progress: Progress = SILENT) -> Weights:
-        """The digests.
+    def finish(self, progress: Progress = SILENT, autov3: str | None = None) -> Weights:
+        """The digests; `autov3` is that of a safetensors file.
 
         Raises FileProblem when a remaining tensor cannot be read, SourceChanged when a file is not
         the one any more that the tensors were found in.
@@ -122,18 +132,30 @@ class WeightsDigest:
         pieces = [self._piece(tensor) for tensor, _ in tensors] if self._is_together else []
         for source in {source for tensor, _ in tensors for source in tensor.sources}:
             source.check_unchanged()
+        data = b"".join(pieces)
         if self._wanted or not self._is_together:
-            digests = [self._done[key] for _, key in tensors]
+            digests: Sequence[bytes] = [self._done[key] for _, key in tensors]
         else:
-            digests = digests_of(listing, pieces)
-        together = whole_together if self._is_together else None
+            digests = checksums_of(list(_one_by_one(pieces)), memoryview(data))
         return Weights(
-            whole=together(listing, pieces) if together else whole_of(listing, digests),
+            whole=(
+                whole_together(listing, self._sha256(listing, pieces, autov3))
+                if pieces
+                else whole_of(listing, digests)
+            ),
             components={
                 part: _of_component(inner, self._done) for part, inner in self._parts.items()
             },
             tensors=TensorDigests(listing, digests),
         )
+
+    def _sha256(self, listing: Listing, pieces: Sequence[memoryview], autov3: str | None) -> bytes:
+        """That of the tensors as the safetensors library writes them."""
+        structure = self._structure
+        if structure is not None and autov3 is not None and are_as_written(listing, structure):
+            return bytes.fromhex(autov3)
+        written = (pieces[place] for place in listing.written)
+        return hashlib.sha256(b"".join(written)).digest()
 
     def _piece(self, tensor: LazyTensor) -> memoryview:
         """The bytes of a tensor, read if they did not stream by."""
@@ -143,6 +165,14 @@ class WeightsDigest:
             if kept is not None and kept.has(extent):
                 return kept.piece(extent)
         return memoryview(tensor.read()).cast("B")
+
+
+def _one_by_one(pieces: Iterable[memoryview]) -> Iterator[slice]:
+    """Where pieces are that were put together."""
+    at = 0
+    for piece in pieces:
+        yield slice(at, at + len(piece))
+        at += len(piece)
 
 
 class _Kept:

@@ -6,7 +6,8 @@ What is the same for all files of one structure is worked out once; the result i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -14,75 +15,77 @@ from weakref import WeakKeyDictionary
 from blake3 import blake3
 
 from converters.digest import Parts, WeightsDigest, is_at, whole_of
-from converters.digest_together import are_small, digests_of, whole_together
+from converters.digest_together import (
+    are_as_written,
+    are_small,
+    checksums_of,
+    whole_together,
+)
 from converters.statedict import StateDict
 from converters.stored import StoredTensors, Structure
 from converters.weights import Listing, TensorDigests, Weights
 
 
-def weigh_content(state: StateDict, parts: Parts, path: Path, content: memoryview) -> Weights:
+def weigh_content(
+    state: StateDict,
+    parts: Parts,
+    path: Path,
+    content: memoryview,
+    autov3: str | None = None,
+) -> Weights:
     """All digests of the tensors of the file at `path`, whose whole content is at hand.
 
-    Raises FileProblem as `WeightsDigest.finish` does.
+    `autov3` is that of a safetensors file. Raises FileProblem as `WeightsDigest.finish` does.
     """
     stored = state.tensors
     if isinstance(stored, StoredTensors) and not parts and is_at(stored.source, path):
-        return _weigh_stored(stored, are_small(state), content)
+        return _weigh_stored(stored, are_small(state), content, autov3)
     digest = WeightsDigest(state, parts)
     digest.stream(path)(content)
-    return digest.finish()
+    return digest.finish(autov3=autov3)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where the tensors of a structure lie, in the order of the listing.
-
-    `runs` are the same places, those that follow each other as one: the safetensors library writes
-    all tensors of one type in that order.
-    """
+    """Where the tensors of a structure lie, in the order of the listing."""
 
     listing: Listing
     places: tuple[slice, ...]
-    runs: tuple[slice, ...]
+    are_as_written: bool
 
     @classmethod
     def of(cls, structure: Structure) -> _Plan:
         entries = structure.entries
         listing = Listing({name: (e.dtype.label, e.shape) for name, e in entries.items()})
         places = tuple(slice(*entries[name][2:]) for name in listing.names)
-        return cls(listing, places, tuple(_runs(places)))
+        as_written = are_as_written(listing, structure)
+        return cls(listing, places, as_written)
 
-
-def _runs(places: Iterable[slice]) -> Iterator[slice]:
-    run: slice | None = None
-    for place in places:
-        if run is not None and run.stop == place.start:
-            run = slice(run.start, place.stop)
-            continue
-        if run is not None:
-            yield run
-        run = place
-    if run is not None:
-        yield run
+    def sha256(self, data: memoryview, autov3: str | None) -> bytes:
+        """That of the tensors as the safetensors library writes them."""
+        if self.are_as_written and autov3 is not None:
+            return bytes.fromhex(autov3)
+        pieces = (data[self.places[place]] for place in self.listing.written)
+        return hashlib.sha256(b"".join(pieces)).digest()
 
 
 _PLANS: WeakKeyDictionary[Structure, _Plan] = WeakKeyDictionary()
 
 
-def _weigh_stored(stored: StoredTensors, is_together: bool, content: memoryview) -> Weights:
+def _weigh_stored(
+    stored: StoredTensors, is_together: bool, content: memoryview, autov3: str | None
+) -> Weights:
     """The same as the stream of the file would give, without describing each tensor anew."""
     plan = _PLANS.get(stored.structure)
     if plan is None:
         plan = _PLANS[stored.structure] = _Plan.of(stored.structure)
     listing, data = plan.listing, content[stored.start :]
-    pieces = list(map(data.__getitem__, plan.places))
     if is_together:
-        digests = digests_of(listing, pieces)
-        whole = whole_together(listing, list(map(data.__getitem__, plan.runs)))
+        digests: Sequence[bytes] = checksums_of(plan.places, data)
+        whole = whole_together(listing, plan.sha256(data, autov3))
     else:
-        digests = [
-            blake3(head + piece).digest() for head, piece in zip(listing.heads, pieces, strict=True)
-        ]
+        pairs = zip(listing.heads, plan.places, strict=True)
+        digests = [blake3(head + data[place]).digest() for head, place in pairs]
         whole = whole_of(listing, digests)
     stored.source.check_unchanged()
     return Weights(whole, {}, TensorDigests(listing, digests))

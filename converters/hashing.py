@@ -109,14 +109,16 @@ def hash_file(
             hasher.update_slow(block.view, block.release)
             progress.advance(len(block.view))
         hashes = hasher.finish()
-    weights, unread = finished(digest)
+    weights, unread = finished(digest, hashes.autov3)
     source.check_unchanged()
     return HashedFile(hashes, weights, source.fingerprint, unread)
 
 
-def finished(digest: WeightsDigest | None) -> tuple[Weights | None, FileProblem | None]:
+def finished(
+    digest: WeightsDigest | None, autov3: str | None = None
+) -> tuple[Weights | None, FileProblem | None]:
     """The digests asked for, or why there are none; raises SourceChanged."""
-    return (None, None) if digest is None else _attempt(digest.finish)
+    return (None, None) if digest is None else _attempt(lambda: digest.finish(autov3=autov3))
 
 
 def _attempt(finish: Callable[[], Weights]) -> tuple[Weights | None, FileProblem | None]:
@@ -146,7 +148,8 @@ def _hash_small(
     hashes = hash_bytes(data, header_bytes)
     weights, unread = None, None
     if state is not None:
-        weights, unread = _attempt(lambda: weigh_content(state, parts, source.path, data))
+        inside = (state, parts, source.path, data, hashes.autov3)
+        weights, unread = _attempt(lambda: weigh_content(*inside))
     source.check_unchanged()
     return HashedFile(hashes, weights, source.fingerprint, unread)
 

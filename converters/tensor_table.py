@@ -2,10 +2,8 @@
 
 One byte of version, the number of tensors and the length of what follows as four bytes each,
 little endian; then zlib of JSON `[names, kinds, kind]`: the names in their order, the distinct
-`[label of the type, shape, bytes of a digest]`, and for each name the place of its kind in that
-list; then the first 16 bytes of each tensor's digest, or the 8 of its checksum, which do not
-compress. Version 1, of models without checksums, does not say how long digests are: all have 16
-bytes.
+`[label of the type, shape]`, and for each name the place of its kind in that list; then the first
+16 bytes of each tensor's digest (version 1), or its checksum (version 2), which do not compress.
 """
 
 from __future__ import annotations
@@ -13,16 +11,14 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from itertools import accumulate, pairwise
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from converters.errors import CorruptFile
-from converters.weights import DIGEST_BYTES, Listing, TensorDigests
+from converters.weights import CHECKSUM_BYTES, DIGEST_BYTES, Joined, Listing, TensorDigests
 
-PLAIN, MIXED = 1, 2
-"""Versions: with digests alone, and with checksums among them."""
+WIDTHS = {1: DIGEST_BYTES, 2: CHECKSUM_BYTES}
+"""Version -> bytes of a digest."""
 MAX_TEXT = 256 << 20
 """Bytes of names that are unpacked; a safetensors header may have 100 MB."""
 
@@ -34,63 +30,44 @@ _HEAD = struct.Struct("<BII")
 
 def pack(tensors: TensorDigests) -> bytes:
     """The table of these tensors; digests are shortened."""
-    lengths = tuple(map(len, tensors.digests))
-    is_mixed = min(lengths, default=DIGEST_BYTES) < DIGEST_BYTES
-    packed = _packed(tensors.listing, lengths if is_mixed else None)
     digests = tensors.digests
-    if max(lengths, default=0) > DIGEST_BYTES:
-        digests = [digest[:DIGEST_BYTES] for digest in digests]
-    return (
-        _HEAD.pack(MIXED if is_mixed else PLAIN, len(tensors), len(packed))
-        + packed
-        + b"".join(digests)
-    )
+    if not isinstance(digests, Joined):
+        digests = Joined(b"".join([digest[:DIGEST_BYTES] for digest in digests]), DIGEST_BYTES)
+    version = next(version for version, width in WIDTHS.items() if width == digests.width)
+    packed = _packed(tensors.listing)
+    return _HEAD.pack(version, len(tensors), len(packed)) + packed + digests.data
 
 
 @lru_cache(maxsize=LISTINGS)
-def _packed(listing: Listing, lengths: tuple[int, ...] | None) -> bytes:
-    kinds: dict[tuple[object, ...], int] = {}
-    described: Iterable[tuple[object, ...]] = listing.kinds
-    if lengths is not None:
-        pairs = zip(listing.kinds, lengths, strict=True)
-        described = [(*kind, min(length, DIGEST_BYTES)) for kind, length in pairs]
-    places = [kinds.setdefault(kind, len(kinds)) for kind in described]
+def _packed(listing: Listing) -> bytes:
+    kinds: dict[tuple[str, tuple[int, ...]], int] = {}
+    places = [kinds.setdefault(kind, len(kinds)) for kind in listing.kinds]
     text = json.dumps([listing.names, list(kinds), places], separators=(",", ":"))
     return zlib.compress(text.encode("ascii"))
 
 
 def unpack(table: bytes) -> TensorDigests:
-    """The tensors of a table, with the first 16 bytes of their digests.
+    """The tensors of a table, with the first 16 bytes of their digests, or their checksums.
 
     Raises CorruptFile for anything else than `pack` makes.
     """
     if len(table) < _HEAD.size:
         _refuse("ends within its head")
     version, count, length = _HEAD.unpack_from(table)
-    if version not in {PLAIN, MIXED}:
+    if version not in WIDTHS:
         _refuse(f"is of version {version}")
     end = _HEAD.size + length
-    names, kinds, places = _columns(table[_HEAD.size : end], _KINDS[version])
-    if not len(names) == len(places) == count:
-        _refuse(f"names {len(names)} tensors of {count}")
-    ends = list(accumulate((kinds[place].width for place in places), initial=end))
-    if len(table) != ends[-1]:
-        _refuse(f"has {len(table)} bytes, of {ends[-1]}")
-    listing = Listing({n: kinds[place][:2] for n, place in zip(names, places, strict=True)})
-    if list(listing.names) != names:
-        _refuse("names tensors twice, or not in their order")
-    return TensorDigests(listing, [table[start:stop] for start, stop in pairwise(ends)])
+    width = WIDTHS[version]
+    if len(table) != end + count * width:
+        _refuse(f"has {len(table)} bytes, of {end + count * width}")
+    names, kinds, places = _columns(table[_HEAD.size : end])
+    listing = Listing({name: kinds[place] for name, place in zip(names, places, strict=False)})
+    if not len(names) == len(places) == count or list(listing.names) != names:
+        _refuse(f"names {len(names)} tensors of {count}, or not in their order")
+    return TensorDigests(listing, Joined(table[end:], width))
 
 
-class _Kind(NamedTuple):
-    label: str
-    shape: tuple[int, ...]
-    width: int
-
-
-def _columns(
-    packed: bytes, kind_of: Callable[..., _Kind]
-) -> tuple[list[str], list[_Kind], list[int]]:
+def _columns(packed: bytes) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[int]]:
     try:
         stream = zlib.decompressobj()
         text = stream.decompress(packed, MAX_TEXT)
@@ -99,26 +76,17 @@ def _columns(
         names, kinds, places = json.loads(text)
         if not all(isinstance(name, str) for name in names):
             _refuse("has a name that is no text")
-        return names, [kind_of(*each) for each in kinds], [_place(each, kinds) for each in places]
+        return names, [_kind(*each) for each in kinds], [_place(each, kinds) for each in places]
     except (zlib.error, ValueError, TypeError, RecursionError) as error:
         raise CorruptFile(f"the table of tensor digests cannot be read: {error}") from error
 
 
-def _plain(label: object, shape: object) -> _Kind:
-    return _mixed(label, shape, DIGEST_BYTES)
-
-
-def _mixed(label: object, shape: object, width: object) -> _Kind:
+def _kind(label: object, shape: object) -> tuple[str, tuple[int, ...]]:
     if not isinstance(label, str) or not isinstance(shape, list):
         raise TypeError("a kind is no type with a shape")
     if not all(type(size) is int and size >= 0 for size in shape):
         raise TypeError("a shape is no list of sizes")
-    if type(width) is not int or not 0 < width <= DIGEST_BYTES:
-        raise TypeError("a digest has no length")
-    return _Kind(label, tuple(shape), width)
-
-
-_KINDS: Mapping[int, Callable[..., _Kind]] = {PLAIN: _plain, MIXED: _mixed}
+    return label, tuple(shape)
 
 
 def _place(place: object, kinds: list[object]) -> int:

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+from converters.dtypes import BY_LABEL
 
 DIGEST_BYTES = 16
 """Kept of a tensor's digest. Shortened so, two of a billion tensors are taken for each other
 with a chance of 10⁻²¹."""
+CHECKSUM_BYTES = 4
 
 
 class TensorDigest(NamedTuple):
     """What stands for a tensor: the label of its type, its shape, and `digest`.
 
     That is the digest of all, its first `DIGEST_BYTES`, or, in models of small tensors, a checksum
-    of 8 bytes.
+    of `CHECKSUM_BYTES`.
     """
 
     dtype: str
@@ -44,6 +47,12 @@ class Listing:
         return {name: place for place, name in enumerate(self.names)}
 
     @cached_property
+    def written(self) -> tuple[int, ...]:
+        """The places of the names in the order in which the safetensors library writes tensors."""
+        ranks = [BY_LABEL[label].rank for label, _ in self.kinds]
+        return tuple(sorted(range(len(ranks)), key=lambda place: -ranks[place]))
+
+    @cached_property
     def heads(self) -> tuple[bytes, ...]:
         """What is hashed before the bytes of each tensor."""
         return tuple(head_of(*kind) for kind in self.kinds)
@@ -63,6 +72,30 @@ def encoded(name: str) -> bytes:
     """A name in UTF-8 behind its length as four bytes, little endian."""
     data = name.encode("utf-8", "surrogatepass")
     return len(data).to_bytes(4, "little") + data
+
+
+class Joined(Sequence[bytes]):
+    """Digests of `width` bytes each, one after the other in one piece of memory.
+
+    Thousands of files may wait with theirs to be recorded: as objects, millions of them.
+    """
+
+    def __init__(self, data: bytes, width: int) -> None:
+        self.data = data
+        self.width = width
+
+    @overload
+    def __getitem__(self, place: int) -> bytes: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, place: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        start = range(0, len(self.data), self.width)[place]
+        return self.data[start : start + self.width]
+
+    def __len__(self) -> int:
+        return len(self.data) // self.width
 
 
 class TensorDigests(Mapping[str, TensorDigest]):

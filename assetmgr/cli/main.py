@@ -19,7 +19,7 @@ from assetmgr import __version__
 from assetmgr.cli.failures import FAILED, INTERRUPTED, WRONG_CALL, print_traceback
 from assetmgr.cli.lazy import LazyGroup, Table, load
 from assetmgr.cli.options import Session
-from assetmgr.cli.output import StdoutFailed
+from assetmgr.cli.output import StdoutFailed, on_terminal
 from assetmgr.operations.failures import Failure
 from converters.errors import AssetmgrError
 
@@ -79,7 +79,7 @@ def cli(context: click.Context) -> int:
     """Know, trust, convert, merge, verify and browse diffusion model files."""
     if context.invoked_subcommand is not None:
         return 0
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if on_terminal():
         return int(context.invoke(load(COMMANDS["tui"][0])))
     click.echo(context.get_help())
     return 0

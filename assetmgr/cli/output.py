@@ -52,6 +52,11 @@ class Output:
             _write("  ".join(padded).rstrip())
 
 
+def on_terminal() -> bool:
+    """Whether the terminal UI has one: it reads stdin and, as Textual does, draws on stderr."""
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
 def _json(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)

@@ -7,6 +7,7 @@ import importlib
 import click
 
 from assetmgr.cli.options import Session, common_options
+from assetmgr.cli.output import on_terminal
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
 
@@ -20,9 +21,8 @@ _PLACE = "tui.app:run_tui"
 def tui(session: Session) -> int:
     """Browse the library in the terminal."""
     import gc
-    import sys
 
-    if session.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if session.as_json or not on_terminal():
         raise NotAvailable("the terminal UI needs a terminal", hint="use list and show in scripts")
     module, _, function = _PLACE.partition(":")
     gc.disable()  # until the library is on the screen: what is imported for it stays

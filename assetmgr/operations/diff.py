@@ -72,8 +72,10 @@ def compare(
     known = [side.tensors for side in sides if side.tensors is not None]
     are_alike = len({side.is_pipeline for side in sides}) == 1
     if len(known) == len(sides) and are_alike and are_comparable(*known):
-        found = digest_differences(*known)
-        return _comparison(places, {*known[0], *known[1]}, found, of_name, from_index=True)
+        told = tuple(digest_differences(*known))
+        # Two checksums may be the same by chance, or on purpose.
+        if told or len({side.whole for side in sides}) == 1:
+            return _comparison(places, {*known[0], *known[1]}, told, of_name, from_index=True)
     left, right = (open_model(place) for place in places)
     ours, theirs = ((m.state_dict if by_component else _single(m)) for m in (left, right))
     progress.stage("comparing", min(ours.nbytes, theirs.nbytes))
@@ -83,11 +85,15 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Where a model is, or was, and its tensors as far as the library knows them."""
+    """Where a model is, or was, and its tensors as far as the library knows them.
+
+    `whole` is the digest of all of them.
+    """
 
     place: str
     is_pipeline: bool
     tensors: _Tensors | None
+    whole: str | None
 
 
 def _side(workspace: Workspace, reference: str) -> _Side:
@@ -99,8 +105,12 @@ def _side(workspace: Workspace, reference: str) -> _Side:
         if asset is None or tensors is None:
             raise missing from None
         place = asset.files[0].path if asset.files else asset.name
-        return _Side(place, asset.container == Container.DIFFUSERS, tensors)
-    return _Side(str(path), path.is_dir(), _known(workspace, path))
+        is_pipeline = asset.container == Container.DIFFUSERS
+        return _Side(place, is_pipeline, tensors, asset.hashes["weights"])
+    asset = _known(workspace, path)
+    known = None if asset is None else _digests(workspace, asset)
+    whole = None if asset is None else asset.hashes["weights"]
+    return _Side(str(path), path.is_dir(), known, whole)
 
 
 def _there(path: Path) -> Path:
@@ -138,8 +148,8 @@ def _comparison(
     return Comparison(places[0], places[1], parts, found, from_index)
 
 
-def _known(workspace: Workspace, path: Path) -> _Tensors | None:
-    """The tensors of a model as the library knows them; None when it does not, or it changed."""
+def _known(workspace: Workspace, path: Path) -> Asset | None:
+    """The asset of a model; None when the library does not know it, or it changed."""
     from registry.errors import LibraryUnusable
     from registry.on_disk import fingerprint_of
     from registry.places import canonical
@@ -149,10 +159,18 @@ def _known(workspace: Workspace, path: Path) -> _Tensors | None:
         asset = workspace.library.find(place)
         recorded = [file for file in asset.files if file.path == place and file.here]
         now = fingerprint_of(place)
-        if now not in {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in recorded}:
-            return None
-        return workspace.library.tensors(asset.id)
     except (AssetNotFound, LibraryUnusable, FileProblem):
+        return None
+    known = {Fingerprint(file.bytes, file.mtime_ns, file.inode) for file in recorded}
+    return asset if now in known else None
+
+
+def _digests(workspace: Workspace, asset: Asset) -> _Tensors | None:
+    from registry.errors import LibraryUnusable
+
+    try:
+        return workspace.library.tensors(asset.id)
+    except LibraryUnusable:
         return None
 
 

@@ -14,8 +14,17 @@ from assetmgr.sampler import judge
 from assetmgr.sampler.finiteness import NotFinite
 from assetmgr.sampler.jobs import Check, ModelFile
 from assetmgr.sampler.judge import Exchanged
+from assetmgr.sampler.memory import Measure, awake
 from assetmgr.sampler.painter import Painter
-from assetmgr.sampler.probes import DRAWS, Answers, difference, noise_left, round_trip
+from assetmgr.sampler.probes import (
+    DRAWS,
+    FRUGAL,
+    LARGEST,
+    Answers,
+    difference,
+    noise_left,
+    round_trip,
+)
 from assetmgr.sampler.relatives import Likeness, likeness
 from assetmgr.sampler.render import Picture
 from assetmgr.sampler.subjects import Applied, Scaled
@@ -130,6 +139,8 @@ class Examiner:
             yield judge.half_effect(half.apart(without), whole.apart(without))
 
     def _round_trip(self, vae: Any) -> Check:
-        sampling = self.painter.conditions.sampling
-        with self.painter.ready(vae):
-            return judge.round_trip(round_trip(vae, sampling.width, sampling.height))
+        """Of a whole picture: the seams of tiles would be held against the autoencoder."""
+        sampling, thrift = self.painter.conditions.sampling, self.painter.thrift
+        largest = FRUGAL if Measure.TILES in thrift.taken else LARGEST
+        with awake(thrift.device, vae):
+            return judge.round_trip(round_trip(vae, sampling.width, sampling.height, largest))

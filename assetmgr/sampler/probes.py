@@ -39,6 +39,9 @@ DRAWS = 2
 LARGEST = 512
 """Longest side of the picture that an autoencoder is shown, in pixels."""
 
+FRUGAL = 256
+"""The same where memory is short: a picture as large as a tile, so that it needs none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -156,12 +159,13 @@ def _noise(latents: torch.Tensor, draws: int, seed: int) -> Iterator[list[torch.
         yield [torch.randn(latents.shape, generator=generator) for _ in LEVELS]
 
 
-def round_trip(vae: Any, width: int, height: int) -> float:
+def round_trip(vae: Any, width: int, height: int, largest: int = LARGEST) -> float:
     """How well an autoencoder gives back a disc on a light ground, in dB (PSNR).
 
-    In whatever tones: some are trained to others on purpose. Raises NotFinite.
+    In whatever tones: some are trained to others on purpose. No side is longer than `largest`.
+    Raises NotFinite.
     """
-    pixels = disc(*fitting(width, height))
+    pixels = disc(*fitting(width, height, largest))
     again = decode(vae, encode_picture(vae, pixels)).pixels
     return psnr(*in_one_tone(pixels, again))
 
@@ -180,11 +184,11 @@ def in_one_tone(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor
     return ours, theirs * gain.clamp(1 / CONTRAST, CONTRAST)
 
 
-def fitting(width: int, height: int) -> tuple[int, int]:
+def fitting(width: int, height: int, largest: int = LARGEST) -> tuple[int, int]:
     """The size made smaller, if need be, in steps that keep both sides multiples of 64."""
-    if max(width, height) <= LARGEST:
+    if max(width, height) <= largest:
         return width, height
-    scale = LARGEST / max(width, height)
+    scale = largest / max(width, height)
     return max(64, int(width * scale) // 64 * 64), max(64, int(height * scale) // 64 * 64)
 
 

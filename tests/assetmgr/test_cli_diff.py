@@ -146,6 +146,18 @@ def test_adapters_of_small_tensors_are_compared_without_opening_them(
     assert changed["name"].endswith(".lora_up.weight")
 
 
+def test_checksums_that_agree_by_chance_are_not_believed(program: Program, tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    first = _adapter(folder / "first.safetensors", 1)
+    second = _adapter(folder / "second.safetensors", 2)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("zlib_ng.zlib_ng.crc32", lambda *_: 7)
+        program("scan", folder)
+    done = program("diff", first, second, "--json").json
+    assert (len(done["differences"]), done["from_index"]) == (1, False)
+
+
 def test_an_adapter_is_opened_where_the_other_has_digests_of_another_sort(
     program: Program, tmp_path: Path
 ) -> None:

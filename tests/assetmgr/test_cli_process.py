@@ -182,6 +182,19 @@ def test_an_error_that_is_no_ones_fault_is_one_line_and_debug_shows_where(
         run(["inspect", "x", "--debug"])
 
 
+def test_the_terminal_ui_is_not_drawn_into_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from assetmgr.cli.main import run
+
+    for stream, is_terminal in ((sys.stdin, True), (sys.stdout, True), (sys.stderr, False)):
+        monkeypatch.setattr(stream, "isatty", lambda answer=is_terminal: answer, raising=False)
+    assert run(["tui"]) == 3
+    assert "needs a terminal" in capsys.readouterr().err
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: ")
+
+
 def test_debug_shows_where_an_error_is_from_and_changes_nothing_else(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -74,3 +74,12 @@ def test_the_second_vae_shows_the_same_picture_in_warmer_colours(
 ) -> None:
     plain, warm = corners(picture(session, on_family("checkpoint"))), on_family("vae")
     assert plain[2] - corners(picture(session, warm))[2] > 40, "less blue"
+
+
+def test_tiles_that_save_memory_are_not_held_against_an_autoencoder(
+    session: Session, on_family: OnFamily
+) -> None:
+    job = replace(on_family("vae"), steps=4, low_vram=True)
+    outcome = session.render(job, SILENT)
+    assert outcome.memory_measures == ("tiled-vae",)
+    assert outcome.verdict == "ok", [check for check in outcome.checks if not check.ok]

@@ -159,6 +159,8 @@ def note_revision(repository: Path, revision: str, commit: str) -> None:
     if revision == commit or _COMMIT.fullmatch(revision):
         return
     place = repository.joinpath("refs", *revision.split("/"))
+    if ".." in place.parts:
+        return
     fresh = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     with contextlib.suppress(OSError):
         if place.is_file() and place.read_text("ascii", "replace") == commit:

@@ -231,3 +231,18 @@ def test_what_came_before_the_end_is_not_fetched_again(
     (item,) = program("hub", "download", REPO, "--cache", "--json").json
     assert (item["state"], hub.fetched) == ("already", [])
     assert not list(hub_cache.cache_folder().rglob("*part"))
+
+
+@pytest.mark.parametrize(
+    ("revision", "written"),
+    [("v1", ["refs/v1"]), ("pr/1", ["refs/pr/1"]), (COMMIT, []), ("../../x", [])],
+)
+def test_names_of_revisions_are_noted_below_their_folder(
+    tmp_path: Path, revision: str, written: list[str]
+) -> None:
+    repository = tmp_path / "hub" / "models--org--gems"
+    for _ in range(2):
+        hub_cache.note_revision(repository, revision, "f" * 40)
+    found = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert [p.relative_to(repository).as_posix() for p in found] == written
+    assert [p.read_text() for p in found] == ["f" * 40] * len(written)

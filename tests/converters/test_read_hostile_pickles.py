@@ -31,6 +31,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Inspected, open_model, safety_of
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile
 from converters.pickles import unpickling
+from converters.pickles.machine import MAX_ODD_KEYS
 from converters.pickles.verdict import Verdict
 
 MARKER = Path(os.environ.get("TMPDIR", "/tmp")) / f"assetmgr-marker-{os.getpid()}"
@@ -227,3 +228,13 @@ def test_mutated_hostile_and_benign_files_raise_nothing_foreign() -> None:
                 assert len(bytes(lazy.read())) == lazy.nbytes
         except FileProblem:
             continue
+
+
+def test_keys_whose_hashes_a_file_can_choose_are_few() -> None:
+    """All multiples of Python's modulus of hashes have the same one, and many cost their square."""
+    modulus = (1 << 61) - 1
+    keys = (number * modulus for number in range(1, MAX_ODD_KEYS + 2))
+    entries = b"".join(b"\x8a\x0a" + key.to_bytes(10, "little") + b"N" for key in keys)
+    found = unpickling.unpickle(b"\x80\x02}(" + entries + b"u.")
+    assert found.stopped is not None
+    assert found.stopped.reason.endswith("keys that are not plain")

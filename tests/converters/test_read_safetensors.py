@@ -139,6 +139,7 @@ def test_a_truncated_file_says_where_it_ends_and_where_it_should() -> None:
         (file_of(None, raw=b'{"a": 1,, }'), "not JSON"),
         (file_of(None, raw=b'{"a\xff": 1}'), "not UTF-8 at byte 3"),
         (file_of(None, raw=b'{"a": {"dtype":"U8","dtype":"U8"}}'), 'the key "dtype" twice'),
+        (file_of(None, raw=b'{"__metadata__":{"a":"b"},"__metadata__":{}}'), "__metadata__"),
         (file_of(None, raw=b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nested too deeply"),
         (file_of(None, raw=b'{"a":[' + b"0," * 2_000_000 + b"0]}"), "more than 2000000 values"),
         (file_of(None, raw=b'{"a":' + b"9" * 5000 + b"}"), "not JSON"),

@@ -290,6 +290,23 @@ def test_the_mode_of_the_target_follows_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out.safetensors").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders that can be synced")
+def test_the_new_name_is_on_the_disk_when_the_writer_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[list[str]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            synced.append(os.listdir(descriptor))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_safetensors(StateDict({}), tmp_path / "out.safetensors")
+    assert "out.safetensors" in synced[-1]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("call", ["write", "fsync"])

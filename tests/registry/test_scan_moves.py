@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from scan_counts import counts
 from small_models import write_lora
 
 from converters.bytesource import Fingerprint
+from registry.on_disk import fingerprint_of
 from registry.scanner import scan, scan_file
 
 
@@ -47,6 +49,29 @@ def test_a_disk_that_is_mounted_elsewhere_is_not_read_again(library, tmp_path):
     report = scan(library, [tmp_path / "elsewhere"])
     assert (counts(report), report.bytes_hashed) == ({"moved": 1}, 0)
     assert [(file.path, file.state) for file in library.get(1).files] == [(str(there), "present")]
+
+
+@pytest.mark.parametrize("note", [None, "the old one was better"])
+def test_a_file_that_takes_the_place_of_a_missing_one_leaves_what_was_written(
+    library, models, note
+):
+    mine, lost = (write_lora(models / f"{name}.safetensors", n) for n, name in enumerate("ab"))
+    scan(library, [models])
+    replaced = library.find("b").id
+    if note:
+        library.note(replaced, note)
+    lost.unlink()
+    scan(library)
+    kept = library.find("a")
+    mine.rename(lost)
+    os.utime(lost, ns=(5, 5))
+    library.relocate((kept.files[0].id, str(lost), fingerprint_of(str(lost))))
+    assert [place.path for place in library.get(kept.id).files] == [str(lost)]
+    assert library.search().total == (2 if note else 1)
+    if note:
+        assert (library.get(replaced).note, library.get(replaced).files) == (note, ())
+    report = scan(library)
+    assert (counts(report), report.bytes_hashed) == ({"unchanged": 1}, 0)
 
 
 def test_a_second_name_of_a_file_is_a_second_place_and_the_first_is_kept(library, models):

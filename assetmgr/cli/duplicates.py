@@ -116,5 +116,5 @@ def _list(session: Session, by: str) -> int:
 def _print(session: Session, group: Group) -> None:
     session.output.line(f"{plain(group.name)}  {group.kind}  {size(group.reclaimable)} to free")
     for copy in group.copies:
-        note = "  (hard link)" if copy.shares else ""
+        note = f"  ({copy.link.value} link)" if copy.link else ""
         session.output.line(f"  #{copy.asset}  {size(copy.bytes):>8}  {plain(copy.path)}{note}")

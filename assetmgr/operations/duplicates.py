@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -23,14 +25,30 @@ BY = ("file", "weights")
 """The same bytes, or the same tensors whatever holds them."""
 
 
+class Link(StrEnum):
+    """How a file shares the bytes of another."""
+
+    HARD = "hard"
+    SYMBOLIC = "symbolic"
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file that has equals. `shares` is set where it takes no room of its own: a hard link."""
+    """A file that has equals; `link` says why it takes no room of its own, if it does not."""
 
     asset: int
     path: str
     bytes: int
-    shares: bool
+    link: Link | None
+
+    @property
+    def shares(self) -> bool:
+        """Whether it takes no room of its own."""
+        return self.link is not None
+
+    def to_json(self) -> dict[str, object]:
+        """The document of a copy."""
+        return asdict(self) | {"shares": self.shares}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,8 @@ class Group:
 
     def to_json(self) -> dict[str, object]:
         """The document of a group."""
-        return asdict(self) | {"reclaimable": self.reclaimable}
+        copies = [copy.to_json() for copy in self.copies]
+        return asdict(self) | {"copies": copies, "reclaimable": self.reclaimable}
 
 
 def duplicates(
@@ -106,14 +125,16 @@ def _equal(assets: Iterable[Asset], by: str) -> Iterator[tuple[str, list[Asset]]
 def _group(key: str, members: list[Asset]) -> Group:
     places = [(asset, file) for asset in members for file in asset.files]
     present = [(asset, file) for asset, file in places if file.here and file.state == "present"]
-    present.sort(key=lambda pair: pair[1].path)
+    symbolic = {file.path for _, file in present if os.path.islink(file.path)}  # noqa: PTH114 - never raises
+    present.sort(key=lambda pair: (pair[1].path in symbolic, pair[1].path))
     seen: set[int] = set()
-    copies = tuple(_copy(asset, file, seen) for asset, file in present)
+    copies = tuple(_copy(asset, file, seen, symbolic) for asset, file in present)
     return Group(key, members[0].name, members[0].kind, copies)
 
 
-def _copy(asset: Asset, file: File, seen: set[int]) -> Copy:
+def _copy(asset: Asset, file: File, seen: set[int], symbolic: set[str]) -> Copy:
     """Hard links have one inode; the first of them is the one that takes the room."""
-    shares = file.inode in seen and file.inode != 0
+    is_hard = file.inode in seen and file.inode != 0
     seen.add(file.inode)
-    return Copy(asset.id, file.path, file.bytes, shares)
+    link = Link.SYMBOLIC if file.path in symbolic else Link.HARD if is_hard else None
+    return Copy(asset.id, file.path, file.bytes, link)

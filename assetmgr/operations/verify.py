@@ -10,10 +10,11 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import PreviewRequest, run_previews
 from assetmgr.operations.preview_subject import PREVIEWABLE, SUPPORTED_BASES
 from assetmgr.sampler.client import SamplerClient
-from converters.containers import open_model
+from converters.containers import Inspected, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.finite import non_finite
 from converters.identify import identify
+from converters.pickles.verdict import SafetyReport, Verdict
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -158,16 +159,25 @@ def _structure(file: File, progress: Progress) -> Iterator[Check]:
     try:
         model = open_model(file.path)
         yield Check("opens", True, str(model.container))
+        yield _safe(model.safety)
         problems = (*model.problems, *identify(model.state_dict).problems)
         yield Check("complete", not problems, "; ".join(problems) or "nothing is missing")
         progress.stage("looking for broken numbers", model.state_dict.nbytes)
         broken = list(non_finite(model.state_dict, progress))
     except FileProblem as error:
         yield Check("opens", False, error.cause)
+        if isinstance(error, Inspected):
+            yield _safe(error.safety)
         return
     names = ", ".join(broken[:_NAMED]) + ", ..." * (len(broken) > _NAMED)
     told = f"{len(broken)} tensors hold NaN or infinities: {names}"
     yield Check("finite", not broken, told if broken else "every number is finite")
+
+
+def _safe(found: SafetyReport) -> Check:
+    """Whether nothing in it would harm who opens it with another program."""
+    is_safe = found.verdict is not Verdict.DANGEROUS
+    return Check("safe", is_safe, "; ".join([found.verdict.value, *found.findings]))
 
 
 def _rendered(

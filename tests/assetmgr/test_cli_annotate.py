@@ -77,7 +77,22 @@ def test_copies_are_grouped_and_hard_links_take_no_room(program: Program, folder
     ]
     assert [copy["shares"] for copy in group["copies"]] == [False, False, True]
     assert found["reclaimable"] == group["reclaimable"] == nbytes
+    assert [copy["link"] for copy in group["copies"]] == [None, None, "hard"]
     assert "(hard link)" in program("duplicates").out
+
+
+def test_a_symbolic_link_is_told_from_the_file_that_it_leads_to(
+    program: Program, folder: Path
+) -> None:
+    (folder / "a link.safetensors").symlink_to(folder / "style.safetensors")
+    program("scan", folder)
+    (group,) = program("duplicates", "--json").json["groups"]
+    assert [(Path(copy["path"]).name, copy["link"]) for copy in group["copies"]] == [
+        ("style.safetensors", None),
+        ("a link.safetensors", "symbolic"),
+    ]
+    assert group["reclaimable"] == 0
+    assert "a link.safetensors  (symbolic link)" in program("duplicates").out
 
 
 def test_nothing_is_there_twice(program: Program, folder: Path) -> None:

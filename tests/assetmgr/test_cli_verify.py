@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cli_models
 import numpy as np
 import pytest
+from helpers import pickles
 from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def test_a_whole_file_is_ok_and_that_is_kept(program: Program, checkpoint: Path)
     assert [check["name"] for check in found["checks"]] == [
         "integrity",
         "opens",
+        "safe",
         "complete",
         "finite",
     ]
@@ -114,3 +116,19 @@ def test_nothing_to_do_in_an_empty_library_is_said_in_one_line(program: Program)
         assert (done.code, done.out.count("\n")) == (0, 1)
         assert said in done.out
     assert program("verify", "--json").json == []
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_dangerous_pickle_is_not_ok_even_without_tensors(
+    program: Program, tmp_path: Path, bare: bool
+) -> None:
+    path = tmp_path / "library" / "evil.pt"
+    path.parent.mkdir()
+    pickled = pickles.pickled(pickles.call_name("os.system", pickles.text("true")))
+    path.write_bytes(pickled if bare else pickles.torch_zip(pickled, {}))
+    program("scan", path.parent)
+    done = program("verify", "--json")
+    (safe,) = (check for check in done.json[0]["checks"] if check["name"] == "safe")
+    assert (done.code, safe["ok"]) == (1, False)
+    assert "dangerous" in safe["detail"]
+    assert "os.system" in safe["detail"]

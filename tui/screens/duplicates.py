@@ -158,6 +158,6 @@ def _rows(groups: Sequence[Group]) -> Iterator[TableRow]:
         yield TableRow((free, Cell(group.kind, "dim"), Cell(""), Cell(plain(group.name))), first)
         for copy in group.copies:
             place = PurePath(copy.path)
-            shares = "  (hard link)" if copy.shares else ""
+            shares = f"  ({copy.link.value} link)" if copy.link else ""
             path = Cell(plain(f"  {place}{shares}"), "dim", both_ends=True)
             yield TableRow((Cell(""), Cell(""), Cell(size(copy.bytes), "dim"), path), copy)

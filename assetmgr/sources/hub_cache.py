@@ -159,7 +159,7 @@ def note_revision(repository: Path, revision: str, commit: str) -> None:
     if revision == commit or _COMMIT.fullmatch(revision):
         return
     place = repository.joinpath("refs", *revision.split("/"))
-    if ".." in place.parts:
+    if ".." in revision.split("/"):
         return
     fresh = place.with_name(f"{place.name}.{uuid.uuid4().hex[:8]}.tmp")
     with contextlib.suppress(OSError):

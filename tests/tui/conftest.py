@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerCancelled
 
-from assetmgr.operations.duplicates import Copy, Group
+from assetmgr.operations.duplicates import Copy, Group, Link
 from assetmgr.workspace import Workspace
 from converters.hashing import FileHashes
 from converters.pickles.verdict import SafetyReport, Verdict
@@ -215,9 +215,9 @@ GROUPS = (
         "ink wash",
         "lora",
         (
-            Copy(4, "/models/lora/ink wash.safetensors", 37_876_123, False),
-            Copy(4, "/backup/[old]/ink wash.safetensors", 37_876_123, False),
-            Copy(4, "/linked/ink wash.safetensors", 37_876_123, True),
+            Copy(4, "/models/lora/ink wash.safetensors", 37_876_123, None),
+            Copy(4, "/backup/[old]/ink wash.safetensors", 37_876_123, None),
+            Copy(4, "/linked/ink wash.safetensors", 37_876_123, Link.HARD),
         ),
     ),
 )

@@ -78,8 +78,8 @@ def first_lora(folder: str) -> str:
 
 
 def _pipeline(base: Path, target: Path) -> None:
-    from assetmgr.operations.convert import run_convert
-    from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
+    from assetmgr.operations.convert.plan import ConvertPlan, ConvertRequest, plan_convert
+    from assetmgr.operations.convert.run import run_convert
     from assetmgr.workspace import Workspace
 
     with Workspace.open() as workspace:

@@ -40,7 +40,7 @@ def beside(asset: Asset, ending: str) -> str:
 
 def dtype_field(more: Iterable[str] = ()) -> Field:
     """The choice of a precision; `more` are those that only some containers have."""
-    from assetmgr.operations.change import DTYPES
+    from assetmgr.operations.convert.change import DTYPES
 
     return Field("dtype", "precision", "keep", same(*DTYPES, *more))
 

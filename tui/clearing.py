@@ -96,7 +96,7 @@ class Clearing:
         return Form("Link duplicates", fields, self._plan_links, "Link")
 
     def _plan_links(self, answers: Answers) -> Planned:
-        from assetmgr.operations.duplicate_links import Pair, Way, plan_links
+        from assetmgr.operations.duplicates.links import Pair, Way, plan_links
 
         way = Way(answers["way"])
         found = list(plan_links(self._workspace, way))
@@ -113,7 +113,7 @@ class Clearing:
         return Planned("Links for duplicates", sections, work)
 
     def _link(self, way: str, total: int, progress: Progress) -> str:
-        from assetmgr.operations.duplicate_links import Way, link_duplicates
+        from assetmgr.operations.duplicates.links import Way, link_duplicates
 
         found = link_duplicates(self._workspace, Way(way), progress)
         progress.stage("linking", total, "files")
@@ -125,7 +125,7 @@ class Clearing:
         return Form("Undo links", (), self._plan_unlink, "Give back")
 
     def _plan_unlink(self, answers: Answers) -> Planned:
-        from assetmgr.operations.duplicate_links import Restored, undo_links
+        from assetmgr.operations.duplicates.links import Restored, undo_links
 
         found = list(undo_links(self._workspace, dry_run=True))
         files = [each for each in found if isinstance(each, Restored)]
@@ -139,7 +139,7 @@ class Clearing:
         return Planned("Undoing of links", (Section("", facts), *names, *_failed(failures)), work)
 
     def _unlink(self, total: int, progress: Progress) -> str:
-        from assetmgr.operations.duplicate_links import undo_links
+        from assetmgr.operations.duplicates.links import undo_links
 
         progress.stage("giving back", total, "files")
         done, failed = tell(undo_links(self._workspace, progress), progress, 1)

@@ -19,8 +19,8 @@ from tui.undo import Undos
 
 if TYPE_CHECKING:
     from assetmgr.config import Given, Settings
-    from assetmgr.operations.doctor_check import Check
-    from assetmgr.operations.duplicates import Group
+    from assetmgr.operations.doctor.check import Check
+    from assetmgr.operations.duplicates.find import Group
     from assetmgr.operations.facets import Facet
     from assetmgr.operations.installed import ModelFolder
     from assetmgr.operations.preferences import Preferences
@@ -284,7 +284,7 @@ class Commands:
 
     def duplicates(self, by: str, progress: Progress) -> tuple[Group, ...]:
         """The groups of equal files. What cannot be read is told to `progress`."""
-        from assetmgr.operations.duplicates import duplicates
+        from assetmgr.operations.duplicates.find import duplicates
 
         groups, failures = duplicates(self._workspace, by, progress)
         for failure in failures:
@@ -293,7 +293,7 @@ class Commands:
 
     def lookup(self, ids: Sequence[int], progress: Progress) -> str:
         """What Civitai calls files, by their hashes."""
-        from assetmgr.operations.civitai_lookup import Lookup, lookup
+        from assetmgr.operations.civitai.lookup import Lookup, lookup
 
         known = []
         references = [f"#{asset_id}" for asset_id in ids]
@@ -309,7 +309,7 @@ class Commands:
 
     def diagnose(self, progress: Progress) -> tuple[Check, ...]:
         """Whether all that the program needs is in order."""
-        from assetmgr.operations.doctor import diagnose
+        from assetmgr.operations.doctor.examine import diagnose
 
         return diagnose(progress=progress)
 

@@ -12,7 +12,7 @@ from tui.shown_picture import WHOSE
 from tui.text import count, day, million, plain, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.doctor_check import Check
+    from assetmgr.operations.doctor.check import Check
     from registry.lineage import Ancestor, Descendant, Lineage
     from registry.records import Asset, Preview, PreviewCheck
     from registry.sidecars.record import Sidecar

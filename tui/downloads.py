@@ -15,8 +15,8 @@ from tui.jobs import JobQueue
 from tui.text import plain
 
 if TYPE_CHECKING:
-    from assetmgr.operations.download_flow import FlowReading
-    from assetmgr.operations.download_reading import Reading
+    from assetmgr.operations.downloads.flow import FlowReading
+    from assetmgr.operations.downloads.reading import Reading
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.download_records import QueuedDownload, Wanted
@@ -32,7 +32,7 @@ class Downloads:
 
     def list(self) -> tuple[QueuedDownload, ...]:
         """First what runs and waits, then what failed, then what was done lately."""
-        from assetmgr.operations.downloads import list_downloads
+        from assetmgr.operations.downloads.queue import list_downloads
 
         if not self._workspace.paths.downloads.exists():
             return ()
@@ -44,45 +44,45 @@ class Downloads:
 
     def add(self, wanted: Wanted) -> str:
         """Put a file into the queue."""
-        from assetmgr.operations.downloads import enqueue
+        from assetmgr.operations.downloads.queue import enqueue
 
         (queued,) = enqueue(self._workspace, [wanted])
         return f"download {queued.id} is queued"
 
     def pause(self, number: int) -> None:
         """Let one wait; what has come is kept."""
-        from assetmgr.operations.downloads import pause_downloads
+        from assetmgr.operations.downloads.queue import pause_downloads
 
         pause_downloads(self._workspace, [number])
 
     def resume(self, number: int) -> None:
         """Queue one again that is paused or failed."""
-        from assetmgr.operations.downloads import resume_downloads
+        from assetmgr.operations.downloads.queue import resume_downloads
 
         resume_downloads(self._workspace, [number])
 
     def cancel(self, number: int) -> None:
         """Forget one, with what has come of it."""
-        from assetmgr.operations.downloads import cancel_downloads
+        from assetmgr.operations.downloads.queue import cancel_downloads
 
         cancel_downloads(self._workspace, [number])
 
     def first(self, number: int) -> None:
         """Before all others."""
-        from assetmgr.operations.downloads import move_download
+        from assetmgr.operations.downloads.queue import move_download
 
         move_download(self._workspace, number, first=True)
 
     def clear(self) -> None:
         """Forget those that are done, not their files."""
-        from assetmgr.operations.downloads import clear_downloads
+        from assetmgr.operations.downloads.queue import clear_downloads
 
         if self._workspace.paths.downloads.exists():
             clear_downloads(self._workspace)
 
     def run(self, progress: Progress) -> str:
         """Until nothing is left to do; what ran when this is stopped stays queued."""
-        from assetmgr.operations.download_run import run_downloads
+        from assetmgr.operations.downloads.run import run_downloads
 
         done = failed = 0
         why = ""

@@ -17,8 +17,8 @@ from tui.sections import Section, named, text
 from tui.text import count, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.explain import ExplainRequest, Recovery
-    from assetmgr.operations.explain_report import Making
+    from assetmgr.operations.explain.explanation import ExplainRequest, Recovery
+    from assetmgr.operations.explain.report import Making
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -47,7 +47,7 @@ class Explaining:
         return Form(title_of("What was merged into", assets), fields, plan, "Compare")
 
     def _plan(self, asset: Asset, answers: Answers) -> Planned:
-        from assetmgr.operations.explain import ExplainRequest, candidates_of
+        from assetmgr.operations.explain.explanation import ExplainRequest, candidates_of
         from converters.writers.atomic import refuse_existing
 
         among, more = answers["among"].strip() or None, answers["files"].strip()
@@ -78,10 +78,10 @@ class Explaining:
         answer: list[Told],
         progress: Progress,
     ) -> str:
-        from assetmgr.operations.explain import explain_checkpoint
-        from assetmgr.operations.explain_recipe import making_of, write_recipe
-        from assetmgr.operations.explain_report import record_recovery
-        from assetmgr.operations.explain_words import TOLD
+        from assetmgr.operations.explain.explanation import explain_checkpoint
+        from assetmgr.operations.explain.recipe import making_of, write_recipe
+        from assetmgr.operations.explain.report import record_recovery
+        from assetmgr.operations.explain.words import TOLD
 
         found = explain_checkpoint(self._workspace, request, progress)
         making = making_of(self._workspace, found, progress, pinned=recipe is not None)
@@ -102,7 +102,7 @@ def _existing(answer: str) -> Path:
 
 
 def _sections(found: Recovery, making: Making) -> Iterator[Section]:
-    from assetmgr.operations.explain_words import (
+    from assetmgr.operations.explain.words import (
         block_lines,
         called,
         compared,

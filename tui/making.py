@@ -28,8 +28,8 @@ from tui.text import count, size
 if TYPE_CHECKING:
     from textual.content import Content
 
-    from assetmgr.operations.convert import ConvertResult
-    from assetmgr.operations.convert_plan import ConvertPlan
+    from assetmgr.operations.convert.plan import ConvertPlan
+    from assetmgr.operations.convert.run import ConvertResult
     from assetmgr.operations.failures import Failure
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
@@ -60,8 +60,8 @@ class Making:
 
     def convert_form(self, assets: Sequence[Asset]) -> Form:
         """What assets can become."""
-        from assetmgr.operations.change import QUANTISED
-        from assetmgr.operations.convert_formats import FORMATS
+        from assetmgr.operations.convert.change import QUANTISED
+        from assetmgr.operations.convert.formats import FORMATS
         from converters.transform.layout import LAYOUTS
 
         whole_models = all(asset.kind == "checkpoint" for asset in assets)
@@ -82,8 +82,8 @@ class Making:
         return Field("vae", "VAE", "", (("", "keep"), *options))
 
     def _plan_convert(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.change import Change
-        from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
+        from assetmgr.operations.convert.change import Change
+        from assetmgr.operations.convert.plan import ConvertRequest, plan_convert
         from converters.transform.ema import EmaChoice
 
         vae = answers.get("vae")
@@ -103,7 +103,7 @@ class Making:
         return self._conversion(title_of("Conversion of", assets), list(plan_convert(request)))
 
     def _conversion(self, title: str, found: Sequence[ConvertPlan | Failure]) -> Planned:
-        from assetmgr.operations.convert_plan import ConvertPlan
+        from assetmgr.operations.convert.plan import ConvertPlan
 
         plans = [plan for plan in found if isinstance(plan, ConvertPlan) and not plan.done_before]
         done = [str(p.target) for p in found if isinstance(p, ConvertPlan) and p.done_before]
@@ -119,7 +119,7 @@ class Making:
 
     def _convert(self, plans: Sequence[ConvertPlan], progress: Progress) -> str:
         """Write the planned files and add them to the library."""
-        from assetmgr.operations.convert import run_convert
+        from assetmgr.operations.convert.run import run_convert
 
         results: list[ConvertResult] = []
         _, failed = each(
@@ -162,8 +162,8 @@ class Making:
         return Form(title_of("Extract from", assets), fields, plan, "Extract")
 
     def _plan_extract(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.change import Change
-        from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
+        from assetmgr.operations.convert.change import Change
+        from assetmgr.operations.convert.plan import ConvertRequest, plan_convert
 
         part = answers["part"]
         output = file(answers["output"].replace("{part}", part))
@@ -175,7 +175,7 @@ class Making:
         return self._conversion(f"{part} of {assets[0].name}", list(plan_convert(request)))
 
     def _plan_difference(self, assets: Sequence[Asset], output: Path, answers: Answers) -> Planned:
-        from assetmgr.operations.extract_lora import ExtractLoraRequest, plan_extract_lora
+        from assetmgr.operations.extract.lora import ExtractLoraRequest, plan_extract_lora
 
         tuned, base = _tuned_first(assets, answers)
         wanted = size_of_lora(answers["rank"])
@@ -193,7 +193,7 @@ class Making:
         rows = _difference_rows(plan.sources, output, len(plan.extraction.modules), "modules")
 
         def work(progress: Progress, /) -> str:
-            from assetmgr.operations.extract_lora import run_extract_lora
+            from assetmgr.operations.extract.lora import run_extract_lora
 
             result = run_extract_lora(self._workspace, plan, progress)
             return f"{output.name} in {result.seconds:.1f} s, misses {result.error:.1%}"
@@ -201,7 +201,7 @@ class Making:
         return Planned(f"LoRA of {tuned.name}", (Section("", rows),), work)
 
     def _plan_full(self, assets: Sequence[Asset], output: Path, answers: Answers) -> Planned:
-        from assetmgr.operations.extract_full import ExtractFullRequest, plan_extract_full
+        from assetmgr.operations.extract.full import ExtractFullRequest, plan_extract_full
 
         tuned, base = _tuned_first(assets, answers)
         request = ExtractFullRequest(place_of(tuned), place_of(base), output, answers["precision"])
@@ -210,7 +210,7 @@ class Making:
         left_out = named("Have no place in it", plan.full.left_out, "$warning")
 
         def work(progress: Progress, /) -> str:
-            from assetmgr.operations.extract_full import run_extract_full
+            from assetmgr.operations.extract.full import run_extract_full
 
             result = run_extract_full(self._workspace, plan, progress)
             counts = f"{result.tensors:,} tensors differ, {result.unchanged:,} do not"
@@ -234,7 +234,7 @@ class Making:
         return Form(title_of("Resize", assets), fields, plan, "Resize")
 
     def _plan_resize(self, adapter: Asset, answers: Answers) -> Planned:
-        from assetmgr.operations.resize import ResizeRequest, plan_resize, run_resize
+        from assetmgr.operations.extract.resize import ResizeRequest, plan_resize, run_resize
 
         wanted = size_of_lora(answers["size"])
         if wanted is None:

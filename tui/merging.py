@@ -27,9 +27,9 @@ from tui.text import count, size
 
 if TYPE_CHECKING:
     from assetmgr.operations.inspect import Inspection
-    from assetmgr.operations.merge import MergePlan, MergeRequest
-    from assetmgr.operations.merge_checkpoints import CheckpointMergePlan, CheckpointMergeRequest
-    from assetmgr.operations.weighted_adapters import WeightedAdapter
+    from assetmgr.operations.merge.adapters import MergePlan, MergeRequest
+    from assetmgr.operations.merge.checkpoints import CheckpointMergePlan, CheckpointMergeRequest
+    from assetmgr.operations.merge.weighted_adapters import WeightedAdapter
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -96,7 +96,7 @@ class Merging:
 
     def _plan_merge(self, chosen: tuple[WeightedAdapter, ...], answers: Answers) -> Planned:
         from assetmgr.operations.inspect import inspect_paths
-        from assetmgr.operations.merge import MergeRequest, plan_merge_adapters
+        from assetmgr.operations.merge.adapters import MergeRequest, plan_merge_adapters
 
         partly = answers["partial"] == "yes"
         output = file(answers["output"])
@@ -111,14 +111,14 @@ class Merging:
         return Planned(title, (fits, *_merge_sections(plan, request)), partial(self._merge, plan))
 
     def _merge(self, plan: MergePlan, progress: Progress) -> str:
-        from assetmgr.operations.merge import run_merge_adapters
+        from assetmgr.operations.merge.adapters import run_merge_adapters
 
         result = run_merge_adapters(self._workspace, plan, progress)
         changed = count(plan.changed, "tensor")
         return f"{plan.request.output.name}: {changed} changed in {result.seconds:.1f} s"
 
     def _plan_join(self, chosen: tuple[WeightedAdapter, ...], answers: Answers) -> Planned:
-        from assetmgr.operations.join_adapters import JoinRequest, plan_join, run_join
+        from assetmgr.operations.merge.into_one import JoinRequest, plan_join, run_join
 
         if any(each.block_weights for each in chosen):
             raise BadValue("block weights are for merges into a checkpoint")
@@ -158,8 +158,8 @@ class Merging:
         return Form(title_of("Merge", checkpoints), fields, plan, "Merge")
 
     def _plan_checkpoints(self, checkpoints: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.change import DTYPES
-        from assetmgr.operations.merge_checkpoints import (
+        from assetmgr.operations.convert.change import DTYPES
+        from assetmgr.operations.merge.checkpoints import (
             CheckpointMergeRequest,
             parse_blocks,
             parse_weights,
@@ -184,7 +184,7 @@ class Merging:
         return Planned(f"Merge to {request.output.name}", sections, partial(self._mix, plan))
 
     def _mix(self, plan: CheckpointMergePlan, progress: Progress) -> str:
-        from assetmgr.operations.merge_checkpoints import run_merge_checkpoints
+        from assetmgr.operations.merge.checkpoints import run_merge_checkpoints
 
         result = run_merge_checkpoints(self._workspace, plan, progress)
         return f"{plan.request.output.name} in {result.seconds:.1f} s"
@@ -192,7 +192,7 @@ class Merging:
     # ---- the same merge again
 
     def _replay_form(self, merged: Asset) -> Form:
-        from assetmgr.operations.merge_recipe import RECIPE_KEY
+        from assetmgr.operations.merge.recipe import RECIPE_KEY
 
         if RECIPE_KEY not in merged.metadata:
             raise BadValue(
@@ -203,7 +203,7 @@ class Merging:
         return Form(title_of("Make again", [merged]), fields, plan, "Merge")
 
     def _plan_replay(self, merged: Asset, answers: Answers) -> Planned:
-        from assetmgr.operations.merge_recipe import RECIPE_KEY
+        from assetmgr.operations.merge.recipe import RECIPE_KEY
         from converters.writers.atomic import refuse_existing
 
         output = file(answers["output"])
@@ -217,8 +217,8 @@ class Merging:
         return Planned(f"Merge of {merged.name} again", (Section("", facts), recipe), work)
 
     def _replay(self, reference: str, output: Path, progress: Progress) -> str:
-        from assetmgr.operations.merge_checkpoints import plan_merge_checkpoints
-        from assetmgr.operations.replay import request_of_replay
+        from assetmgr.operations.merge.checkpoints import plan_merge_checkpoints
+        from assetmgr.operations.merge.replay import request_of_replay
 
         request: CheckpointMergeRequest = request_of_replay(
             self._workspace, reference, output, progress=progress
@@ -241,7 +241,7 @@ def _weight_fields(position: int, adapter: Asset) -> Iterator[Field]:
 
 
 def _weighted(adapter: Asset, position: int, answers: Answers) -> WeightedAdapter:
-    from assetmgr.operations.weighted_adapters import WeightedAdapter, parse_weight
+    from assetmgr.operations.merge.weighted_adapters import WeightedAdapter, parse_weight
 
     blocks = answers[f"blocks {position}"].strip() or None
     return WeightedAdapter(place_of(adapter), *parse_weight(answers[f"weight {position}"]), blocks)

@@ -19,11 +19,11 @@ from tui.text import count, size
 from tui.undo import Undos
 
 if TYPE_CHECKING:
-    from assetmgr.operations.civitai_enrich import EnrichRequest
+    from assetmgr.operations.civitai.enrich import EnrichRequest
     from assetmgr.operations.failures import Failure
     from assetmgr.operations.move import Move
     from assetmgr.operations.sidecar import SidecarRequest, SidecarWritten
-    from assetmgr.operations.view_plan import ViewRequest
+    from assetmgr.operations.views.plan import ViewRequest
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -104,8 +104,8 @@ class Placing:
 
     def _plan_view(self, answers: Answers) -> Planned:
         from assetmgr.operations.file_links import LinkKind
-        from assetmgr.operations.view import link_view, unlink_view
-        from assetmgr.operations.view_plan import ViewRequest
+        from assetmgr.operations.views.make import link_view, unlink_view
+        from assetmgr.operations.views.plan import ViewRequest
 
         directory = folder(answers["directory"])
         if directory is None:
@@ -134,7 +134,7 @@ class Placing:
         return Planned(f"Links in {directory.name}", sections, work)
 
     def _link(self, request: ViewRequest, removes: bool, progress: Progress) -> str:
-        from assetmgr.operations.view import link_view, unlink_view
+        from assetmgr.operations.views.make import link_view, unlink_view
 
         if removes:
             view = unlink_view(request, progress)
@@ -193,7 +193,7 @@ class Placing:
         return Form(title_of("Keep what Civitai says of", assets), fields, plan, "Ask")
 
     def _plan_enrich(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.civitai_enrich import EnrichRequest
+        from assetmgr.operations.civitai.enrich import EnrichRequest
 
         request = EnrichRequest(
             tuple(f"#{asset.id}" for asset in assets),
@@ -209,7 +209,7 @@ class Placing:
         return Planned(title_of("Keeping of", assets), (Section("", rows),), work, Lane.NETWORK)
 
     def _enrich(self, request: EnrichRequest, progress: Progress) -> str:
-        from assetmgr.operations.civitai_enrich import Enriched, enrich
+        from assetmgr.operations.civitai.enrich import Enriched, enrich
 
         done, failed = tell(enrich(self._workspace, request, progress), progress)
         known = [each for each in done if isinstance(each, Enriched) and each.match is not None]

@@ -12,7 +12,7 @@ from tui.sections import Section, text
 from tui.text import plain, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.civitai_updates import CivitaiUpdate, NewerVersion
+    from assetmgr.operations.civitai.updates import CivitaiUpdate, NewerVersion
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
 
@@ -28,7 +28,7 @@ class OnCivitai:
 
     def search(self, ask: Ask, progress: Progress) -> Iterator[Card]:
         """What it has. Raises BadValue, FileMissing, NotAvailable, Cancelled."""
-        from assetmgr.operations.civitai import info, search
+        from assetmgr.operations.civitai.find import info, search
         from assetmgr.sources.civitai import Search
 
         wanted = ask.text.strip()
@@ -58,7 +58,7 @@ class OnCivitai:
             )
 
     def _queue(self, version: str, progress: Progress) -> str:
-        from assetmgr.operations.civitai_download import CivitaiRequest, queue_civitai_download
+        from assetmgr.operations.civitai.download import CivitaiRequest, queue_civitai_download
 
         plan = queue_civitai_download(self._workspace, CivitaiRequest(version), progress)
         return f"download {plan.queued} is queued"
@@ -70,7 +70,7 @@ class OnCivitai:
 
     def updates(self, progress: Progress) -> Iterator[Card]:
         """Every asset that is known to come from there. Raises NotAvailable, Cancelled."""
-        from assetmgr.operations.civitai_updates import updates
+        from assetmgr.operations.civitai.updates import updates
         from assetmgr.operations.failures import Failure
 
         for found in updates(self._workspace, (), progress):

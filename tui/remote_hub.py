@@ -13,9 +13,9 @@ from tui.sections import Section, text
 from tui.text import plain, size
 
 if TYPE_CHECKING:
-    from assetmgr.operations.hub_find import HubFound
-    from assetmgr.operations.hub_plan import Download
-    from assetmgr.operations.hub_updates import HubUpdate
+    from assetmgr.operations.hub.find import HubFound
+    from assetmgr.operations.hub.plan import Download
+    from assetmgr.operations.hub.updates import HubUpdate
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
 
@@ -34,7 +34,7 @@ class OnHub:
 
         Raises BadValue, FileMissing, NotAvailable, Cancelled.
         """
-        from assetmgr.operations.hub_find import HubSearch, search
+        from assetmgr.operations.hub.find import HubSearch, search
 
         wanted = ask.text.strip()
         if _REPO.fullmatch(wanted):
@@ -52,10 +52,10 @@ class OnHub:
 
     def _files(self, wanted: str, progress: Progress) -> Iterator[Card]:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub_address import parse_named
-        from assetmgr.operations.hub_find import info
-        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
-        from assetmgr.operations.hub_select import whole_model
+        from assetmgr.operations.hub.address import parse_named
+        from assetmgr.operations.hub.find import info
+        from assetmgr.operations.hub.plan import DownloadRequest, plan_download
+        from assetmgr.operations.hub.select import whole_model
 
         named = parse_named(wanted)
         repo, revision = named.repo, named.revision
@@ -103,9 +103,9 @@ class OnHub:
         )
 
     def _queue(self, whole: Sequence[Download], progress: Progress) -> str:
-        from assetmgr.operations.downloads import enqueue
-        from assetmgr.operations.hub_receive import wanted_of
-        from assetmgr.operations.placing import Destination
+        from assetmgr.operations.downloads.placing import Destination
+        from assetmgr.operations.downloads.queue import enqueue
+        from assetmgr.operations.hub.receive import wanted_of
 
         wanted = [wanted_of(self._workspace, each, Destination()) for each in whole]
         return queued(enqueue(self._workspace, wanted))
@@ -121,7 +121,7 @@ class OnHub:
     def updates(self, progress: Progress) -> Iterator[Card]:
         """Every asset that came from the Hub. Raises NotAvailable, Cancelled."""
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub_updates import updates
+        from assetmgr.operations.hub.updates import updates
 
         for found in updates(self._workspace, (), progress):
             if isinstance(found, Failure):
@@ -156,7 +156,7 @@ class OnHub:
 
     def _queue_newest(self, repo: str, commit: str | None, file: str, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.hub_plan import DownloadRequest, plan_download
+        from assetmgr.operations.hub.plan import DownloadRequest, plan_download
 
         (found,) = plan_download(self._workspace, DownloadRequest(repo, commit, (file,)))
         if isinstance(found, Failure):

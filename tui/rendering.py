@@ -16,8 +16,8 @@ from tui.forms import Answers, Field, Form, Planned, same
 from tui.sections import Section, text
 
 if TYPE_CHECKING:
-    from assetmgr.operations.preview import PreviewResult
-    from assetmgr.operations.preview_request import PreviewRequest
+    from assetmgr.operations.preview.render import PreviewResult
+    from assetmgr.operations.preview.request import PreviewRequest
     from assetmgr.sampler.client import SamplerClient
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
@@ -50,14 +50,14 @@ class Rendering:
 
     def preview(self, ids: Sequence[int], progress: Progress) -> str:
         """Render and judge as the program thinks best."""
-        from assetmgr.operations.preview import PreviewRequest
+        from assetmgr.operations.preview.render import PreviewRequest
 
         references = tuple(f"#{asset_id}" for asset_id in ids)
         return self._render(PreviewRequest(assets=references), progress)
 
     def _render(self, request: PreviewRequest, progress: Progress) -> str:
         from assetmgr.operations.failures import Failure
-        from assetmgr.operations.preview import run_previews
+        from assetmgr.operations.preview.render import run_previews
 
         alone, verdicts = len(request.assets) == 1, []
         for result in run_previews(self._workspace, request, progress, sampler=self.sampler):
@@ -77,7 +77,7 @@ class Rendering:
 
     def fields(self, assets: Sequence[Asset]) -> tuple[Field, ...]:
         """All that can be chosen of a render."""
-        from assetmgr.operations.preview_request import PreviewRequest
+        from assetmgr.operations.preview.request import PreviewRequest
         from assetmgr.sampler.solvers import SOLVERS
 
         usual, solvers = PreviewRequest(), [each.name for each in SOLVERS]
@@ -103,7 +103,7 @@ class Rendering:
         return (usual, *((place_of(base), base.name) for base in bases))
 
     def _plan(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.preview_request import check_request
+        from assetmgr.operations.preview.request import check_request
 
         request = self.request(assets, answers)
         check_request(request)
@@ -114,7 +114,7 @@ class Rendering:
 
     def request(self, assets: Sequence[Asset], answers: Answers) -> PreviewRequest:
         """The answers to `fields`. Raises BadValue."""
-        from assetmgr.operations.preview_request import PreviewRequest, parse_size
+        from assetmgr.operations.preview.request import PreviewRequest, parse_size
 
         size = parse_size(answers["size"])
         if answers["size"].strip() and size is None:

@@ -19,8 +19,8 @@ from tui.sections import Section, named, text
 from tui.text import count
 
 if TYPE_CHECKING:
-    from assetmgr.operations.preview_request import PreviewRequest
-    from assetmgr.operations.preview_sheets import Sheet, SheetPlan
+    from assetmgr.operations.preview.request import PreviewRequest
+    from assetmgr.operations.preview.sheets import Sheet, SheetPlan
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -57,13 +57,13 @@ class Sheets:
         return Form(title_of("Sheet of", assets), shown, plan, "Render")
 
     def _plan_pair(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.preview_sheets import plan_comparison
+        from assetmgr.operations.preview.sheets import plan_comparison
 
         plan = plan_comparison(self._workspace, self._request(assets, answers))
         return self._planned(f"{assets[0].name} beside {assets[1].name}", plan)
 
     def _plan_grid(self, assets: Sequence[Asset], answers: Answers) -> Planned:
-        from assetmgr.operations.preview_sheets import plan_grid, weights_of
+        from assetmgr.operations.preview.sheets import plan_grid, weights_of
 
         prompts = [each for part in answers["prompt"].split(BETWEEN) if (each := part.strip())]
         one = prompts[0] if len(prompts) == 1 else ""
@@ -92,7 +92,7 @@ class Sheets:
         return Planned(title, (Section("", rows),), work, Lane.RENDER, told)
 
     def _draw(self, plan: SheetPlan, drawn: list[Sheet], progress: Progress) -> str:
-        from assetmgr.operations.preview_sheets import draw
+        from assetmgr.operations.preview.sheets import draw
 
         sheet = draw(plan, progress, sampler=self._rendering.sampler)
         drawn.append(sheet)
@@ -104,8 +104,8 @@ def _told(title: str, drawn: Sequence[Sheet]) -> Told:
 
 
 def _sections(sheet: Sheet) -> Iterator[Section]:
-    from assetmgr.operations.preview import failed_check
-    from assetmgr.operations.preview_sheets import told
+    from assetmgr.operations.preview.render import failed_check
+    from assetmgr.operations.preview.sheets import told
 
     rows = [("picture", text(sheet.image))]
     if sheet.difference is not None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from assetmgr.operations.diff import Comparison, Part
-from assetmgr.operations.duplicates import Group
+from assetmgr.operations.duplicates.find import Group
 from assetmgr.operations.installed import ModelFolder
 from assetmgr.workspace import Workspace
 from converters.diff import Difference

@@ -13,12 +13,12 @@ from assetmgr.cli.download_options import (
     warn_of_shortages,
 )
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.civitai_download import (
+from assetmgr.operations.civitai.download import (
     CivitaiRequest,
     civitai_download,
     queue_civitai_download,
 )
-from assetmgr.operations.civitai_plan import plan_civitai_download
+from assetmgr.operations.civitai.plan import plan_civitai_download
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from assetmgr.cli.options import AT_LEAST_ONE, Session, common_options
-from assetmgr.operations import civitai as models
+from assetmgr.operations.civitai import find as models
 from assetmgr.sources.civitai import Search
 from assetmgr.sources.civitai_words import BASES, PERIODS, SORTS, TYPES
 from assetmgr.text import plain, size

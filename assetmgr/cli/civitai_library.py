@@ -7,8 +7,8 @@ from collections import Counter
 import click
 
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.civitai_enrich import Enriched, EnrichRequest, enrich, matching
-from assetmgr.operations.civitai_updates import CURRENT, GONE, CivitaiUpdate, NewerVersion, updates
+from assetmgr.operations.civitai.enrich import Enriched, EnrichRequest, enrich, matching
+from assetmgr.operations.civitai.updates import CURRENT, GONE, CivitaiUpdate, NewerVersion, updates
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace

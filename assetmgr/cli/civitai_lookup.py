@@ -6,7 +6,7 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.civitai_lookup import Lookup, Match, lookup
+from assetmgr.operations.civitai.lookup import Lookup, Match, lookup
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace

@@ -9,10 +9,10 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, failed_item
-from assetmgr.operations.change import DTYPES, PREDICTIONS, QUANTISED, Change
-from assetmgr.operations.convert import ConvertResult, run_convert
-from assetmgr.operations.convert_formats import FORMATS, word_for
-from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
+from assetmgr.operations.convert.change import DTYPES, PREDICTIONS, QUANTISED, Change
+from assetmgr.operations.convert.formats import FORMATS, word_for
+from assetmgr.operations.convert.plan import ConvertPlan, ConvertRequest, plan_convert
+from assetmgr.operations.convert.run import ConvertResult, run_convert
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
@@ -155,7 +155,7 @@ def _run_on_ray(
     *,
     verify: bool,
 ) -> Iterator[ConvertPlan | ConvertResult | Failure]:
-    from assetmgr.operations.convert_ray import run_converts_on_ray
+    from assetmgr.operations.convert.ray_cluster import run_converts_on_ray
 
     planned = list(plan_convert(request))
     waiting = [plan for plan in planned if isinstance(plan, ConvertPlan) and not plan.done_before]

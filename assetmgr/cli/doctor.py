@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.doctor import Check, diagnose
+from assetmgr.operations.doctor.examine import Check, diagnose
 from assetmgr.operations.failures import Failure
 
 

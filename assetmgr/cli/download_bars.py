@@ -10,8 +10,8 @@ from assetmgr.text import duration, plain, size
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
-    from assetmgr.operations.download_flow import FlowReading
-    from assetmgr.operations.download_reading import Reading
+    from assetmgr.operations.downloads.flow import FlowReading
+    from assetmgr.operations.downloads.reading import Reading
 
 _MOST_ROWS = 12
 _LONGEST_LABEL = 48

@@ -13,7 +13,7 @@ import click
 from assetmgr.cli.download_bars import DownloadBars
 from assetmgr.cli.options import Session
 from assetmgr.config import LAYOUTS
-from assetmgr.operations.downloads import PRIORITIES, shortages
+from assetmgr.operations.downloads.queue import PRIORITIES, shortages
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 

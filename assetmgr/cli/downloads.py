@@ -6,9 +6,7 @@ import click
 
 from assetmgr.cli.download_options import RATE, bars, warn_of_shortages
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.download_report import download_json, shortage_json
-from assetmgr.operations.download_run import Ended, run_downloads
-from assetmgr.operations.downloads import (
+from assetmgr.operations.downloads.queue import (
     PRIORITIES,
     cancel_downloads,
     clear_downloads,
@@ -19,6 +17,8 @@ from assetmgr.operations.downloads import (
     resume_downloads,
     shortages,
 )
+from assetmgr.operations.downloads.report import download_json, shortage_json
+from assetmgr.operations.downloads.run import Ended, run_downloads
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue

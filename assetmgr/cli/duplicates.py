@@ -7,7 +7,9 @@ from dataclasses import asdict
 import click
 
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.duplicate_links import (
+from assetmgr.operations.duplicates.find import BY, Group
+from assetmgr.operations.duplicates.find import duplicates as find_duplicates
+from assetmgr.operations.duplicates.links import (
     Pair,
     Restored,
     Way,
@@ -15,8 +17,6 @@ from assetmgr.operations.duplicate_links import (
     plan_links,
     undo_links,
 )
-from assetmgr.operations.duplicates import BY, Group
-from assetmgr.operations.duplicates import duplicates as find_duplicates
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace

@@ -13,9 +13,9 @@ from assetmgr.cli.embeddings import extract_embeddings
 from assetmgr.cli.extract_full import full
 from assetmgr.cli.extract_lora import lora
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.change import DTYPES, Change
-from assetmgr.operations.convert_formats import word_for
-from assetmgr.operations.convert_plan import ConvertRequest, plan_convert
+from assetmgr.operations.convert.change import DTYPES, Change
+from assetmgr.operations.convert.formats import word_for
+from assetmgr.operations.convert.plan import ConvertRequest, plan_convert
 from assetmgr.workspace import Workspace
 
 _COMPONENTS = {

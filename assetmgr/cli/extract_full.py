@@ -9,7 +9,7 @@ import click
 from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
 from assetmgr.cli.options import Session, common_options, model_output
-from assetmgr.operations.extract_full import (
+from assetmgr.operations.extract.full import (
     ExtractFullPlan,
     ExtractFullRequest,
     ExtractFullResult,

@@ -8,8 +8,8 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, model_output
-from assetmgr.operations.change import DTYPES
-from assetmgr.operations.extract_lora import (
+from assetmgr.operations.convert.change import DTYPES
+from assetmgr.operations.extract.lora import (
     ExtractLoraPlan,
     ExtractLoraRequest,
     ExtractLoraResult,

@@ -17,9 +17,9 @@ from assetmgr.cli.download_options import (
 )
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.hub_address import parse_named
-from assetmgr.operations.hub_download import downloads, queue_download
-from assetmgr.operations.hub_plan import (
+from assetmgr.operations.hub.address import parse_named
+from assetmgr.operations.hub.download import downloads, queue_download
+from assetmgr.operations.hub.plan import (
     Download,
     Downloaded,
     DownloadRequest,

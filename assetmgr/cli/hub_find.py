@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from assetmgr.cli.options import AT_LEAST_ONE, COUNT, Session, common_options
-from assetmgr.operations import hub_find, hub_updates
-from assetmgr.operations.hub_address import parse_named
-from assetmgr.operations.hub_find import HubFound, HubInfo, HubInfoFile, HubSearch
-from assetmgr.operations.hub_updates import CURRENT, GONE, NEWER, HubUpdate
+from assetmgr.operations.hub import find as hub_find
+from assetmgr.operations.hub import updates as hub_updates
+from assetmgr.operations.hub.address import parse_named
+from assetmgr.operations.hub.find import HubFound, HubInfo, HubInfoFile, HubSearch
+from assetmgr.operations.hub.updates import CURRENT, GONE, NEWER, HubUpdate
 from assetmgr.sources.hub_models import SORTS
 from assetmgr.sources.hub_tags import BASES, KINDS
 from assetmgr.text import plain, size

@@ -6,7 +6,7 @@ import click
 
 from assetmgr.cli.options import Session, common_options
 from assetmgr.cli.peek import report_peek
-from assetmgr.operations.hub_address import parse_named
+from assetmgr.operations.hub.address import parse_named
 from assetmgr.operations.peek import hub_peek
 from assetmgr.workspace import Workspace
 

@@ -9,14 +9,14 @@ import click
 from assetmgr.cli import completion
 from assetmgr.cli.extract_lora import PRECISIONS
 from assetmgr.cli.options import Session, common_options, model_output
-from assetmgr.operations.join_adapters import (
+from assetmgr.operations.merge.into_one import (
     JoinPlan,
     JoinRequest,
     JoinResult,
     plan_join,
     run_join,
 )
-from assetmgr.operations.weighted_adapters import parse_adapter
+from assetmgr.operations.merge.weighted_adapters import parse_adapter
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.merge.low_rank import Size

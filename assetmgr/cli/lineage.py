@@ -9,10 +9,15 @@ import click
 
 from assetmgr.cli.library import family_lines
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.explain import ExplainRequest, Recovery, Unexplained, explain_checkpoint
-from assetmgr.operations.explain_recipe import making_of, write_recipe
-from assetmgr.operations.explain_report import Making, record_recovery, recovery_json
-from assetmgr.operations.explain_words import (
+from assetmgr.operations.explain.explanation import (
+    ExplainRequest,
+    Recovery,
+    Unexplained,
+    explain_checkpoint,
+)
+from assetmgr.operations.explain.recipe import making_of, write_recipe
+from assetmgr.operations.explain.report import Making, record_recovery, recovery_json
+from assetmgr.operations.explain.words import (
     TOLD,
     block_lines,
     called,

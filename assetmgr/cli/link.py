@@ -10,8 +10,8 @@ from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, refuse_options
 from assetmgr.operations.file_links import LinkKind
 from assetmgr.operations.layouts import LAYOUTS
-from assetmgr.operations.view import View, ViewRequest, link_view, unlink_view
-from assetmgr.operations.view_manifest import Entry
+from assetmgr.operations.views.make import View, ViewRequest, link_view, unlink_view
+from assetmgr.operations.views.manifest import Entry
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue

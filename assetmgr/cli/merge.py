@@ -11,22 +11,22 @@ from assetmgr.cli.embeddings import merge_embeddings
 from assetmgr.cli.join_adapters import adapters_into_one
 from assetmgr.cli.merge_checkpoints import checkpoints, overflow_option, replay
 from assetmgr.cli.options import Session, common_options, model_output
-from assetmgr.operations.change import DTYPES
+from assetmgr.operations.convert.change import DTYPES
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.merge import (
+from assetmgr.operations.merge.adapters import (
     DEVICES,
     MergePlan,
     MergeRequest,
     plan_merge_adapters,
     run_merge_adapters,
 )
-from assetmgr.operations.merge_check import (
+from assetmgr.operations.merge.check import (
     MergeCheck,
     check_merge,
     differs,
     require_checkable,
 )
-from assetmgr.operations.weighted_adapters import parse_adapter, weigh_blocks
+from assetmgr.operations.merge.weighted_adapters import parse_adapter, weigh_blocks
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.transform.cast import OnOverflow

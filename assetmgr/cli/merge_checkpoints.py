@@ -8,8 +8,8 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options, model_output
-from assetmgr.operations.change import DTYPES
-from assetmgr.operations.merge_checkpoints import (
+from assetmgr.operations.convert.change import DTYPES
+from assetmgr.operations.merge.checkpoints import (
     CheckpointMergePlan,
     CheckpointMergeRequest,
     CheckpointMergeResult,
@@ -19,8 +19,8 @@ from assetmgr.operations.merge_checkpoints import (
     plan_merge_checkpoints,
     run_merge_checkpoints,
 )
-from assetmgr.operations.overflow import ON_OVERFLOW
-from assetmgr.operations.replay import request_of_replay
+from assetmgr.operations.merge.overflow import ON_OVERFLOW
+from assetmgr.operations.merge.replay import request_of_replay
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.merge.checkpoints import METHODS

@@ -12,13 +12,13 @@ from assetmgr.cli import completion, preview_sheets
 from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import (
+from assetmgr.operations.preview.job import DEFAULT_STEPS
+from assetmgr.operations.preview.render import (
     PreviewRequest,
     PreviewResult,
     failed_check,
     run_previews,
 )
-from assetmgr.operations.preview_job import DEFAULT_STEPS
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
@@ -186,7 +186,7 @@ def _results(
 ) -> Iterator[PreviewResult | Failure]:
     if address is None:
         return run_previews(workspace, request, progress)
-    from assetmgr.operations.preview_ray import run_previews_on_ray
+    from assetmgr.operations.preview.ray_cluster import run_previews_on_ray
 
     return run_previews_on_ray(workspace, request, address, progress)
 

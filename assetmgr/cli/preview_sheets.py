@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from assetmgr.cli.options import Session
-from assetmgr.operations.preview import failed_check
-from assetmgr.operations.preview_request import PreviewRequest
-from assetmgr.operations.preview_sheets import (
+from assetmgr.operations.preview.render import failed_check
+from assetmgr.operations.preview.request import PreviewRequest
+from assetmgr.operations.preview.sheets import (
     Sheet,
     SheetPlan,
     draw,

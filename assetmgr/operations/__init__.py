@@ -1,4 +1,4 @@
-"""What users do, one module per verb; command line, terminal UI and Python call the same functions.
+"""What users do, a module or a folder for each verb; every interface calls the same functions.
 
 Writing operations plan from headers first and run the plan; batches yield a result or a `Failure`
 per item.

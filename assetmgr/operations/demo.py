@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 from assetmgr.config import Settings
 from assetmgr.demo import PROMPT, SIZE
 from assetmgr.demo import folder as demo
-from assetmgr.operations.change import Change
-from assetmgr.operations.convert import run_convert
-from assetmgr.operations.convert_plan import ConvertPlan, ConvertRequest, plan_convert
+from assetmgr.operations.convert.change import Change
+from assetmgr.operations.convert.plan import ConvertPlan, ConvertRequest, plan_convert
+from assetmgr.operations.convert.run import run_convert
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.merge import (
+from assetmgr.operations.merge.adapters import (
     MergeRequest,
     plan_merge_adapters,
     run_merge_adapters,
 )
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
-from assetmgr.operations.preview_subject import PREVIEWABLE
+from assetmgr.operations.merge.weighted_adapters import WeightedAdapter
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview.subject import PREVIEWABLE
 from assetmgr.operations.scan import scan
-from assetmgr.operations.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths
 from assetmgr.sampler.client import SamplerClient
 from assetmgr.workspace import Workspace

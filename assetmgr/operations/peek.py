@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.civitai_plan import plan_civitai_download
-from assetmgr.operations.hub_plan import check_name
+from assetmgr.operations.civitai.plan import plan_civitai_download
+from assetmgr.operations.downloads.receiving import with_sha256
+from assetmgr.operations.hub.plan import check_name
 from assetmgr.operations.inspect import Inspection, inspect_source
-from assetmgr.operations.receiving import with_sha256
 from assetmgr.sources import civitai, civitai_remote, huggingface
 from assetmgr.sources.remote import RemoteBytes
 from converters.progress import SILENT, Progress

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, run_previews
-from assetmgr.operations.preview_subject import PREVIEWABLE, SUPPORTED_BASES
+from assetmgr.operations.preview.render import PreviewRequest, run_previews
+from assetmgr.operations.preview.subject import PREVIEWABLE, SUPPORTED_BASES
 from assetmgr.sampler.client import SamplerClient
 from converters.containers import Inspected, open_model
 from converters.errors import AssetmgrError, FileProblem

@@ -135,7 +135,7 @@ def process() -> Callable[..., Done]:
 def quick_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """`doctor` without the seconds that importing torch takes."""
     answer = '{"torch": "2.9", "cuda": [["H200", 150000000000]], "mps": false}'
-    monkeypatch.setattr("assetmgr.operations.doctor_machine.PROBE", f"print({answer!r})")
+    monkeypatch.setattr("assetmgr.operations.doctor.machine.PROBE", f"print({answer!r})")
 
 
 @pytest.fixture(scope="session")

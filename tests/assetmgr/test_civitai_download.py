@@ -21,7 +21,7 @@ from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
-from assetmgr.operations.civitai_receive import run_civitai_download
+from assetmgr.operations.civitai.receive import run_civitai_download
 from assetmgr.sources import direct, trickle
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.web import Web

@@ -15,7 +15,7 @@ from cli_models import alone
 from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 
-from assetmgr.operations.civitai import Reference, parse_reference
+from assetmgr.operations.civitai.find import Reference, parse_reference
 from assetmgr.sources.civitai import connect
 from assetmgr.sources.patience import retry_after
 from converters.errors import BadValue

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from assetmgr import __version__
-from assetmgr.operations import convert_formats as operation
+from assetmgr.operations.convert import formats as operation
 
 if TYPE_CHECKING:
     from conftest import Models, Program

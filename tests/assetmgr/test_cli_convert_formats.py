@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from assetmgr.operations import convert_plan
+from assetmgr.operations.convert import plan as convert_plan
 from converters.compute import value
 from converters.containers import open_model
 from converters.writers import atomic

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import cli_models
 import pytest
 
-from assetmgr.operations import doctor_machine
-from assetmgr.operations.doctor_machine import pictures
+from assetmgr.operations.doctor import machine as doctor_machine
+from assetmgr.operations.doctor.machine import pictures
 from registry.library import Library
 from registry.records import Preview
 
@@ -311,9 +311,9 @@ def test_a_torch_that_hangs_crashes_or_talks_nonsense_fails(
 def test_the_program_itself_imports_no_torch(process: Any) -> None:
     code = """if True:
         import sys
-        from assetmgr.operations import doctor_machine
+        from assetmgr.operations.doctor import machine as doctor_machine
         doctor_machine.PROBE = "print()"
-        from assetmgr.operations.doctor import diagnose
+        from assetmgr.operations.doctor.examine import diagnose
         diagnose()
         print([name for name in ("torch", "huggingface_hub", "textual") if name in sys.modules])
     """

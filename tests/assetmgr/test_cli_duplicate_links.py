@@ -14,7 +14,7 @@ import pytest
 from helpers.dying import KILLED, Dying
 
 from assetmgr.operations import file_links
-from assetmgr.operations.link_journal import NAME
+from assetmgr.operations.duplicates.journal import NAME
 
 if TYPE_CHECKING:
     from conftest import Program
@@ -324,12 +324,12 @@ def test_a_torn_line_of_the_journal_hides_no_other(
 @pytest.mark.parametrize(
     "step",
     [
-        "assetmgr.operations.link_journal:Journal.append",
+        "assetmgr.operations.duplicates.journal:Journal.append",
         "assetmgr.operations.file_links:hard_link",
         "assetmgr.operations.file_links:copy",
         "pathlib:Path.replace",
-        "assetmgr.operations.duplicate_links:_tell_library",
-        "assetmgr.operations.link_journal:Journal.rewrite",
+        "assetmgr.operations.duplicates.links:_tell_library",
+        "assetmgr.operations.duplicates.journal:Journal.rewrite",
     ],
 )
 def test_a_kill_at_any_step_loses_nothing_and_can_be_undone(

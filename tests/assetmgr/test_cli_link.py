@@ -15,7 +15,7 @@ from helpers.dying import KILLED, Dying
 
 from assetmgr.operations import file_links
 from assetmgr.operations.layouts import LAYOUTS
-from assetmgr.operations.view_manifest import NAME
+from assetmgr.operations.views.manifest import NAME
 from assetmgr.paths import find_paths
 from converters.hashing import FileHashes
 from converters.identify import Kind
@@ -416,12 +416,12 @@ def test_links_made_before_a_crash_are_still_known_as_ours(
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
-        ("view:write_manifest", "symlink"),
+        ("views.make:write_manifest", "symlink"),
         ("file_links:symlink", "symlink"),
         ("file_links:hard_link", "hardlink"),
         ("file_links:copy", "copy"),
-        ("view:_unlink", "symlink"),
-        ("view:_remove_empty", "symlink"),
+        ("views.make:_unlink", "symlink"),
+        ("views.make:_remove_empty", "symlink"),
     ],
 )
 def test_a_kill_at_any_step_leaves_what_the_next_run_understands(
@@ -435,7 +435,7 @@ def test_a_kill_at_any_step_leaves_what_the_next_run_understands(
 ) -> None:
     making = [*COMFY, str(comfy), "--as", kind]
     removing = ["link", "--remove", str(comfy)]
-    removes = step.startswith("view:_")
+    removes = step.startswith("views.make:_")
     if removes:
         program(*making)
     call = removing if removes else making

@@ -39,7 +39,7 @@ class Sampler(previewing.Sampler):
 @pytest.fixture
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     sampler = Sampler()
-    for module in ("preview", "preview_sheets"):
+    for module in ("preview.render", "preview.sheets"):
         monkeypatch.setattr(f"assetmgr.operations.{module}.SamplerClient", lambda: sampler)
     return sampler
 

@@ -10,8 +10,8 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from assetmgr.operations.civitai import parse_reference
-from assetmgr.operations.hub_address import Named, parse_named
+from assetmgr.operations.civitai.find import parse_reference
+from assetmgr.operations.hub.address import Named, parse_named
 from assetmgr.sources.hub_web import check_repo
 from converters.errors import BadValue
 

@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from assetmgr.operations.hub_plan import Download, DownloadRequest, plan_download
-from assetmgr.operations.hub_receive import run_download
+from assetmgr.operations.hub.plan import Download, DownloadRequest, plan_download
+from assetmgr.operations.hub.receive import run_download
 from assetmgr.operations.names import safe_name
 from assetmgr.paths import find_paths
 from assetmgr.sources import hub_client

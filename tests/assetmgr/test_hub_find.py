@@ -12,7 +12,7 @@ from cli_models import alone
 from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
 
-from assetmgr.operations import hub_find
+from assetmgr.operations.hub import find as hub_find
 from assetmgr.sources.hub_cards import summary
 from assetmgr.sources.hub_models import HubModel
 from assetmgr.sources.hub_tags import base_of, kind_of

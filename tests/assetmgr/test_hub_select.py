@@ -7,7 +7,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations.hub_select import Selection, select, several, shards_with, whole_model
+from assetmgr.operations.hub.select import Selection, select, several, shards_with, whole_model
 from converters.errors import BadValue, FileMissing
 
 PIPELINE = (

@@ -20,7 +20,6 @@ from helpers.waiting import PATIENCE, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.operations import preview_ray
 from assetmgr.operations.distribution import (
     CORES_EACH,
     SMALLEST_PART,
@@ -30,8 +29,9 @@ from assetmgr.operations.distribution import (
     spread,
 )
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult
-from assetmgr.operations.preview_ray import run_previews_on_ray
+from assetmgr.operations.preview import ray_cluster as preview_ray
+from assetmgr.operations.preview.ray_cluster import run_previews_on_ray
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult
 from assetmgr.paths import Paths
 from converters.errors import Cancelled, NotAvailable
 from converters.progress import CancellableProgress
@@ -138,7 +138,8 @@ def test_without_ray_the_hint_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_ray_is_imported_only_when_work_is_spread() -> None:
     code = (
-        "import sys, assetmgr.cli.preview, assetmgr.cli.convert, assetmgr.operations.preview_ray;"
+        "import sys, assetmgr.cli.preview, assetmgr.cli.convert;"
+        "import assetmgr.operations.preview.ray_cluster;"
         "assert 'ray' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

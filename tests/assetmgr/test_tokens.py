@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
-from assetmgr.operations.doctor_services import civitai_token
+from assetmgr.operations.doctor.services import civitai_token
 from assetmgr.sources import hub_client
 from assetmgr.sources.tokens import Token, find_token, forget_token, store_token
 

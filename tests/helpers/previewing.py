@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from assetmgr.config import Settings
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
 from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import Check, RenderJob, RenderOutcome
 from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome

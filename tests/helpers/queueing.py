@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from assetmgr.operations.downloads import list_downloads
-from assetmgr.operations.hub_download import queue_download
-from assetmgr.operations.hub_plan import DownloadRequest
+from assetmgr.operations.downloads.queue import list_downloads
+from assetmgr.operations.hub.download import queue_download
+from assetmgr.operations.hub.plan import DownloadRequest
 from assetmgr.workspace import Workspace
 
 REPO = "org/gems"

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from assetmgr.operations.preview_ray import RemoteJob, Rendered
+from assetmgr.operations.preview.ray_cluster import RemoteJob, Rendered
 from assetmgr.sampler.jobs import Check, RenderOutcome
 
 

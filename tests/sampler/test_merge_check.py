@@ -14,15 +14,15 @@ from safetensors.numpy import save_file
 
 from assetmgr.cli import main as program
 from assetmgr.config import Settings
-from assetmgr.operations import merge_check
-from assetmgr.operations.merge import (
+from assetmgr.operations.merge import check as merge_check
+from assetmgr.operations.merge.adapters import (
     MergePlan,
     MergeRequest,
     plan_merge_adapters,
     run_merge_adapters,
 )
-from assetmgr.operations.merge_check import MergeCheck, check_merge
-from assetmgr.operations.weighted_adapters import WeightedAdapter
+from assetmgr.operations.merge.check import MergeCheck, check_merge
+from assetmgr.operations.merge.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths
 from assetmgr.sampler.jobs import ModelFile, RenderJob, RuntimeAdapter
 from assetmgr.sampler.session import Session

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from assetmgr.config import Settings, load_settings
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult
-from assetmgr.operations.preview_bases import base_of
-from assetmgr.operations.preview_batch import in_order
-from assetmgr.operations.preview_subject import Subject, from_asset
+from assetmgr.operations.preview.bases import base_of
+from assetmgr.operations.preview.batch import in_order
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult
+from assetmgr.operations.preview.subject import Subject, from_asset
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.paths import Paths
 from assetmgr.sampler.batch_progress import BatchProgress, duration

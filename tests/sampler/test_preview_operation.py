@@ -14,9 +14,9 @@ from helpers.previewing import BASE, LORA, Setting, Shelf, asset
 from safetensors.numpy import save_file
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, failed_check
-from assetmgr.operations.preview_job import DEFAULT_PROMPT
-from assetmgr.operations.preview_request import parse_size
+from assetmgr.operations.preview.job import DEFAULT_PROMPT
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, failed_check
+from assetmgr.operations.preview.request import parse_size
 from converters.errors import (
     BadValue,
     Cancelled,
@@ -274,7 +274,7 @@ def test_the_document_has_the_fields_of_the_contract(library: Setting) -> None:
 
 def test_planning_and_recording_never_import_torch() -> None:
     code = (
-        "import sys; import assetmgr.operations.preview;"
+        "import sys; import assetmgr.operations.preview.render;"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'sqlalchemy'};"
         "assert not heavy & set(sys.modules)"
     )

@@ -12,7 +12,7 @@ from helpers import mmdit
 from safetensors.torch import save_file
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import PreviewRequest, PreviewResult, run_previews
+from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
 from assetmgr.operations.scan import scan
 from assetmgr.sampler.session import Session
 from assetmgr.workspace import Workspace

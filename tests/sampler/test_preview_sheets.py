@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from assetmgr.operations.preview_request import PreviewRequest
-from assetmgr.operations.preview_sheets import SheetPlan, plan_comparison, plan_grid
+from assetmgr.operations.preview.request import PreviewRequest
+from assetmgr.operations.preview.sheets import SheetPlan, plan_comparison, plan_grid
 from assetmgr.paths import Paths
 from assetmgr.sampler.differences import difference, ssim
 from assetmgr.sampler.jobs import RenderJob

@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerCancelled
 
-from assetmgr.operations.duplicates import Copy, Group, Link
+from assetmgr.operations.duplicates.find import Copy, Group, Link
 from assetmgr.workspace import Workspace
 from converters.hashing import FileHashes
 from converters.pickles.verdict import SafetyReport, Verdict

@@ -9,7 +9,7 @@ import pytest
 from helpers.hub_server import HubServer
 from helpers.pickles import call_name, pickled, text
 
-from assetmgr.operations.downloads import list_downloads
+from assetmgr.operations.downloads.queue import list_downloads
 from assetmgr.workspace import Workspace
 from converters.progress import SILENT
 from tui.cards import Ask, Card

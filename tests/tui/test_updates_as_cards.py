@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-import assetmgr.operations.civitai_updates
-import assetmgr.operations.hub_updates
-from assetmgr.operations.civitai_updates import CivitaiUpdate, NewerVersion
-from assetmgr.operations.hub_updates import HubUpdate
+import assetmgr.operations.civitai.updates
+import assetmgr.operations.hub.updates
+from assetmgr.operations.civitai.updates import CivitaiUpdate, NewerVersion
+from assetmgr.operations.hub.updates import HubUpdate
 from assetmgr.sources.civitai_records import ModelFile, Version
 from assetmgr.sources.hub_models import HubFile, HubModel
 from assetmgr.workspace import Workspace
@@ -26,7 +26,7 @@ def test_an_update_that_came_meanwhile_is_marked_as_here(
     old, new = workspace.library.get(3), workspace.library.get(HERE)
     digest = str(new.hashes["sha256"])
     found = _on_civitai(old, digest) if service == "civitai" else _on_hub(old, digest)
-    for module in (assetmgr.operations.civitai_updates, assetmgr.operations.hub_updates):
+    for module in (assetmgr.operations.civitai.updates, assetmgr.operations.hub.updates):
         monkeypatch.setattr(module, "updates", lambda *_: [found])
     remote = Remote(workspace)
     (card,) = remote.updates(service, SILENT)

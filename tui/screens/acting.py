@@ -18,7 +18,7 @@ from tui.widgets.jobs_pane import JobsPane
 
 if TYPE_CHECKING:
     from assetmgr.operations.diff import Comparison
-    from assetmgr.operations.doctor_check import Check
+    from assetmgr.operations.doctor.check import Check
     from registry.records import Asset
 
 

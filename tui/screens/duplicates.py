@@ -28,7 +28,7 @@ from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from assetmgr.operations.duplicates import Copy, Group
+    from assetmgr.operations.duplicates.find import Copy, Group
 
 _WORDS = {"file": "the same bytes", "weights": "the same weights, whatever holds them"}
 
@@ -94,7 +94,7 @@ class DuplicatesScreen(Surviving, Screen[str | None]):
 
     @property
     def _copy(self) -> Copy | None:
-        from assetmgr.operations.duplicates import Copy
+        from assetmgr.operations.duplicates.find import Copy
 
         row = self.query_one(TableLines).current
         return row.key if row is not None and isinstance(row.key, Copy) else None

@@ -29,7 +29,7 @@ from tui.widgets.table import Cell, Table, TableColumn, TableLines, TableRow
 from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from assetmgr.operations.download_flow import FlowReading
+    from assetmgr.operations.downloads.flow import FlowReading
     from registry.download_records import QueuedDownload
 
 LOOKS_PER_SECOND = 5

@@ -10,7 +10,7 @@ from helpers.hub_server import HubServer
 from helpers.queueing import REPO
 from helpers.waiting import PATIENCE
 
-from assetmgr.operations import download_run
+from assetmgr.operations.downloads import run as download_run
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 

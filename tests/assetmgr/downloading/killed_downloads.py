@@ -13,8 +13,8 @@ import sys
 
 from huggingface_hub import file_download
 
-from assetmgr.operations.download_run import run_downloads
-from assetmgr.operations.hub_receive import bring
+from assetmgr.operations.downloads.run import run_downloads
+from assetmgr.operations.hub.receive import bring
 from assetmgr.sources import direct
 from assetmgr.sources.huggingface import connect
 from assetmgr.workspace import Workspace

@@ -16,17 +16,17 @@ from helpers.queueing import REPO, parts, queued, states
 from helpers.waiting import wait_until
 
 from assetmgr.config import LAYOUTS as SETTING_LAYOUTS
-from assetmgr.operations import download_run
-from assetmgr.operations.download_flow import Flow
-from assetmgr.operations.download_reading import Reading
-from assetmgr.operations.download_run import Ended, run_downloads
-from assetmgr.operations.downloads import (
+from assetmgr.operations.downloads import run as download_run
+from assetmgr.operations.downloads.flow import Flow
+from assetmgr.operations.downloads.queue import (
     cancel_downloads,
     list_downloads,
     open_queue,
     pause_downloads,
     resume_downloads,
 )
+from assetmgr.operations.downloads.reading import Reading
+from assetmgr.operations.downloads.run import Ended, run_downloads
 from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.operations.settings import change_setting
 from assetmgr.rates import parse_rate
@@ -360,7 +360,7 @@ def test_the_same_file_queued_from_two_places_is_fetched_once(
     with CivitaiServer() as site:
         monkeypatch.setenv("CIVITAI_ENDPOINT", site.url)
         site.add(7, {"other name.safetensors": data})
-        from assetmgr.operations.civitai_download import CivitaiRequest, queue_civitai_download
+        from assetmgr.operations.civitai.download import CivitaiRequest, queue_civitai_download
 
         queued(workspace, "style.safetensors")
         queue_civitai_download(workspace, CivitaiRequest("7"))

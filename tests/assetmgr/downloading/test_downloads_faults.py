@@ -19,7 +19,7 @@ from helpers.hub_server import HubServer
 from helpers.queueing import REPO, parts, queued, states
 from sqlalchemy.exc import OperationalError
 
-from assetmgr.operations.downloads import cancel_downloads, list_downloads, shortages
+from assetmgr.operations.downloads.queue import cancel_downloads, list_downloads, shortages
 from assetmgr.sources.hub_cache import cache_folder
 from assetmgr.workspace import Workspace
 

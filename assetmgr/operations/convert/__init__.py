@@ -1,0 +1,1 @@
+"""Models in another container, layout or precision."""

@@ -1,0 +1,1 @@
+"""Whether everything that the program needs is in order."""

@@ -1,0 +1,1 @@
+"""The queue of downloads, and what becomes of a file that arrives."""

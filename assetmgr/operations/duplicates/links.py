@@ -1,0 +1,368 @@
+"""Copies replaced by links to one of them, and given their own bytes back.
+
+A copy is replaced only right after it was compared byte for byte with the file that is kept. The
+journal is written before that, the link takes the copy's name in one step: whenever the program
+ends, the file is there, whole, and `undo_links` knows what was done to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assetmgr.operations import file_links
+from assetmgr.operations.duplicates.find import Group, duplicates
+from assetmgr.operations.duplicates.journal import NAME, Journal, Replacement
+from assetmgr.operations.failures import Failure
+from converters.bytesource import FileBytes, Fingerprint
+from converters.errors import (
+    AssetmgrError,
+    AssetNotFound,
+    Cancelled,
+    SourceChanged,
+    WriteFailed,
+)
+from converters.progress import SILENT, Progress
+from converters.writers.atomic import naming, sync_folder, temporary_beside
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
+    from converters.hashing import FileHashes
+    from registry.records import Asset, File
+
+_OF_NOTHING = "e3b0c442"
+BLOCK_BYTES = 4 << 20
+
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class Way(StrEnum):
+    """How a copy gives its room back: another name of the kept file, or shared blocks."""
+
+    HARDLINK = "hardlink"
+    REFLINK = "reflink"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A copy that can be replaced, and the file that is kept; `frees` are the bytes it gives."""
+
+    asset: int
+    path: str
+    kept: str
+    way: Way
+    bytes: int
+    frees: int
+
+    def to_json(self) -> dict[str, object]:
+        """The entry of the document."""
+        document = asdict(self)
+        document["as"] = document.pop("way").value
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A file that has its own bytes again."""
+
+    asset: int
+    path: str
+    bytes: int
+
+
+def plan_links(workspace: Workspace, way: Way) -> Iterator[Pair | Failure]:
+    """The copies of every group that can be replaced, and those that cannot, with the reason."""
+    shared = _shared_already(workspace)
+    groups, _ = duplicates(workspace)
+    for group in groups:
+        yield from _pairs(workspace, group, way, shared)
+
+
+def link_duplicates(
+    workspace: Workspace, way: Way = Way.HARDLINK, progress: Progress = SILENT
+) -> Iterator[Pair | Failure]:
+    """Replace the copies one after the other. What cannot be replaced stays as it is: a Failure.
+
+    Raises Cancelled; what was replaced until then is in the journal and the library.
+    """
+    for pair in plan_links(workspace, way):
+        if isinstance(pair, Failure):
+            yield pair
+            continue
+        try:
+            _replace(workspace, pair, progress)
+        except Cancelled:
+            raise
+        except AssetmgrError as error:
+            yield Failure.of(error, pair.path)
+        else:
+            yield pair
+
+
+def undo_links(
+    workspace: Workspace, progress: Progress = SILENT, *, dry_run: bool = False
+) -> Iterator[Restored | Failure]:
+    """Give every file that was replaced its own copy of the bytes back, with its old time.
+
+    Files that are not linked any more need nothing and are forgotten. What fails stays in the
+    journal. Raises Cancelled, FileProblem for the journal.
+    """
+    journal = _journal(workspace)
+    replaced = journal.read()
+    left = dict(replaced)
+    try:
+        for path, replacement in replaced.items():
+            if not _is_linked(replacement):
+                del left[path]
+                continue
+            try:
+                if not dry_run:
+                    _restore(workspace, replacement, progress)
+            except Cancelled:
+                raise
+            except AssetmgrError as error:
+                yield Failure.of(error, path)
+                continue
+            del left[path]
+            yield Restored(replacement.asset, path, replacement.bytes)
+    finally:
+        if not dry_run:
+            _sweep(replaced.values())
+            journal.rewrite(left)
+
+
+def _journal(workspace: Workspace) -> Journal:
+    return Journal(workspace.paths.home / NAME)
+
+
+def _shared_already(workspace: Workspace) -> frozenset[str]:
+    """Files whose blocks are shared: no stat tells that, so the journal has to."""
+    replaced = _journal(workspace).read().values()
+    return frozenset(line.path for line in replaced if line.way == Way.REFLINK and _is_linked(line))
+
+
+def _pairs(
+    workspace: Workspace, group: Group, way: Way, shared: frozenset[str]
+) -> Iterator[Pair | Failure]:
+    """Within each file system: which file is kept, and what can be linked to it."""
+    disks: defaultdict[int, list[tuple[File, int, os.stat_result]]] = defaultdict(list)
+    for asset_id in dict.fromkeys(copy.asset for copy in group.copies):
+        for file in workspace.library.get(asset_id).files:
+            place = Path(file.path)
+            is_linkable = file.here and file.state == "present" and not place.is_symlink()
+            if not is_linkable or place.is_dir():  # folders have no second names
+                continue
+            try:
+                status = _unchanged(file)
+            except AssetmgrError as error:
+                yield Failure.of(error, file.path)
+                continue
+            disks[status.st_dev].append((file, asset_id, status))
+    for found in disks.values():
+        yield from _on_disk(found, way, shared)
+
+
+def _on_disk(
+    found: list[tuple[File, int, os.stat_result]], way: Way, shared: frozenset[str]
+) -> Iterator[Pair | Failure]:
+    """The file of the most names is kept, so that as few as possible have to be replaced."""
+    found.sort(key=lambda each: (-each[2].st_nlink, each[0].path))
+    kept, _, kept_status = found[0]
+    names = {kept_status.st_ino: kept_status.st_nlink}
+    for file, asset_id, status in found[1:]:
+        if status.st_ino == kept_status.st_ino or (way is Way.REFLINK and file.path in shared):
+            continue
+        if way is Way.HARDLINK and _access(status) != _access(kept_status):
+            cause = "has other permissions or another owner than the file that is kept"
+            error = WriteFailed(cause, path=file.path, hint="--as reflink keeps them apart")
+            yield Failure.of(error)
+            continue
+        names[status.st_ino] = names.get(status.st_ino, status.st_nlink) - 1
+        frees = 0 if names[status.st_ino] else file.bytes
+        yield Pair(asset_id, file.path, kept.path, way, file.bytes, frees)
+
+
+def _access(status: os.stat_result) -> tuple[int, int, int]:
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def _unchanged(file: File) -> os.stat_result:
+    """The state of a file, if it is that which was scanned. Raises FileProblem."""
+    from registry.on_disk import fingerprint_of
+
+    if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
+        hint = "scan its folder again"
+        raise SourceChanged("changed since it was scanned", path=file.path, hint=hint)
+    with naming(Path(file.path)):
+        return os.stat(file.path)
+
+
+def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
+    """Compare, write down, link, let the link take the name, tell the library."""
+    path, kept = Path(pair.path), Path(pair.kept)
+    progress.stage(f"comparing {path.name}", pair.bytes)
+    before, of_kept = _compare(path, kept, progress)
+    temporary = temporary_beside(path)
+    is_hard = pair.way is Way.HARDLINK
+    with naming(path):
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    replacement = Replacement(
+        asset=pair.asset,
+        path=pair.path,
+        kept=pair.kept,
+        way=pair.way.value,
+        temporary=temporary.name,
+        bytes=pair.bytes,
+        mtime_ns=before.mtime_ns,
+        mode=mode,
+        linked_mtime_ns=of_kept.mtime_ns if is_hard else before.mtime_ns,
+        linked_inode=of_kept.inode if is_hard else 0,
+    )
+    _journal(workspace).append(replacement)
+    try:
+        if is_hard:
+            _hard_link(path, kept, temporary)
+        else:
+            _clone(kept, temporary, replacement)
+        with naming(path):
+            _require(path, before)
+            _require(kept, of_kept)
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _tell_library(workspace, pair.asset, path)
+
+
+def _compare(path: Path, kept: Path, progress: Progress) -> tuple[Fingerprint, Fingerprint]:
+    """The state of two files that are equal byte for byte. Raises SourceChanged, FileProblem."""
+    with contextlib.ExitStack() as stack:
+        copy, original = FileBytes(path), FileBytes(kept)
+        stack.callback(copy.close)
+        stack.callback(original.close)
+        if copy.size != original.size:
+            raise _differs(path, kept)
+        for offset in range(0, copy.size, BLOCK_BYTES):
+            count = min(BLOCK_BYTES, copy.size - offset)
+            if copy.pread(offset, count) != original.pread(offset, count):
+                raise _differs(path, kept)
+            progress.advance(count)
+        copy.check_unchanged()
+        original.check_unchanged()
+        return copy.fingerprint, original.fingerprint
+
+
+def _differs(path: Path, kept: Path) -> AssetmgrError:
+    cause = f"has not the bytes of {kept}, though the library says so"
+    return SourceChanged(cause, path=path, hint="assetmgr verify reads both again")
+
+
+def _hard_link(path: Path, kept: Path, temporary: Path) -> None:
+    try:
+        file_links.hard_link(kept, temporary)
+    except WriteFailed as error:  # of a name that nobody knows
+        cause = error.__cause__
+        is_usual = isinstance(cause, OSError) and cause.errno in _NO_HARD_LINKS
+        hint = "FAT, exFAT and some network disks have no hard links" if is_usual else None
+        reason = getattr(cause, "strerror", None) or error
+        raise WriteFailed(f"cannot become a hard link: {reason}", path=path, hint=hint) from error
+
+
+def _clone(kept: Path, temporary: Path, replacement: Replacement) -> None:
+    """A file of its own, with the time and the permissions of the one it is for."""
+    file_links.clone(kept, temporary)
+    with naming(temporary):
+        temporary.chmod(replacement.mode)
+        os.utime(temporary, ns=(replacement.mtime_ns, replacement.mtime_ns))
+
+
+def _require(path: Path, state: Fingerprint) -> None:
+    """Raises SourceChanged for a file that is not in this state, OSError for one that is gone."""
+    if Fingerprint.of(os.stat(path)) != state:
+        raise SourceChanged("changed while it was being linked", path=path)
+
+
+def _tell_library(workspace: Workspace, asset_id: int, path: Path) -> None:
+    """The file's new state, so that the next scan need not hash it again.
+
+    Symbolic links that lead to it have that state, too.
+    """
+    from registry.scanner import scan_file
+
+    with contextlib.suppress(AssetNotFound):  # forgotten since: the next scan finds it
+        asset = workspace.library.get(asset_id)
+        hashes = _hashes(asset)
+        if hashes is None:
+            return
+        others = (Path(file.path) for file in asset.files if file.here)
+        for place in (path, *(other for other in others if _is_link_to(other, path))):
+            scan_file(workspace.library, place, hashes=hashes)
+
+
+def _is_link_to(other: Path, path: Path) -> bool:
+    return other.is_symlink() and os.path.realpath(other) == os.path.realpath(path)
+
+
+def _hashes(asset: Asset) -> FileHashes | None:
+    """All that is known of its bytes; None while some of it is not."""
+    from converters.hashing import FileHashes
+
+    known = asset.hashes
+    blake3, sha256, crc32 = known["blake3"], known["sha256"], known["crc32"]
+    if blake3 is None or sha256 is None or crc32 is None:
+        return None
+    # A file too short for AutoV1 has the hash of nothing, which the library does not keep.
+    return FileHashes(blake3, sha256, crc32, known["autov1"] or _OF_NOTHING, known["autov3"])
+
+
+def _is_linked(line: Replacement) -> bool:
+    """Whether the path still is the link that was put there."""
+    try:
+        now = os.lstat(line.path)
+    except OSError:
+        return False
+    if line.linked_inode:
+        return now.st_ino == line.linked_inode and now.st_nlink > 1
+    return (now.st_size, now.st_mtime_ns) == (line.bytes, line.linked_mtime_ns)
+
+
+def _restore(workspace: Workspace, line: Replacement, progress: Progress) -> None:
+    """A copy takes the link's place in one step. Raises AssetmgrError."""
+    path = Path(line.path)
+    progress.stage(f"copying {path.name}", line.bytes)
+    with naming(path):
+        now = os.stat(path)
+    same = (now.st_size, now.st_mtime_ns) == (line.bytes, line.linked_mtime_ns)
+    temporary = line.temporary_path
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+    try:
+        file_links.copy(path, temporary, progress)
+        with naming(path):
+            if same:  # else it was edited as the link that it is, and keeps what it has now
+                temporary.chmod(line.mode)
+                os.utime(temporary, ns=(line.mtime_ns, line.mtime_ns))
+            _require(path, Fingerprint.of(now))
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    if same:
+        _tell_library(workspace, line.asset, path)
+
+
+def _sweep(lines: Iterable[Replacement]) -> None:
+    """Links that never took their place: a crash came before."""
+    for line in lines:
+        with contextlib.suppress(OSError):
+            line.temporary_path.unlink(missing_ok=True)

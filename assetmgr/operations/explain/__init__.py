@@ -1,0 +1,1 @@
+"""What a checkpoint was merged of, found out from its weights."""

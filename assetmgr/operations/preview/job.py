@@ -1,0 +1,90 @@
+"""The render of a subject, with every choice made that a request leaves open."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from assetmgr.operations.preview.request import PreviewRequest
+from assetmgr.operations.preview.subject import Subject
+from assetmgr.sampler.emphasis import escape, names
+from assetmgr.sampler.families import FAMILIES
+from assetmgr.sampler.few_steps import few_steps
+from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
+from converters.bases import Base
+
+FLOW_SOLVER = "Euler"
+DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
+DEFAULT_STEPS = 20
+
+
+def plan_job(
+    request: PreviewRequest,
+    subject: Subject,
+    checkpoint: Subject,
+    folder: Path,
+) -> RenderJob:
+    """The render of a subject with every choice made; pictures go to `folder` by default.
+
+    `checkpoint` is what renders it: itself, or the base of an adapter. SD3 and Flux are always
+    sampled by Euler's steps, and still want the files that they borrow components of.
+    """
+    family = FAMILIES[Base(checkpoint.family)]
+    few = None if family.flow else few_steps(subject.file.name, checkpoint.file.name)
+    solver = request.sampler or (DEFAULT_SOLVER if few is None else few.solver)
+    usual = (DEFAULT_STEPS, family.cfg) if few is None else (few.steps, few.cfg)
+    width, height = request.size or checkpoint.size or (family.size, family.size)
+    own = str(folder / content_name(subject.file))
+    return RenderJob(
+        subject=subject.file,
+        base=None if subject.is_checkpoint else checkpoint.file,
+        prompt=_prompt(subject, checkpoint) if request.prompt is None else request.prompt,
+        negative=request.negative,
+        steps=usual[0] if request.steps is None else request.steps,
+        cfg=usual[1] if request.cfg is None else request.cfg,
+        sampler=FLOW_SOLVER if family.flow else solver_named(solver).name,
+        width=width,
+        height=height,
+        seed=request.seed,
+        weight=request.weight,
+        trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
+        device=request.device,
+        dtype=request.dtype,
+        clip_skip=request.clip_skip,
+        low_vram=request.low_vram,
+        image=f"{own}.png" if request.output is None else str(request.output),
+        thumbnail=f"{own}.webp",
+        overwrite=request.output is None or request.overwrite,
+    )
+
+
+def _prompt(subject: Subject, checkpoint: Subject) -> str:
+    """The subject's own prompt, else the checkpoint's or a neutral one with the calling words."""
+    if subject.prompt is not None:
+        return subject.prompt
+    scene = checkpoint.prompt or DEFAULT_PROMPT
+    return ", ".join([*map(escape, _calling_words(subject)), scene])
+
+
+def _calling_words(subject: Subject) -> tuple[str, ...]:
+    if subject.file.kind == "embedding":
+        return (embedding_word(subject),)
+    return subject.words if subject.file.kind == "lora" else ()
+
+
+def is_called(job: RenderJob) -> bool:
+    """Whether a prompt names the subject, where it has to: an embedding."""
+    return job.trigger is None or any(names(t, job.trigger) for t in (job.prompt, job.negative))
+
+
+def embedding_word(subject: Subject) -> str:
+    """What an embedding is called by: its own word, else its file's name."""
+    return subject.words[0] if subject.words else subject.file.name
+
+
+def content_name(file: ModelFile) -> str:
+    """A name for the pictures of a file: by its content where that is known, else by its path."""
+    digest = file.sha256 or hashlib.sha256(os.fsencode(file.path)).hexdigest()
+    return digest[:20]

@@ -1,0 +1,1 @@
+"""Chosen assets of the library in another program's folder, through links."""

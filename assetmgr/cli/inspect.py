@@ -61,7 +61,7 @@ def inspect(
                 session.fail(inspection.failure)
             known = _statistics(inspection, progress) if statistics else None
             found.append(_document(inspection, known, tensors=tensors, hashes=with_hashes))
-            if not session.as_json:
+            if not session.as_json and inspection.nbytes is not None:  # else the error says it all
                 print_inspection(session, inspection, tensors=tensors, statistics=known)
     if not found:
         session.warn("no model files there")

@@ -335,3 +335,8 @@ def test_a_library_that_is_no_database_is_named(program: Program, tmp_path: Path
     assert done.json["errors"][0]["path"] == str(database)
     assert len(done.errors) == 1
     assert json.loads(done.out)
+
+
+def test_of_a_file_that_is_not_there_nothing_is_shown_but_the_error(program: Program) -> None:
+    done = program("inspect", "absent.safetensors")
+    assert (done.code, done.out, len(done.errors)) == (1, "", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import ReferenceType
 
 from converters.bytesource import Fingerprint
 from converters.containers import open_model
@@ -56,7 +57,8 @@ class Looked:
     @property
     def recorded(self) -> Waiting:
         """What is left to do when this was recorded."""
-        inside = (self.header_bytes, self.kind, self.structure)
+        shared = None if self.structure is None else ReferenceType(self.structure)
+        inside = (self.header_bytes, self.kind, shared)
         return Waiting(self.path, self.fingerprint, *inside, is_recorded=True)
 
     @property
@@ -72,14 +74,23 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A file that is to be hashed; one that is not recorded as it is now is looked into first."""
+    """A file that is to be hashed; one that is not recorded as it is now is looked into first.
+
+    Thousands wait at a time, so they keep no headers: `shared` is there as long as the reader keeps
+    it for the next files.
+    """
 
     path: str
     fingerprint: Fingerprint
     header_bytes: int | None = None
     kind: str | None = None
-    structure: Structure | None = None
+    shared: ReferenceType[Structure] | None = None
     is_recorded: bool = False
+
+    @property
+    def structure(self) -> Structure | None:
+        """Where the tensors lie, if that is still known."""
+        return None if self.shared is None else self.shared()
 
 
 def is_fresh(fingerprint: Fingerprint) -> bool:

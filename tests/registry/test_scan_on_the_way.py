@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from dataclasses import replace
 
 import pytest
 from scan_counts import counts
-from small_models import lora_bytes, write_lora
+from small_models import lora_bytes, safetensors, write_lora
 
 import registry.looking as looking
 import registry.scanner as scanner
 import registry.side_by_side as side_by_side
 from converters.containers import open_model
+from converters.containers.safetensors import SHARED_STRUCTURES
 from converters.errors import Cancelled
 from converters.hashing import hash_file
-from converters.progress import CancellableProgress, Progress
+from converters.progress import SILENT, CancellableProgress, Progress
 from registry.scanner import scan
 
 
@@ -96,6 +98,24 @@ def test_new_files_are_seen_before_they_are_hashed(library, models):
     asset = library.find("fox")
     assert asset.hashes["blake3"]
     assert asset.tags == ("early",)
+
+
+def test_what_waits_to_be_hashed_keeps_no_headers_in_memory(models):
+    """A library of thousands of structures must fit; what is gone is read again for the digests."""
+    for rank in range(1, 2 * SHARED_STRUCTURES):
+        shapes = {
+            "lora_unet_a.lora_down.weight": (rank, 8),
+            "lora_unet_a.lora_up.weight": (8, rank),
+        }
+        (models / f"{rank}.safetensors").write_bytes(safetensors(shapes, {}, rank))
+    paths = sorted(map(str, models.iterdir()))
+    waiting = [looking.look_into(path).recorded for path in paths]
+    gc.collect()
+    assert sum(file.structure is not None for file in waiting) <= SHARED_STRUCTURES
+    weights = [looking.read(file, SILENT)[0].weights for file in waiting]
+    assert [each.whole for each in weights] == [
+        hash_file(path, weights_of=open_model(path).state_dict).weights.whole for path in paths
+    ]
 
 
 def test_captions_are_searched_when_their_file_was_hashed(library, models):

@@ -68,8 +68,8 @@ def _parse(header: bytes) -> tuple[Structure, dict[str, str]]:
 
 
 @lru_cache(maxsize=SHARED_STRUCTURES)
-def _shared_structure(document: str) -> Structure:
-    pairs = parse_object(document.encode())
+def _shared_structure(members: str) -> Structure:
+    pairs = parse_object(b"{" + members.encode())
     if _METADATA in pairs:
         raise _Broken("its __metadata__ is given twice")
     return _structure(pairs)

@@ -14,6 +14,7 @@ from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.duplicates import DuplicatesScreen
 from tui.screens.form import FormScreen
+from tui.widgets.facets_panel import FacetsPanel
 from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
@@ -151,6 +152,16 @@ async def test_the_facets_count_and_narrow(open_program: Open) -> None:
         assert tui.app.screen.query_one("#filter-input", Input).value == "base:unknown"
         await tui.press("f")
         assert tui.app.focused is tui.list
+
+
+async def test_a_click_takes_a_facet_in_and_another_one_out(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+        await tui.press("f")
+        facets = tui.app.screen.query_one(FacetsPanel)
+        for row, found in ((2, 1), (None, 9), (0, 9)):  # a value, it again, and a heading
+            await tui.pilot.click(facets, offset=(4, facets.cursor if row is None else row))
+            await tui.rest()
+            assert len(tui.names()) == found
 
 
 async def test_a_search_is_kept_opened_and_removed(open_program: Open) -> None:

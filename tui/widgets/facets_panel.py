@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
@@ -54,6 +55,14 @@ class FacetsPanel(TableLines):
         else:
             index = next((n for n in reversed(values) if n <= index), min(values, default=index))
         super().place(index)
+
+    def on_click(self, event: events.Click) -> None:
+        """The value that was clicked; nothing else, as for a list, on which this panel builds."""
+        event.prevent_default()
+        index = self.index_at(event.x, event.y)
+        if index is not None and self.rows[index].key:
+            self.place(index)
+            self.toggle()
 
     def on_cursor_list_opened(self, message: CursorList.Opened) -> None:
         """The value under the cursor."""

@@ -86,9 +86,11 @@ def get_ready(workspace: Workspace) -> None:
 
     Raises what `Workspace.library` raises: nothing could be registered then.
     """
+    import converters.identify.beside
+    import registry.recording
     import registry.scanner
 
-    _ = registry.scanner, workspace.library
+    _ = converters.identify.beside, registry.recording, registry.scanner, workspace.library
 
 
 def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:

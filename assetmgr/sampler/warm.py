@@ -105,6 +105,10 @@ class Warm:
         """How many the UNet has."""
         return sum(parameter.numel() for parameter in self.bundle.unet.network.parameters())
 
+    def places(self, sampling: Sampling) -> int:
+        """How many a picture's latents have."""
+        return sampling.width * sampling.height // self.bundle.latent_factor**2
+
     @cached_property
     def replay(self) -> Replay:
         """What calls the UNet of a Stable Diffusion again and again."""
@@ -127,12 +131,16 @@ def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 
 
 class Kept:
-    """What a sampler keeps from one job to the next; `warm` is the last base."""
+    """What a sampler keeps from one job to the next.
+
+    `warm` is the last base, `overflowing` are the paths of those that fp16 is too narrow for.
+    """
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer()
         self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
         self.warm: Warm | None = None
+        self.overflowing: set[str] = set()
 
     def forget(self) -> None:
         """Release the networks."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.downloads.loading import load
 from assetmgr.operations.downloads.parts import discard
 from assetmgr.sources.sink import Arrived
 from converters.errors import CorruptFile, FileProblem
@@ -107,6 +108,7 @@ def _is_announced(file: Announced, path: Path, hashes: FileHashes, progress: Pro
 
 def open_if_model(path: Path) -> Model | None:
     """A file that tensors can be read from; None for any other."""
+    load()
     from converters.containers import open_model
 
     try:

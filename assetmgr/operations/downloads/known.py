@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.downloads.loading import load
 from converters.hashing import FileHashes
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def with_sha256(workspace: Workspace, sha256: str | None) -> Asset | None:
     """The asset of the library that has these bytes and is there; None without one."""
     if sha256 is None or workspace.surely_lacks(sha256):
         return None
+    load()
     asset = workspace.library.with_content(sha256)
     return asset if asset is not None and present(asset) is not None else None
 

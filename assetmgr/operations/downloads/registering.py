@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.downloads.announced import Announced
+from assetmgr.operations.downloads.loading import load
 from converters.errors import AssetmgrError, AssetNotFound, TargetExists
 from converters.hashing import FileHashes
 from converters.kinds import Kind
@@ -39,11 +40,8 @@ def get_ready(workspace: Workspace) -> None:
 
     Raises what `Workspace.library` raises: nothing could be registered then.
     """
-    import converters.identify.beside
-    import registry.recording
-    import registry.scanner
-
-    _ = converters.identify.beside, registry.recording, registry.scanner, workspace.library
+    load()
+    _ = workspace.library
 
 
 def give_name(part: Path, target: Path) -> None:
@@ -81,6 +79,7 @@ def register(
     workspace: Workspace, file: Announced, target: Path, hashes: FileHashes | None, state: str
 ) -> Received:
     """Record a file that has its name; what is not known of it is read."""
+    load()
     from registry.scanner import scan_file
 
     asset = scan_file(workspace.library, target, hashes=hashes, source=file.source)

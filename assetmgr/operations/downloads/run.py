@@ -157,7 +157,7 @@ class _Run:
 
     def _get_ready(self) -> None:
         """Once bytes come, there is time for what is needed when they have."""
-        if not self._is_ready and self._flows:
+        if not self._is_ready and any(flow.is_coming for flow in self._flows.values()):
             self._is_ready = True
             get_ready(self._workspace)
 

@@ -16,6 +16,7 @@ class Base(StrEnum):
     SVD = "svd"
     SV3D = "sv3d"
     LOTUS = "lotus"
+    KOLORS = "kolors"
     SD3 = "sd-3"
     CASCADE = "stable-cascade"
     FLUX = "flux"
@@ -66,6 +67,7 @@ _LABELS = {
     Base.SDXL_REFINER: "the SDXL refiner",
     Base.SD_UPSCALER: "the x4 upscaler of SD2",
     Base.SVD: "Stable Video Diffusion",
+    Base.KOLORS: "Kolors",
     Base.SD3: "SD3",
     Base.CASCADE: "Stable Cascade",
     Base.FLUX: "Flux",

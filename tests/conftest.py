@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 
 # On two shared cores OpenMP's spinning makes tiny tensors 20-50 times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers.examples import register_profiles
+
+from registry import database
 
 register_profiles()
 
@@ -42,6 +45,30 @@ _LONGEST = ("tests/test_benchmarks.py", "tests/sampler/", "tests/tui/", "tests/d
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: where tests run side by side, none is left alone at the end."""
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_statements() -> Iterator[None]:
+    """All libraries speak the same SQL, which is compiled once, and not for every library.
+
+    A fourth of what tests with a library cost went there: compiled statements belong to an engine
+    and its dialect, and nearly every test opens some engines.
+    """
+    made = database.create_engine
+    connected: dict[str, Engine] = {}
+
+    def create_engine(*arguments: object, **options: object) -> Engine:
+        engine = made(*arguments, **options)
+        name = engine.dialect.name
+        if first := connected.get(name):
+            engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
+        else:
+            event.listen(engine, "connect", lambda *_: connected.setdefault(name, engine))
+        return engine
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "create_engine", create_engine)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,7 @@ BASES = {
     "chroma": ("Chroma",),
     "auraflow": ("AuraFlow",),
     "pixart": ("PixArt a", "PixArt E"),
+    "kolors": ("Kolors",),
     "hidream": ("HiDream",),
     "qwen-image": ("Qwen",),
     "z-image": ("ZImageTurbo", "ZImageBase"),

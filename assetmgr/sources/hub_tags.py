@@ -62,6 +62,7 @@ _REPOSITORIES = (
     ("lightricks/ltx-video", "ltx-video"),
     ("hidream-ai/hidream-", "hidream"),
     ("alpha-vllm/lumina-image-2", "lumina-2"),
+    ("kwai-kolors/kolors", "kolors"),
     ("genmo/mochi-1", "mochi"),
 )
 """Beginnings of repositories' names, lower-case -> the base of what is made from them."""
@@ -83,6 +84,7 @@ _PIPELINES = (
     ("diffusers:ltx", "ltx-video"),
     ("diffusers:hidream", "hidream"),
     ("diffusers:lumina2", "lumina-2"),
+    ("diffusers:kolors", "kolors"),
     ("diffusers:mochi", "mochi"),
 )
 """Beginnings of tags with the class of a pipeline -> base; the classes of SD1 and SD2 are one."""

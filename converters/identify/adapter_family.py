@@ -23,7 +23,7 @@ from converters.layouts.components import TEXT_ENCODER
 from converters.statedict import LazyTensor
 
 _PREFIX = re.compile(
-    r"^(?:lora_unet_|lora_transformer_|lycoris_|oft_unet_|base_model\.model\.|unet\."
+    r"^(?:lora_unet__?|lora_transformer_|lycoris_|oft_unet_|base_model\.model\.|unet\."
     r"|model\.diffusion_model\.|diffusion_model\.|transformer\.)+"
 )
 _UNET_PATH = re.compile(r"^(?:down_blocks|up_blocks|mid_block|input_|middle_block|output_)")
@@ -63,6 +63,8 @@ def _rule(
 
 _DOUBLE = r"^double_blocks_\d+_(?:img|txt)_(?:attn|mlp|mod)"
 _QKV = r"^double_blocks_\d+_(?:img|txt)_attn_(?:qkv|proj)$"
+_JOINT = r"^transformer_blocks_\d+_attn_(?:to_[qkv]|add_[qkv]_proj)$"
+_CROSSING = r"^transformer_blocks_\d+_attn[12]_to_q$"
 
 RULES = (
     _rule(r"^joint_blocks_\d+_(?:x|context)_block_", Base.SD3),
@@ -71,8 +73,10 @@ RULES = (
     _rule(
         r"^input_blocks_[4578]_1_|^output_blocks_[0-5]_1_", Base.SDXL, others=(Base.SD1, Base.SD2)
     ),
+    _rule(r"^distilled_guidance_layer_", Base.CHROMA),
     # HunyuanVideo has one double and two single blocks more than Flux, and another modulation.
     _rule(r"^(?:double_blocks_19_|single_blocks_3[89]_)", Base.HUNYUAN_VIDEO, inputs=(3072,)),
+    _rule(r"^single_transformer_blocks_3[89]_", Base.HUNYUAN_VIDEO, inputs=(3072,)),
     _rule(r"^(?:double|single)_blocks_\d+_(?:\w+_mod|modulation)_linear$", Base.HUNYUAN_VIDEO),
     _rule(_DOUBLE, Base.FLUX2, inputs=(4096, 6144)),
     _rule(r"^double_blocks_\d+_(?:img|txt)_mlp_0$", Base.FLUX2, inputs=(3072,), outputs=(18432,)),
@@ -89,15 +93,30 @@ RULES = (
         r"^single_transformer_blocks_\d+_(?:attn_to_[qkv]|proj_\w+)$",
         Base.FLUX,
         inputs=(3072,),
-        others=(Base.CHROMA,),
+        others=(Base.CHROMA, Base.HUNYUAN_VIDEO),
     ),
     _rule(r"^transformer_blocks_\d+_(?:img|txt)_(?:mlp|mod)_", Base.QWEN_IMAGE),
-    _rule(r"^transformer_blocks_[2-5]\d_attn_add_[qkv]_proj$", Base.QWEN_IMAGE, inputs=(3072,)),
-    _rule(r"^transformer_blocks_\d+_attn_add_[qkv]_proj$", Base.SD3, inputs=(1536, 2432)),
-    _rule(r"^transformer_blocks_\d+_attn_to_[qkv]$", Base.SD3, inputs=(1536, 2432)),
-    _rule(r"^transformer_blocks_\d+_attn[12]_to_q$", Base.LTX, inputs=(2048,)),
-    _rule(r"^transformer_blocks_\d+_attn[12]_to_q$", Base.LTX2, inputs=(4096,)),
+    # Of the families with such blocks, of this width, it alone has more than twenty.
+    _rule(_JOINT.replace(r"\d+", r"[2-5]\d"), Base.QWEN_IMAGE, inputs=(3072,)),
+    _rule(_JOINT, Base.SD3, inputs=(1536, 2432)),
+    _rule(_JOINT, Base.FLUX2, inputs=(4096, 6144)),
+    _rule(
+        _JOINT,
+        Base.FLUX,
+        inputs=(3072,),
+        others=(Base.FLUX2, Base.CHROMA, Base.HUNYUAN_VIDEO, Base.QWEN_IMAGE),
+    ),
+    _rule(r"^transformer_blocks_\d+_attn1_add_[qkv]_proj$", Base.MOCHI),
+    _rule(r"^blocks_\d+_attn_(?:qkv|proj)_[xy]$", Base.MOCHI),
+    _rule(r"^transformer_blocks_\d+_ff_conv_(?:inverted|point)$", Base.SANA),
+    _rule(_CROSSING, Base.LTX, inputs=(2048,)),
+    _rule(_CROSSING, Base.LTX2, inputs=(4096,)),
+    _rule(_CROSSING, Base.SANA, inputs=(2240,)),
+    _rule(_CROSSING, Base.PIXART, inputs=(1152,), others=(Base.SANA,)),
+    _rule(_CROSSING, Base.COGVIDEOX, inputs=(1920, 3072)),
     _rule(r"^blocks_\d+_(?:self|cross)_attn_[qkvo](?:_img)?$|^vace_blocks_\d+_", Base.WAN),
+    _rule(r"^blocks_\d+_attn[12]_to_[qkv]$", Base.WAN, inputs=(1536, 3072, 5120)),
+    _rule(r"^blocks_\d+_attn[12]_to_[qkv]$", Base.HUNYUAN_DIT, inputs=(1408,)),
     _rule(r"^llm_adapter_|^lora_unet_blocks_\d+_(?:self|cross)_attn_output_proj$", Base.ANIMA),
     _rule(r"^lora_unet_blocks_\d+_(?:self|cross)_attn_[qkv]_proj$", Base.ANIMA),
     _rule(
@@ -108,7 +127,8 @@ RULES = (
     _rule(r"^blocks_\d+_attn_w[qkvo]$|^txtfusion_", Base.KREA2),
     _rule(r"^blocks_\d+_attn[12]_(?:Wqkv|q_proj|kv_proj)$", Base.HUNYUAN_DIT),
     _rule(r"^layers_\d+_(?:attention|feed_forward)_", Base.Z_IMAGE, inputs=(3840,)),
-    _rule(r"^layers_\d+_(?:attention|feed_forward)_", Base.LUMINA2, inputs=(2304,)),
+    _rule(r"^layers_\d+_(?:attention|attn|feed_forward)_", Base.LUMINA2, inputs=(2304,)),
+    _rule(r"^layers_\d+_(?:attn|feed_forward)_", Base.OMNIGEN2, inputs=(2520,)),
     _rule(r"^(?:double|single)_stream_blocks_\d+_block_", Base.HIDREAM),
     _rule(r"^(?:visual|text)_transformer_blocks_\d+_", Base.KANDINSKY5),
     _rule(r"^lora_prior_unet_", Base.CASCADE),

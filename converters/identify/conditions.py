@@ -172,6 +172,11 @@ ALWAYS = both()
 """Holds for every file."""
 
 
+def within(view: Callable[[Names], Names], part: Condition) -> Condition:
+    """The part holds for what a view shows of the names."""
+    return _Within(lambda names: names.once(view), part)
+
+
 def denoiser(part: Condition) -> Condition:
     """The part holds for the denoiser, named without its prefix."""
     return _Within(lambda names: names.denoiser, part)

@@ -26,7 +26,15 @@ from converters.identify.row import Row
 from converters.kinds import Kind
 
 _CONTROLLED: Words = (
-    ("qwen-image", has_any("transformer_blocks.0.img_mod.1.weight")),
+    (
+        "qwen-image",
+        has_any(
+            "transformer_blocks.0.img_mod.1.weight",
+            "controlnet_blocks.0.y_rms.weight",  # of DiffSynth-Studio
+            "control_img_in.weight",
+        ),
+    ),
+    ("z-image", has_prefix("control_all_x_embedder.")),
     ("flux", has_prefix("single_transformer_blocks.", "double_blocks.", "single_blocks.")),
     ("flux", size("controlnet_blocks.0.weight", 0, 3072)),
     ("sd-3", either(has_prefix("joint_blocks."), has_any("pos_embed.proj.weight"))),
@@ -41,12 +49,15 @@ _CONTROL_VARIANTS: Words = (
             has_prefix("controlnet_mode_embedder."),
         ),
     ),
+    ("brushnet", has_prefix("brushnet_down_blocks.")),
     ("difference", has_any("difference")),
 )
 _HINTED = either(
     has_prefix("control_model."),
     has_any("zero_convs.0.0.weight", "controlnet_cond_embedding.conv_in.weight", "lora_controlnet"),
-    has_any("controlnet_blocks.0.weight", "controlnet_down_blocks.0.weight"),
+    has_prefix("controlnet_blocks.", "control_all_x_embedder.", "brushnet_down_blocks."),
+    has_any("controlnet_down_blocks.0.weight"),
+    has_all("control_img_in.weight", "control_blocks.0.after_proj.weight"),
     both(has_prefix("control_add_embedding."), has_any("task_embedding")),
 )
 
@@ -117,6 +128,7 @@ ROWS = (
             Kind.IP_ADAPTER,
             "image_proj.* beside ip_adapter.*",
             ("to_k_ip.weight",),
+            bases=(("flux", size("ip_adapter.0.to_k_ip.weight", 0, 3072)),),
             variants=(
                 ("instant-id", size("image_proj.proj_in.weight", 1, 512)),
                 ("face-id", matching(r"^ip_adapter\.\d+\.to_q_lora\.")),

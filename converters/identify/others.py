@@ -79,6 +79,16 @@ KINDS: tuple[tuple[str, str, Condition], ...] = (
     ),
     ("style-model", "style_embedding is a part of a style adapter", has_any("style_embedding")),
     (
+        "flux-redux",
+        "redux_up and redux_down are Redux, which tells Flux the style of a picture",
+        has_all("redux_up.weight", "redux_down.weight"),
+    ),
+    (
+        "image-projector",
+        "the image half of a language model, as llama.cpp keeps it (mmproj)",
+        has_all("v.blk.0.attn_q.weight", "v.patch_embd.weight"),
+    ),
+    (
         "clip-both-halves",
         "both halves of a CLIP-like model, text and image",
         both(

@@ -5,13 +5,25 @@ Source: ComfyUI `comfy/sd.py` (detect_te_model), `comfy/clip_vision.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from converters.bases import Base
-from converters.identify.conditions import both, either, ending, has_any, has_prefix, no
+from converters.identify.conditions import (
+    Condition,
+    both,
+    either,
+    ending,
+    has_all,
+    has_any,
+    has_prefix,
+    no,
+    within,
+)
 from converters.identify.counts import components
 from converters.identify.identity import Identity
+from converters.identify.llama_names import as_transformers
 from converters.identify.names import Names
 from converters.identify.row import Row
 from converters.kinds import Kind
@@ -62,13 +74,20 @@ _OPENCLIP = (
 )
 _T5_LAST = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
 _T5_USERS = ("sd-3", "flux", "chroma", "pixart")
+_T5_OWN_BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 _T5 = (
+    # umT5 has one in every block, T5 in the first alone.
+    Encoder("umt5-xxl", f"encoder.block.23.{_T5_OWN_BIAS}", used_by=("wan",)),
+    Encoder("umt5-base", f"encoder.block.1.{_T5_OWN_BIAS}"),
     Encoder("t5-xxl", _T5_LAST, 0, 10240, _T5_USERS),
     Encoder("t5-xl", _T5_LAST, 0, 5120),
     Encoder("t5-xxl-old", "encoder.block.23.layer.1.DenseReluDense.wi.weight"),
     Encoder("byt5-small", "encoder.block.0.layer.0.SelfAttention.k.weight", 0, 384),
     Encoder("t5-base", "encoder.block.0.layer.0.SelfAttention.k.weight"),
 )
+_WAN_T5 = (Encoder("umt5-xxl", "blocks.23.pos_embedding.embedding.weight", used_by=("wan",)),)
+_FUSED = "encoder.layers.0.self_attention.query_key_value.weight"
+_CHATGLM = (Encoder("chatglm3-6b", _FUSED, 1, 4096, ("kolors",)),)
 _KEYS = "layers.0.self_attn.k_proj.bias"
 _NORM = "layers.0.input_layernorm.weight"
 _GEMMA = (
@@ -100,8 +119,17 @@ _VISION = (
 )
 
 
-def _describe(what: str, layout: str, table: tuple[Encoder, ...], sd: StateDict) -> Identity:
-    names = Names(sd)
+View = Callable[[Names], Names]
+
+
+def _as_it_is(names: Names) -> Names:
+    return names
+
+
+def _describe(
+    what: str, layout: str, table: tuple[Encoder, ...], sd: StateDict, view: View = _as_it_is
+) -> Identity:
+    names = view(Names(sd))
     found = next((encoder for encoder in table if encoder.holds(names)), None)
     if found is None and "language model" in what:
         return _other(what, sd)
@@ -148,7 +176,8 @@ _LANGUAGE_MODEL = both(
     ending("embed_tokens.weight"),
 )
 
-ROWS = (
+
+_CLIP_ROWS = (
     Row(
         "text-encoder-clip",
         both(
@@ -167,30 +196,51 @@ ROWS = (
         ),
         partial(_describe, "an OpenCLIP text encoder", "openclip", _OPENCLIP),
     ),
-    Row(
-        "text-encoder-t5",
-        ending("encoder.block.0.layer.0.SelfAttention.k.weight"),
-        partial(_describe, "a T5 encoder", "t5", _T5),
-    ),
-    Row(
-        "text-encoder-gemma",
-        both(_LANGUAGE_MODEL, _GEMMA_MARK),
-        partial(_describe, "a Gemma language model", "gemma", _GEMMA),
-    ),
-    Row(
-        "text-encoder-qwen2",
+)
+_LANGUAGE_ENCODERS: tuple[tuple[str, str, str, tuple[Encoder, ...], Condition], ...] = (
+    ("t5", "a T5 encoder", "t5", _T5, ending("encoder.block.0.layer.0.SelfAttention.k.weight")),
+    ("gemma", "a Gemma language model", "gemma", _GEMMA, both(_LANGUAGE_MODEL, _GEMMA_MARK)),
+    (
+        "qwen2",
+        *("a Qwen 2 language model", "qwen", _LANGUAGE),
         both(_LANGUAGE_MODEL, _BIASED, no(_GEMMA_MARK)),
-        partial(_describe, "a Qwen 2 language model", "qwen", _LANGUAGE),
     ),
-    Row(
-        "text-encoder-qwen3",
+    (
+        "qwen3",
+        *("a Qwen 3 language model", "qwen", _QWEN3),
         both(_LANGUAGE_MODEL, _QK_NORM, no(_GEMMA_MARK)),
-        partial(_describe, "a Qwen 3 language model", "qwen", _QWEN3),
+    ),
+    (
+        "llama",
+        *("a language model of the Llama class", "llama", _LLAMA),
+        both(_LANGUAGE_MODEL, no(_QK_NORM), no(_BIASED), no(_GEMMA_MARK)),
+    ),
+)
+"""Row name, what it is, its layout, its sizes, and what tells it by transformers' names."""
+
+ROWS = (
+    *_CLIP_ROWS,
+    *(
+        Row(f"text-encoder-{name}", when, partial(_describe, what, layout, table))
+        for name, what, layout, table, when in _LANGUAGE_ENCODERS
+    ),
+    *(
+        Row(
+            f"text-encoder-{name}-gguf",
+            within(as_transformers, when),
+            partial(_describe, what, "llama.cpp", table, view=as_transformers),
+        )
+        for name, what, _, table, when in _LANGUAGE_ENCODERS
     ),
     Row(
-        "text-encoder-llama",
-        both(_LANGUAGE_MODEL, no(_QK_NORM), no(_BIASED), no(_GEMMA_MARK)),
-        partial(_describe, "a language model of the Llama class", "llama", _LLAMA),
+        "text-encoder-wan",
+        has_all("blocks.0.attn.q.weight", "blocks.0.pos_embedding.embedding.weight"),
+        partial(_describe, "a T5 encoder under the names of Wan", "wan", _WAN_T5),
+    ),
+    Row(
+        "text-encoder-chatglm",
+        ending(_FUSED),
+        partial(_describe, "a ChatGLM language model", "chatglm", _CHATGLM),
     ),
     Row(
         "clip-vision",

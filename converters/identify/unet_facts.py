@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from converters.identify.names import Names
 
-_VIDEO = (".time_stack.", ".time_mixer.", ".motion_modules.", ".temporal_transformer")
+_VIDEO = (
+    *(".time_stack.", ".time_mixer.", ".motion_modules.", ".temporal_transformer"),
+    *(".temp_convs.", ".temp_attentions.", ".temopral_conv."),  # as ModelScope misspells it
+)
 _CONDITIONING = {
     "ldm": ("label_emb.0.0.weight",),
     "diffusers": ("add_embedding.linear_1.weight", "class_embedding.linear_1.weight"),

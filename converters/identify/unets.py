@@ -93,8 +93,16 @@ _NO_LAST_ATTENTION = both(
     has_all("output_blocks.7.0.in_layers.2.weight"), no(has_any("output_blocks.7.1.norm.weight"))
 )
 _SMALL: Variants = (("sdxs", both(_Tiny(), _NO_LAST_ATTENTION)), ("tiny", _Tiny()))
-_ZERO123 = whole_file(has_any("cc_projection.weight"))
 _PLAYGROUND = whole_file(has_all("edm_mean", "edm_std"))
+_SDXL: Variants = (
+    *_INPUTS,
+    ("playground-v2.5", _PLAYGROUND),
+    ("ssd-1b", Depths((0, 0, 2, 2, 4, 4))),
+    ("vega", Depths((0, 0, 1, 1, 2, 2))),
+    ("koala-700m", Depths((0, 2, 5))),
+    ("koala-1b", Depths((0, 2, 6))),
+)
+_ZERO123 = whole_file(has_any("cc_projection.weight"))
 
 
 def _unet(
@@ -148,15 +156,16 @@ UNETS = (
         Base.SDXL,
         UNet(context=2048, adm=2816, depth=(1, 10)),
         _EPSILON,
-        variants=(
-            *_INPUTS,
-            ("playground-v2.5", _PLAYGROUND),
-            ("ssd-1b", Depths((0, 0, 2, 2, 4, 4))),
-            ("vega", Depths((0, 0, 1, 1, 2, 2))),
-            ("koala-700m", Depths((0, 2, 5))),
-            ("koala-1b", Depths((0, 2, 6))),
-        ),
+        variants=_SDXL,
     ),
+    _unet(
+        "sdxl-convolutions",  # so stable-diffusion.cpp stores the projections
+        Base.SDXL,
+        UNet(context=2048, adm=2816, linear=False, depth=(1, 10)),
+        _EPSILON,
+        variants=_SDXL,
+    ),
+    _unet("kolors", Base.KOLORS, UNet(context=2048, adm=5632, depth=(1, 10)), _EPSILON),
     _unet(
         "sdxl-refiner",
         Base.SDXL_REFINER,

@@ -12,6 +12,7 @@ from converters.identify.conditions import (
     both,
     either,
     has_all,
+    has_any,
     has_prefix,
     matching,
     no,
@@ -24,6 +25,10 @@ from converters.kinds import Kind
 _SWIN = has_all("conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight")
 _HAT = matching(r"^layers\.0\.residual_group\.blocks\.0\.conv_block\.")
 _SWIN2 = matching(r"\.attn\.cpb_mlp\.")
+_GROUPS = has_all("before_RG.1.weight", "conv_first.weight")
+_RGT = has_any("layers.0.blocks.0.gamma")
+_DRUNET = has_all("m_head.weight", "m_down1.0.res.0.weight", "m_tail.weight")
+_FBCNN = has_any("qf_pred.0.res.0.weight")
 
 ARCHITECTURES: tuple[tuple[str, Condition], ...] = (
     (
@@ -38,7 +43,28 @@ ARCHITECTURES: tuple[tuple[str, Condition], ...] = (
     ("swinir", both(_SWIN, no(either(_HAT, _SWIN2)))),
     ("hat", both(_SWIN, _HAT)),
     ("swin2sr", both(_SWIN, _SWIN2)),
-    ("dat", has_all("before_RG.1.weight", "conv_first.weight")),
+    ("dat", both(_GROUPS, no(_RGT))),
+    ("rgt", both(_GROUPS, _RGT)),
+    ("atd", has_all("conv_first.weight", "layers.0.residual_group.layers.0.attn_atd.scale")),
+    ("drct", has_all("conv_first.weight", "layers.0.swin1.norm1.weight")),
+    ("grl", has_all("conv_first.weight", "norm_start.weight", "norm_end.weight")),
+    ("craft", has_all("layers.0.residual_group.hf_blocks.0.attn.temperature")),
+    ("mosr", has_all("gblocks.0.weight", "gblocks.1.fc1.weight")),
+    ("moesr", has_all("in_to_dim.weight", "blocks.0.blocks.0.gamma")),
+    ("real-cugan", has_all("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight")),
+    ("scunet", has_all("m_head.0.weight", "m_tail.0.weight")),
+    ("drunet", both(_DRUNET, no(_FBCNN))),
+    ("fbcnn", both(_DRUNET, _FBCNN)),
+    ("nafnet", has_all("intro.weight", "ending.weight", "middle_blks.0.beta")),
+    ("safmn", has_all("to_feat.weight", "feats.0.safm.aggr.weight")),
+    ("seemore", has_all("conv_1.weight", "body.0.local_block.norm_1.weight")),
+    ("rcan", has_all("tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight")),
+    ("swift-srgan", has_all("initial.cnn.depthwise.weight", "final_conv.pointwise.weight")),
+    (
+        "aura-sr",
+        has_all("mid_attn.layers.0.0.to_out.weight", "final_res_block.block1.proj.weights"),
+    ),
+    ("lama", has_any("model.model.1.bn_l.running_mean", "generator.model.1.bn_l.running_mean")),
     ("span", has_all("block_1.c1_r.sk.weight")),
     ("omnisr", both(has_all("input.weight"), has_prefix("residual_layer.0.residual_layer."))),
     ("plksr", has_all("feats.1.lk.conv.weight")),

@@ -72,6 +72,12 @@ _F4 = both(
 _TEMPORAL = matching(r"(?:\.mix_factor|\.time_stack\.|\.temporal_res_block\.)")
 _WIDE = either(size(_FIRST, 0, 768, 1024), matching(r"^decoder\.condition_encoder\."))
 _WAN_DIFFUSERS = "decoder.mid_block.resnets.0.norm1.gamma"
+_CASCADE_C = (
+    "backbone.1.0.block.0.1.num_batches_tracked",
+    "encoder.backbone.1.0.block.0.1.num_batches_tracked",
+    "blocks.11.num_batches_tracked",
+)
+"""The encoder of Stable Cascade's stage C, both halves, and the decoder alone."""
 _SIXTEEN = ("sd-3", "flux", "lumina-2", "z-image", "chroma", "hidream")
 
 KL_LATENTS = (
@@ -147,8 +153,11 @@ VIDEO_LATENTS = (
     ),
     (
         "vae-cascade",
-        has_all("vquantizer.codebook.weight"),
-        (Latents(ALWAYS, ("stable-cascade",), "stage-a"),),
+        has_any("vquantizer.codebook.weight", *_CASCADE_C),
+        (
+            Latents(has_any("vquantizer.codebook.weight"), ("stable-cascade",), "stage-a"),
+            Latents(ALWAYS, ("stable-cascade",), "stage-c"),
+        ),
     ),
     (
         "vae-tae-video",

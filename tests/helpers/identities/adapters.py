@@ -159,6 +159,85 @@ ADAPTERS: Mapping[str, Expected] = {
         _peft({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}),
         *_adapter(Base.AURAFLOW),
     ),
+    "flux lora of the double blocks alone": (
+        _peft({"transformer.transformer_blocks.0.attn.to_q": (3072, 3072)}),
+        *_adapter(Base.FLUX),
+    ),
+    "flux 2 lora of the double blocks alone": (
+        _peft({"transformer.transformer_blocks.0.attn.to_q": (6144, 6144)}),
+        *_adapter(Base.FLUX2),
+    ),
+    "qwen lora of the attention alone": (
+        _peft({"transformer.transformer_blocks.59.attn.to_q": (3072, 3072)}),
+        *_adapter(Base.QWEN_IMAGE),
+    ),
+    "hunyuan video lora of diffusers": (
+        _peft({"transformer.single_transformer_blocks.39.attn.to_q": (3072, 3072)}),
+        *_adapter(Base.HUNYUAN_VIDEO),
+    ),
+    "chroma lora": (
+        _peft(
+            {
+                "diffusion_model.double_blocks.0.img_attn.qkv": (9216, 3072),
+                "diffusion_model.distilled_guidance_layer.layers.0.in_layer": (5120, 5120),
+            }
+        ),
+        *_adapter(Base.CHROMA),
+    ),
+    "mochi lora": (
+        _peft(
+            {
+                "transformer.transformer_blocks.0.attn1.to_q": (3072, 3072),
+                "transformer.transformer_blocks.0.attn1.add_q_proj": (3072, 1536),
+            }
+        ),
+        *_adapter(Base.MOCHI),
+    ),
+    "mochi lora under its own names": (
+        _peft({"diffusion_model.blocks.0.attn.qkv_x": (9216, 3072)}),
+        *_adapter(Base.MOCHI),
+    ),
+    "cogvideox lora": (
+        _peft({"transformer.transformer_blocks.0.attn1.to_q": (1920, 1920)}),
+        *_adapter(Base.COGVIDEOX),
+    ),
+    "pixart lora": (
+        _peft({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}),
+        *_adapter(Base.PIXART),
+    ),
+    "sana lora": (
+        _peft({"transformer.transformer_blocks.0.attn1.to_q": (2240, 2240)}),
+        *_adapter(Base.SANA),
+    ),
+    "small sana lora": (
+        _peft(
+            {
+                "transformer.transformer_blocks.0.attn1.to_q": (1152, 1152),
+                "transformer.transformer_blocks.0.ff.conv_point": (1152, 2880),
+            }
+        ),
+        *_adapter(Base.SANA),
+    ),
+    "wan lora of diffusers": (
+        _peft({"transformer.blocks.0.attn1.to_q": (5120, 5120)}),
+        *_adapter(Base.WAN),
+    ),
+    "wan lora of fun": (
+        _lora({"lora_unet__blocks_0_cross_attn_k": (5120, 5120)}),
+        *_adapter(Base.WAN),
+    ),
+    "hunyuan dit lora of diffusers": (
+        _peft({"transformer.blocks.0.attn1.to_q": (1408, 1408)}),
+        *_adapter(Base.HUNYUAN_DIT),
+    ),
+    "lumina lora of diffusers": (
+        _peft({"transformer.layers.0.attn.to_q": (2304, 2304)}),
+        *_adapter(Base.LUMINA2),
+    ),
+    "omnigen lora": (
+        _peft({"transformer.layers.0.attn.to_q": (2520, 2520)}),
+        *_adapter(Base.OMNIGEN2),
+    ),
     "hidream lora": (
         _peft({"diffusion_model.double_stream_blocks.0.block.attn1.to_q": (2560, 2560)}),
         *_adapter(Base.HIDREAM),

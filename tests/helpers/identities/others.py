@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from helpers.identities.common import SDXL, Expected, diffusers, names
+from helpers.identities.common import SDXL, Expected, diffusers, names, without
 from helpers.identities.parts import clip
 from helpers.identities.transformers import GUIDED, GUIDED_DIFFUSERS, SD3_DIFFUSERS
-from helpers.sd1 import prefixed, unet_shapes
+from helpers.sd1 import SMALL, prefixed, unet_shapes
 
 from converters.identify import Base, Kind
 
@@ -41,6 +41,25 @@ CONTROLS: Mapping[str, Expected] = {
             "task_embedding": (6, 320),
         },
         *_control(Base.SDXL, "union"),
+    ),
+    "qwen controlnet of DiffSynth": (
+        {"controlnet_blocks.0.y_rms.weight": (3072,), "img_in.weight": (3072, 64)},
+        *_control(Base.QWEN_IMAGE),
+    ),
+    "qwen controlnet fun": (
+        names("control_img_in.weight", "control_blocks.0.after_proj.weight"),
+        *_control(Base.QWEN_IMAGE),
+    ),
+    "z-image controlnet": (
+        names("control_all_x_embedder.2-1.weight", "control_layers.0.attention.to_q.weight"),
+        *_control(Base.Z_IMAGE),
+    ),
+    "brushnet": (
+        {
+            **without(diffusers(unet_shapes(SMALL), "unet"), "attn2"),
+            "brushnet_down_blocks.0.weight": (32, 32, 1, 1),
+        },
+        *_control(Base.UNKNOWN, "brushnet"),
     ),
     "control lora": (
         {
@@ -94,6 +113,10 @@ CONTROLS: Mapping[str, Expected] = {
         },
         *(Kind.IP_ADAPTER, Base.SDXL, "instant-id"),
     ),
+    "flux ip adapter for all blocks": (
+        {"image_proj.norm.bias": (4096,), "ip_adapter.0.to_k_ip.weight": (3072, 4096)},
+        *(Kind.IP_ADAPTER, Base.FLUX, None),
+    ),
     "flux ip adapter": (
         names("double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight"),
         *(Kind.IP_ADAPTER, Base.FLUX, None),
@@ -144,6 +167,25 @@ def _upscaler(word: str) -> tuple[Kind, Base, str | None]:
 
 _SWIN = ("conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight")
 
+_DRUNET = ("m_head.weight", "m_down1.0.res.0.weight", "m_tail.weight")
+_BY_NAMES = {
+    "atd": ("conv_first.weight", "layers.0.residual_group.layers.0.attn_atd.scale"),
+    "drct": ("conv_first.weight", "layers.0.swin1.norm1.weight"),
+    "grl": ("conv_first.weight", "norm_start.weight", "norm_end.weight"),
+    "craft": ("conv_first.weight", "layers.0.residual_group.hf_blocks.0.attn.temperature"),
+    "mosr": ("gblocks.0.weight", "gblocks.1.fc1.weight"),
+    "moesr": ("in_to_dim.weight", "blocks.0.blocks.0.gamma"),
+    "real-cugan": ("unet1.conv1.conv.0.weight", "unet2.conv1.conv.0.weight"),
+    "scunet": ("m_head.0.weight", "m_tail.0.weight"),
+    "nafnet": ("intro.weight", "ending.weight", "middle_blks.0.beta"),
+    "safmn": ("to_feat.weight", "feats.0.safm.aggr.weight"),
+    "seemore": ("conv_1.weight", "body.0.local_block.norm_1.weight"),
+    "rcan": ("head.0.weight", "tail.1.weight", "body.0.body.0.body.3.conv_du.0.weight"),
+    "swift-srgan": ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
+    "aura-sr": ("mid_attn.layers.0.0.to_out.weight", "final_res_block.block1.proj.weights"),
+    "lama": ("generator.model.1.bn_l.running_mean",),
+}
+
 UPSCALERS: Mapping[str, Expected] = {
     "esrgan": (names("conv_first.weight", "body.0.rdb1.conv1.weight"), *_upscaler("esrgan")),
     "old esrgan": (
@@ -164,6 +206,13 @@ UPSCALERS: Mapping[str, Expected] = {
         *_upscaler("swin2sr"),
     ),
     "dat": (names("before_RG.1.weight", "conv_first.weight"), *_upscaler("dat")),
+    "rgt": (
+        names("before_RG.1.weight", "conv_first.weight", "layers.0.blocks.0.gamma"),
+        *_upscaler("rgt"),
+    ),
+    "drunet": (names(*_DRUNET), *_upscaler("drunet")),
+    "fbcnn": (names(*_DRUNET, "qf_pred.0.res.0.weight"), *_upscaler("fbcnn")),
+    **{word: (names(*marks), *_upscaler(word)) for word, marks in _BY_NAMES.items()},
     "span": (names("block_1.c1_r.sk.weight"), *_upscaler("span")),
     "omnisr": (
         names("input.weight", "residual_layer.0.residual_layer.0.layer.0.fn.0.weight"),
@@ -209,6 +258,11 @@ OTHERS: Mapping[str, Expected] = {
         *_OTHER,
     ),
     "style model": (names("style_embedding", "proj"), *_OTHER),
+    "flux redux": (names("redux_up.weight", "redux_down.weight"), *_OTHER),
+    "image half of a language model": (
+        names("v.blk.0.attn_q.weight", "v.patch_embd.weight", "mm.0.weight"),
+        *_OTHER,
+    ),
     "both halves of clip": (
         {
             "logit_scale": (),

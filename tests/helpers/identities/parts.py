@@ -107,6 +107,14 @@ VAES: Mapping[str, Expected] = {
         },
         *_vae(Base.SANA, "dc-ae"),
     ),
+    "cascade c encoder": (
+        names("backbone.1.0.block.0.1.num_batches_tracked"),
+        *_vae(Base.CASCADE, "stage-c"),
+    ),
+    "cascade c decoder": (
+        names("blocks.11.num_batches_tracked"),
+        *_vae(Base.CASCADE, "stage-c"),
+    ),
     "cascade a": (names("vquantizer.codebook.weight"), *_vae(Base.CASCADE, "stage-a")),
     "taehv": (names("decoder.22.bias"), *_vae(Base.UNKNOWN, "taehv")),
     "taesd decoder": (
@@ -158,6 +166,26 @@ def _language(width: int, *, prefix: str = "model.", **more: tuple[int, ...]) ->
     }
 
 
+def _llama(width: int, **more: tuple[int, ...]) -> Shapes:
+    """A language model under the names of llama.cpp."""
+    return {
+        "token_embd.weight": (1000, width),
+        "blk.0.attn_norm.weight": (width,),
+        "blk.0.attn_k.weight": (512, width),
+        "blk.0.ffn_gate.weight": (4 * width, width),
+        **{f"blk.0.{name.replace('__', '.')}": size for name, size in more.items()},
+    }
+
+
+def _gguf_t5(block: str, **layers: tuple[int, ...]) -> Shapes:
+    return {
+        "token_embd.weight": (32128, 4096),
+        "enc.blk.0.attn_k.weight": (4096, 4096),
+        **{f"enc.blk.{block}.{layer}.weight": size for layer, size in layers.items()},
+    }
+
+
+_T5_BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 _T5_KEYS = "encoder.block.0.layer.0.SelfAttention.k.weight"
 _T5_LAST = "encoder.block.23.layer.1.DenseReluDense"
 
@@ -189,6 +217,41 @@ TEXT_ENCODERS: Mapping[str, Expected] = {
     ),
     "byt5": ({_T5_KEYS: (384, 1472)}, *_text("byt5-small")),
     "t5-base": ({_T5_KEYS: (768, 768)}, *_text("t5-base")),
+    "t5-xxl of gguf": (_gguf_t5("23", ffn_up=(10240, 4096)), *_text("t5-xxl")),
+    "umt5-xxl": (
+        {_T5_KEYS: (4096, 4096), f"encoder.block.23.{_T5_BIAS}": (32, 64)},
+        *_text("umt5-xxl", Base.WAN),
+    ),
+    "umt5-xxl of gguf": (
+        _gguf_t5("23", ffn_up=(10240, 4096), attn_rel_b=(32, 64)),
+        *_text("umt5-xxl", Base.WAN),
+    ),
+    "umt5-xxl of wan": (
+        {
+            "token_embedding.weight": (256384, 4096),
+            "blocks.0.attn.q.weight": (4096, 4096),
+            **{f"blocks.{n}.pos_embedding.embedding.weight": (32, 64) for n in range(24)},
+        },
+        *_text("umt5-xxl", Base.WAN),
+    ),
+    "umt5-base": (
+        {_T5_KEYS: (768, 768), f"encoder.block.1.{_T5_BIAS}": (32, 12)},
+        *_text("umt5-base"),
+    ),
+    "qwen 2.5 of gguf": (_llama(3584, attn_k__bias=(512,)), *_text("qwen2.5-7b")),
+    "qwen 3 of gguf": (_llama(2560, attn_q_norm__weight=(128,)), *_text("qwen3-4b")),
+    "gemma of gguf": (
+        _llama(2304, post_ffw_norm__weight=(2304,)),
+        *_text("gemma-2-2b", Base.LUMINA2),
+    ),
+    "llama of gguf": (
+        {**_llama(4096), "token_embd.weight": (128256, 4096)},
+        *_text("llama-3-8b"),
+    ),
+    "chatglm": (
+        {"transformer.encoder.layers.0.self_attention.query_key_value.weight": (4608, 4096)},
+        *_text("chatglm3-6b", Base.KOLORS),
+    ),
     "gemma": (
         _language(2304, post_feedforward_layernorm__weight=(2304,)),
         *_text("gemma-2-2b", Base.LUMINA2),

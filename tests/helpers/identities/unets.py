@@ -176,6 +176,22 @@ UNETS: Mapping[str, Expected] = {
     "sd2 depth": (unet_shapes(replace(SD2, in_channels=5)), *model(Base.SD2, "depth")),
     "sd2 inpaint": (unet_shapes(replace(SD2, in_channels=9)), *model(Base.SD2, "inpaint")),
     "sd2 with convolutions": (unet_shapes(replace(SD2, linear=False)), *model(Base.SD2)),
+    "sdxl with convolutions": (unet_shapes(replace(SDXL, linear=False)), *model(Base.SDXL)),
+    "kolors": (unet_shapes(replace(SDXL, adm=5632)), *model(Base.KOLORS)),
+    "modelscope": (
+        {
+            **unet_shapes(SD2),
+            "input_blocks.1.0.temopral_conv.conv1.2.weight": (320, 320, 3, 1, 1),
+        },
+        *model(Base.UNKNOWN),
+    ),
+    "zeroscope": (
+        {
+            **diffusers(unet_shapes(SD2), "unet"),
+            "down_blocks.0.temp_convs.0.conv1.2.weight": (320, 320, 3, 1, 1),
+        },
+        *model(Base.UNKNOWN),
+    ),
     "sdxl inpaint": (unet_shapes(replace(SDXL, in_channels=9)), *model(Base.SDXL, "inpaint")),
     "sdxl pix2pix": (unet_shapes(replace(SDXL, in_channels=8)), *model(Base.SDXL, "pix2pix")),
     "ssd-1b": (without(_xl((0, 2, 4)), "middle_block.1."), *model(Base.SDXL, "ssd-1b")),

@@ -196,6 +196,10 @@ def test_a_model_in_shards_is_named_without_its_index(
     (item,) = program("convert", "--json", index).json
     assert item["target"] == str(tmp_path / "model.safetensors")
     assert _contents(Path(item["target"])) == _contents(models.checkpoint)
+    part = tmp_path / "model-00001-of-00002.safetensors"
+    for call in (("convert", index), ("merge", "adapters", index, models.lora)):
+        done = program(*call, "-o", part, "--overwrite")
+        assert (done.code, "also a source" in done.errors[0]) == (2, True)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])

@@ -26,9 +26,6 @@ from sqlalchemy import (
 
 from registry.place_text import PlaceText
 
-REVISION = "0015_component_tensors"
-"""The newest migration, known here so that opening a current library needs no Alembic."""
-
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

@@ -1,0 +1,36 @@
+"""From the columns of a row to what lists show; imports nothing of the database."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from registry.list_records import AssetRow
+from registry.text import BETWEEN
+
+FIELDS = tuple(field.name for field in fields(AssetRow))
+"""The columns, in their order."""
+
+
+def row_of(values: Sequence[Any]) -> AssetRow:
+    """A row of a list; tags come as one text, algorithms as JSON."""
+    told = dict(zip(FIELDS, values, strict=True))
+    told["algorithm"] = _words(told["algorithm"])
+    told["tags"] = tuple(sorted(told["tags"].split(BETWEEN))) if told["tags"] else ()
+    told["added"] = moment(told["added"])
+    return AssetRow(**told)
+
+
+def moment(stored: datetime) -> datetime:
+    """A time as records have it: the database keeps UTC without saying so."""
+    return stored.replace(tzinfo=UTC)
+
+
+@functools.lru_cache(1024)
+def _words(listed: str) -> tuple[str, ...]:
+    """A list in JSON: there are few that differ."""
+    return tuple(json.loads(listed))

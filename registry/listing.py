@@ -31,6 +31,6 @@ def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ..
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
     found: dict[int, AssetRow] = {}
     for some in batches(ids):
-        for row in connection.execute(_ROWS, {"ids": list(some)}):
+        for row in connection.execute(_ROWS, {"ids": list(some)}).all():
             found[row[0]] = row_of(row)
     return tuple(found[asset_id] for asset_id in ids if asset_id in found)

@@ -14,15 +14,16 @@ from registry.text import BETWEEN
 
 FIELDS = tuple(field.name for field in fields(AssetRow))
 """The columns, in their order."""
+_ALGORITHM, _TAGS, _ADDED = map(FIELDS.index, ("algorithm", "tags", "added"))
 
 
 def row_of(values: Sequence[Any]) -> AssetRow:
     """A row of a list; tags come as one text, algorithms as JSON."""
-    told = dict(zip(FIELDS, values, strict=True))
-    told["algorithm"] = _words(told["algorithm"])
-    told["tags"] = tuple(sorted(told["tags"].split(BETWEEN))) if told["tags"] else ()
-    told["added"] = moment(told["added"])
-    return AssetRow(**told)
+    told = list(values)
+    told[_ALGORITHM] = _words(told[_ALGORITHM])
+    told[_TAGS] = tuple(sorted(told[_TAGS].split(BETWEEN))) if told[_TAGS] else ()
+    told[_ADDED] = moment(told[_ADDED])
+    return AssetRow(*told)
 
 
 def moment(stored: datetime) -> datetime:

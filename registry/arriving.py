@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from registry.together import Together
 if TYPE_CHECKING:  # looking at a library needs none of what records files
     from converters.bytesource import Fingerprint
     from registry.records import Asset, Source
-    from registry.scan_records import Recorded, ScannedFile, Settled
+    from registry.scan_records import Content, Recorded, ScannedFile, Settled
     from registry.sidecar_rows import Found, Key
 
 
@@ -80,6 +80,23 @@ class Arriving(Opened):
 
         with self._database.writing() as connection:
             return recording.record(connection, scanned, self._machine)
+
+    def begin_naming(self) -> None:
+        """Have the next look at what is known name all that older rules named."""
+        from registry import naming
+
+        with self._database.reading() as connection:
+            if not naming.are_older(connection):
+                return
+        with self._database.writing() as connection:
+            naming.begin(connection)
+
+    def record_contents(self, told: Mapping[int, Content]) -> None:
+        """Assets, by number, are what their files' headers tell now."""
+        from registry import naming
+
+        with self._database.writing() as connection:
+            naming.name(connection, told)
 
     def restore(self, file_ids: Sequence[int]) -> None:
         """Missing files are back as they were."""

@@ -51,8 +51,16 @@ def known_files(connection: Connection, machine: str) -> dict[str, KnownFile]:
     columns = (file.path, file.id, file.bytes, file.mtime_ns, file.inode, file.state, file.asset_id)
     rows = connection.execute(select(*columns).where(file.machine == machine)).all()
     left = _left_to_read(connection)
+    unnamed = frozenset(connection.execute(select(schema.unnamed.c.asset_id)).scalars())
     return {
-        path: KnownFile(number, Fingerprint(nbytes, mtime, int(inode)), state, owner not in left)
+        path: KnownFile(
+            number,
+            Fingerprint(nbytes, mtime, int(inode)),
+            state,
+            owner not in left,
+            owner,
+            owner not in unnamed,
+        )
         for path, number, nbytes, mtime, inode, state, owner in rows
     }
 

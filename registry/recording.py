@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
-from registry import claim_rows, schema, tensor_rows
+from registry import claim_rows, naming, schema, tensor_rows
 from registry.absorbing import absorb
+from registry.asset_values import content_values, first_values, hash_values
 from registry.places import name_of
 from registry.records import Claim
 from registry.rows import batches
-from registry.scan_records import Content, Outcome, Recorded, ScannedFile
+from registry.scan_records import Outcome, Recorded, ScannedFile
 from registry.states import PRESENT
 from registry.text import fold, searchable
-from registry.writing import Values, drop_abandoned, now, refresh_search, write_search_texts
+from registry.writing import Values, drop_abandoned, refresh_search, write_search_texts
 
 _SHORT = 256
 """Characters of metadata that are searched at once: all that is no list of captions or buckets."""
-_SHA256_OF_NOTHING = "e3b0c44298fc"
 _asset = schema.asset.c
 _file = schema.file.c
 _KEPT_BY_THE_DATABASE = ("id", "verdict")
@@ -125,7 +125,7 @@ def _new_contents(
         # A place that was only looked into and is known: another process was faster.
         if key in known or key in found or key in places or file.content is None:
             continue
-        found[key] = {**_content_values(file.content), **_hash_values(file), **_first_values(file)}
+        found[key] = {**content_values(file.content), **hash_values(file), **first_values(file)}
     return found
 
 
@@ -161,8 +161,8 @@ def _update_assets(connection: Connection, scanned: Sequence[ScannedFile], owner
     changes: defaultdict[frozenset[str], list[Values]] = defaultdict(list)
     for file in scanned:
         if file.path in owners and file.hashes is not None:
-            values = {} if file.content is None else _content_values(file.content)
-            values |= _hash_values(file)
+            values = {} if file.content is None else content_values(file.content)
+            values |= hash_values(file)
             changes[frozenset(values)].append({**values, "owner": owners[file.path]})
     for names, rows in changes.items():
         statement = update(schema.asset).where(_asset.id == bindparam("owner"))
@@ -171,17 +171,7 @@ def _update_assets(connection: Connection, scanned: Sequence[ScannedFile], owner
 
 def _keep_metadata(connection: Connection, scanned: Sequence[ScannedFile], owners: Owners) -> None:
     told = {owners[file.path]: file.content for file in scanned if file.path in owners}
-    rows = [
-        {"asset_id": asset_id, "metadata": dict(content.metadata)}
-        for asset_id, content in told.items()
-        if content is not None
-    ]
-    ids = [asset_id for asset_id, content in told.items() if content is not None]
-    for some in batches(ids):
-        old = schema.asset_metadata.c.asset_id.in_(some)
-        connection.execute(delete(schema.asset_metadata).where(old))
-    if rows:
-        connection.execute(insert(schema.asset_metadata), rows)
+    naming.keep_metadata(connection, {owner: each for owner, each in told.items() if each})
 
 
 def _keep_search_texts(
@@ -317,61 +307,3 @@ def _outcome(asset_id: int, old: _Place) -> Outcome:
     if old.asset_id != asset_id:
         return Outcome.UPDATED
     return Outcome.UNCHANGED if old.state == PRESENT else Outcome.RESTORED
-
-
-def _first_values(scanned: ScannedFile) -> Values:
-    """What an asset gets from the first file that is recorded of it."""
-    name, moment = name_of(scanned.path), now()
-    return {
-        "name": name,
-        "name_folded": fold(name),
-        "bytes": scanned.bytes,
-        "added": moment,
-        "updated": moment,
-        # As the database will count them when the file is there: it need not change the row then.
-        "state": PRESENT,
-        "copies": 1,
-    }
-
-
-def _content_values(content: Content) -> Values:
-    return {
-        "kind": str(content.kind),
-        "base": str(content.base),
-        "variant": content.variant,
-        "prediction": str(content.prediction),
-        "layout": content.layout,
-        "container": None if content.container is None else str(content.container),
-        "rank": content.rank,
-        "tensors": content.tensors,
-        "parameters": content.parameters,
-        "confidence": content.confidence,
-        "safety": str(content.safety.verdict),
-        # Tuples: `registry.database` keeps what those read that many files have in common.
-        "algorithm": tuple(content.algorithm),
-        "dtypes": dict(content.dtypes),
-        "components": tuple((e.name, e.tensors, e.parameters) for e in content.components),
-        "evidence": tuple(content.evidence),
-        "problems": tuple(content.problems),
-        "safety_imports": tuple(content.safety.imports),
-        "safety_findings": tuple(content.safety.findings),
-        "trigger_words": tuple(content.trigger_words),
-    }
-
-
-def _hash_values(scanned: ScannedFile) -> Values:
-    """AutoV1 and AutoV3 of files too short for them are hashes of nothing, and name nothing."""
-    hashes = scanned.hashes
-    if hashes is None:
-        return {}
-    values: Values = {"blake3": hashes.blake3, "sha256": hashes.sha256, "crc32": hashes.crc32}
-    values["autov1"] = None if _of_nothing(hashes.autov1) else hashes.autov1
-    if hashes.autov3 is not None:
-        values["autov3"] = None if _of_nothing(hashes.autov3) else hashes.autov3
-    if scanned.weights is not None:
-        values["weights"] = scanned.weights.whole
-    return values
-
-
-def _of_nothing(digest: str) -> bool:
-    return digest.startswith(_SHA256_OF_NOTHING[: len(digest)])

@@ -67,13 +67,16 @@ class ScannedFile:
 class KnownFile(NamedTuple):
     """What the library remembers of a place, to tell whether it has to be read again.
 
-    `is_hashed` when nothing of it is left to be read: not its bytes, not its tensors.
+    `is_hashed` when nothing of it is left to be read: not its bytes, not its tensors. `is_named`
+    when the asset in it is called what this release calls it.
     """
 
     id: int
     fingerprint: Fingerprint
     state: str
     is_hashed: bool
+    asset_id: int
+    is_named: bool = True
 
 
 class Outcome(StrEnum):

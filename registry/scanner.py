@@ -2,7 +2,8 @@
 
 A scan goes three times through what it found: by the names, sizes and times of files it sees what
 changed; new files are recorded when their headers were read, so that they are seen at once; then
-all that is new or changed is hashed, small files side by side, large ones one after the other.
+all that is new or changed is hashed, small files side by side, large ones one after the other. What
+older releases named is looked into again (`naming`), once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from registry.on_disk import fingerprint_of
 from registry.places import canonical, is_mount, require_mounted, within
 from registry.records import Asset, Source
 from registry.renamed import followed
-from registry.scan_records import KnownFile, Outcome, ScanError, ScannedFile, ScanReport
+from registry.scan_records import Content, KnownFile, Outcome, ScanError, ScannedFile, ScanReport
 from registry.side_by_side import Hashed, SideBySide, attempt, is_small
 from registry.states import MISSING, PRESENT
 from registry.walk import Walk
@@ -91,6 +92,7 @@ class _Met:
     fresh: list[str] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
+    unnamed: dict[int, str] = field(default_factory=dict)
     restored: int = 0
     same: int = 0
 
@@ -113,6 +115,7 @@ class _Scan:
     def run(self, paths: Paths) -> ScanReport:
         """From the folders to the report."""
         started = time.monotonic()
+        self.library.begin_naming()
         known = self.library.known_files()
         self._look_through(paths or self.library.roots(), known)
         self.library.add_mounts(self.walk.mounts())
@@ -125,6 +128,7 @@ class _Scan:
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)
             self._hash(waiting)
+        self._name(met.unnamed)
         settled = self.library.settle(self.new, self._vanished(known))
         told = refresh(self.library, self.walk, self.progress)
         return ScanReport(
@@ -218,6 +222,8 @@ class _Scan:
                 met.restored += old.state == MISSING
                 if old.state != PRESENT:
                     met.back.append(old.id)
+                if not old.is_named:
+                    met.unnamed[old.asset_id] = path
         return met
 
     def _look_into(self, new: Sequence[str], fresh: Sequence[str]) -> list[Waiting]:
@@ -293,6 +299,27 @@ class _Scan:
             for file in large:
                 for scanned in self._taken(attempt(file, self.progress)):
                     add(scanned)
+
+    def _name(self, unnamed: Mapping[int, str]) -> None:
+        """Look again into the headers of what older rules named."""
+        if not unnamed:
+            return
+        self.progress.stage("identifying", len(unnamed), "files")
+
+        def record(named: Sequence[tuple[int, Content]]) -> None:
+            self.library.record_contents(dict(named))
+
+        with batches_for(record) as add:
+            for asset_id, path in unnamed.items():
+                self.progress.advance()
+                try:
+                    looked = look_into(path)
+                except FileProblem as error:
+                    self._fail(error)
+                    continue
+                if looked.fingerprint == self.walk.files[path]:
+                    self._note(looked.problem)
+                    add((asset_id, looked.content))
 
     def _taken(self, hashed: Hashed) -> Iterator[ScannedFile]:
         """What is to be recorded of a file that was hashed; else its problem is noted."""

@@ -204,6 +204,20 @@ undigested = Table(
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
 )
 
+# By which rules of `registry.naming` the assets were named: one row.
+named_by = Table(
+    "named_by",
+    metadata,
+    Column("rules", Integer, primary_key=True, autoincrement=False),
+)
+
+# Assets that newer rules may name otherwise: the next scan looks into their headers.
+unnamed = Table(
+    "unnamed",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+)
+
 tag = Table(
     "tag",
     metadata,

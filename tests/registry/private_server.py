@@ -26,6 +26,7 @@ _USER = "library"
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
 _EMPTY = """DO $$ DECLARE numbers text; BEGIN
     DELETE FROM asset; DELETE FROM root; DELETE FROM mount; DELETE FROM facet; DELETE FROM alike;
+    DELETE FROM named_by;
     FOR numbers IN SELECT sequencename FROM pg_sequences LOOP
         PERFORM setval(numbers::regclass, 1, false);
     END LOOP;

@@ -20,7 +20,7 @@ from typing import Self
 
 from assetmgr.sources.appending import FAST_RATE, write_all
 from assetmgr.sources.growing import Growing
-from assetmgr.sources.room import release, reserve
+from converters.writers.room import release, reserve
 from converters.errors import AssetmgrError, WriteFailed
 from converters.hashing import FileHashes, StreamHasher, hash_bytes
 from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block, Countdown, Lanes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main() -> None:
     end in a puzzling error far from its cause.
     """
     gc.set_threshold(NEW_OBJECTS)
+    _open_closed_streams()
     ours = Path(__file__).resolve().parent.parent
     for name in _SIBLINGS:
         found = importlib.util.find_spec(name)
@@ -42,6 +44,27 @@ def main() -> None:
     except KeyboardInterrupt:  # before the program could take care of it
         sys.stderr.write("error: interrupted\n")
         sys.exit(130)
+
+
+def _open_closed_streams() -> None:
+    """Put something in the place of standard streams that the caller closed (`2>&-`).
+
+    Else the next file that is opened gets the number of the stream, and what a native library
+    writes to stderr would go into a model. Reading finds nothing; what goes to stderr is lost; but
+    results are refused, because nobody would get them: their stream can only be read.
+    """
+    streams = (
+        ("stdin", os.O_RDONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    )
+    for (
+        name,
+        access,
+        mode,
+    ) in streams:  # in the order of their numbers: the lowest free one is given
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
 
 
 if __name__ == "__main__":

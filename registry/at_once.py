@@ -18,8 +18,9 @@ from registry.query import All, Order, Term, parse, parse_order
 from registry.query.terms import Words
 from registry.stopping import ended_after
 
-SECONDS = 0.03
-"""How long a search may take: nobody sees that a letter comes by so much later."""
+SECONDS = 0.05
+"""How long a search may take: nobody sees that a letter comes by so much later. What takes longer
+begins anew in another thread, so that less would make more letters late."""
 
 _REST = 10
 """A search that takes longer is not tried again for so many times as long as it took."""

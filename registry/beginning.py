@@ -31,7 +31,7 @@ from registry.query.terms import Number, Words
 _TRIGRAM = 3
 _LAST = "\U0010ffff"
 _WALKED = frozenset({"name", "size", "added", "updated", "id"})
-_NEAR = 1_000
+_NEAR = 5_000
 """So many assets are looked at in their order before anything is counted."""
 _MANY = 1 << 40
 """As a number of matches it has `finding` look at one asset after the other."""

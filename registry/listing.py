@@ -18,6 +18,7 @@ from registry.text import BETWEEN
 _asset = schema.asset.c
 
 _FIELDS = tuple(field.name for field in fields(AssetRow))
+_ALGORITHM, _TAGS, _ADDED = map(_FIELDS.index, ("algorithm", "tags", "added"))
 _ELSEWHERE: dict[str, ColumnElement[Any]] = {
     "algorithm": cast(_asset.algorithm, Text),
     "tags": schema.brief.c.tags,
@@ -35,17 +36,17 @@ def asset_rows(connection: Connection, ids: Sequence[int]) -> tuple[AssetRow, ..
     """The rows of a list, in the order of their numbers; unknown numbers are left out."""
     found: dict[int, AssetRow] = {}
     for some in batches(ids):
-        for row in connection.execute(_ROWS, {"ids": list(some)}):
+        for row in connection.execute(_ROWS, {"ids": list(some)}).all():
             found[row[0]] = _asset_row(row)
     return tuple(found[asset_id] for asset_id in ids if asset_id in found)
 
 
 def _asset_row(row: AnyRow) -> AssetRow:
-    told = dict(zip(_FIELDS, row, strict=True))
-    told["algorithm"] = _words(told["algorithm"])
-    told["tags"] = tuple(sorted(told["tags"].split(BETWEEN))) if told["tags"] else ()
-    told["added"] = moment(told["added"])
-    return AssetRow(**told)
+    told = list(row)
+    told[_ALGORITHM] = _words(row[_ALGORITHM])
+    told[_TAGS] = tuple(sorted(row[_TAGS].split(BETWEEN))) if row[_TAGS] else ()
+    told[_ADDED] = moment(row[_ADDED])
+    return AssetRow(*told)
 
 
 @functools.lru_cache(1024)

@@ -6,13 +6,13 @@ Screens other than the library are imported when they are opened: the first fram
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
@@ -27,6 +27,7 @@ from tui import faults, keymap
 from tui.background import Failed
 from tui.bridge import Job, JobState, Lane, one_line
 from tui.commands import Commands
+from tui.garbage import Garbage
 from tui.images import picture_widget
 from tui.jobs import JobEnded, JobQueue, JobsChanged, ShowsJobs, ShowsLibrary
 from tui.palette import KeyCommands
@@ -37,9 +38,6 @@ from tui.text import count, plain
 from tui.theme import DARK, SHADES, THEMES
 from tui.typing_ahead import TypingAhead
 from tui.widgets.jobs_pane import JobsPane
-
-NEW_OBJECTS = 5_000
-"""So many between looks for cycles while somebody types: ten times as many take two frames."""
 
 
 class AssetManagerApp(TypingAhead):
@@ -72,6 +70,7 @@ class AssetManagerApp(TypingAhead):
         self.left: Preferences | None = None
         self.ended_by: Exception | None = None
         self.queue = JobQueue(self)
+        self._garbage = Garbage()
         self._library_screen = LibraryScreen(
             self._commands, self.queue, picture_widget(workspace.settings.images), known
         )
@@ -154,11 +153,14 @@ class AssetManagerApp(TypingAhead):
             self.pop_screen()
 
     def on_browser_counted(self) -> None:
-        """All is there that stays: no search for garbage needs to look through it again."""
-        if not gc.isenabled():
-            gc.freeze()
-            gc.set_threshold(NEW_OBJECTS)
-            gc.enable()
+        """All is there that stays."""
+        self._garbage.begin()
+
+    async def on_event(self, event: events.Event) -> None:
+        """As in Textual; who types shall not wait for garbage."""
+        if isinstance(event, events.Key):
+            self._garbage.put_off()
+        await super().on_event(event)
 
     def copy_to_clipboard(self, text: str) -> None:
         """Paths may have no UTF-8 form, which a clipboard needs: those are copied as they read."""

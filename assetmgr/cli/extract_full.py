@@ -52,11 +52,7 @@ def full(
     if plan.full.left_out:
         some = ", ".join(plan.full.left_out[:3]) + ", …" * (len(plan.full.left_out) > 3)
         session.warn(f"{len(plan.full.left_out)} tensors have no place in it: {some}")
-    if session.as_json:
-        session.output.document(result.to_json())
-    else:
-        session.output.line(_line(result))
-    return session.status
+    return session.answer(result, _line)
 
 
 def _line(result: ExtractFullPlan | ExtractFullResult) -> str:

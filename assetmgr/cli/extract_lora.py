@@ -67,11 +67,7 @@ def lora(
     if isinstance(result, ExtractLoraResult):
         for warning in result.warnings:
             session.warn(warning)
-    if session.as_json:
-        session.output.document(result.to_json())
-    else:
-        session.output.line(_line(result))
-    return session.status
+    return session.answer(result, _line)
 
 
 def _line(result: ExtractLoraPlan | ExtractLoraResult) -> str:

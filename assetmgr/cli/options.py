@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -33,6 +33,16 @@ _MOST = 2**31 - 1
 
 AT_LEAST_ONE = click.IntRange(1, _MOST)
 COUNT = click.IntRange(0, _MOST)
+
+
+class Document(Protocol):
+    """What an operation planned or did, as scripts read it."""
+
+    def to_json(self) -> dict[str, object]:
+        """The document of the contract."""
+
+
+Result = TypeVar("Result", bound=Document)
 
 
 @dataclass(slots=True)
@@ -82,6 +92,14 @@ class Session:
         """A warning on stderr."""
         if not self.quiet:
             warn(f"warning: {plain(text)}")
+
+    def answer(self, result: Result, line: Callable[[Result], str]) -> int:
+        """Say what was planned or done, to scripts or to people. Returns the exit code."""
+        if self.as_json:
+            self.output.document(result.to_json())
+        else:
+            self.output.line(line(result))
+        return self.status
 
     @property
     def status(self) -> int:

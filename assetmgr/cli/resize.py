@@ -58,11 +58,7 @@ def resize(
         result = plan if dry_run else run_resize(workspace, plan, progress)
     for warning in result.warnings:
         session.warn(warning)
-    if session.as_json:
-        session.output.document(result.to_json())
-    else:
-        session.output.line(_line(result))
-    return session.status
+    return session.answer(result, _line)
 
 
 def _line(result: ResizePlan | ResizeResult) -> str:

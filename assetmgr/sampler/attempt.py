@@ -48,6 +48,8 @@ class Attempt:
         self._thrift = thrift
         self._device = thrift.device
         self._dtype = choose_precision(job.dtype, thrift.device)
+        if self._dtype is torch.float16 and job.checkpoint.path in kept.overflowing:
+            self._dtype = torch.float32
         self._progress = progress
         self._load_seconds = 0.0
         sampling = Sampling(
@@ -61,7 +63,7 @@ class Attempt:
         """Render, judge and write."""
         started = time.perf_counter()
         checks, picture = self._tried()
-        if picture is None and self._widen(checks):
+        if picture is None and self._widen(checks, is_checkpoint=self._job.base is None):
             checks, picture = self._tried()
         job = self._job
         if job.subject.danger is not None:
@@ -84,16 +86,19 @@ class Attempt:
     def _tried(self) -> _Judged:
         return self._checkpoint() if self._job.base is None else self._adapter()
 
-    def _widen(self, checks: Sequence[Check]) -> bool:
+    def _widen(self, checks: Sequence[Check], *, is_checkpoint: bool) -> bool:
         """Go on in fp32 when fp16 is too narrow for values on the way, though all weights fit.
 
-        SD2's attention is known for that. Whether there is something to try.
+        SD2's attention is known for that; where a checkpoint itself is too wide, the next asset on
+        it begins so. Whether there is something to try.
         """
         fine = {check.name: check.ok for check in checks}
         overflows = fine.get(judge.WEIGHTS) is True and fine.get(judge.FINITE) is False
         if self._dtype is not torch.float16 or not overflows:
             return False
         self._dtype = torch.float32
+        if is_checkpoint:
+            self._kept.overflowing.add(self._job.checkpoint.path)
         self._progress.message("values overflow in fp16, going on in fp32")
         return True
 
@@ -136,6 +141,7 @@ class Attempt:
                     warm,
                     lambda: self._painter.changed(warm, change, "sample"),
                     lambda picture: self._effects(warm, change, picture, reference),
+                    reference,
                 )
         except Incomplete as error:
             return (judge.loads_completely(error.missing, error.unexpected),), None
@@ -148,14 +154,18 @@ class Attempt:
         warm: Warm,
         draw: Callable[[], Picture],
         look: Callable[[Picture], Iterable[Check]],
+        base: Picture | None = None,
     ) -> _Judged:
-        """The picture that `draw` makes, and what it and `look` show of the weights."""
+        """The picture that `draw` makes, and what it and `look` show of the weights.
+
+        `base` is the picture without the asset, where there is one.
+        """
         picture = None
         checks = list(first)
         try:
             picture = draw()
             checks.append(judge.finite(None, picture.note))
-            checks += judge.of_picture(picture, warm.bundle.latent_factor)
+            checks += judge.beside_base(picture, base, warm.bundle.latent_factor)
             checks += look(picture)
         except NotFinite as error:
             checks = [check for check in checks if check.name != judge.FINITE]
@@ -186,7 +196,8 @@ class Attempt:
         try:
             return warm, self._painter.reference(warm, "sample the reference")
         except NotFinite as error:
-            if self._widen((judge.weights_finite(warm.broken), judge.finite(error))):
+            found = (judge.weights_finite(warm.broken), judge.finite(error))
+            if self._widen(found, is_checkpoint=True):
                 return self._base()
             raise AssetmgrError(f"cannot serve as base: {error}", path=base.path) from error
 

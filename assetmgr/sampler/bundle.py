@@ -30,7 +30,7 @@ from converters.layouts.edm import edm_of, latent_statistics
 from converters.layouts.pipeline import FIRST_ENCODER, to_components
 from converters.progress import Progress
 from converters.statedict import StateDict
-from converters.transform.scaled_fp8 import unscaled
+from converters.transform.quantised_weights import unscaled
 
 
 @dataclass(frozen=True, slots=True)

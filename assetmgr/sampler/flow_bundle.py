@@ -41,7 +41,7 @@ from converters.layouts.t5 import t5_config
 from converters.layouts.text_encoders import clip_config
 from converters.progress import Progress
 from converters.statedict import StateDict
-from converters.transform.scaled_fp8 import unscaled
+from converters.transform.quantised_weights import unscaled
 
 LATENTS: Mapping[Base, tuple[float, float]] = {
     Base.SD3: (1.5305, 0.0609),

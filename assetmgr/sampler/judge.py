@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 import torch
@@ -47,6 +48,7 @@ latents and the UNet.
 """
 OTHER_PICTURE = 0.5
 """Correlation of two decodings of the same latents below which they show different things."""
+AS_BASE = "the base alone fails it, too"
 WEIGHTS = "weights finite"
 FINITE = "finite"
 """Names of the checks that all weights are finite, and what every stage gave."""
@@ -105,6 +107,18 @@ def finite(error: NotFinite | None, note: str = "") -> Check:
     if error is not None:
         return Check(FINITE, False, None, None, str(error))
     return Check(FINITE, True, None, None, note or "every stage gave finite values")
+
+
+def beside_base(picture: Picture, base: Picture | None, factor: int) -> tuple[Check, ...]:
+    """As `of_picture`; what the picture of the base alone fails as well says so."""
+    checks = of_picture(picture, factor)
+    if base is None or all(check.ok for check in checks):
+        return checks
+    same = f"; {AS_BASE}"
+    return tuple(
+        replace(ours, detail=ours.detail + same) if not (ours.ok or alone.ok) else ours
+        for ours, alone in zip(checks, of_picture(base, factor), strict=True)
+    )
 
 
 def of_picture(picture: Picture, factor: int) -> tuple[Check, ...]:

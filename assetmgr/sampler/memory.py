@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from converters.errors import OutOfMemory
 from converters.progress import Progress
 
 
@@ -81,7 +82,7 @@ class Thrift:
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError | OutOfMemory):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _EXHAUSTED)
 

@@ -75,18 +75,18 @@ def answers(
     """
     spread = _spread(latents)
     told = repeated(told_of(denoiser, (prompt,), cfg), len(LEVELS))
-    levels = plain_levels(denoiser.training, prompt.hidden.device)
+    levels, device = plain_levels(denoiser.training), prompt.hidden.device
     asked: list[float] = []
     cleaned: list[torch.Tensor] = []
     stage = "the UNet on its own picture with noise"
     with denoiser.for_prompts(told):
         for draw in _noise(latents, draws, seed):
             questions = [
-                _Question.of(copy(levels), level * spread, latents, noise)
+                _Question.of(copy(levels), level * spread, latents, noise, device)
                 for level, noise in zip(LEVELS, draw, strict=True)
             ]
             inputs = torch.cat([each.scaled() for each in questions])
-            times = torch.stack([each.time for each in questions])
+            times = torch.stack([each.time for each in questions]).to(device)
             outputs = predicted(denoiser, inputs, times, told, stage)
             cleaned += map(_Question.cleaned, questions, torch.split(outputs, 1))
             asked += [each.sigma for each in questions]
@@ -129,12 +129,17 @@ class _Question:
 
     @classmethod
     def of(
-        cls, scheduler: Any, wanted: float, latents: torch.Tensor, noise: torch.Tensor
+        cls,
+        scheduler: Any,
+        wanted: float,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        device: torch.device,
     ) -> _Question:
         """At the level next to the wanted one."""
         place = int((scheduler.sigmas[:-1].float().cpu() - wanted).abs().argmin())
         sigma, time = float(scheduler.sigmas[place]), scheduler.timesteps[place]
-        return cls(scheduler, sigma, time, (latents + sigma * noise).to(time.device))
+        return cls(scheduler, sigma, time, (latents + sigma * noise).to(device))
 
     def scaled(self) -> torch.Tensor:
         """What the network takes."""

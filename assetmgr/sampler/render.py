@@ -119,15 +119,16 @@ def _denoised(
     hidden, factor = told["encoder_hidden_states"], denoiser.factor
     device, is_guided = hidden.device, len(hidden) > 1
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
-    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps, device)
+    scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps)
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
     rescale = RESCALE if denoiser.training.zero_snr else 0.0
-    for number, time in enumerate(scheduler.timesteps, start=1):
+    moments = scheduler.timesteps.to(device)
+    for number, (time, moment) in enumerate(zip(scheduler.timesteps, moments, strict=True), 1):
         scaled = scheduler.scale_model_input(latents, time)
         inputs = torch.cat([scaled, scaled]) if is_guided else scaled
         stage = f"the UNet at step {number} of {sampling.steps}" if watched else None
-        output = predicted(denoiser, inputs, time, told, stage)
+        output = predicted(denoiser, inputs, moment, told, stage)
         noise = guided(output, sampling.cfg, rescale) if is_guided else output
         latents = _step(scheduler, noise, time, latents, generator)
         if watched:

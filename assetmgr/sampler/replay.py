@@ -1,22 +1,22 @@
 """A UNet that is called again and again for one prompt, without what is the same each time.
 
-Keys and values of the prompt are the same in every step: they are computed once. Small networks on
-a CPU spend more time between their operations than in them: after some calls torch records these
-(`torch.jit.trace`) and plays them back on the weights as they are then. Both give the very numbers
-of the network itself. Whoever listens in on a layer by a hook hears all calls: then nothing is
-played back.
+Keys and values of the prompt are the same in every step: they are computed once. Of quick networks
+on a CPU the operations are recorded after some calls and played back (`recording`). Both give the
+very numbers of the network itself. Whoever listens in on a layer by a hook hears all calls: then
+nothing is played back.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from assetmgr.sampler.recording import Recorded, record
 
 CALLS = 30
 """So many calls are made before operations are recorded, which takes the time of some."""
@@ -24,8 +24,6 @@ QUICK = 0.1
 """Seconds of a call above which the time between operations does not matter."""
 
 _Key = tuple[object, ...]
-
-_jit: Any = torch.jit  # which has no types for these
 
 
 class Replay:
@@ -43,7 +41,7 @@ class Replay:
         ]
         self._is_told = False
         self._times: defaultdict[_Key, list[float]] = defaultdict(list)
-        self._recorded: dict[_Key, Callable[..., torch.Tensor] | None] = {}
+        self._recorded: dict[_Key, Recorded | None] = {}
 
     @contextmanager
     def told(self, hidden: torch.Tensor) -> Iterator[None]:
@@ -73,8 +71,7 @@ class Replay:
         recorded = self._recorded[key]
         if recorded is None:
             return self._plain(sample, moment, told)
-        with _jit.optimized_execution(False):
-            return (recorded(sample, moment, *values),)
+        return (recorded(sample, moment, *values),)
 
     def _plain(self, sample: Any, moment: Any, told: Mapping[str, Any]) -> tuple[torch.Tensor]:
         output: tuple[torch.Tensor] = self._unet(sample, moment, **told, return_dict=False)
@@ -93,8 +90,12 @@ class Replay:
         times.append(time.perf_counter() - started)
         if len(times) == CALLS:
             quick = sorted(times)[CALLS // 2] < QUICK
-            self._recorded[key] = _record(self._unet, sample, moment, told) if quick else None
+            self._recorded[key] = self._record(sample, moment, told) if quick else None
         return output
+
+    def _record(self, sample: Any, moment: Any, told: Mapping[str, Any]) -> Recorded | None:
+        names, values = _flat(told)
+        return record(_Flat(self._unet, names).eval(), (sample, moment, *values))
 
 
 class _Given(torch.nn.Module):
@@ -171,19 +172,3 @@ class _Flat(torch.nn.Module):
         """The output alone."""
         told = _nested(self._names, values)
         return self.unet(sample, moment, **told, return_dict=False)[0]
-
-
-def _record(
-    unet: Any, sample: Any, moment: Any, told: Mapping[str, Any]
-) -> Callable[..., torch.Tensor] | None:
-    """The operations of a call; None where torch cannot record them, or cannot any longer."""
-    names, values = _flat(told)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a record does not hold: other shapes
-            recorded: Callable[..., torch.Tensor] = _jit.trace(
-                _Flat(unet, names).eval(), (sample, moment, *values), check_trace=False
-            )
-    except (AttributeError, RuntimeError):
-        return None
-    return recorded

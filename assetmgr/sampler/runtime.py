@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,23 +130,20 @@ def _adding(layer: Any, effects: Sequence[Effect]) -> Callable[[Any, Any, Any], 
 
 
 def _path(layer: Any, effect: Effect) -> Callable[[Any], Any]:
-    """The path strength · scale · up(down(x)), with down as wide as the layer's kernel."""
+    """The path strength · scale · up(down(x)), with down as wide as the layer's kernel.
+
+    A layer that comes to its device for its turn alone is met there.
+    """
     assert effect.placed.factors is not None  # asked for products alone
     factors = effect.placed.factors()
     weight = layer.weight
     up = (factors.up * (factors.scale * effect.strength)).to(weight)
     down = factors.down.to(weight)
     if isinstance(layer, torch.nn.Linear):
-        return lambda x: functional.linear(functional.linear(x, down), up)
-    kernel = down.reshape(down.shape[0], *weight.shape[1:])
-    convolve = partial(
-        functional.conv2d,
-        weight=kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-    )
-    return lambda x: functional.conv2d(convolve(x), up[:, :, None, None])
+        return lambda x: functional.linear(functional.linear(x, down.to(x)), up.to(x))
+    kernel, back = down.reshape(down.shape[0], *weight.shape[1:]), up[:, :, None, None]
+    how = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    return lambda x: functional.conv2d(functional.conv2d(x, kernel.to(x), **how), back.to(x))
 
 
 def _changed_within(

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from assetmgr.sampler.solvers import DEFAULT_SOLVER, Solver, solver_named
 from converters.layouts.edm import Edm, edm_scheduler
 
@@ -39,15 +37,18 @@ class Training:
     edm: Edm | None = None
 
 
-def scheduler_of(training: Training, solver: Solver, steps: int, device: torch.device) -> Any:
-    """The scheduler of diffusers for a render in so many steps."""
+def scheduler_of(training: Training, solver: Solver, steps: int) -> Any:
+    """The scheduler of diffusers for a render in so many steps.
+
+    Its moments are on the CPU: some schedulers look each up, for which a device would be waited.
+    """
     import diffusers
 
     name = solver.scheduler if training.edm is None else solver.edm_scheduler
     if name is None:
         raise ValueError(f"{solver.name} has no form for EDM")
     scheduler = getattr(diffusers, name)(**_options(training, solver))
-    scheduler.set_timesteps(steps, device=device)
+    scheduler.set_timesteps(steps)
     return scheduler
 
 
@@ -59,9 +60,9 @@ def usable_solver(training: Training, solver: Solver) -> Solver:
     return solver_named(f"{label} Karras" if training.edm.spread == "karras" else label)
 
 
-def plain_levels(training: Training, device: torch.device) -> Any:
+def plain_levels(training: Training) -> Any:
     """A scheduler with many levels, to look at single ones."""
-    return scheduler_of(training, solver_named("Euler"), 100, device)
+    return scheduler_of(training, solver_named("Euler"), 100)
 
 
 def _options(training: Training, solver: Solver) -> dict[str, object]:

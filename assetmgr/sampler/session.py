@@ -42,7 +42,7 @@ class Session:
         while True:
             try:
                 return Attempt(self.kept, job, thrift, progress).outcome()
-            except (MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError, OutOfMemory) as error:
                 if not is_exhausted(error):
                     raise
                 measure = thrift.tighten(progress)

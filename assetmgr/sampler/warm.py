@@ -127,12 +127,16 @@ def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 
 
 class Kept:
-    """What a sampler keeps from one job to the next; `warm` is the last base."""
+    """What a sampler keeps from one job to the next.
+
+    `warm` is the last base, `overflowing` are the paths of those that fp16 is too narrow for.
+    """
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer()
         self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
         self.warm: Warm | None = None
+        self.overflowing: set[str] = set()
 
     def forget(self) -> None:
         """Release the networks."""

@@ -21,7 +21,7 @@ SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
 """Last words of names that quantised weights have beside them."""
 
 PACKED = ("absmax", "quant_map")
-_METADATA = "_quantization_metadata"
+METADATA = "_quantization_metadata"
 _POSITIONS = "position_ids"
 
 
@@ -60,7 +60,7 @@ def _scales(names: Names) -> tuple[str, ...]:
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    return (f"{_METADATA} describes quantised weights",) if _METADATA in metadata else ()
+    return (f"{METADATA} describes quantised weights",) if METADATA in metadata else ()
 
 
 def _packed(names: Names) -> tuple[str, ...]:

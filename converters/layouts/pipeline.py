@@ -39,24 +39,50 @@ FIRST_ENCODER, SECOND_ENCODER = "text_encoder", "text_encoder_2"
 class Encoder:
     """A text encoder of a family: its component, and where it lies in a single file.
 
-    `openclip` encoders are named as in that project there. `penultimate` ones are cut behind the
-    layer that is used: diffusers keeps neither the last block nor the projection.
+    `openclip` encoders are named as in that project there; `width` is theirs where a prefix does
+    not tell the family. `penultimate` ones are cut behind the layer that is used: diffusers keeps
+    neither the last block nor the projection. `elsewhere` is the prefix in files of another making.
     """
 
     component: str
     prefix: str
     openclip: bool = False
     penultimate: bool = False
+    width: int | None = None
+    elsewhere: str | None = None
+
+    def held(self, state: StateDict) -> str | None:
+        """The prefix under which a single file holds this encoder, None where it does not."""
+        for prefix in filter(None, (self.prefix, self.elsewhere)):
+            norm = state.get(f"{prefix}ln_final.weight")
+            if norm is None and prefix == self.elsewhere:
+                continue
+            is_ours = norm is None or self.width is None or norm.shape == (self.width,)
+            if is_ours and any(name.startswith(prefix) for name in state):
+                return prefix
+        return None
+
+
+_ONLY_ONE = "conditioner.embedders.0.model."
+"""The encoder of the SDXL refiner, and that of SD2 in files of Stability-AI/generative-models."""
 
 
 ENCODERS: Mapping[Base, tuple[Encoder, ...]] = {
     Base.SD1: (Encoder(FIRST_ENCODER, "cond_stage_model.transformer."),),
-    Base.SD2: (Encoder(FIRST_ENCODER, "cond_stage_model.model.", openclip=True, penultimate=True),),
+    Base.SD2: (
+        Encoder(
+            *(FIRST_ENCODER, "cond_stage_model.model."),
+            openclip=True,
+            penultimate=True,
+            width=1024,
+            elsewhere=_ONLY_ONE,
+        ),
+    ),
     Base.SDXL: (
         Encoder(FIRST_ENCODER, "conditioner.embedders.0.transformer."),
         Encoder(SECOND_ENCODER, "conditioner.embedders.1.model.", openclip=True),
     ),
-    Base.SDXL_REFINER: (Encoder(SECOND_ENCODER, "conditioner.embedders.0.model.", openclip=True),),
+    Base.SDXL_REFINER: (Encoder(SECOND_ENCODER, _ONLY_ONE, openclip=True, width=1280),),
 }
 """The families that have both layouts."""
 
@@ -102,10 +128,10 @@ def to_components(state: StateDict, base: Base) -> Components:
         parts[name] = mapped(state)
     used = {name for name in state if component_of(name) in (UNET, VAE)}
     for encoder in _encoders(base):
-        inner = _own(state, encoder)
+        prefix, inner = _own(state, encoder)
         needed = inner.drop(_not_kept(inner, encoder))
         parts[encoder.component] = _hf_encoder(needed, encoder)
-        used |= {encoder.prefix + name for name in needed}
+        used |= {prefix + name for name in needed}
     return Components(base, parts, tuple(sorted(set(state) - used)), edm_of(state))
 
 
@@ -117,7 +143,7 @@ def text_encoder_of(state: StateDict, base: Base, name: str) -> StateDict:
     encoder = next((e for e in _encoders(base) if e.component == name), None)
     if encoder is None:
         raise UnsupportedFile(f"{base.label} has no {name}")
-    return _hf_encoder(_own(state, encoder), encoder)
+    return _hf_encoder(_own(state, encoder)[1], encoder)
 
 
 def encoders_in(state: StateDict) -> dict[str, StateDict]:
@@ -127,18 +153,19 @@ def encoders_in(state: StateDict) -> dict[str, StateDict]:
     """
     found: dict[str, StateDict] = {}
     for encoder in (each for encoders in ENCODERS.values() for each in encoders):
-        inner = _part(state, encoder.prefix)
-        if inner:
+        if (prefix := encoder.held(state)) is not None:
+            inner = _part(state, prefix)
             kept = inner.drop(_not_kept(inner, encoder))
             found[encoder.component] = _hf_encoder(kept, encoder)
     return found
 
 
-def _own(state: StateDict, encoder: Encoder) -> StateDict:
-    inner = _part(state, encoder.prefix)
-    if not inner:
+def _own(state: StateDict, encoder: Encoder) -> tuple[str, StateDict]:
+    """The prefix of an encoder in a file, and its tensors without it. Raises UnsupportedFile."""
+    prefix = encoder.held(state)
+    if prefix is None:
         raise UnsupportedFile(f"has no {encoder.component} ({encoder.prefix}*)")
-    return inner
+    return prefix, _part(state, prefix)
 
 
 def to_single_file(

@@ -87,7 +87,7 @@ _FULL = {"weight": ("diff", "w_norm"), "bias": ("diff_b", "b_norm")}
 def _prefixed_parts(state: StateDict, base: Base) -> Iterator[tuple[str, StateDict]]:
     yield _UNET_PREFIX, _unet(state, base)
     for encoder in ENCODERS[base]:
-        if any(name.startswith(encoder.prefix) for name in state):
+        if encoder.held(state) is not None:
             part = text_encoder_of(state, base, encoder.component)
             yield _TEXT_PREFIXES[base][encoder.component], part
 
@@ -100,7 +100,7 @@ def _tensors(
         held = _is_weight(name, tensor) and (convolutions or _is_attention(name))
         yield _module(_UNET_PREFIX, name) if held else None, f"{UNET}.{name}", tensor
     for encoder in ENCODERS[base]:
-        if not any(name.startswith(encoder.prefix) for name in state):
+        if encoder.held(state) is None:
             continue
         prefix = _TEXT_PREFIXES[base][encoder.component]
         for name, tensor in text_encoder_of(state, base, encoder.component).items():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-UP, DOWN, MID, ALPHA = ".lora_up.weight", ".lora_down.weight", ".lora_mid.weight", ".alpha"
+UP, DOWN, ALPHA = ".lora_up.weight", ".lora_down.weight", ".alpha"
 """Suffixes of a module's tensors in kohya naming."""
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from converters.dtypes import CODES
 from converters.errors import UnsupportedFile
-from converters.identify.precision import PACKED, SCALES
 from converters.statedict import StateDict
-from converters.transform.scaled_fp8 import unscaled
-
-_OTHER_SCALES = frozenset((*SCALES, *PACKED)) - {"scaled_fp8", "scale_weight"}
-"""Last words of names beside weights that are quantised in ways that are not undone here."""
+from converters.transform.quantised_weights import unscaled
 
 
 def true_weights(model: StateDict, *, keeps_types: bool) -> StateDict:
@@ -18,15 +13,9 @@ def true_weights(model: StateDict, *, keeps_types: bool) -> StateDict:
     Raises UnsupportedFile for weights that are quantised otherwise, and for scaled ones where the
     result `keeps_types`: they have none that it could keep.
     """
-    for name, tensor in model.items():
-        if name.rpartition(".")[2] in _OTHER_SCALES or tensor.dtype in CODES:
-            raise UnsupportedFile(
-                f"{name}: its weights are quantised; a sum needs the weights themselves",
-                path=tensor.origin.partition(": ")[0],
-            )
     plain = unscaled(model)
     if plain is not model and keeps_types:
-        scale = next(name for name in model if name.endswith(".scale_weight"))
+        scale = next(name for name in model if name not in plain and "scale" in name)
         raise UnsupportedFile(
             f"{scale}: its weights are fp8 with scales beside them, which a merge takes apart",
             path=model[scale].origin.partition(": ")[0],

@@ -26,7 +26,7 @@ from converters.progress import SILENT, Progress
 from converters.statedict import Extent, LazyTensor, StateDict
 from converters.transform.cast import cast
 from converters.transform.quantise import can_be_quantised, dequantised, quantised
-from converters.transform.scaled_fp8 import unscaled
+from converters.transform.quantised_weights import unscaled
 from converters.writers.safetensors import Written
 from converters.writers.streaming import write_stream
 

@@ -188,6 +188,25 @@ def test_a_file_cannot_be_its_own_target(program: Program, models: Models) -> No
     assert models.lora.read_bytes() == before
 
 
+def test_no_source_is_the_target_by_another_name(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    alias, vae = tmp_path / "alias.safetensors", tmp_path / "vae.safetensors"
+    shutil.copyfile(models.lora, alias)
+    os.link(alias, tmp_path / "lora.safetensors")
+    assert program("extract", "vae", models.checkpoint, "-o", vae).code == 0
+    before = alias.read_bytes(), vae.read_bytes()
+    for arguments in (
+        (tmp_path / "lora.safetensors", "-o", alias),
+        (models.checkpoint, "--vae", vae, "-o", vae),
+        (models.checkpoint, "--vae", vae, "--to", "diffusers", "-o", tmp_path),
+    ):
+        done = program("convert", *arguments, "--overwrite")
+        assert done.code == 2
+        assert "also a source" in done.errors[0]
+    assert (alias.read_bytes(), vae.read_bytes()) == before
+
+
 def _mixed(folder: Path) -> Path:
     deeper = folder / "in" / "deeper"
     deeper.mkdir(parents=True)

@@ -196,6 +196,10 @@ def test_a_model_in_shards_is_named_without_its_index(
     (item,) = program("convert", "--json", index).json
     assert item["target"] == str(tmp_path / "model.safetensors")
     assert _contents(Path(item["target"])) == _contents(models.checkpoint)
+    part = tmp_path / "model-00001-of-00002.safetensors"
+    for call in (("convert", index), ("merge", "adapters", index, models.lora)):
+        done = program(*call, "-o", part, "--overwrite")
+        assert (done.code, "also a source" in done.errors[0]) == (2, True)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
@@ -480,16 +484,61 @@ def test_adapters_do_not_become_gguf(program: Program, models: Models, tmp_path:
     assert not any(tmp_path.glob("*.gguf*"))
 
 
-@pytest.mark.parametrize("to", [("--dtype", "fp32"), ("--to", "gguf"), ("--dtype", "bf16")])
+_ONE = torch.tensor(1.0)
+_CODES = torch.tensor([[1.0, -2.0], [448.0, 0.5]]).to(torch.float8_e4m3fn)
+_OLD_SCALE = {
+    "a.scale_weight": torch.tensor(0.25),
+    "scaled_fp8": _CODES[0].clone(),
+    "a.scale_input": _ONE,
+}
+_NEW_SCALE = {
+    "a.weight_scale": torch.tensor(0.25),
+    "a.input_scale": _ONE,
+    "a.comfy_quant": torch.frombuffer(bytearray(b'{"format":"float8_e4m3fn"}'), dtype=torch.uint8),
+}
+
+
+@pytest.mark.parametrize(
+    ("to", "scales"),
+    [
+        (("--dtype", "fp32"), _OLD_SCALE),
+        (("--to", "gguf"), _OLD_SCALE),
+        (("--dtype", "bf16"), _NEW_SCALE),
+        (("--to", "gguf"), _NEW_SCALE),
+        (("--dtype", "fp32"), {"a.scale_weight": torch.tensor([0.25, 0.25])}),
+        (("--dtype", "fp32"), {"a.weight_scale": torch.tensor([[0.25], [0.25]])}),
+    ],
+)
 def test_scales_of_fp8_are_applied_where_the_precision_changes(
-    program: Program, tmp_path: Path, to: tuple[str, str]
+    program: Program, tmp_path: Path, to: tuple[str, str], scales: dict[str, torch.Tensor]
 ) -> None:
     source, target = tmp_path / "scaled.safetensors", tmp_path / "plain"
-    halves = torch.tensor([[1.0, -2.0], [448.0, 0.5]]).to(torch.float8_e4m3fn)
-    tensors = {"a.weight": halves, "a.scale_weight": torch.tensor(0.25)}
-    save_file({**tensors, "scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}, source)
+    save_file({"a.weight": _CODES, **scales}, source, {"_quantization_metadata": "{}"})
     (item,) = program("convert", "--json", "--verify", source, *to, "-o", target).json
     assert item["verified"]
+    assert sorted(item["dropped"]) == sorted(scales)
     made = open_model(target).state_dict
     assert list(made) == ["a.weight"]
+    assert "_quantization_metadata" not in made.metadata
     assert value(made["a.weight"]).float().tolist() == [[0.25, -0.5], [112.0, 0.125]]
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [
+        {"a.weight.absmax": _ONE, "a.weight": torch.zeros(2, 1, dtype=torch.uint8)},
+        {"a.weight_scale": _ONE, "a.weight": torch.zeros(2, 2, dtype=torch.int8)},
+        {"a.weight_scale": torch.ones(2, 2)},
+        {"a.scale_weight": torch.ones(3)},
+    ],
+)
+def test_codes_that_are_not_undone_are_not_taken_for_weights(
+    program: Program, tmp_path: Path, scales: dict[str, torch.Tensor]
+) -> None:
+    source, target = tmp_path / "codes.safetensors", tmp_path / "plain"
+    save_file({"a.weight": _CODES, **scales}, source)
+    for to in (("--dtype", "fp16"), ("--to", "gguf")):
+        done = program("convert", source, *to, "-o", target)
+        assert (done.code, target.exists()) == (1, False)
+        assert "quantised" in done.errors[0] or "does not fit its weight" in done.errors[0]
+    assert program("convert", source, "-o", tmp_path / "kept.safetensors").code == 0

@@ -11,6 +11,8 @@ from assetmgr.sampler.jobs import RenderJob, RenderOutcome
 from converters.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Models, Program
 
 
@@ -72,6 +74,17 @@ def test_what_is_done_before_an_interruption_is_told_and_kept(
     assert [item["skipped"] for item in done.json] == [True, True, False, False]
     assert library("preview", "--query", "base:sd-1").out.count("done before") == 4
     assert library("preview", "--query", "base:sd-1", "--again").out.count("1.0 s") == 4
+
+
+def test_a_file_of_the_library_that_was_cut_off_says_so(
+    program: Program, models: Models, sampler: Sampler, tmp_path: Path
+) -> None:
+    cut = tmp_path / "models" / "cut.safetensors"
+    cut.parent.mkdir()
+    cut.write_bytes(models.lora.read_bytes()[:-9])
+    assert program("scan", cut.parent).code == 1
+    assert ": ends at byte" in program("preview", cut).errors[0]
+    assert not sampler.jobs
 
 
 def test_the_options_for_the_library_are_refused_for_named_assets(library: Program) -> None:

@@ -158,6 +158,23 @@ def test_results_that_cannot_be_written_are_an_error(switches: list[str], models
     assert done.stderr == "error: stdout: cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize(
+    ("closed", "code", "out", "err"),
+    [
+        ("<&-", 0, True, ""),
+        ("2>&-", 0, True, ""),
+        (">&-", 1, False, "error: stdout: cannot be written: Bad file descriptor\n"),
+    ],
+)
+def test_streams_that_were_closed_are_no_file_of_ours(
+    closed: str, code: int, out: bool, err: str
+) -> None:
+    command = f'"{sys.executable}" -m assetmgr config path {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, bool(done.stdout), done.stderr) == (code, out, err)
+
+
 def test_the_shell_completes_commands(process: Process) -> None:
     words = {"_ASSETMGR_COMPLETE": "bash_complete", "COMP_WORDS": "assetmgr in", "COMP_CWORD": "1"}
     assert "inspect" in process(env=words).out

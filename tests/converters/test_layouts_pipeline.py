@@ -12,6 +12,7 @@ import torch
 from helpers.pipelines import (
     CLIP_G_PREFIX,
     FAMILIES,
+    REFINER_PREFIX,
     SD2_PREFIX,
     checkpoint,
     openclip_shapes,
@@ -26,7 +27,13 @@ from converters.errors import CorruptFile, TargetExists, UnsupportedFile
 from converters.identify import Kind, Prediction, identify
 from converters.layouts.edm import COSXL, edm_markers
 from converters.layouts.openclip import openclip_from_transformers, openclip_to_transformers
-from converters.layouts.pipeline import SingleFile, pipeline_parts, to_components, to_single_file
+from converters.layouts.pipeline import (
+    SingleFile,
+    encoders_in,
+    pipeline_parts,
+    to_components,
+    to_single_file,
+)
 from converters.layouts.pipeline_configs import model_index
 from converters.statedict import StateDict
 from converters.writers.diffusers_folder import pipeline_size, write_pipeline
@@ -78,6 +85,19 @@ def test_what_a_pipeline_has_no_place_for_is_named(family: str) -> None:
         assert len(dropped) == 14
     else:
         assert [name.rpartition(".")[2] for name in dropped] == ["logit_scale"]
+
+
+def test_an_sd2_of_generative_models_has_the_components_of_any_other() -> None:
+    usual = checkpoint("sd-2", filled=False)
+    other = usual.rename(lambda name: name.replace(SD2_PREFIX, REFINER_PREFIX))
+    found, known = (to_components(state, Base.SD2) for state in (other, usual))
+    shapes = [
+        {name: {n: t.shape for n, t in part.items()} for name, part in made.parts.items()}
+        for made in (found, known)
+    ]
+    assert shapes[0] == shapes[1]
+    assert set(found.dropped) <= set(other)
+    assert encoders_in(other).keys() == encoders_in(usual).keys() == {"text_encoder"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

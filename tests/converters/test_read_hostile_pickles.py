@@ -31,7 +31,7 @@ from converters.bytesource import MemoryBytes
 from converters.containers import Inspected, open_model, safety_of
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile
 from converters.pickles import unpickling
-from converters.pickles.machine import MAX_ODD_KEYS
+from converters.pickles.machine import MAX_ODD_KEYS, Machine
 from converters.pickles.verdict import Verdict
 
 MARKER = Path(os.environ.get("TMPDIR", "/tmp")) / f"assetmgr-marker-{os.getpid()}"
@@ -164,6 +164,22 @@ def test_a_bomb_costs_bounded_memory_and_time(bomb: str, monkeypatch: pytest.Mon
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < (10 << 20) + 4 * len(body)
+
+
+def test_a_name_is_charged_with_all_that_is_kept_of_it() -> None:
+    """Its text, the pair that finds it again, and its place in the table of names."""
+    machine = Machine(unpickling.no_persistent_ids)
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            machine.name("module", f"name{number}")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept <= machine.spent < 2 * kept
+    once = machine.spent
+    machine.name("module", "name0")
+    assert machine.spent == once
 
 
 def test_packed_bombs_are_refused_by_their_announced_size() -> None:

@@ -13,7 +13,7 @@ import torch
 from helpers.examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import deserialize
+from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 
 from converters.bytesource import MemoryBytes
@@ -153,6 +153,19 @@ def test_a_broken_rule_is_named(source: MemoryBytes, words: str) -> None:
         open_model(source)
     assert words in caught.value.cause
     assert caught.value.path == "x.safetensors"
+
+
+def test_a_header_may_be_as_long_as_the_library_allows_and_not_longer() -> None:
+    """Of such a length, without that many bytes: who is refused for it is told so at once."""
+    longest, too_long = (struct.pack("<Q", 10**8 + more) + b"{}" for more in (0, 1))
+    with pytest.raises(SafetensorError, match="invalid header length"):
+        deserialize(longest)
+    with pytest.raises(TruncatedFile, match="its header alone needs 100000008"):
+        open_model(MemoryBytes(longest, "x.safetensors"))
+    with pytest.raises(SafetensorError, match="header too large"):
+        deserialize(too_long)
+    with pytest.raises(CorruptFile, match="more than the format's 100000000"):
+        open_model(MemoryBytes(too_long, "x.safetensors"))
 
 
 def test_a_key_given_twice_is_refused_though_the_library_takes_it() -> None:

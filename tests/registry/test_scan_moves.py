@@ -138,6 +138,33 @@ def test_a_file_that_went_missing_earlier_is_moved_when_it_turns_up_elsewhere(li
     assert [(file.path, file.state) for file in asset.files] == [(str(elsewhere), "present")]
 
 
+def test_of_several_lost_places_the_one_known_longest_is_the_one_that_moved(library, models):
+    old, second = (write_lora(models / name / "x.safetensors", 1) for name in ("old", "second"))
+    scan(library, [models])
+    for lost in (old, second):
+        lost.unlink()
+    new = write_lora(models / "new" / "x.safetensors", 1)
+    assert counts(scan(library)) == {"moved": 1, "missing": 1}
+    asset = library.find(str(new))
+    assert {file.path: file.state for file in asset.files} == {
+        str(new): "present",
+        str(second): "missing",
+    }
+
+
+def test_as_many_files_moved_as_turned_up(library, models):
+    """Also where nobody could tell which was which: none is lost, and none is new."""
+    for name in "abc":
+        write_lora(models / name / "x.safetensors", 1)
+    scan(library, [models])
+    for name, now in zip("abc", "xyz", strict=True):
+        (models / name / "x.safetensors").unlink()
+        write_lora(models / now / "x.safetensors", 1)
+    assert counts(scan(library)) == {"moved": 3}
+    (asset,) = library.assets()
+    assert {file.state for file in asset.files} == {"present"}
+
+
 def test_two_files_swap_their_names(library, models):
     a, b = write_lora(models / "a.safetensors", 1), write_lora(models / "b.safetensors", 2)
     scan(library, [models])

@@ -89,6 +89,15 @@ def test_latents_that_still_hold_noise_are_not_denoised() -> None:
         assert (check.name, check.ok) == ("denoised", ok)
 
 
+def test_what_the_base_alone_fails_as_well_is_said_of_an_asset_on_it() -> None:
+    flat, plain = picture(torch.full((3, 64, 64), 0.5)), picture(circle())
+    for base, told in ((flat, True), (plain, False), (None, False)):
+        checks = {check.name: check for check in judge.beside_base(flat, base, FACTOR)}
+        assert not checks["not flat"].ok
+        assert (judge.AS_BASE in checks["not flat"].detail) == told
+        assert judge.AS_BASE not in checks["not black"].detail
+
+
 def test_another_decoder_must_show_the_same_picture() -> None:
     plain = picture(circle())
     assert judge.same_picture(picture(circle() * 0.8 + 0.1), plain).ok

@@ -204,9 +204,7 @@ def test_guidance_is_brought_back_to_the_spread_of_the_prompt_for_zero_terminal_
 
 
 def test_the_schedule_of_zero_terminal_snr_ends_in_pure_noise() -> None:
-    scheduler = scheduler_of(
-        Training("v_prediction", zero_snr=True), solver_named("DDIM"), 4, torch.device("cpu")
-    )
+    scheduler = scheduler_of(Training("v_prediction", zero_snr=True), solver_named("DDIM"), 4)
     roots = _ALPHAS.sqrt()
     shifted = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2  # its algorithm 1
     assert torch.allclose(scheduler.alphas_cumprod.double(), shifted, atol=1e-5)

@@ -456,6 +456,7 @@ def test_values_that_overflow_in_half_precision_are_rendered_in_single(
     assert check(outcome, "finite")[0]
     adapter = replace(narrow, subject=on_base(models.lora(), "lora").subject, base=large)
     assert session.render(adapter, Listener()).parameters.dtype == "fp32"
+    assert len(messages) == 1, "what is known of the base is not tried once more"
 
 
 def test_a_lora_with_non_finite_weights_fails_naming_them(

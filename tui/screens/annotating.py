@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from textual.screen import Screen
-
 from converters.progress import SILENT
 from registry.list_records import AssetRow
 from tui.background import in_turn, opening
 from tui.bridge import Job, Lane
 from tui.commands import Commands
+from tui.drawing import FrugalScreen
 from tui.faults import Surviving
 from tui.images import MakePicture
 from tui.jobs import JobQueue
@@ -30,7 +29,7 @@ Severity = Literal["information", "warning", "error"]
 _SHOWN = 12
 
 
-class AnnotatingScreen(Surviving, Screen[None]):
+class AnnotatingScreen(Surviving, FrugalScreen):
     """A screen with a browser and the details of one asset, whose keys write on assets."""
 
     def __init__(

@@ -9,7 +9,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Self
+from math import ceil
+from typing import Any, ClassVar, Self
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -148,7 +149,7 @@ class CursorList(Surviving, ScrollView, can_focus=True):
         shape = self.shape
         lines = -(-self.count // shape.columns) * shape.height
         self.virtual_size = Size(self.scrollable_content_region.width, lines)
-        self.vertical_scrollbar.window_virtual_size = lines
+        self._set_bar(ScrollBar.window_virtual_size, lines)
         self.scroll_y = self.validate_scroll_y(self.scroll_y)
         self._reveal()
 
@@ -271,23 +272,29 @@ class CursorList(Surviving, ScrollView, can_focus=True):
     # ---- scrolling
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Another part is visible; the bar is drawn anew only if it looks different then.
-
-        Textual takes a quarter of a frame for a bar, and of a long list it shows no page's step.
-        """
-        bar, before = self.vertical_scrollbar, self._bar_starts()
-        bar.set_reactive(ScrollBar.position, new_value)
-        if self._bar_starts() != before:
-            bar.refresh()
+        """Another part is visible."""
+        self._set_bar(ScrollBar.position, new_value)
         if round(old_value) != round(new_value):
             self.refresh(self.size.region)
 
-    def _bar_starts(self) -> int:
-        """Where the handle of the bar begins, in the eighths of cells in which it is drawn."""
+    def _set_bar(self, what: Reactive[Any], value: float) -> None:
+        """Have the bar drawn anew only if it looks different then.
+
+        Textual takes a quarter of a frame for a bar; of a long list it shows no page's step, and it
+        is the same for most letters of a filter.
+        """
+        bar, before = self.vertical_scrollbar, self._bar_looks()
+        bar.set_reactive(what, value)
+        if self._bar_looks() != before:
+            bar.refresh()
+
+    def _bar_looks(self) -> tuple[int, int]:
+        """Where the handle of the bar begins and how long it is, in the eighths that are drawn."""
         bar = self.vertical_scrollbar
         hidden = max(bar.window_virtual_size - bar.window_size, 1)
         handle = max(1, bar.window_size * bar.window_size / max(bar.window_virtual_size, 1))
-        return int((bar.window_size - handle) * bar.position / hidden * 8)
+        starts = int((bar.window_size - handle) * bar.position / hidden * 8)
+        return starts, ceil(handle * 8)
 
     # ---- the cursor
 

@@ -78,7 +78,7 @@ def wanted_of(plan: CivitaiDownload, destination: Destination, *, again: bool = 
 def bring(
     workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
-    """Fetch a file of the queue into the library; a row of `download_services`.
+    """Fetch a file of the queue into the library; a row of `downloads.services`.
 
     The site is asked again what the version is: what it says goes beside the file.
     """

@@ -26,7 +26,7 @@ from converters.transform.ema import EmaChoice, apply_ema
 from converters.transform.layout import relayout
 from converters.transform.prune import prune
 from converters.transform.quantise import QUANTISERS
-from converters.transform.scaled_fp8 import unscaled
+from converters.transform.quantised_weights import unscaled
 
 DTYPES: dict[str, DType | None] = {
     "keep": None,

@@ -16,6 +16,7 @@ from converters.layouts.pipeline import Components, to_components
 from converters.progress import Progress
 from converters.statedict import StateDict
 from converters.transform.pickled_forms import pickled_form
+from converters.transform.quantised_weights import unscaled
 from converters.writers.diffusers_folder import pipeline_size, write_pipeline
 from converters.writers.embedding_image import (
     embedding_image,
@@ -139,6 +140,7 @@ def _gguf(quantise: str | None) -> Format:
         lambda state, identity: gguf_layout(state, identity, quantise).nbytes,
         lambda state, _: seen_in_gguf(state, quantise),
         write,
+        lambda state, _: tuple(sorted(state.keys() - unscaled(state).keys())),
     )
 
 

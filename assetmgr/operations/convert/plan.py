@@ -16,6 +16,7 @@ from assetmgr.operations.convert.change import Change, recast, restructured
 from assetmgr.operations.convert.formats import CONTAINERS, Format, format_of
 from assetmgr.operations.derive import placeholder_parent
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.merge.given_files import files_of, refuse_source
 from assetmgr.operations.walk import model_files
 from assetmgr.text import size
 from converters.adapters.opening import files_in, open_folder, with_config_beside
@@ -219,8 +220,8 @@ def _plan(
     done = (
         not explicit and not request.overwrite and _made_before(source, form.model(target), change)
     )
-    if not done and (form.suffix or not request.overwrite):
-        refuse_existing(target, overwrite=request.overwrite)
+    if not done:
+        _require_free(target, form, stored, request)
     if not model.state_dict:
         raise UnsupportedFile("holds no tensors to convert", path=source)
     plan = ConvertPlan(
@@ -253,6 +254,13 @@ def _opened(source: Path) -> Model:
 
 def _is_own_target(source: Path, target: Path, form: Format) -> bool:
     return source.absolute() in (target.absolute(), form.model(target).absolute())
+
+
+def _require_free(target: Path, form: Format, state: StateDict, request: ConvertRequest) -> None:
+    """Raises TargetExists, WriteFailed for a device, BadValue for a file that is read."""
+    refuse_source(target, [*files_of(state), *filter(None, [request.change.vae])])
+    if form.suffix or not request.overwrite:
+        refuse_existing(target, overwrite=request.overwrite)
 
 
 def _in_usual_layout(state: StateDict, form: Format) -> StateDict:

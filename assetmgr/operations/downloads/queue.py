@@ -1,7 +1,7 @@
 """The one queue of all downloads: put in, list, pause, resume, cancel, move.
 
 Every function may be called while the queue is run, by this or any other program: those that run
-it notice within a second. Running it is `run_downloads` in `download_run`.
+it notice within a second. Running it is `run_downloads` in `run.py`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def wanted_of(
 def bring(
     workspace: Workspace, wanted: Wanted, web: Web, limit: Bandwidth, progress: Progress
 ) -> Received:
-    """Fetch a file of the queue into the library; a row of `download_services`."""
+    """Fetch a file of the queue into the library; a row of `downloads.services`."""
     subject = json.loads(wanted.subject)
     file = _file_of(wanted, subject)
     told = announced(file, wanted.licence)

@@ -16,7 +16,12 @@ from assetmgr.operations.derive import (
     parent_of,
     register_derived,
 )
-from assetmgr.operations.merge.given_files import ADAPTER_TWICE, refuse_source, require_once
+from assetmgr.operations.merge.given_files import (
+    ADAPTER_TWICE,
+    files_of,
+    refuse_source,
+    require_once,
+)
 from assetmgr.operations.merge.opened_checkpoint import open_checkpoint, widened_note
 from assetmgr.operations.merge.overflow import clamped_warnings
 from assetmgr.operations.merge.report import adapter_json
@@ -166,6 +171,7 @@ def plan_merge_adapters(workspace: Workspace, request: MergeRequest) -> MergePla
     refuse_source(request.output, (base, *paths))
     require_once(paths, hint=ADAPTER_TWICE)
     opened = open_checkpoint(base)
+    refuse_source(request.output, files_of(opened.state))
     folder = base if opened.is_pipeline else None
     require_checkpoint_target(request.output, folder, overwrite=request.overwrite)
     choices = [

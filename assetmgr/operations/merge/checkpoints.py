@@ -16,7 +16,7 @@ from assetmgr.operations.derive import (
     placeholder_parent,
     register_derived,
 )
-from assetmgr.operations.merge.given_files import refuse_source, require_once
+from assetmgr.operations.merge.given_files import files_of, refuse_source, require_once
 from assetmgr.operations.merge.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from assetmgr.operations.merge.overflow import clamped_warnings
 from assetmgr.operations.merge.recipe import (
@@ -217,6 +217,7 @@ def plan_merge_checkpoints(
     refuse_source(request.output, paths)
     require_once(paths, LABELS)
     opened = [open_checkpoint(path) for path in paths]
+    refuse_source(request.output, [file for each in opened for file in files_of(each.state)])
     folder = paths[A] if opened and opened[A].is_pipeline else None
     require_checkpoint_target(request.output, folder, overwrite=request.overwrite)
     models = [Model.of(str(path), each.state) for path, each in zip(paths, opened, strict=True)]

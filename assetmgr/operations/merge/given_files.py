@@ -1,19 +1,33 @@
-"""Whether the files that a merge is given are all others, and its target none of them."""
+"""Whether the files that an operation is given are all others, and its target none of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from converters.bytesource import FileBytes
 from converters.errors import BadValue
+from converters.statedict import StateDict
 
 ADAPTER_TWICE = "give it once, with the sum of its weights"
 
 
-def refuse_source(output: Path, sources: Sequence[Path]) -> None:
-    """Raises BadValue for a target that is also a source, by whatever name."""
-    if is_among(output.absolute(), [source.absolute() for source in sources]):
+def refuse_source(output: Path, sources: Iterable[Path]) -> None:
+    """Raises BadValue for a target that is also a source, by whatever name, or holds one."""
+    target = output.absolute()
+    if any(is_among(target, (path.absolute(),)) or _is_in(path, target) for path in sources):
         raise BadValue("is also a source", path=output)
+
+
+def files_of(state: StateDict) -> tuple[Path, ...]:
+    """The files that tensors are read from: a model may lie in several."""
+    sources = {source for tensor in state.values() for source in tensor.sources}
+    return tuple(source.path for source in sources if isinstance(source, FileBytes))
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return os.path.isdir(folder) and path.resolve().is_relative_to(folder.resolve())  # noqa: PTH112
 
 
 def require_once(

@@ -12,6 +12,7 @@ from assetmgr.sampler.families import FAMILIES, not_rendered
 from assetmgr.sampler.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, FileMissing, UnsupportedFile, naming
+from converters.kinds import Kind
 from converters.pickles.verdict import SafetyReport, Verdict
 from registry.text import shown
 
@@ -89,6 +90,8 @@ def find_subject(workspace: Workspace, reference: str) -> Subject:
     """
     try:
         subject = from_asset(workspace.library.find(reference))
+        if subject.file.kind == Kind.UNKNOWN:
+            _from_file(Path(subject.file.path))  # which says why, where it cannot be read
     except AssetNotFound:
         if not Path(reference).exists():
             raise

@@ -15,18 +15,32 @@ from pathlib import Path, PurePath
 
 from converters.errors import FileMissing, FileUnreadable
 from converters.suffixes import MODEL_SUFFIXES
-from registry.text import shown
+from registry.text import fold, shown
 
 _SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
 _MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
 """Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
+_MANY_SPELLINGS = sys.platform in ("darwin", "win32")
+"""Whether one file answers to names in other cases (and on macOS: with accents put together)."""
 _LONGEST_PATH = 1024  # MAXPATHLEN of macOS
 
 
 def canonical(path: str | os.PathLike[str]) -> str:
     """The name of a file's place; the file itself may be a link and keeps its name."""
     place = Path(path)
-    return str(Path(real_folder(place.parent), place.name))
+    folder = real_folder(place.parent)
+    return str(Path(folder, _spelled(folder, place.name) if _MANY_SPELLINGS else place.name))
+
+
+def _spelled(folder: str, name: str) -> str:
+    """A file's name as the disk has it: who typed it may have taken other cases or accents."""
+    with contextlib.suppress(OSError):
+        if os.path.lexists(os.path.join(folder, name)):  # noqa: PTH118 - paths are texts here
+            names = os.listdir(folder)  # noqa: PTH208
+            alike = [other for other in names if fold(other) == fold(name)]
+            if name not in names and len(alike) == 1:
+                return alike[0]
+    return name
 
 
 def real_folder(path: str | os.PathLike[str]) -> str:

@@ -16,7 +16,14 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.moving import move_path, on_one_disk, refuse_taken
 from assetmgr.operations.names import safe_name
 from assetmgr.operations.scanned_files import find_file, require_as_scanned, sidecars_of
-from converters.errors import AssetmgrError, BadValue, Cancelled, FileMissing, TargetExists
+from converters.errors import (
+    AssetmgrError,
+    BadValue,
+    Cancelled,
+    FileMissing,
+    TargetExists,
+    WriteFailed,
+)
 from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -72,8 +79,11 @@ class Move:
 def plan_moves(workspace: Workspace, request: MoveRequest) -> tuple[Move | Failure, ...]:
     """What would go where; a name that is taken is a failure, and so is a file that is not there.
 
-    Raises AssetNotFound, AmbiguousAsset, and BadValue for a name that not every system takes.
+    Raises AssetNotFound, AmbiguousAsset, BadValue for a name that not every system takes, and
+    WriteFailed for a folder that is none.
     """
+    if request.folder is not None and _is_no_folder(request.folder):
+        raise WriteFailed("is not a folder", path=request.folder)
     found = (pair for reference in request.references for pair in _files(workspace, reference))
     files = list({file.id: (asset, file) for asset, file in found}.values())
     if request.name is not None:
@@ -83,6 +93,10 @@ def plan_moves(workspace: Workspace, request: MoveRequest) -> tuple[Move | Failu
     roots, taken = workspace.library.roots(), set[str]()
     going = frozenset(file.path for _, file in files)
     return tuple(_planned(pair, request, going, roots, taken) for pair in files)
+
+
+def _is_no_folder(path: Path) -> bool:
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _files(workspace: Workspace, reference: str) -> list[tuple[Asset, File]]:

@@ -193,7 +193,8 @@ def test_where_no_symbolic_link_can_be_made_the_next_way_is_taken_and_told(
     assert _linked(program(*COMFY, comfy, "--json").json) == {"style.safetensors": "hardlink"}
     asked = program(*COMFY, comfy, "--as", "symlink", "--json")
     assert asked.code == 1
-    assert asked.json["errors"][0]["code"] == "write_failed"
+    (error,) = asked.json["errors"]
+    assert (error["code"], "--as hardlink" in error["hint"]) == ("write_failed", True)
     monkeypatch.setattr(file_links, "hard_link", refused_as_write_failed)
     shutil.rmtree(comfy)
     assert _linked(program(*COMFY, comfy, "--json").json) == {"style.safetensors": "copy"}

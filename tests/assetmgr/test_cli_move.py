@@ -141,6 +141,15 @@ def test_a_name_that_not_every_system_takes_is_refused(
     assert (folder / "style.safetensors").exists()
 
 
+def test_a_folder_that_is_a_file_is_named_once(program: Program, folder: Path) -> None:
+    cli_models.lora(folder / "ink.safetensors", text=True)
+    program("scan", folder)
+    done = program("move", "#1", "#2", "--to", folder / "ink.safetensors", "--json")
+    assert done.code == 1
+    (error,) = done.json["errors"]
+    assert (error["path"], error["error"]) == (str(folder / "ink.safetensors"), "is not a folder")
+
+
 def test_only_the_spelling_of_a_name_can_change(program: Program, folder: Path) -> None:
     assert program("rename", "#1", "Style").code == 0
     assert "Style.safetensors" in names(folder)

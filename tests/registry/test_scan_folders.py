@@ -16,6 +16,7 @@ from small_models import lora_bytes, write_lora
 from sqlalchemy.engine.default import DefaultDialect
 
 from converters.writers.atomic import TEMPORARY_SUFFIX
+from registry import places
 from registry.place_text import PlaceText
 from registry.scanner import scan, scan_file
 
@@ -45,6 +46,23 @@ def test_a_folder_typed_in_another_case_is_the_same(library, models):
     if typed.exists():
         assert counts(scan(library, [typed])) == {"unchanged": 1}
         assert library.roots() == (str(models),)
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("fox", "FOX"), ("f\u00fcchs", "fu\u0308chs")])
+def test_a_file_typed_in_another_spelling_is_the_one_that_is_known(
+    stored, typed, library, models, monkeypatch
+):
+    path = write_lora(models / f"{stored}.safetensors")
+    scan(library, [models])
+    other = path.with_name(f"{typed}.safetensors")
+    if not other.exists():  # what a disk does that takes both names for one
+        os.link(path, other)
+        names = os.listdir
+        monkeypatch.setattr(os, "listdir", lambda at: [n for n in names(at) if n != other.name])
+        monkeypatch.setattr(places, "_MANY_SPELLINGS", True)
+    assert library.find(str(other)).id == 1
+    scan_file(library, other)
+    assert [file.path for file in library.get(1).files] == [str(path)]
 
 
 def test_an_absent_root_is_an_error_and_loses_nothing(library, tmp_path):

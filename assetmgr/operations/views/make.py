@@ -5,6 +5,7 @@ Only what the manifest calls ours is ever replaced or removed, and only while it
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 __all__ = ["View", "ViewRequest", "link_view", "unlink_view"]
+
+_NO_SYMLINKS = (
+    "--as hardlink or --as copy needs none; Windows makes them in its developer mode only"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +237,8 @@ class _Run:
 
     def _link_as(self, way: LinkKind, source: Path, place: Path) -> None:
         if way is LinkKind.SYMLINK:
-            file_links.symlink(source, place, relative=self._is_near(source))
+            with _told_of_other_ways():
+                file_links.symlink(source, place, relative=self._is_near(source))
         elif way is LinkKind.HARDLINK:
             file_links.hard_link(source, place)
         else:
@@ -272,6 +278,16 @@ class _Run:
 
     def _place(self, path: str) -> Path:
         return self._directory.joinpath(*path.split("/"))
+
+
+@contextlib.contextmanager
+def _told_of_other_ways() -> Iterator[None]:
+    """Who asked for symbolic links where there are none learns what to do."""
+    try:
+        yield
+    except WriteFailed as error:
+        error.hint = error.hint or _NO_SYMLINKS
+        raise
 
 
 def _unlink(place: Path) -> None:

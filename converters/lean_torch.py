@@ -9,7 +9,6 @@ processes in which nobody else uses torch.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ _USERS = ("torch.export", "torch._dynamo", "torch._inductor", "diffusers", "tran
 
 def import_torch_leanly() -> None:
     """Import torch, unless it is imported already."""
-    if "torch" in sys.modules or not _KNOWN.fullmatch(importlib.metadata.version("torch")):
+    if "torch" in sys.modules or not _KNOWN.fullmatch(_release()):
         importlib.import_module("torch")
         return
     with _stand_ins(f"torch.{_EXPORTER}", f"torch.{_SHAPES}"):
@@ -41,6 +40,12 @@ def import_torch_leanly() -> None:
         lazily.add(_EXPORTER)
     else:
         importlib.import_module(f"torch.{_EXPORTER}")
+
+
+def _release() -> str:
+    from importlib.metadata import version  # brings the standard library's e-mail with it
+
+    return version("torch")
 
 
 @contextmanager

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from tui.bridge import Lane, Work
 from tui.sections import Section
 
+Answers = Mapping[str, str]
+"""Name of a field -> its value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One answer: free text, or with `options` (value, what is shown) one of them.
 
-    `empty` is what an empty line says.
+    `empty` is what an empty line says. A line that nobody has changed says what `proposal` makes
+    of the other answers, where that is given.
     """
 
     name: str
@@ -21,15 +25,20 @@ class Field:
     value: str
     options: tuple[tuple[str, str], ...] = ()
     empty: str = ""
+    proposal: Callable[[Answers], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is to be read when something is done, with the path of a picture where there is one."""
+    """What is to be read when something is done.
+
+    With the path of a picture where there is one, and the prompt where that is a render.
+    """
 
     title: str
     sections: tuple[Section, ...]
     picture: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +53,6 @@ class Planned:
     work: Work | None
     lane: Lane = Lane.DISK
     told: Callable[[], Told] | None = None
-
-
-Answers = Mapping[str, str]
-"""Name of a field -> its value."""
 
 
 @dataclass(frozen=True, slots=True)

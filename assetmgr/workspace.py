@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,11 @@ from converters.errors import WriteFailed
 
 if TYPE_CHECKING:
     from registry.library import Library
+    from registry.list_records import Page
+
+
+_IN_A_FILE, _ODD = "sqlite:///", frozenset("?%:")
+"""How the URL of a library in a file begins, and what makes more of it than a path."""
 
 
 @dataclass(slots=True)
@@ -61,6 +67,15 @@ class Workspace:
 
         return lacks(self.paths.database, sha256)
 
+    def first_page(self, query: str, sort: str, limit: int | None, offset: int) -> Page | None:
+        """A part of a list, where the file of the library tells it alone: without opening it."""
+        file = self._database_file()
+        if file is None:
+            return None
+        from registry.first_page import first_page
+
+        return first_page(file, query, sort, limit, offset)
+
     def close(self) -> None:
         """Release the library."""
         with self._lock:
@@ -78,6 +93,14 @@ class Workspace:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _database_file(self) -> Path | None:
+        """Where the library lies as a file; None where only its URL's driver knows that."""
+        url = self.settings.database_url
+        if url is None:
+            return self.paths.database
+        path = url.removeprefix(_IN_A_FILE)
+        return Path(path) if path != url and not _ODD & set(path) else None
 
     def _machine(self) -> str:
         return name_machine(self.paths.machine) if needs_name(self.settings.database_url) else ""

@@ -2,7 +2,7 @@
 
 Against diffusers' own ways. The renders are those of the demo's small trained family, so that they
 can be made on a CPU; `preview-sd1` reads and changes files with the true sizes of Stable Diffusion
-1.5. Of the peer's 100 previews a few are made, and their mean is taken for all.
+1.5. All of our 100 previews are made; of the peer's a few, whose mean is taken for all.
 What a CUDA device does, `preview_cuda` measures.
 
 Floors stand beside the figures: the bytes of the file read once (`read`, into memory that is
@@ -25,11 +25,9 @@ from assetmgr.sampler.client import worker_environment
 from benchmarks.measure import Case, Result, python, run
 
 PREVIEWS = 100
-"""What times are given for."""
-MADE = 24
-"""Previews that are made; their mean stands for all."""
+"""Previews that times are given for, and that are made."""
 PEERS = 2
-"""The same of those that are made the peer's way."""
+"""Those that are made the peer's way; their mean stands for all."""
 
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 _OURS = ("imports", "previews", "swap", "load")
@@ -41,7 +39,7 @@ def previews(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
     home = scratch / "preview home"
     demo = scratch / "demo family"
     demo.mkdir()
-    count = max(PEERS, round(MADE * min(1.0, scale)))
+    count = max(PEERS, round(PREVIEWS * min(1.0, scale)))
     job_of(home, "files", demo, count)
     yield from _start(home, min(rounds, 3))
     yield from _many(home, demo, count)
@@ -72,19 +70,12 @@ def _many(home: Path, folder: Path, count: int) -> Iterator[Result]:
     ours, process = _timed_job(home, "previews", folder, count)
     theirs, _ = _timed_job(home, "pipelines", folder, PEERS)
     alone = statistics.median(_timed_job(home, "pipelines", folder, 1)[1] for _ in range(PEERS))
-    start = process - sum(ours.values())
     for case, mine, peer in (
-        ("a pipeline for each", _of_all(ours, count), _of_all(theirs, PEERS)),
-        ("a script for each", start + _of_all(ours, count), alone * PREVIEWS),
+        ("a pipeline for each", ours["all"], theirs["all"] / PEERS * count),
+        ("a script for each", process, alone * count),
     ):
-        note = f"of {count} previews and {PEERS} pipelines; a script's imports count, and ours once"
+        note = f"{count} previews and {PEERS} pipelines; a script's imports count, and ours once"
         yield Result("100 previews", case, mine / peer, "x", 0.1, (mine, peer), note=note)
-
-
-def _of_all(seconds: dict[str, float], count: int) -> float:
-    """What so many as are spoken of would take, where the first is not as the others."""
-    each = seconds["others"] / (count - 1)
-    return seconds["first"] + each * (PREVIEWS - 1)
 
 
 def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Result]:

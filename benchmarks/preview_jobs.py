@@ -104,42 +104,47 @@ def imports() -> Seconds:
 
 
 def previews(folder: str, count: str) -> Seconds:
-    """LoRAs on one base, each with its verdict and pictures, in a session that stays warm.
+    """LoRAs on one base, each with its verdict and pictures, from the first to the last.
 
-    The first one pays for loading the base and for the picture without any.
+    That is with loading the base and the picture without any LoRA, and with whatever else it takes
+    but for the libraries of the first sampler process: it is asked for something that is not there.
     """
+    from contextlib import suppress
+
+    from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
+    from assetmgr.sampler.client import SamplerClient
     from assetmgr.sampler.jobs import ModelFile, RenderJob
-    from assetmgr.sampler.libraries import import_libraries
-    from converters.progress import SILENT
+    from assetmgr.workspace import Workspace
+    from converters.errors import FileMissing
 
-    import_libraries()
-    from assetmgr.sampler.session import Session
-
-    session, seconds = Session(), Seconds()
-    base = ModelFile(str(Path(folder, "base.safetensors")), "base", "checkpoint")
     _warm_up(folder)
-    for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
-        with timed(seconds, "others" if seconds else "first"):
-            job = RenderJob(
-                subject=ModelFile(str(lora), lora.stem, "lora"),
-                base=base,
-                prompt=PROMPT,
-                negative="",
-                steps=STEPS,
-                cfg=7.0,
-                sampler="DPM++ 2M",
-                width=64,
-                height=64,
-                seed=1,
-                weight=1.0,
-                trigger=None,
-                device="cpu",
-                dtype="fp32",
-                image=str(lora.with_suffix(".png")),
-                thumbnail=str(lora.with_suffix(".webp")),
-                overwrite=True,
-            )
-            session.render(job, SILENT)
+    loras = sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]
+    request = PreviewRequest(
+        assets=tuple(map(str, loras)),
+        base=str(Path(folder, "base.safetensors")),
+        prompt=PROMPT,
+        steps=STEPS,
+        cfg=7.0,
+        sampler="DPM++ 2M",
+        size=(64, 64),
+        device="cpu",
+        dtype="fp32",
+    )
+    absent = ModelFile(str(Path(folder, "absent")), "absent", "checkpoint")
+    nothing = RenderJob(
+        *(absent, None, "", "", 1, 1.0, "Euler", 64, 64, 1, 1.0, None, "cpu", "fp32"),
+        image=None,
+        thumbnail=None,
+        overwrite=True,
+    )
+    seconds: Seconds = {}
+    with Workspace.open() as workspace, SamplerClient() as sampler:
+        with suppress(FileMissing):
+            sampler.render(nothing)
+        with timed(seconds, "all"):
+            for result in run_previews(workspace, request, sampler=sampler):
+                if not isinstance(result, PreviewResult) or result.outcome.verdict != "ok":
+                    raise SystemExit(f"a preview failed: {result}")
     return seconds
 
 
@@ -150,7 +155,7 @@ def pipelines(folder: str, count: str) -> Seconds:
     seconds = Seconds()
     _warm_up(folder)
     for lora in sorted(Path(folder).glob("lora-*.safetensors"))[: int(count)]:
-        with timed(seconds, "others" if seconds else "first"):
+        with timed(seconds, "all"):
             pipeline = _from_single_file(folder, torch.float32)
             pipeline.load_lora_weights(str(lora))
             image = pipeline(

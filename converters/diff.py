@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from converters.progress import SILENT, Progress
-from converters.statedict import LazyTensor, StateDict
+from converters.statedict import Blocks, LazyTensor, StateDict
 from converters.weights import TensorDigest
 
 _T = TypeVar("_T")
@@ -26,20 +26,29 @@ class Difference:
 def differences(
     left: StateDict, right: StateDict, progress: Progress = SILENT
 ) -> Iterator[Difference]:
-    """The tensors that differ, in name, type, shape or values; reads both, a tensor at a time."""
+    """The tensors that differ, in name, type, shape or values; reads both, a tensor at a time.
+
+    Quantised ones are compared as they are stored.
+    """
 
     def same(ours: LazyTensor, theirs: LazyTensor) -> bool:
-        found = memoryview(ours.read()).cast("B") == memoryview(theirs.read()).cast("B")
+        found = _stored(ours) == _stored(theirs)
         progress.advance(ours.nbytes)
         return found
 
-    return _differences(left, right, lambda tensor: (tensor.dtype.label, tensor.shape), same)
+    return _differences(left, right, lambda tensor: (tensor.stored[0], tensor.shape), same)
+
+
+def _stored(tensor: LazyTensor) -> memoryview:
+    source = tensor.source
+    data = source.extent.read() if isinstance(source, Blocks) else tensor.read()
+    return memoryview(data).cast("B")
 
 
 def are_comparable(left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]) -> bool:
     """Whether digests tell what differs: a checksum says nothing of a digest."""
     return all(
-        ours[:2] != theirs[:2] or len(ours.digest) == len(theirs.digest)
+        ours[:2] != theirs[:2] or _in_common(ours, theirs) is not None
         for name, ours in left.items()
         if (theirs := right.get(name)) is not None
     )
@@ -49,7 +58,22 @@ def digest_differences(
     left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]
 ) -> Iterator[Difference]:
     """The same of tensors that are known by their digests; reads nothing."""
-    return _differences(left, right, lambda tensor: tensor[:2], lambda a, b: a.digest == b.digest)
+
+    def same(ours: TensorDigest, theirs: TensorDigest) -> bool:
+        found = _in_common(ours, theirs)
+        return found is not None and found[0] == found[1]
+
+    return _differences(left, right, lambda tensor: tensor[:2], same)
+
+
+def _in_common(ours: TensorDigest, theirs: TensorDigest) -> tuple[bytes, bytes] | None:
+    """What is of one sort of two tensors, digests or checksums."""
+    pairs = (
+        (ours.digest, theirs.digest),
+        (ours.digest, theirs.other),
+        (ours.other, theirs.digest),
+    )
+    return next((pair for pair in pairs if len(pair[0]) == len(pair[1])), None)
 
 
 def _differences(

@@ -4,7 +4,8 @@ A tensor's digest is BLAKE3 over `LABEL\n`, the shape as decimals joined by comm
 bytes in C order, little endian. The digest of a model is BLAKE3 over its tensors sorted by name:
 for each the length of the UTF-8 name as four bytes little endian, the name, and the 32 bytes of the
 tensor's digest. Order in the file, container and metadata do not matter; another element type gives
-another digest. Models of small tensors have their own rule, in `converters.digest_together`.
+another digest. Models of small tensors have their own rule, in `converters.digest_together`. Of
+quantised tensors of GGUF the blocks are digested as they are stored, with their type as the label.
 
 A component's digest is made in the same way over its tensors as `converters.canonical` names them,
 with two differences: sizes of 1 at the end of a shape do not count, because a layer is a 1x1
@@ -34,9 +35,20 @@ from converters.digest_together import (
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, Extent, LazyTensor, StateDict
 from converters.stored import StoredTensors
-from converters.weights import Listing, TensorDigests, Weights, encoded, head_of
+from converters.weights import (
+    CHECKSUM_BYTES,
+    Joined,
+    Listing,
+    TensorDigests,
+    Weights,
+    encoded,
+    head_of,
+    is_checked,
+)
+from converters.weights import DIGEST_BYTES as SHORT_BYTES
 
 COMPONENT = b"assetmgr component 1\n"
+DIGEST_BYTES = 32
 PIECE_BYTES = 8 << 20
 """How much of a stored tensor is read at a time."""
 
@@ -44,17 +56,30 @@ Parts = Mapping[str, StateDict]
 """Components by name."""
 
 
-class _Blake3(Protocol):
+class _Hasher(Protocol):
     def update(self, data: Buffer, /) -> object: ...
     def digest(self) -> bytes: ...
 
 
 def tensor_digest(tensor: LazyTensor) -> bytes:
     """The 32 bytes that stand for type, shape and values of a tensor; reads it in pieces."""
+    return _digest(tensor)[:DIGEST_BYTES]
+
+
+def _digest(tensor: LazyTensor) -> bytes:
     hasher = _begin(tensor)
     for data in _read(tensor):
         hasher.update(data)
     return hasher.digest()
+
+
+def bytes_to_digest(state: StateDict) -> int:
+    """How many bytes the digests of all tensors are made of."""
+    stored = ((tensor, tensor.stored[1]) for tensor in state.values())
+    return sum(
+        tensor.nbytes if extents is None else sum(extent.nbytes for extent in extents)
+        for tensor, extents in stored
+    )
 
 
 def weights_digest(state: StateDict, progress: Progress = SILENT) -> str:
@@ -79,7 +104,7 @@ class _Range:
     stop: int
     key: _Key
     tensor: LazyTensor
-    hasher: _Blake3 | None = None
+    hasher: _Hasher | None = None
 
 
 class WeightsDigest:
@@ -92,13 +117,17 @@ class WeightsDigest:
 
     def __init__(self, state: StateDict, parts: Parts) -> None:
         self._names = {name: (tensor, _key(tensor)) for name, tensor in state.items()}
-        self._parts = {part: _squeezed(inner) for part, inner in parts.items()}
+        self._parts = {part: squeezed(inner) for part, inner in parts.items()}
         self._is_together = are_small(state)
+        self._has_digests = bool(parts) or not self._is_together
         stored = state.tensors
         self._structure = stored.structure if isinstance(stored, StoredTensors) else None
         self._wanted: dict[_Key, LazyTensor] = {}
-        if parts or not self._is_together:
-            self._wanted.update((key, tensor) for tensor, key in self._names.values())
+        self._wanted.update(
+            (key, tensor)
+            for tensor, key in self._names.values()
+            if self._has_digests or not is_checked(*_kind(tensor))
+        )
         for inner in self._parts.values():
             self._wanted.update((_key(tensor), tensor) for tensor in inner.values())
         self._done: dict[_Key, bytes] = {}
@@ -125,18 +154,20 @@ class WeightsDigest:
         """
         for key, tensor in self._wanted.items():
             if key not in self._done:
-                self._done[key] = tensor_digest(tensor)
+                self._done[key] = _digest(tensor)
                 progress.advance(tensor.nbytes)
-        listing = Listing({n: (t.dtype.label, t.shape) for n, (t, _) in self._names.items()})
+        listing = Listing({name: _kind(tensor) for name, (tensor, _) in self._names.items()})
         tensors = [self._names[name] for name in listing.names]
         pieces = [self._piece(tensor) for tensor, _ in tensors] if self._is_together else []
         for source in {source for tensor, _ in tensors for source in tensor.sources}:
             source.check_unchanged()
         data = b"".join(pieces)
-        if self._wanted or not self._is_together:
-            digests: Sequence[bytes] = [self._done[key] for _, key in tensors]
+        if self._has_digests:
+            digests: Sequence[bytes] = [self._done[key][:DIGEST_BYTES] for _, key in tensors]
+            others = [self._done[tensors[place][1]][DIGEST_BYTES:] for place in listing.checked]
         else:
             digests = checksums_of(list(_one_by_one(pieces)), memoryview(data))
+            others = [self._done[tensors[place][1]][:SHORT_BYTES] for place in listing.digested]
         return Weights(
             whole=(
                 whole_together(listing, self._sha256(listing, pieces, autov3))
@@ -146,8 +177,19 @@ class WeightsDigest:
             components={
                 part: _of_component(inner, self._done) for part, inner in self._parts.items()
             },
-            tensors=TensorDigests(listing, digests),
+            tensors=TensorDigests(
+                listing,
+                digests,
+                Joined(b"".join(others), CHECKSUM_BYTES if self._has_digests else SHORT_BYTES),
+            ),
+            parts={part: self._tensors_of(inner) for part, inner in self._parts.items()},
         )
+
+    def _tensors_of(self, part: StateDict) -> TensorDigests:
+        """The tensors of a component as its digest was made of them."""
+        listing = Listing({name: _kind(tensor) for name, tensor in part.items()})
+        digests = (self._done[_key(part[name])][:SHORT_BYTES] for name in listing.names)
+        return TensorDigests(listing, Joined(b"".join(digests), SHORT_BYTES))
 
     def _sha256(self, listing: Listing, pieces: Sequence[memoryview], autov3: str | None) -> bytes:
         """That of the tensors as the safetensors library writes them."""
@@ -224,9 +266,33 @@ class _Stream:
         return True
 
 
-def _begin(tensor: LazyTensor) -> _Blake3:
-    hasher: _Blake3 = blake3(head_of(tensor.dtype.label, tensor.shape))
-    return hasher
+class _Checked:
+    """A digest, and behind it the CRC-32 of the same bytes without their head, little endian."""
+
+    def __init__(self, hasher: _Hasher) -> None:
+        from zlib_ng.zlib_ng import crc32  # brings gzip with it: only for those who hash
+
+        self._hasher, self._crc32, self._value = hasher, crc32, 0
+
+    def update(self, data: Buffer, /) -> None:
+        """The next bytes of the tensor."""
+        self._hasher.update(data)
+        self._value = self._crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        """Both."""
+        return self._hasher.digest() + self._value.to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _begin(tensor: LazyTensor) -> _Hasher:
+    """What hashes a tensor: to its digest, of a small one to its checksum, too."""
+    kind = _kind(tensor)
+    hasher: _Hasher = blake3(head_of(*kind))
+    return _Checked(hasher) if is_checked(*kind) else hasher
+
+
+def _kind(tensor: LazyTensor) -> tuple[str, tuple[int, ...]]:
+    return tensor.stored[0], tensor.shape
 
 
 def whole_of(listing: Listing, digests: Iterable[bytes]) -> str:
@@ -238,17 +304,18 @@ def whole_of(listing: Listing, digests: Iterable[bytes]) -> str:
 
 def _read(tensor: LazyTensor) -> Iterator[Buffer]:
     """The bytes of a tensor, in pieces where it can be had so."""
-    if tensor.extents is None:
+    extents = tensor.stored[1]
+    if extents is None:
         yield from (piece.read() for piece in tensor.pieces or (tensor,))
         return
-    for extent in tensor.extents:
+    for extent in extents:
         for start in range(0, extent.nbytes, PIECE_BYTES):
             count = min(PIECE_BYTES, extent.nbytes - start)
             yield extent.source.pread(extent.offset + start, count)
 
 
 def _of_component(part: StateDict, done: Mapping[_Key, bytes]) -> str:
-    pieces = (encoded(name) + done[_key(part[name])] for name in sorted(part))
+    pieces = (encoded(name) + done[_key(part[name])][:DIGEST_BYTES] for name in sorted(part))
     whole: str = blake3(b"".join([COMPONENT, *pieces])).hexdigest()
     return whole
 
@@ -257,8 +324,8 @@ def _key(tensor: LazyTensor) -> _Key:
     return tensor.dtype, tensor.shape, tensor.source
 
 
-def _squeezed(part: StateDict) -> StateDict:
-    """The tensors without the sizes of 1 at the ends of their shapes."""
+def squeezed(part: StateDict) -> StateDict:
+    """The tensors of a component without the sizes of 1 at the ends of their shapes."""
     return part.map(
         lambda _, t: t.reshape(_without_ones(t.shape)) if t.shape[-1:] == (1,) else t,
     )
@@ -281,7 +348,7 @@ def _ranges(wanted: Mapping[_Key, LazyTensor], path: Path) -> list[_Range]:
 
 
 def _only_extent(tensor: LazyTensor) -> Extent | None:
-    extents = tensor.extents
+    extents = tensor.stored[1]
     return extents[0] if extents is not None and len(extents) == 1 else None
 
 

@@ -23,7 +23,7 @@ from converters.digest_together import (
 )
 from converters.statedict import StateDict
 from converters.stored import StoredTensors, Structure
-from converters.weights import Listing, TensorDigests, Weights
+from converters.weights import DIGEST_BYTES, Joined, Listing, TensorDigests, Weights
 
 
 def weigh_content(
@@ -61,6 +61,11 @@ class _Plan:
         as_written = are_as_written(listing, structure)
         return cls(listing, places, as_written)
 
+    def digest(self, place: int, data: memoryview) -> bytes:
+        """That of one tensor."""
+        hashed: bytes = blake3(self.listing.heads[place] + data[self.places[place]]).digest()
+        return hashed
+
     def sha256(self, data: memoryview, autov3: str | None) -> bytes:
         """That of the tensors as the safetensors library writes them."""
         if self.are_as_written and autov3 is not None:
@@ -83,9 +88,11 @@ def _weigh_stored(
     if is_together:
         digests: Sequence[bytes] = checksums_of(plan.places, data)
         whole = whole_together(listing, plan.sha256(data, autov3))
+        large = [plan.digest(place, data)[:DIGEST_BYTES] for place in listing.digested]
+        others = Joined(b"".join(large), DIGEST_BYTES)
     else:
-        pairs = zip(listing.heads, plan.places, strict=True)
-        digests = [blake3(head + data[place]).digest() for head, place in pairs]
+        digests = [plan.digest(place, data) for place in range(len(plan.places))]
         whole = whole_of(listing, digests)
+        others = checksums_of([plan.places[place] for place in listing.checked], data)
     stored.source.check_unchanged()
-    return Weights(whole, {}, TensorDigests(listing, digests))
+    return Weights(whole, {}, TensorDigests(listing, digests, others))

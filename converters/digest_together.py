@@ -6,12 +6,13 @@ So, where tensors have less than `SMALL_BYTES` on average, the digest of the who
 `converters.digest`, and its head), and the SHA-256 of the bytes of all tensors, in the order in
 which the safetensors library writes them. Of files that it wrote, that is their AutoV3, and costs
 nothing. What separates the tensors is in the listing. Names, types and shapes alone decide about
-the rule, so that it is the same for every container.
+the rule, so that it is the same for every container; models with quantised blocks are no such.
 
 In the place of a digest each tensor of such a model has the CRC-32 of its bytes, little endian. It
 tells *which* tensors differ, of models of which the digests of the whole tell *that* they do, and
 takes one of four billion changes for none. Who is after two tensors with one checksum will find
-them; only the digest of the whole withstands that.
+them; only the digest of the whole withstands that. Large tensors among them (`CHECKED_BYTES`) have
+a digest as well, and small ones of other models a checksum, so that both can be compared.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import lru_cache
 
 from blake3 import blake3
 
-from converters.statedict import Buffer, StateDict
+from converters.statedict import Blocks, Buffer, StateDict
 from converters.stored import StoredTensors, Structure
 from converters.weights import CHECKSUM_BYTES, Joined, Listing
 
@@ -35,8 +36,14 @@ TOGETHER = b"assetmgr small tensors 1\n"
 def are_small(state: StateDict) -> bool:
     """Whether the tensors are digested together."""
     stored = state.tensors
-    nbytes = stored.structure.nbytes if isinstance(stored, StoredTensors) else state.nbytes
-    return 0 < nbytes < SMALL_BYTES * len(state) and nbytes <= MOST_BYTES
+    if isinstance(stored, StoredTensors):
+        return _are_few_bytes(stored.structure.nbytes, len(state))
+    has_blocks = any(isinstance(tensor.source, Blocks) for tensor in state.values())
+    return not has_blocks and _are_few_bytes(state.nbytes, len(state))
+
+
+def _are_few_bytes(nbytes: int, tensors: int) -> bool:
+    return 0 < nbytes < SMALL_BYTES * tensors and nbytes <= MOST_BYTES
 
 
 def whole_together(listing: Listing, sha256: bytes) -> str:

@@ -9,7 +9,6 @@ processes in which nobody else uses torch.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ _USERS = ("torch.export", "torch._dynamo", "torch._inductor", "diffusers", "tran
 
 def import_torch_leanly() -> None:
     """Import torch, unless it is imported already."""
-    if "torch" in sys.modules or not importlib.metadata.version("torch").startswith(_KNOWN):
+    if "torch" in sys.modules or not _release().startswith(_KNOWN):
         importlib.import_module("torch")
         return
     with _stand_ins(f"torch.{_EXPORTER}", f"torch.{_SHAPES}"):
@@ -34,6 +33,12 @@ def import_torch_leanly() -> None:
     torch.pop(_SHAPES)
     torch["_lazy_modules"].add(_EXPORTER)
     sys.meta_path.insert(0, _Completion())
+
+
+def _release() -> str:
+    from importlib.metadata import version  # brings the standard library's e-mail with it
+
+    return version("torch")
 
 
 @contextmanager

@@ -56,6 +56,22 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """The source of a tensor whose values are computed from stored blocks, each with its scales.
+
+    `label` names the type of the blocks, as in `Q4_K`.
+    """
+
+    label: str
+    extent: Extent
+    values: Callable[[], Buffer]
+
+    def __call__(self) -> Buffer:
+        """The values."""
+        return self.values()
+
+
+@dataclass(frozen=True, slots=True)
 class LazyTensor:
     """A tensor whose bytes are fetched or computed only by `read`.
 
@@ -86,6 +102,13 @@ class LazyTensor:
     def extents(self) -> tuple[Extent, ...] | None:
         """The stored extents, or None for a computed tensor."""
         return self.source if isinstance(self.source, tuple) else None
+
+    @property
+    def stored(self) -> tuple[str, tuple[Extent, ...] | None]:
+        """What lies in the file: the label of its type and its extents; None for the computed."""
+        if isinstance(self.source, Blocks):
+            return self.source.label, (self.source.extent,)
+        return self.dtype.label, self.extents
 
     @property
     def sources(self) -> tuple[ByteSource, ...]:

@@ -4,6 +4,8 @@ One byte of version, the number of tensors and the length of what follows as fou
 little endian; then zlib of JSON `[names, kinds, kind]`: the names in their order, the distinct
 `[label of the type, shape]`, and for each name the place of its kind in that list; then the first
 16 bytes of each tensor's digest (version 1), or its checksum (version 2), which do not compress.
+Behind those come, in versions 3 and 4, the checksums of the tensors that have one by any rule, or
+the digests of those that have one (`Listing.checked`, `Listing.digested`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,22 @@ from functools import lru_cache
 from typing import NoReturn
 
 from converters.errors import CorruptFile
-from converters.weights import CHECKSUM_BYTES, DIGEST_BYTES, Joined, Listing, TensorDigests
+from converters.weights import (
+    CHECKSUM_BYTES,
+    DIGEST_BYTES,
+    Joined,
+    Listing,
+    TensorDigests,
+    others_of,
+)
 
-WIDTHS = {1: DIGEST_BYTES, 2: CHECKSUM_BYTES}
-"""Version -> bytes of a digest."""
+WIDTHS = {
+    1: (DIGEST_BYTES, 0),
+    2: (CHECKSUM_BYTES, 0),
+    3: (DIGEST_BYTES, CHECKSUM_BYTES),
+    4: (CHECKSUM_BYTES, DIGEST_BYTES),
+}
+"""Version -> bytes of what each tensor has, and of what some have besides."""
 MAX_TEXT = 256 << 20
 """Bytes of names that are unpacked; a safetensors header may have 100 MB."""
 
@@ -30,12 +44,14 @@ _HEAD = struct.Struct("<BII")
 
 def pack(tensors: TensorDigests) -> bytes:
     """The table of these tensors; digests are shortened."""
-    digests = tensors.digests
+    digests, others = tensors.digests, tensors.others
     if not isinstance(digests, Joined):
         digests = Joined(b"".join([digest[:DIGEST_BYTES] for digest in digests]), DIGEST_BYTES)
-    version = next(version for version, width in WIDTHS.items() if width == digests.width)
+    widths = (digests.width, 0 if others is None else others.width)
+    version = next(version for version, known in WIDTHS.items() if known == widths)
     packed = _packed(tensors.listing)
-    return _HEAD.pack(version, len(tensors), len(packed)) + packed + digests.data
+    head = _HEAD.pack(version, len(tensors), len(packed))
+    return b"".join([head, packed, digests.data, b"" if others is None else others.data])
 
 
 @lru_cache(maxsize=LISTINGS)
@@ -57,14 +73,20 @@ def unpack(table: bytes) -> TensorDigests:
     if version not in WIDTHS:
         _refuse(f"is of version {version}")
     end = _HEAD.size + length
-    width = WIDTHS[version]
-    if len(table) != end + count * width:
-        _refuse(f"has {len(table)} bytes, of {end + count * width}")
+    width, more = WIDTHS[version]
+    last = end + count * width
+    if len(table) < last or (not more and len(table) > last):
+        _refuse(f"has {len(table)} bytes, of {last}")
     names, kinds, places = _columns(table[_HEAD.size : end])
     listing = Listing({name: kinds[place] for name, place in zip(names, places, strict=False)})
     if not len(names) == len(places) == count or list(listing.names) != names:
         _refuse(f"names {len(names)} tensors of {count}, or not in their order")
-    return TensorDigests(listing, Joined(table[end:], width))
+    digests = Joined(table[end:last], width)
+    if not more:
+        return TensorDigests(listing, digests)
+    if len(table) != last + more * len(others_of(listing, digests)):
+        _refuse(f"has {len(table) - last} bytes behind its digests")
+    return TensorDigests(listing, digests, Joined(table[last:], more))
 
 
 def _columns(packed: bytes) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[int]]:

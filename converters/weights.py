@@ -6,8 +6,9 @@ Collections hold thousands of adapters of one structure: their names, types and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, overload
 
@@ -17,18 +18,24 @@ DIGEST_BYTES = 16
 """Kept of a tensor's digest. Shortened so, two of a billion tensors are taken for each other
 with a chance of 10⁻²¹."""
 CHECKSUM_BYTES = 4
+CHECKED_BYTES = 256 << 10
+"""Smaller tensors have a checksum, larger ones a digest, in models of both rules: so any two
+tensors of one type and shape have something in common. A checksum takes half as long as a digest,
+and of tensors so large nothing is felt of beginning and ending one."""
 
 
 class TensorDigest(NamedTuple):
     """What stands for a tensor: the label of its type, its shape, and `digest`.
 
     That is the digest of all, its first `DIGEST_BYTES`, or, in models of small tensors, a checksum
-    of `CHECKSUM_BYTES`.
+    of `CHECKSUM_BYTES`. `other` is the checksum of a tensor with a digest, or the digest of one
+    with a checksum, where it is known (`TensorDigests`).
     """
 
     dtype: str
     shape: tuple[int, ...]
     digest: bytes
+    other: bytes = b""
 
 
 class Listing:
@@ -53,6 +60,16 @@ class Listing:
         return tuple(sorted(range(len(ranks)), key=lambda place: -ranks[place]))
 
     @cached_property
+    def checked(self) -> tuple[int, ...]:
+        """The places of tensors that have a checksum by any rule."""
+        return tuple(place for place, kind in enumerate(self.kinds) if is_checked(*kind))
+
+    @cached_property
+    def digested(self) -> tuple[int, ...]:
+        """The places of tensors that have a digest by any rule."""
+        return tuple(place for place, kind in enumerate(self.kinds) if not is_checked(*kind))
+
+    @cached_property
     def heads(self) -> tuple[bytes, ...]:
         """What is hashed before the bytes of each tensor."""
         return tuple(head_of(*kind) for kind in self.kinds)
@@ -61,6 +78,12 @@ class Listing:
     def encoded(self) -> tuple[bytes, ...]:
         """Each name in UTF-8 behind its length as four bytes, little endian."""
         return tuple(map(encoded, self.names))
+
+
+def is_checked(label: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is so small that it has a checksum by any rule. Blocks have digests."""
+    dtype = BY_LABEL.get(label)
+    return dtype is not None and math.prod(shape) * dtype.bits < 8 * CHECKED_BYTES
 
 
 def head_of(label: str, shape: tuple[int, ...]) -> bytes:
@@ -99,15 +122,29 @@ class Joined(Sequence[bytes]):
 
 
 class TensorDigests(Mapping[str, TensorDigest]):
-    """The tensors of a file by name; `digests` are in the order of the listing."""
+    """The tensors of a file by name; `digests` are in the order of the listing.
 
-    def __init__(self, listing: Listing, digests: Sequence[bytes]) -> None:
+    `others` are the checksums of those that are `listing.checked`, or, where `digests` are
+    checksums, the digests of those that are `listing.digested`; None where nobody made them.
+    """
+
+    def __init__(
+        self, listing: Listing, digests: Sequence[bytes], others: Joined | None = None
+    ) -> None:
         self.listing = listing
         self.digests = digests
+        self.others = others
 
     def __getitem__(self, name: str) -> TensorDigest:
         place = self.listing.places[name]
-        return TensorDigest(*self.listing.kinds[place], self.digests[place])
+        other = self._other.get(place, b"")
+        return TensorDigest(*self.listing.kinds[place], self.digests[place], other)
+
+    @cached_property
+    def _other(self) -> Mapping[int, bytes]:
+        if self.others is None:
+            return {}
+        return dict(zip(others_of(self.listing, self.digests), self.others, strict=True))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.listing.names)
@@ -116,13 +153,21 @@ class TensorDigests(Mapping[str, TensorDigest]):
         return len(self.listing.names)
 
 
+def others_of(listing: Listing, digests: Sequence[bytes]) -> tuple[int, ...]:
+    """The places of tensors that have the other sort, too."""
+    are_checksums = isinstance(digests, Joined) and digests.width == CHECKSUM_BYTES
+    return listing.digested if are_checksums else listing.checked
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """The digests of a file's tensors: of all, of each component, and of each tensor by its name.
 
-    `whole` and those of components are 64 hex digits.
+    `whole` and those of components are 64 hex digits. `parts` are the tensors of each component
+    under the names, and with the shapes, that its digest was made of.
     """
 
     whole: str
     components: Mapping[str, str]
     tensors: TensorDigests
+    parts: Mapping[str, TensorDigests] = field(default_factory=dict)

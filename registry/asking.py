@@ -163,15 +163,21 @@ class Asking(Opened):
 
         A table that cannot be read, or is of a newer program, counts as none.
         """
-        from converters.tensor_table import unpack
         from registry import tensor_rows
 
         with self._database.reading() as connection:
             packed = tensor_rows.packed(connection, asset_id)
-        try:
-            return None if packed is None else unpack(packed)
-        except CorruptFile:
-            return None
+        return None if packed is None else _unpacked(packed)
+
+    def component_tensors(self, asset_id: int) -> Mapping[str, Mapping[str, TensorDigest]] | None:
+        """The same of the tensors of each component, as `converters.canonical` names them."""
+        from registry import tensor_rows
+
+        with self._database.reading() as connection:
+            packed = tensor_rows.packed_parts(connection, asset_id)
+        parts = {name: _unpacked(table) for name, table in (packed or {}).items()}
+        known = {name: part for name, part in parts.items() if part is not None}
+        return known if packed is not None and len(known) == len(parts) else None
 
     def sharers(self, asset_id: int) -> Mapping[str, tuple[Sharer, ...]]:
         """The other assets that have a component of this one, by the component's name."""
@@ -246,6 +252,15 @@ class Asking(Opened):
         from registry import reading
 
         return reading.assets(connection, ids, self._machine)
+
+
+def _unpacked(table: bytes) -> Mapping[str, TensorDigest] | None:
+    from converters.tensor_table import unpack
+
+    try:
+        return unpack(table)
+    except CorruptFile:
+        return None
 
 
 def _can_render(asset: Asset) -> bool:

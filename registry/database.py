@@ -38,7 +38,7 @@ from registry import new_tables
 from registry.backup import back_up, backups
 from registry.errors import LibraryUnusable
 from registry.in_place import InPlace
-from registry.schema import REVISION
+from registry.revision import REVISION
 
 BUSY_SECONDS = 15
 """How long a writer waits for another program that is writing."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, exc, inspect, make_url, text
 
-from registry import schema
 from registry.backup import backups
 from registry.database import advice, explain, file_of, is_emptied, name_of
+from registry.revision import REVISION
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
@@ -40,7 +40,7 @@ class Health:
     bytes: int | None = None
     problems: tuple[str, ...] = ()
     hint: str | None = None
-    newest: str = schema.REVISION
+    newest: str = REVISION
     backups: tuple[str, ...] = ()
 
     @property
@@ -105,7 +105,7 @@ def _of_revision(name: str, revision: str | None, nbytes: int | None = None) -> 
     """A sound database, if its tables are ours."""
     if revision is None:
         return _unusable(name, "is not a library", _FOREIGN)
-    if revision != schema.REVISION:
+    if revision != REVISION:
         from registry.migrations import knows
 
         if not knows(revision):

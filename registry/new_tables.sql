@@ -200,6 +200,13 @@ CREATE TABLE undigested (
 	CONSTRAINT pk_undigested PRIMARY KEY (asset_id),
 	CONSTRAINT fk_undigested_asset_id FOREIGN KEY(asset_id) REFERENCES asset (id) ON DELETE CASCADE
 );
+CREATE TABLE component_tensors (
+	asset_id INTEGER NOT NULL,
+	name VARCHAR(32) NOT NULL,
+	packed BLOB NOT NULL,
+	CONSTRAINT pk_component_tensors PRIMARY KEY (asset_id, name),
+	CONSTRAINT fk_component_tensors_asset_id FOREIGN KEY(asset_id) REFERENCES asset (id) ON DELETE CASCADE
+);
 CREATE INDEX ix_asset_autov1 ON asset (autov1);
 CREATE INDEX ix_asset_autov3 ON asset (autov3);
 CREATE INDEX ix_asset_by_added ON asset (added, name_folded, id, kind, base, state, copies, safety, verdict, rating, bytes, variant, container, layout, algorithm, updated);
@@ -280,4 +287,4 @@ CREATE TRIGGER tag_untallied AFTER DELETE ON tag  BEGIN INSERT INTO facet (name,
         ON CONFLICT (name, value) DO UPDATE SET number = facet.number + (-1);
     UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = old.asset_id), '') WHERE asset_id = old.asset_id; END;
 CREATE TRIGGER tag_moved AFTER UPDATE OF asset_id, name ON tag  BEGIN UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = old.asset_id), '') WHERE asset_id = old.asset_id;UPDATE brief SET tags = coalesce((SELECT group_concat(name, char(65535)) FROM tag WHERE asset_id = new.asset_id), '') WHERE asset_id = new.asset_id; END;
-INSERT INTO alembic_version (version_num) VALUES ('0014_small_tensors');
+INSERT INTO alembic_version (version_num) VALUES ('0015_component_tensors');

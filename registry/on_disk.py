@@ -7,7 +7,7 @@ import stat
 
 from converters.bytesource import FileBytes, Fingerprint
 from converters.containers import Model, is_pipeline, open_model
-from converters.digest import Parts
+from converters.digest import Parts, bytes_to_digest
 from converters.errors import FileMissing, FileProblem, FileUnreadable
 from converters.hashing import HashedFile, hash_file
 from converters.hashing_folder import fingerprint_of_folder, hash_folder
@@ -16,8 +16,8 @@ from converters.statedict import StateDict
 from converters.stored import StoredTensors, Structure
 
 MOST_TIMES = 3
-"""Quantised tensors unpack to many times their file, and hostile ones overlap: a scan, which reads
-every file once, leaves both to those who ask. Tied and fused tensors count twice."""
+"""Hostile tensors overlap to many times their file: a scan, which reads every file once, leaves
+those to who asks. Tied and fused tensors count twice."""
 MOST_TENSORS = 100_000
 """Far above any model; the digests of a file of nothing but names would not fit into memory."""
 
@@ -61,7 +61,7 @@ def _parts(state: StateDict, kind: str) -> Parts:
 def is_worth_digesting(model: Model) -> bool:
     """Whether a scan digests the tensors of a model; the rest waits for those who ask."""
     state, structure = model.state_dict, structure_of(model)
-    nbytes = state.nbytes if structure is None else structure.nbytes
+    nbytes = bytes_to_digest(state) if structure is None else structure.nbytes
     return 0 < nbytes <= MOST_TIMES * model.nbytes and len(state) <= MOST_TENSORS
 
 

@@ -22,7 +22,8 @@ from registry.records import (
     Source,
     Verification,
 )
-from registry.rows import AnyRow, batches, grouped, moment, tags_of
+from registry.row_values import moment
+from registry.rows import AnyRow, batches, grouped, tags_of
 from registry.scan_records import KnownFile
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, select
@@ -50,8 +49,3 @@ def _rows_of(table: Table, owner: str) -> Select[Any]:
     """Made once: putting a statement together takes longer than SQLite needs for it."""
     wanted = table.c[owner].in_(bindparam("ids", expanding=True))
     return select(table).where(wanted).order_by(*table.primary_key)
-
-
-def moment(stored: datetime) -> datetime:
-    """A time as records have it: the database keeps UTC without saying so."""
-    return stored.replace(tzinfo=UTC)

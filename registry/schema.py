@@ -26,9 +26,6 @@ from sqlalchemy import (
 
 from registry.place_text import PlaceText
 
-REVISION = "0014_small_tensors"
-"""The newest migration, known here so that opening a current library needs no Alembic."""
-
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -142,6 +139,16 @@ asset_tensors = Table(
     "asset_tensors",
     metadata,
     Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("packed", LargeBinary, nullable=False),
+)
+
+# The tensors of each component under the names that its digest was made of: a pipeline and a single
+# file have other names, and some other matrices, alone.
+component_tensors = Table(
+    "component_tensors",
+    metadata,
+    Column("asset_id", ForeignKey(_ASSET, ondelete="CASCADE"), primary_key=True),
+    Column("name", String(32), primary_key=True),
     Column("packed", LargeBinary, nullable=False),
 )
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:  # listing a library needs none of what opens files
 LONGEST_NAME = 32
 """What the column holds; the folders of a pipeline may have any names, and PostgreSQL counts."""
 
-_component, _table = schema.component.c, schema.asset_tensors.c
+_table = schema.asset_tensors.c
+_REPLACED = (
+    schema.component,
+    schema.component_tensors,
+    schema.asset_tensors,
+    schema.undigested,
+)
 
 
 class Sharer(NamedTuple):
@@ -34,10 +40,8 @@ def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
     from converters.tensor_table import pack
 
     for some in batches(list(weighed)):
-        connection.execute(delete(schema.component).where(_component.asset_id.in_(some)))
-        connection.execute(delete(schema.asset_tensors).where(_table.asset_id.in_(some)))
-        waiting = schema.undigested.c.asset_id.in_(some)
-        connection.execute(delete(schema.undigested).where(waiting))
+        for table in _REPLACED:
+            connection.execute(delete(table).where(table.c.asset_id.in_(some)))
     rows = [
         {"asset_id": asset_id, "name": name, "digest": digest}
         for asset_id, weights in weighed.items()
@@ -46,6 +50,14 @@ def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
     ]
     if rows:
         connection.execute(insert(schema.component), rows)
+    parts = [
+        {"asset_id": asset_id, "name": name, "packed": pack(part)}
+        for asset_id, weights in weighed.items()
+        for name, part in weights.parts.items()
+        if len(name) <= LONGEST_NAME
+    ]
+    if parts:
+        connection.execute(insert(schema.component_tensors), parts)
     tables = [{"asset_id": key, "packed": pack(each.tensors)} for key, each in weighed.items()]
     connection.execute(insert(schema.asset_tensors), tables)
 
@@ -55,6 +67,16 @@ def packed(connection: Connection, asset_id: int) -> bytes | None:
     statement = select(_table.packed).where(_table.asset_id == asset_id)
     found: bytes | None = connection.execute(statement).scalar_one_or_none()
     return found
+
+
+def packed_parts(connection: Connection, asset_id: int) -> dict[str, bytes] | None:
+    """The packed table of each component's tensors; None where one has none."""
+    mine, theirs = schema.component, schema.component_tensors
+    both = (mine.c.asset_id == theirs.c.asset_id) & (mine.c.name == theirs.c.name)
+    statement = select(mine.c.name, theirs.c.packed).join_from(mine, theirs, both, isouter=True)
+    found = connection.execute(statement.where(mine.c.asset_id == asset_id)).all()
+    tables = {name: table for name, table in found if table is not None}
+    return tables if len(tables) == len(found) else None
 
 
 def sharers(connection: Connection, asset_id: int) -> dict[str, tuple[Sharer, ...]]:

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from converters.suffixes import MODEL_SUFFIXES
+
 BETWEEN = "\uffff"
 """Stands between texts that were folded: it is in none of them."""
 
@@ -72,6 +74,13 @@ def haystack(texts: Iterable[str]) -> str:
 def needle(text: str) -> str:
     """A word or phrase of a query, folded as the texts it is looked for in."""
     return fold(text).replace(_BREAK, " ")
+
+
+def word_needle(text: str) -> str:
+    """What a word stands for: of the name of a model file what the library calls the file."""
+    folded = needle(text)
+    stem, dot, suffix = folded.rpartition(".")
+    return stem if stem and dot + suffix in MODEL_SUFFIXES else folded
 
 
 def searchable(

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from tui.bridge import Lane, Work
 from tui.sections import Section
 
+Answers = Mapping[str, str]
+"""Name of a field -> its value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One answer: free text, or with `options` (value, what is shown) one of them.
 
-    `empty` is what an empty line says.
+    `empty` is what an empty line says. A line that nobody has changed says what `proposal` makes
+    of the other answers, where that is given.
     """
 
     name: str
@@ -21,6 +25,7 @@ class Field:
     value: str
     options: tuple[tuple[str, str], ...] = ()
     empty: str = ""
+    proposal: Callable[[Answers], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,6 @@ class Planned:
     work: Work | None
     lane: Lane = Lane.DISK
     told: Callable[[], Told] | None = None
-
-
-Answers = Mapping[str, str]
-"""Name of a field -> its value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,14 +72,14 @@ class Merging:
             family = _family(adapters[0])
             raise FileMissing(f"the library has no {family} checkpoint to merge into")
         weights = (field for n, a in enumerate(adapters) for field in _weight_fields(n, a))
-        names = [*(base.name for base in bases[:1]), *(adapter.name for adapter in adapters)]
+        proposal = partial(_proposal, bases, adapters)
         fields = (
             Field("base", "into", options[0][0], tuple(options)),
             *weights,
             dtype_field(),
             Field("partial", "unused keys", "no", (("no", "are an error"), ("yes", "are left"))),
             Field("size", "rank of the sum", "", empty="for one adapter: 32, or 95% of the energy"),
-            Field("output", "file", _target((*bases, *adapters)[0], names)),
+            Field("output", "file", proposal({"base": options[0][0]}), proposal=proposal),
         )
         shown = fields if len(adapters) > 1 else tuple(f for f in fields if f.name != "size")
         plan = partial(self._plan_adapters, adapters)
@@ -152,7 +152,7 @@ class Merging:
             Field("density", "density", "", empty="of ties: what is kept"),
             Field("drop", "drop", "", empty="of dare: what is dropped"),
             dtype_field(),
-            Field("output", "file", _target(checkpoints[0], [one.name for one in checkpoints])),
+            Field("output", "file", _target(checkpoints)),
         )
         plan = partial(self._plan_checkpoints, checkpoints)
         return Form(title_of("Merge", checkpoints), fields, plan, "Merge")
@@ -230,9 +230,16 @@ def _family(adapter: Asset) -> str:
     return "sd-1" if adapter.base == "unknown" else adapter.base
 
 
-def _target(first: Asset, names: Sequence[str]) -> str:
-    stem = "+".join(names)[:_LONGEST_NAME].replace("/", "_")
-    return str(Path(place_of(first)).with_name(f"{stem}.safetensors"))
+def _proposal(bases: Sequence[Asset], adapters: Sequence[Asset], answers: Answers) -> str:
+    """The file of what the adapters and the chosen base make."""
+    chosen = [base for base in bases if place_of(base) == answers["base"]]
+    return _target([*chosen, *adapters])
+
+
+def _target(assets: Sequence[Asset]) -> str:
+    """A file beside the first of them that is named for all."""
+    stem = "+".join(asset.name for asset in assets)[:_LONGEST_NAME].replace("/", "_")
+    return str(Path(place_of(assets[0])).with_name(f"{stem}.safetensors"))
 
 
 def _weight_fields(position: int, adapter: Asset) -> Iterator[Field]:

@@ -113,7 +113,7 @@ class ScriptedCommands(Commands):
         """A form with a choice and a text, and a plan that repeats them."""
         fields = (
             Field("dtype", "precision", "keep", same("keep", "fp16")),
-            Field("output", "file", f"{ids[0]}.safetensors"),
+            Field("output", "file", f"{ids[0]}.safetensors", proposal=partial(_proposal, ids)),
         )
         return Form(f"{verb} {_numbers(ids)}", fields, partial(self._plan, verb, ids), verb)
 
@@ -218,6 +218,10 @@ class ScriptedRemote(Remote):
         if self._script.failure is not None:
             raise self._script.failure
         return self._script.cards
+
+
+def _proposal(ids: Sequence[int], answers: Answers) -> str:
+    return f"{ids[0]}.{answers['dtype']}.safetensors"
 
 
 def _numbers(ids: Sequence[int]) -> str:

@@ -49,7 +49,9 @@ def list_(
     refuse_options(query)
     text = " ".join(query)
     with Workspace.open() as workspace:
-        page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)
+        page = None if session.as_json else workspace.first_page(text, sort, limit, offset)
+        if page is None:
+            page = workspace.library.search(text, sort=sort, limit=limit, offset=offset)
         if session.as_json:
             assets = workspace.library.assets(text, sort=sort, limit=limit, offset=offset)
             documents = [asset_json(asset) for asset in assets]

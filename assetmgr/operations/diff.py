@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assetmgr.assetref import find_file
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.diff import Difference, are_comparable, differences, digest_differences
+from converters.diff_components import SideBySide, Spelled, rest_of, side_by_side, spelled
 from converters.errors import AssetNotFound, FileMissing, FileProblem
-from converters.layouts.components import component_of
+from converters.identify import identify
+from converters.layouts.components import OTHER, component_of
 from converters.layouts.pipeline import pipeline_parts, to_single_file
 from converters.progress import SILENT, Progress
-from converters.statedict import StateDict
+from converters.statedict import LazyTensor, StateDict
+from converters.weights import DIGEST_BYTES, TensorDigest
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from converters.weights import TensorDigest
     from registry.records import Asset
 
-    _Tensors = Mapping[str, TensorDigest]
+_Tensors = Mapping[str, TensorDigest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models tensor by tensor; `from_index` when the library knew both without a look."""
+    """Two models tensor by tensor; `from_index` when the library knew both without a look.
+
+    `unlike` are components whose layouts keep their numbers in other tensors, so that the index
+    cannot tell which of them differ.
+    """
 
     a: str
     b: str
     components: tuple[Part, ...]
     differences: tuple[Difference, ...]
     from_index: bool
+    unlike: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
-        """Whether both hold the same tensors."""
-        return not self.differences
+        """Whether both hold the same tensors, as far as is known."""
+        return not self.differences and not self.unlike
 
     def to_json(self) -> dict[str, object]:
         """The document of the command."""
@@ -56,44 +63,32 @@ class Comparison:
 
 
 def compare(
-    workspace: Workspace, first: str, second: str, progress: Progress = SILENT
+    workspace: Workspace,
+    first: str,
+    second: str,
+    progress: Progress = SILENT,
+    *,
+    read: bool = False,
 ) -> Comparison:
     """Compare two models by names, types, shapes and values.
 
-    A pipeline is compared with a file as its single file. Models that are as the library saw them,
-    with the digests of their tensors, are not opened, and need not be there; but for a pipeline and
-    a file, whose tensors have other names. Raises AssetNotFound, AmbiguousAsset, and FileProblem
-    for what is not readable.
+    A pipeline and a file are compared component by component, under the names of pipelines. Models
+    that are as the library saw them, with the digests of their tensors, are not opened, and need
+    not be there; `read` has the files compared all the same. Raises AssetNotFound, AmbiguousAsset,
+    and FileProblem for what is not readable.
     """
-    sides = [_side(workspace, reference) for reference in (first, second)]
-    by_component = all(side.is_pipeline for side in sides)
-    of_name = _folder_of if by_component else component_of
-    places = [side.place for side in sides]
-    known = [side.tensors for side in sides if side.tensors is not None]
-    are_alike = len({side.is_pipeline for side in sides}) == 1
-    if len(known) == len(sides) and are_alike and are_comparable(*known):
-        told = tuple(digest_differences(*known))
-        # Two checksums may be the same by chance, or on purpose.
-        if told or len({side.whole for side in sides}) == 1:
-            return _comparison(places, {*known[0], *known[1]}, told, of_name, from_index=True)
-    left, right = (open_model(place) for place in places)
-    ours, theirs = ((m.state_dict if by_component else _single(m)) for m in (left, right))
-    progress.stage("comparing", min(ours.nbytes, theirs.nbytes))
-    found = differences(ours, theirs, progress)
-    return _comparison(places, {*ours, *theirs}, found, of_name, from_index=False)
+    left, right = _side(workspace, first), _side(workspace, second)
+    told = None if read else _from_index(workspace, left, right)
+    return told or _by_reading(left, right, progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Where a model is, or was, and its tensors as far as the library knows them.
-
-    `whole` is the digest of all of them.
-    """
+    """Where a model is, or was, and its asset where the library knows it as it is."""
 
     place: str
     is_pipeline: bool
-    tensors: _Tensors | None
-    whole: str | None
+    asset: Asset | None
 
 
 def _side(workspace: Workspace, reference: str) -> _Side:
@@ -101,16 +96,70 @@ def _side(workspace: Workspace, reference: str) -> _Side:
         path = _there(find_file(workspace, reference))
     except FileMissing as missing:
         asset = _lost(workspace, reference)
-        tensors = None if asset is None else workspace.library.tensors(asset.id)
-        if asset is None or tensors is None:
+        if asset is None or asset.hashes["weights"] is None:
             raise missing from None
         place = asset.files[0].path if asset.files else asset.name
-        is_pipeline = asset.container == Container.DIFFUSERS
-        return _Side(place, is_pipeline, tensors, asset.hashes["weights"])
-    asset = _known(workspace, path)
-    known = None if asset is None else _digests(workspace, asset)
-    whole = None if asset is None else asset.hashes["weights"]
-    return _Side(str(path), path.is_dir(), known, whole)
+        return _Side(place, asset.container == Container.DIFFUSERS, asset)
+    return _Side(str(path), path.is_dir(), _known(workspace, path))
+
+
+def _from_index(workspace: Workspace, left: _Side, right: _Side) -> Comparison | None:
+    """What the library tells of the two; None where it does not know enough."""
+    if left.asset is None or right.asset is None:
+        return None
+    is_alike = left.is_pipeline is right.is_pipeline
+    beside = _known_beside(workspace, left.asset, right.asset, is_alike=is_alike)
+    if beside is None or not are_comparable(beside.left, beside.right):
+        return None
+    told = tuple(digest_differences(beside.left, beside.right))
+    is_same = left.asset.hashes["weights"] == right.asset.hashes["weights"]
+    # Two checksums may be the same by chance, or on purpose.
+    is_sure = told or beside.unlike or is_same or _have_digests(beside)
+    return _comparison(left, right, beside, told, from_index=True) if is_sure else None
+
+
+def _known_beside(
+    workspace: Workspace, left: Asset, right: Asset, *, is_alike: bool
+) -> SideBySide[TensorDigest] | None:
+    ours, theirs = _digests(workspace, left), _digests(workspace, right)
+    if ours is None or theirs is None:
+        return None
+    if is_alike:
+        return SideBySide(ours, theirs, ())
+    mine, others = _spelled(workspace, left, ours), _spelled(workspace, right, theirs)
+    return side_by_side(mine, others) if mine and others else None
+
+
+def _have_digests(beside: SideBySide[TensorDigest]) -> bool:
+    known = (*beside.left.values(), *beside.right.values())
+    return all(len(each.digest) == DIGEST_BYTES for each in known)
+
+
+def _spelled(workspace: Workspace, asset: Asset, tensors: _Tensors) -> Spelled[TensorDigest] | None:
+    """The tensors that the library knows by component, as pipelines name them."""
+    parts = workspace.library.component_tensors(asset.id)
+    if parts is None:
+        return None
+    rest = rest_of({name: each[:2] for name, each in tensors.items()}, asset.kind)
+    return Spelled(parts, {new: tensors[name] for name, new in rest.items()})
+
+
+def _by_reading(left: _Side, right: _Side, progress: Progress) -> Comparison:
+    models = open_model(left.place), open_model(right.place)
+    beside = _beside(*models, is_alike=left.is_pipeline is right.is_pipeline)
+    sizes = (sum(tensor.nbytes for tensor in side.values()) for side in (beside.left, beside.right))
+    progress.stage("comparing", min(sizes))
+    found = differences(StateDict(beside.left), StateDict(beside.right), progress)
+    return _comparison(left, right, beside, found, from_index=False)
+
+
+def _beside(left: Model, right: Model, *, is_alike: bool) -> SideBySide[LazyTensor]:
+    """The tensors of two files; where components are unlike, as one file holds them."""
+    ours, theirs = left.state_dict, right.state_dict
+    if is_alike:
+        return SideBySide(ours, theirs, ())
+    found = side_by_side(spelled(ours, identify(ours).kind), spelled(theirs, identify(theirs).kind))
+    return SideBySide(_single(left), _single(right), ()) if found.unlike else found
 
 
 def _there(path: Path) -> Path:
@@ -131,21 +180,27 @@ def _lost(workspace: Workspace, reference: str) -> Asset | None:
 
 
 def _comparison(
-    places: Sequence[str],
-    names: Collection[str],
+    left: _Side,
+    right: _Side,
+    beside: SideBySide[Any],
     differing: Iterable[Difference],
-    of_name: Callable[[str], str],
     *,
     from_index: bool,
 ) -> Comparison:
     found = tuple(differing)
-    everything = Counter(map(of_name, names))
-    different = Counter(of_name(each.name) for each in found)
+    has_pipeline = left.is_pipeline or right.is_pipeline
+
+    def part_of(name: str) -> str:
+        component = component_of(name)
+        return name.partition(".")[0] if has_pipeline and component == OTHER else component
+
+    everything = Counter(map(part_of, {*beside.left, *beside.right}))
+    different = Counter(part_of(each.name) for each in found)
     parts = tuple(
         Part(name, everything[name] - different[name], different[name])
         for name in sorted(everything)
     )
-    return Comparison(places[0], places[1], parts, found, from_index)
+    return Comparison(left.place, right.place, parts, found, from_index, beside.unlike)
 
 
 def _known(workspace: Workspace, path: Path) -> Asset | None:
@@ -172,11 +227,6 @@ def _digests(workspace: Workspace, asset: Asset) -> _Tensors | None:
         return workspace.library.tensors(asset.id)
     except LibraryUnusable:
         return None
-
-
-def _folder_of(name: str) -> str:
-    """The component of a tensor of a pipeline."""
-    return name.partition(".")[0]
 
 
 def _single(model: Model) -> StateDict:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.civitai.plan import plan_civitai_download
-from assetmgr.operations.downloads.receiving import with_sha256
+from assetmgr.operations.downloads.known import with_sha256
 from assetmgr.operations.hub.plan import check_name
 from assetmgr.operations.inspect import Inspection, inspect_source
 from assetmgr.sources import civitai, civitai_remote, huggingface

@@ -30,6 +30,7 @@ from assetmgr.sampler.runtime import at_runtime
 from assetmgr.sampler.schedules import usable_solver
 from assetmgr.sampler.solvers import solver_named
 from assetmgr.sampler.subjects import Applied, applied
+from assetmgr.sampler.threads import is_small
 from assetmgr.sampler.warm import Conditions, Kept, Warm, account_of, load_warm, place_of
 from converters.adapters.opening import open_adapter
 from converters.errors import AssetmgrError
@@ -80,8 +81,16 @@ class Attempt:
             parameters=job.parameters(self._device.type, precision_name(self._dtype)),
             memory_measures=tuple(sorted(self._thrift.taken)),
             memory_fallbacks=tuple(sorted(self._thrift.forced)),
+            one_thread=self._is_in_one_thread,
         )
         return outcome, picture
+
+    @property
+    def _is_in_one_thread(self) -> bool:
+        warm = self._kept.warm
+        if warm is None or self._device.type != "cpu" or warm.bundle.family.flow:
+            return False
+        return is_small(warm.weights, warm.places(self._conditions.sampling))
 
     def _tried(self) -> _Judged:
         return self._checkpoint() if self._job.base is None else self._adapter()

@@ -168,6 +168,7 @@ class RenderOutcome:
     `peak_memory_bytes` is the accelerator's peak of this job, or the worker process's on a CPU
     (None where the system does not tell). `memory_measures` are what saved memory, in the words of
     `memory.Measure`; `memory_fallbacks` those of them that nobody asked for: memory ran out.
+    `one_thread`: it was too small for several, so that other cores were idle.
     """
 
     image: str | None
@@ -179,6 +180,7 @@ class RenderOutcome:
     parameters: Parameters
     memory_measures: tuple[str, ...] = ()
     memory_fallbacks: tuple[str, ...] = ()
+    one_thread: bool = False
 
     @property
     def verdict(self) -> str:

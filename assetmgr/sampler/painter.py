@@ -97,9 +97,8 @@ class Painter:
         bundle, device, sampling = warm.bundle, self.thrift.device, self.conditions.sampling
         with awake(device, bundle.vae.network):
             denoiser = denoiser_of(bundle, sampling)
-        latents = sampling.width * sampling.height // denoiser.factor**2
         with (
-            threads_for(warm.weights, latents),
+            threads_for(warm.weights, warm.places(sampling)),
             frugal(bundle.unet.network, self.thrift.taken, device) as unet,
         ):
             replay = None if self.thrift.taken & NOT_REPLAYED else warm.replay

@@ -63,4 +63,9 @@ def threads_for(weights: int, latents: int) -> AbstractContextManager[None]:
 
     More or fewer threads may round otherwise: a picture must not depend on what ran before.
     """
-    return one_thread() if weights * latents < SMALL else nullcontext()
+    return one_thread() if is_small(weights, latents) else nullcontext()
+
+
+def is_small(weights: int, latents: int) -> bool:
+    """Whether several threads would wait for each other more than they work."""
+    return weights * latents < SMALL

@@ -105,6 +105,10 @@ class Warm:
         """How many the UNet has."""
         return sum(parameter.numel() for parameter in self.bundle.unet.network.parameters())
 
+    def places(self, sampling: Sampling) -> int:
+        """How many a picture's latents have."""
+        return sampling.width * sampling.height // self.bundle.latent_factor**2
+
     @cached_property
     def replay(self) -> Replay:
         """What calls the UNet of a Stable Diffusion again and again."""

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,7 +61,8 @@ def asking(subject: str, progress: Progress = SILENT, *, repo: str | None = None
     """
     refuse_offline(subject)
     page = f"{endpoint()}/{repo}" if repo else None
-    _install()
+    with _installing:
+        _install()
     token = _NOW.set(_Asking(subject, progress))
     try:
         with translated(subject, page):
@@ -118,12 +120,19 @@ def token(environment: Mapping[str, str] = os.environ) -> str | bool:
     return get_token() or False
 
 
+_installing = threading.Lock()
+"""Who does it once more closes the client that another thread is just asking with."""
+
+
 @functools.cache
 def _install() -> None:
     """Give huggingface_hub our client, and let it be silent: it logs addresses, unescaped."""
     import httpx2
     from huggingface_hub import constants
-    from huggingface_hub.utils import set_client_factory  # type: ignore[attr-defined]
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        get_session,
+        set_client_factory,
+    )
 
     # It would tell what else is installed and who calls us, and make a request to find that out.
     constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -135,6 +144,8 @@ def _install() -> None:
         def send(
             self, request: httpx2.Request, *, stream: bool = False, **options: Any
         ) -> httpx2.Response:
+            if self.is_closed:  # the library does that to all threads where one cannot connect
+                return get_session().send(request, stream=stream, **options)
             answer = super().send(request, stream=True, **options)
             for attempt in range(TRIES - 1):
                 if answer.status_code not in BUSY:

@@ -6,17 +6,38 @@ behind a company's proxy one would know a host that the other refuses.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import ssl
 import sys
+import threading
 
 from assetmgr.sources.patience import Unreachable
 from converters.errors import AssetmgrError
 
+_reading = threading.Lock()
+
+
+def begin_reading() -> None:
+    """Read them in the background, as long as the rest of what a request needs is loaded."""
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # said by whoever needs them
+            certificates()
+
+    if not read_certificates.cache_info().currsize:
+        threading.Thread(target=read, daemon=True).start()
+
+
+def certificates() -> ssl.SSLContext:
+    """What is read once, and waited for while somebody does."""
+    with _reading:
+        return read_certificates()
+
 
 @functools.cache
-def certificates() -> ssl.SSLContext:
+def read_certificates() -> ssl.SSLContext:
     """Those of the system, or of `SSL_CERT_FILE`; certifi's where the system has none.
 
     As huggingface_hub's client chooses them (httpcore2 `_ssl.py`), without loading that. Kept,

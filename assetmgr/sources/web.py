@@ -25,7 +25,7 @@ from assetmgr.sources.bodies import (
 )
 from assetmgr.sources.origins import has_proxy, may_follow, same_origin
 from assetmgr.sources.patience import BUSY, LONGEST_WAIT, TRIES, Pace, Unreachable, delay, pause
-from assetmgr.sources.trust import certificates, distrusted, is_distrust
+from assetmgr.sources.trust import begin_reading, certificates, distrusted, is_distrust
 from converters.errors import AssetmgrError, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -58,6 +58,9 @@ class Web:
     cache: Path | None = None
     pace: Pace | None = None
     longest_wait: float = LONGEST_WAIT
+
+    def __post_init__(self) -> None:
+        begin_reading()
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ from converters.containers.model import Container, Model
 from converters.dtypes import DType
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
 from converters.pickles.verdict import SAFE_NO_CODE
-from converters.statedict import Buffer, Extent, LazyTensor, StateDict
+from converters.statedict import Blocks, Buffer, Extent, LazyTensor, StateDict
 
 ALIGNMENT = "general.alignment"
 ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
@@ -137,8 +137,8 @@ def _shape(source: ByteSource, info: TensorInfo, header: GgufHeader) -> tuple[in
 def _tensor(shape: tuple[int, ...], kind: BlockType, extent: Extent, origin: str) -> LazyTensor:
     if kind.dtype is not None:
         return LazyTensor(kind.dtype, shape, (extent,) if extent.nbytes else (), origin)
-    compute = functools.partial(_values, extent, kind, origin)
-    return LazyTensor(DType.F32, shape, compute, f"{origin} ({kind.name})", (extent.source,))
+    blocks = Blocks(kind.name, extent, functools.partial(_values, extent, kind, origin))
+    return LazyTensor(DType.F32, shape, blocks, f"{origin} ({kind.name})", (extent.source,))
 
 
 def _values(extent: Extent, kind: BlockType, origin: str) -> Buffer:

@@ -23,12 +23,11 @@ from sqlalchemy import (
     union_all,
 )
 
-from converters.suffixes import MODEL_SUFFIXES
 from registry import schema
 from registry.places import name_of
 from registry.query.contains import Tagged, path_contains, search_text_contains
 from registry.states import MISSING, OFFLINE, PRESENT
-from registry.text import fold, needle, searchable
+from registry.text import fold, searchable, word_needle
 
 if TYPE_CHECKING:
     from registry.records import Asset
@@ -103,10 +102,8 @@ class Words:
 
     @property
     def needle(self) -> str:
-        """What is looked for: of the name of a model file what the library calls the file."""
-        folded = needle(self.text)
-        stem, dot, suffix = folded.rpartition(".")
-        return stem if stem and dot + suffix in MODEL_SUFFIXES else folded
+        """What is looked for."""
+        return word_needle(self.text)
 
     def clause(self) -> ColumnElement[bool]:
         """The condition on rows of `asset`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers.gguf import entry, gguf
 from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
@@ -158,16 +159,80 @@ def test_checksums_that_agree_by_chance_are_not_believed(program: Program, tmp_p
     assert (len(done["differences"]), done["from_index"]) == (1, False)
 
 
-def test_an_adapter_is_opened_where_the_other_has_digests_of_another_sort(
+def test_an_adapter_is_compared_from_the_index_with_one_that_is_digested_by_another_rule(
     program: Program, tmp_path: Path
+) -> None:
+    """Of small tensors both have checksums, of large ones digests."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    large = {"same": 150_000, "other": 150_000}
+    many = {f"tiny{number}": 1 for number in range(60)}
+    small = _adapter(folder / "small.safetensors", 1, **large, **many)
+    digested = _adapter(folder / "digested.safetensors", 2, **large)
+    tensors = load_file(digested)
+    tensors["other"] = tensors["other"] + 1
+    save_file(tensors, digested)
+    opened = program("diff", small, digested, "--json").json
+    assert program("scan", folder).code == 0
+    shutil.rmtree(folder)
+    done = program("diff", "small", "digested", "--json").json
+    assert done == {**opened, "from_index": True}
+    changed = [each["name"] for each in done["differences"] if each["how"] == "has other values"]
+    assert [name.rpartition(".")[2] for name in changed] == ["weight", "other"]
+
+
+def test_a_pipeline_and_a_file_are_compared_from_the_index(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    folder = tmp_path / "library"
+    first, second = folder / "first", folder / "second.safetensors"
+    folder.mkdir()
+    program("convert", models.checkpoint, "--to", "diffusers", "-o", first)
+    tensors = load_file(models.checkpoint)
+    tensors[CHANGED] = tensors[CHANGED] + 1
+    save_file(tensors, second)
+    opened = program("diff", first, second, "--json").json
+    assert program("scan", folder).code == 0
+    shutil.rmtree(folder)
+    done = program("diff", "first", "second", "--json")
+    assert (done.code, done.json) == (1, {**opened, "from_index": True})
+    assert done.json["differences"] == [
+        {"name": "text_encoder.position_ids", "how": "is only in the second"},
+        {"name": "vae.post_quant_conv.bias", "how": "has other values"},
+    ]
+    assert {part["name"]: part["different"] for part in done.json["components"]} == {
+        "text_encoder": 1,
+        "unet": 0,
+        "vae": 1,
+    }
+
+
+def test_files_are_read_where_that_is_asked_for(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    first, second = _scanned(program, models, tmp_path / "library")
+    done = program("diff", first, second, "--json").json
+    assert program("diff", first, second, "--read", "--json").json == {**done, "from_index": False}
+    first.unlink()
+    assert program("diff", "first", second, "--read").errors == [f"error: {first}: no such file"]
+
+
+@pytest.mark.parametrize("values", [1, 2])
+def test_quantised_models_are_compared_by_their_blocks_from_the_index(
+    program: Program, tmp_path: Path, values: int
 ) -> None:
     folder = tmp_path / "library"
     folder.mkdir()
-    small = _adapter(folder / "small.safetensors", 1)
-    large = _adapter(folder / "large.safetensors", 1, other=100_000)
+    for number, (name, value) in enumerate((("first", 1), ("second", values))):
+        block = np.array([value], np.float16).tobytes() + bytes([7] * 32)
+        content = gguf({"a.weight": ((32,), "Q8_0", block)}, {"x": entry(4, "<I", number)})
+        (folder / f"{name}.gguf").write_bytes(content)
+    opened = program("diff", folder / "first.gguf", folder / "second.gguf", "--json").json
     assert program("scan", folder).code == 0
-    done = program("diff", small, large, "--json").json
-    assert (done["from_index"], len(done["differences"])) == (False, 1)
+    shutil.rmtree(folder)
+    done = program("diff", "first", "second", "--json").json
+    assert done == {**opened, "from_index": True}
+    assert done["equal"] is (values == 1)
 
 
 def test_two_pipelines_are_compared_from_the_index_by_their_own_names(

@@ -58,6 +58,9 @@ def test_the_library_is_read_without_torch_or_migrations(process: Process, model
     calls = [["scan", str(models.folder)], ["list"], ["list", "--json"], ["show", "#1"]]
     done = process(code=LOADED.format(calls=calls, names=(*NEVER, "alembic")))
     assert done.code == 0, done.err
+    calls = [["list"], ["list", "kind:lora", "style", "--limit", "2", "--sort", "-added"]]
+    done = process(code=LOADED.format(calls=calls, names=(*NEVER, "sqlalchemy")))
+    assert done.code == 0, done.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

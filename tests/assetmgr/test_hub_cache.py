@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,15 +14,18 @@ from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
 from helpers.waiting import wait_until
 from huggingface_hub import (
+    close_session,
     constants,
     file_download,
+    get_session,
     hf_hub_download,
     scan_cache_dir,
     try_to_load_from_cache,
 )
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-from assetmgr.sources import hub_cache
+from assetmgr.sources import hub_cache, hub_client
+from assetmgr.sources.hub_client import asking
 from converters.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -246,3 +250,35 @@ def test_names_of_revisions_are_noted_below_their_folder(
     found = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert [p.relative_to(repository).as_posix() for p in found] == written
     assert [p.read_text() for p in found] == ["f" * 40] * len(written)
+
+
+def test_the_librarys_client_serves_who_has_it_when_another_thread_closes_it(
+    hub: HubServer,
+) -> None:
+    with asking(GEM):
+        theirs = get_session()
+        close_session()  # as the library does for all where one cannot connect
+        answer = theirs.get(f"{hub.url}/api/models/{REPO}")
+    assert answer.json()["id"] == REPO
+
+
+def test_threads_that_ask_at_once_give_the_library_one_client(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def give(factory: object) -> None:
+        given.append(factory)
+        time.sleep(0.01)  # lets the others in, if they may
+
+    monkeypatch.setattr("huggingface_hub.utils.set_client_factory", give)
+    hub_client._install.cache_clear()
+
+    def ask(_: int) -> None:
+        with asking(GEM):
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    hub_client._install.cache_clear()
+    assert len(given) == 1

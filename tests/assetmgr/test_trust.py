@@ -14,7 +14,7 @@ import pytest
 from assetmgr.sources import hub_client, hub_models, huggingface
 from assetmgr.sources.hub_web import connect
 from assetmgr.sources.patience import Unreachable
-from assetmgr.sources.trust import certificates
+from assetmgr.sources.trust import read_certificates
 from converters.errors import FileMissing
 
 KEY = """
@@ -55,7 +55,7 @@ HINT = "check the clock; behind a proxy that reads along, SSL_CERT_FILE names it
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """What is trusted is read once in the life of a program."""
-    cached = (certificates.cache_clear, hub_client._install.cache_clear)
+    cached = (read_certificates.cache_clear, hub_client._install.cache_clear)
     for clear in cached:
         clear()
     yield

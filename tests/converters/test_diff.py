@@ -10,6 +10,8 @@ from converters.diff import are_comparable, differences, digest_differences
 from converters.digest import weigh
 from converters.dtypes import DType
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.tensor_table import pack, unpack
+from converters.weights import TensorDigests
 
 
 def stored(data: bytes, dtype: DType = DType.U8) -> LazyTensor:
@@ -71,6 +73,20 @@ def test_a_checksum_says_nothing_of_a_digest() -> None:
     checkpoint = weigh(StateDict({"w": small, "large": large}), {}).tensors
     assert are_comparable(adapter, adapter)
     assert are_comparable(checkpoint, checkpoint)
-    assert not are_comparable(adapter, checkpoint)
+    older = TensorDigests(checkpoint.listing, checkpoint.digests)
+    assert not are_comparable(adapter, older)
+    assert not are_comparable(older, adapter)
     other = weigh(StateDict({"w": stored(b"a" * 21)}), {}).tensors
     assert are_comparable(other, checkpoint), "of other shapes nothing more is asked"
+
+
+def test_of_models_of_both_rules_small_tensors_have_checksums_and_large_ones_digests() -> None:
+    small, large = stored(b"a" * 20), stored(bytes(1 << 20))
+    tiny = {f"tiny{number}": stored(b"b") for number in range(100)}
+    adapter = weigh(StateDict({"w": small, "large": large, **tiny}), {}).tensors
+    checkpoint = weigh(StateDict({"w": stored(b"c" * 20), "large": large}), {}).tensors
+    assert len(adapter["w"].digest) != len(checkpoint["w"].digest)
+    for pair in ((adapter, checkpoint), (checkpoint, adapter)):
+        assert are_comparable(*(unpack(pack(tensors)) for tensors in pair))
+        told = digest_differences(*(unpack(pack(tensors)) for tensors in pair))
+        assert [each.name for each in told if each.how == "has other values"] == ["w"]

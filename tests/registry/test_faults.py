@@ -20,11 +20,12 @@ from sqlalchemy.pool import NullPool
 import registry.backup
 import registry.database
 import registry.scanner
-from registry import migrations, schema
+from registry import migrations
 from registry.backup import KEPT, backups
 from registry.errors import LibraryUnusable
 from registry.health import examine
 from registry.library import Library
+from registry.revision import REVISION
 from registry.scanner import scan
 from registry.states import MISSING
 from registry.text import BETWEEN
@@ -104,7 +105,7 @@ class TestBackups:
         assert kept.name == f"library.db.backup-{OLD}"
         assert rows(kept, "SELECT version_num FROM alembic_version") == [(OLD,)]
         assert rows(kept, "SELECT path FROM root") == [("/m",)]
-        assert rows(old, "SELECT version_num FROM alembic_version") == [(schema.REVISION,)]
+        assert rows(old, "SELECT version_num FROM alembic_version") == [(REVISION,)]
 
     def test_new_and_current_libraries_are_not_copied(self, path, url, tmp_path):
         Library.open(url).close()

@@ -15,6 +15,7 @@ from converters.progress import SILENT
 from tui.bridge import JobProgress, Lane
 from tui.commands import Commands
 from tui.forms import Form, Planned
+from tui.merging import Merging
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 from small_models import safetensors, write_lora
@@ -191,6 +192,20 @@ def test_two_adapters_become_one(commands: Commands, workspace: Workspace, tmp_p
         planned(form, **{"weight 0": "1abc"})
     assert plan.work is not None
     assert plan.work(SILENT).startswith("both.safetensors, ")
+
+
+def test_the_file_of_a_merge_is_named_for_the_base_that_is_chosen(
+    commands: Commands, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wash, ink = (workspace.library.get(ids(workspace, name)[0]) for name in ("wash", "ink"))
+    monkeypatch.setattr(Merging, "_bases", lambda *_: [ink, wash])
+    form = commands.form("merge", [wash.id, wash.id])
+    output = next(field for field in form.fields if field.name == "output")
+    assert output.proposal is not None
+    assert Path(output.value).name == f"{ink.name}+wash+wash.safetensors"
+    for base, name in ((wash.path, "wash+wash+wash"), (ink.path, Path(output.value).stem)):
+        assert Path(output.proposal({"base": str(base)})).stem == name
+    assert Path(output.proposal({"base": ""})).stem == "wash+wash"
 
 
 def test_a_lora_gets_another_rank(commands: Commands, workspace: Workspace, tmp_path: Path) -> None:

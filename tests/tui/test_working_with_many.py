@@ -117,12 +117,14 @@ async def test_a_form_plans_every_answer_anew_and_says_what_cannot_be(open_progr
         assert isinstance(form, FormScreen)
         assert "merge #1 #2" in tui.text()
         await tui.press("right")
-        assert "fp16" in tui.text()
+        assert "1.fp16.safetensors" in tui.text()
         await tui.answer("")
         assert "a file needs a name" in tui.text()
         await tui.press("ctrl+s")
         assert tui.app.screen is form
         await tui.answer("[new].safetensors")
+        assert "[new].safetensors" in tui.text()
+        await tui.press("shift+tab", "right")
         assert "[new].safetensors" in tui.text()
         assert tui.script.asked == []
 
@@ -175,6 +177,15 @@ async def test_a_search_is_kept_opened_and_removed(open_program: Open) -> None:
         assert tui.names() == ["ink wash", "detail tweaker"]
         await tui.press("S", "minus", "S")
         assert "nothing here yet" in tui.text()
+
+
+async def test_a_search_without_a_name_is_called_as_it_reads(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("S", "plus", "enter")
+        assert "a saved search needs a name" in tui.toasts()
+        await tui.filter("tag:style")
+        await tui.press("enter", "S", "plus", "enter", "escape", "S", "1")
+        assert tui.names() == ["detail tweaker", "ink wash"]
 
 
 async def test_an_order_is_chosen_from_all(open_program: Open) -> None:

@@ -62,4 +62,5 @@ def _summary(found: Comparison) -> str:
     parts = (
         f"{part.name}: {part.different:,} differ, {part.same:,} same" for part in found.components
     )
-    return " · ".join(parts) or "no tensors"
+    unlike = (f"{name}: in other tensors, not compared" for name in found.unlike)
+    return plain(" · ".join((*parts, *unlike))) or "no tensors"

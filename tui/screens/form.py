@@ -87,6 +87,7 @@ class FormScreen(Surviving, ModalScreen[Planned | None]):
         super().__init__()
         self._form = form
         self._planned: Planned | None = None
+        self._proposed = {field.name: field.value for field in form.fields}
 
     def compose(self) -> ComposeResult:
         """Fields, plan, buttons."""
@@ -125,7 +126,12 @@ class FormScreen(Surviving, ModalScreen[Planned | None]):
         return found
 
     def on_options_changed(self) -> None:
-        """Another plan."""
+        """Another plan, and what is proposed with it."""
+        answers = self.answers
+        for number, field in enumerate(self._form.fields):
+            if field.proposal and answers[field.name] == self._proposed[field.name]:
+                self._proposed[field.name] = field.proposal(answers)
+                self.query_one(f"#field-{number}", Line).give(self._proposed[field.name])
         self._plan_anew()
 
     def on_input_changed(self) -> None:

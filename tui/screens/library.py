@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from assetmgr.operations.preferences import Preferences, SavedSearch
+from converters.errors import BadValue
 from tui import keymap
 from tui.background import in_background, in_turn
 from tui.commands import Commands
@@ -235,8 +236,8 @@ class LibraryScreen(ActingScreen):
         if answer is None:
             return
         if answer.startswith("+:"):
-            query = self.view.query
-            self.app.push_screen(AskScreen("Name of this search", plain(query)), self._keep_search)
+            said = f"an empty line names it {plain(self.view.query)}" if self.view.query else ""
+            self.app.push_screen(AskScreen("Name of this search", "", said), self._keep_search)
         elif answer.startswith("-:"):
             self._remember(self.preferences.without_search(answer[2:]))
         else:
@@ -245,10 +246,15 @@ class LibraryScreen(ActingScreen):
                     self._browser.go_to(view_of("", search.query, search.sort))
 
     def _keep_search(self, name: str | None) -> None:
-        if name and name.strip():
-            search = SavedSearch(name.strip(), self.view.query, self.view.order)
+        if name is None:
+            return
+        search = SavedSearch(name.strip() or self.view.query, self.view.query, self.view.order)
+        try:
             self._remember(self.preferences.with_search(search))
-            self._say(f"kept: {plain(name.strip())} (S opens it)")
+        except BadValue as error:
+            self._say(plain(str(error)), "warning")
+        else:
+            self._say(f"kept: {plain(search.name)} (S opens it)")
 
     def _remember(self, preferences: Preferences) -> None:
         self.preferences = preferences

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.civitai.find import Reference, base_of, parse_reference
-from assetmgr.operations.downloads.receiving import Received, present, with_sha256
+from assetmgr.operations.downloads.known import present, with_sha256
+from assetmgr.operations.downloads.registering import Received
 from assetmgr.sources import civitai
 from assetmgr.sources.civitai_records import ModelFile, Version
 from assetmgr.sources.web import Web

@@ -17,9 +17,11 @@ from assetmgr.operations.civitai.plan import (
     file_of,
     plan_civitai_download,
 )
+from assetmgr.operations.downloads.announced import Announced
 from assetmgr.operations.downloads.placing import Destination
 from assetmgr.operations.downloads.queue import destination_of
-from assetmgr.operations.downloads.receiving import Announced, Received, receive
+from assetmgr.operations.downloads.receiving import receive
+from assetmgr.operations.downloads.registering import Received
 from assetmgr.operations.names import safe_name, visible_name
 from assetmgr.sources import civitai
 from assetmgr.sources.bandwidth import Bandwidth

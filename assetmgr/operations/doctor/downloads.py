@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assetmgr.config import Settings
 from assetmgr.operations.doctor.check import Check, is_file, is_folder
-from assetmgr.operations.downloads.receiving import PARTS, part_of
+from assetmgr.operations.downloads.parts import PARTS, part_of
 from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.downloads.parts import discard, part_of
 from assetmgr.operations.downloads.placing import Destination, check_layout
-from assetmgr.operations.downloads.receiving import discard, part_of
 from assetmgr.sources.room import held_bytes
 from converters.errors import AssetNotFound
 from converters.writers.atomic import free_bytes, naming

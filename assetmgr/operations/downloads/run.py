@@ -24,7 +24,7 @@ from assetmgr.operations.downloads.queue import (
     still_to_come,
 )
 from assetmgr.operations.downloads.reading import Told, Watch, unwatched
-from assetmgr.operations.downloads.receiving import Received, get_ready
+from assetmgr.operations.downloads.registering import Received, get_ready
 from assetmgr.operations.downloads.services import Connections
 from assetmgr.operations.failures import Failure
 from assetmgr.rates import parse_rate

@@ -12,7 +12,7 @@ from converters.errors import UnsupportedFile
 from converters.progress import Progress
 
 if TYPE_CHECKING:
-    from assetmgr.operations.downloads.receiving import Received
+    from assetmgr.operations.downloads.registering import Received
     from assetmgr.sources.bandwidth import Bandwidth
     from assetmgr.sources.web import Web
     from assetmgr.workspace import Workspace

@@ -13,14 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.downloads import receiving
-from assetmgr.operations.downloads.receiving import (
-    Announced,
-    Fetch,
-    Received,
-    already_there,
-    part_of,
-)
+from assetmgr.operations.downloads.announced import Announced, Fetch, fetched
+from assetmgr.operations.downloads.known import hashes_of, with_sha256
+from assetmgr.operations.downloads.parts import discard, part_of
+from assetmgr.operations.downloads.receiving import already_there, link, sound_place
+from assetmgr.operations.downloads.registering import Received, give_name, register
 from assetmgr.sources import hub_cache
 from assetmgr.sources.huggingface import RemoteFile
 from converters.errors import CorruptFile, TargetExists
@@ -79,7 +76,7 @@ def receive_cached(workspace: Workspace, cached: Cached, progress: Progress) -> 
     What the library has elsewhere is not fetched, unless wanted `again`. Raises as `receive`.
     """
     received = _received(workspace, cached, progress)
-    receiving.discard(cached.part)
+    discard(cached.part)
     hub_cache.note_revision(cached.repository, cached.revision, cached.file.commit)
     return received
 
@@ -97,7 +94,7 @@ def _received(workspace: Workspace, cached: Cached, progress: Progress) -> Recei
     if arrived is None:  # another program was faster
         return _by_library(workspace, cached, progress, is_there=True)
     named = hub_cache.fetch_to_cache(file, cache, progress)
-    return receiving.register(workspace, cached.told, named, *arrived)
+    return register(workspace, cached.told, named, *arrived)
 
 
 def _arrived(
@@ -105,15 +102,15 @@ def _arrived(
 ) -> tuple[FileHashes | None, str]:
     """Put the bytes into their place; their hashes, and whether they were fetched."""
     told = cached.told
-    known = None if cached.wanted.again else receiving.with_sha256(workspace, told.sha256)
-    source = None if known is None else receiving.sound_place(told, known, progress)
+    known = None if cached.wanted.again else with_sha256(workspace, told.sha256)
+    source = None if known is None else sound_place(told, known, progress)
     if known is not None and source is not None:
         with naming(place):
             place.parent.mkdir(parents=True, exist_ok=True)
-        receiving.link(source.resolve(), place, progress)
-        return receiving.hashes_of(known), "already"
-    hashes, _, _ = receiving.fetched(told, cached.part, cached.fetch, progress)
-    receiving.give_name(cached.part, place)
+        link(source.resolve(), place, progress)
+        return hashes_of(known), "already"
+    hashes, _, _ = fetched(told, cached.part, cached.fetch, progress)
+    give_name(cached.part, place)
     return hashes, "downloaded"
 
 

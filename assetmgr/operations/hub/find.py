@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.downloads.receiving import all_with_sha256
+from assetmgr.operations.downloads.known import all_with_sha256
 from assetmgr.sources import hub_cards, hub_models, hub_tags
 from assetmgr.sources.hub_models import HubFile, HubModel, HubQuery
 from assetmgr.sources.hub_web import connect

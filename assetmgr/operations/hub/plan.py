@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assetmgr.operations.downloads.receiving import all_with_sha256, present
+from assetmgr.operations.downloads.known import all_with_sha256, present
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub.select import Selection, meant, several, shards_with
 from assetmgr.sources import hub_models, huggingface

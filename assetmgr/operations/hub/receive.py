@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from assetmgr.operations.downloads.announced import Announced
 from assetmgr.operations.downloads.placing import Destination
 from assetmgr.operations.downloads.queue import destination_of
-from assetmgr.operations.downloads.receiving import Announced, Received, receive
+from assetmgr.operations.downloads.receiving import receive
+from assetmgr.operations.downloads.registering import Received
 from assetmgr.operations.hub.cache import Cached, is_for_cache, receive_cached
 from assetmgr.operations.hub.plan import Download, Downloaded
 from assetmgr.sources import huggingface

@@ -6,10 +6,11 @@ without it. The rendering happens in the sampler's process; nothing here imports
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import zip_longest
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.failures import Failure
@@ -17,6 +18,7 @@ from assetmgr.operations.preview.bases import base_of, choose_bases, no_base, re
 from assetmgr.operations.preview.batch import finished, in_order
 from assetmgr.operations.preview.job import is_called, plan_job
 from assetmgr.operations.preview.request import PreviewRequest, check_request
+from assetmgr.operations.preview.side_by_side import SideBySide, is_worth_it
 from assetmgr.operations.preview.subject import (
     SUPPORTED_BASES,
     Subject,
@@ -94,6 +96,13 @@ class PlannedPreview:
     checkpoint: Subject
     job: RenderJob
 
+    def strains_like(self, other: PlannedPreview) -> bool:
+        """Whether another takes as much to render."""
+        mine, theirs = (
+            (each.job.checkpoint.path, each.job.width, each.job.height) for each in (self, other)
+        )
+        return mine == theirs
+
 
 @dataclass(frozen=True, slots=True)
 class PreviewPlan:
@@ -139,7 +148,7 @@ def run_previews(
     *,
     sampler: SamplerClient | None = None,
 ) -> Iterator[PreviewResult | Failure]:
-    """Render the asked assets one after the other and record the verdicts in the library.
+    """Render the asked assets and record the verdicts in the library.
 
     A `sampler` that the caller keeps stays warm for the next call. Raises BadValue for a request
     that makes no sense, NotAvailable without sampler packages, device or base checkpoint, and
@@ -154,11 +163,46 @@ def run_previews(
         yield from plan.skipped
         ahead = stack.enter_context(ReadAhead())
         batch = BatchProgress(progress, len(plan.waiting))
-        for planned, following in zip_longest(plan.waiting, plan.waiting[1:]):
-            if following is not None:
-                ahead.want(following.subject.file.path)
+        waiting = deque(plan.waiting)
+        while waiting:
+            planned = waiting.popleft()
+            if waiting:
+                ahead.want(waiting[0].subject.file.path)
             batch.begin(planned.subject.file.name)
-            yield _render(workspace, planned, client, batch)
+            result = _render(workspace, planned, client, batch)
+            yield result
+            alike = [*takewhile(planned.strains_like, waiting)]
+            if isinstance(result, PreviewResult) and is_worth_it(result.outcome, len(alike)):
+                for _ in alike:
+                    waiting.popleft()
+                yield from _render_side_by_side(workspace, alike, client, batch)
+
+
+def _render_side_by_side(
+    workspace: Workspace,
+    waiting: Sequence[PlannedPreview],
+    client: SamplerClient,
+    batch: BatchProgress,
+) -> Iterator[PreviewResult | Failure]:
+    """As `_render` of one after the other, with the help of a second sampler."""
+    with _begun() as second, SideBySide[PlannedPreview]((client, second)) as renders:
+
+        def answered() -> PreviewResult | Failure:
+            planned, answer = renders.next(batch)
+            batch.begin(planned.subject.file.name)
+            batch.stage("rendered")
+            return _recorded(workspace, planned, answer.result)
+
+        for planned in waiting:
+            job = _asked(workspace, planned)
+            if isinstance(job, Failure):
+                yield job
+                continue
+            renders.give(planned, job)
+            while renders.has_enough:
+                yield answered()
+        while not renders.is_done:
+            yield answered()
 
 
 def _begun() -> SamplerClient:
@@ -197,14 +241,28 @@ def _find(workspace: Workspace, request: PreviewRequest) -> tuple[list[Subject],
 def _render(
     workspace: Workspace, planned: PlannedPreview, client: SamplerClient, progress: Progress
 ) -> PreviewResult | Failure:
+    job = _asked(workspace, planned)
+    if isinstance(job, Failure):
+        return job
+    return _recorded(workspace, planned, lambda: client.render(job, progress))
+
+
+def _asked(workspace: Workspace, planned: PlannedPreview) -> RenderJob | Failure:
+    """The job as the sampler is asked, or why it cannot be."""
+    try:
+        require_subject(planned.subject)
+        return completed(workspace, planned)
+    except AssetmgrError as error:
+        return Failure.of(error, path=planned.subject.file.path)
+
+
+def _recorded(
+    workspace: Workspace, planned: PlannedPreview, answer: Callable[[], RenderOutcome]
+) -> PreviewResult | Failure:
+    """The sampler's answer, in the library too, or what it failed for."""
     subject = planned.subject
     try:
-        require_subject(subject)
-        job = completed(workspace, planned)
-    except AssetmgrError as error:
-        return Failure.of(error, path=subject.file.path)
-    try:
-        outcome = client.render(job, progress)
+        outcome = answer()
         require_subject(subject)
     except (NotAvailable, Cancelled):
         raise

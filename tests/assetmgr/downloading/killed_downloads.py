@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 from huggingface_hub import file_download
 
@@ -61,6 +62,8 @@ def main() -> None:
             try:
                 work(int(line))
                 code = 0
+            except BaseException:  # noqa: BLE001 - this process ends here
+                traceback.print_exc()
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)

@@ -1,0 +1,3 @@
+"""The newest migration, known here so that opening a current library needs no Alembic."""
+
+REVISION = "0015_component_tensors"

@@ -1,7 +1,8 @@
 """How the numbers of a model are stored: element types, scales of quantised weights, averages.
 
 Sources: ComfyUI `comfy/ops.py` and `comfy/quant_ops.py` (scaled fp8, `comfy_quant`),
-bitsandbytes-foundation/bitsandbytes (nf4: `absmax`, `quant_map`).
+bitsandbytes-foundation/bitsandbytes (nf4: `absmax`, `quant_map`), nunchaku-tech/nunchaku
+(`wscales`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from converters.kinds import Kind
 from converters.layouts.components import PREFIXES, UNET_EMA
 
 _MODELS = (Kind.CHECKPOINT, Kind.DIFFUSION_MODEL, Kind.TEXT_ENCODER)
-SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant")
+SCALES = ("scaled_fp8", "scale_weight", "weight_scale", "comfy_quant", "wscales")
 """Last words of names that quantised weights have beside them."""
 
 PACKED = ("absmax", "quant_map")

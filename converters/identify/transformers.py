@@ -201,8 +201,14 @@ TRANSFORMERS = (
     Family(
         "qwen-image",
         Base.QWEN_IMAGE,
-        ("txt_norm.weight", "img_in.weight", "transformer_blocks.0.img_mod.1.weight"),
-        size("txt_norm.weight", 0, 3584),
+        ("txt_norm.weight", "img_in.weight"),
+        both(
+            size("txt_norm.weight", 0, 3584),
+            has_any(
+                "transformer_blocks.0.img_mod.1.weight",
+                "transformer_blocks.0.img_mod.1.qweight",  # 4 bits of Nunchaku
+            ),
+        ),
         (("layered", has_any("time_text_embed.addition_t_embedding.weight")),),
     ),
     Family(

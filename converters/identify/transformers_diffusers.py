@@ -36,7 +36,13 @@ _SD3_VARIANTS: Variants = (
     ),
 )
 
-_FLUX_BLOCKS = has_all("single_transformer_blocks.0.attn.to_q.weight", "x_embedder.weight")
+_FLUX_BLOCKS = both(
+    has_any(
+        "single_transformer_blocks.0.attn.to_q.weight",
+        "single_transformer_blocks.0.mlp_fc1.qweight",  # 4 bits of Nunchaku
+    ),
+    has_all("x_embedder.weight"),
+)
 _CHROMA = has_prefix("distilled_guidance_layer.")
 _OVIS = has_any("context_embedder_norm.weight")
 _OTHER_TIME = has_prefix("time_embed.")  # Flux embeds time and text together

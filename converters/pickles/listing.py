@@ -21,6 +21,7 @@ MAX_OPCODES = 6_000_000
 _MEMOIZE, _STACK_GLOBAL = 0x94, 0x93
 _TEXT_CODES = b"X\x8c\x8dVSTU"
 _NAME = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+_NO_ARGUMENTS = bytes(set(range(0x80)).difference(b"()}"))
 _STARTS = re.compile(rb"\x80[\x00-\x05]|[ci](?=[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n)")
 
 
@@ -39,10 +40,21 @@ def hidden(data: bytes, start: int = 0) -> tuple[Global, ...]:
 
 
 def _plausible_names(listing: _Listing, data: bytes, start: int) -> Iterator[Global]:
+    if _last_argument(data) < start:  # lines of words, which nothing calls
+        return
     for match in _STARTS.finditer(data, start):
         yield from filter(plausible, listing.read(data, match.start()))
         if listing.budget <= 0:
             return
+
+
+def _last_argument(data: bytes) -> int:
+    """Where the last opcode stands that a call, or a change of an object, could take values from.
+
+    What is called takes a tuple, what is changed a dict, objects of protocol 0 a mark; from
+    protocol 2 on there are opcodes beyond ASCII.
+    """
+    return len(data.rstrip(_NO_ARGUMENTS)) - 1
 
 
 def _distinct(names: Iterator[Global]) -> tuple[Global, ...]:

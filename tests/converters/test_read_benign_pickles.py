@@ -49,6 +49,7 @@ SAFE = {
         "o": torch.optim.Adam([torch.nn.Parameter(torch.ones(1))]).state_dict()
     },
     "an exception": {"e": ValueError("x")},
+    "lines of words that read like imports": {"labels": "tacos\ntakoyaki\ncat\ndog\nicode\nx\n"},
 }
 
 

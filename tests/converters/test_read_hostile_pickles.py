@@ -80,6 +80,17 @@ def test_the_tensors_beside_a_hostile_value_can_be_looked_at(spelling: str) -> N
     assert bytes(model.state_dict["w"].read()) == DATA["0"]
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    ["cos\nsystem\n(S'id'\ntR.", "(cos\nsystem\nS'id'\no.", "(S'id'\nios\nsystem\n."],
+)
+def test_a_pickle_in_a_text_is_found_in_every_form_of_a_call(hidden: str) -> None:
+    value = dict_of({"state_dict": dict_of({"w": WEIGHT}), "note": text(hidden)})
+    report = safety_of(MemoryBytes(torch_zip(pickled(value), DATA), "model.ckpt"))
+    assert report.verdict is Verdict.DANGEROUS
+    assert "os.system" in report.imports
+
+
 def test_a_dangerous_bare_pickle_is_refused_with_its_report() -> None:
     with pytest.raises(UnsafeFile, match=r"os\.system would run commands") as caught:
         open_model(MemoryBytes(pickled(HOSTILE["GLOBAL and REDUCE"]), "model.ckpt"))

@@ -83,18 +83,18 @@ def test_every_kind_gives_the_latents_of_the_cpu(
     low_vram: bool,
 ) -> None:
     for subject in subjects(models, lora, job, on_base):
-        each = replace(subject, steps=1)
+        each = replace(subject, steps=1, with_effect=subject.with_effect and not low_vram)
         with cuda(monkeypatch):
             ours = drawn(there, replace(each, device="cuda", low_vram=low_vram))
         assert_equal(ours, drawn(session, each))
 
 
-@pytest.mark.parametrize("sampler", ["DPM++ 2M Karras", "DDIM", "LCM"])
+@pytest.mark.parametrize("sampler", ["DPM++ 2M Karras", "DDIM"])
 def test_no_step_waits_for_the_device(
     there: Session, job: RenderJob, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = []
-    for steps in (1, 2, 4):  # the first may have to load
+    for steps in (1, 2, 3):  # the first may have to load
         on_cuda = replace(job, device="cuda", sampler=sampler, steps=steps, with_effect=False)
         with cuda(monkeypatch) as device:
             drawn(there, on_cuda)

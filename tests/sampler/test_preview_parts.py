@@ -12,10 +12,14 @@ from helpers import mmdit
 from safetensors.torch import save_file
 
 from assetmgr.operations.failures import Failure
+from assetmgr.operations.preview.parts import find_companions
 from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
 from assetmgr.operations.scan import scan
+from assetmgr.sampler.jobs import ModelFile
 from assetmgr.sampler.session import Session
 from assetmgr.workspace import Workspace
+from converters.errors import NotAvailable
+from converters.layouts.components import VAE
 
 Write = Callable[..., Path]
 
@@ -109,6 +113,24 @@ def test_an_encoder_of_another_width_is_not_taken(workspace: Workspace, folder: 
     assert isinstance(result, Failure)
     assert "CLIP-L" in result.error
     assert "autoencoder" not in result.error
+
+
+def test_an_autoencoder_is_taken_by_its_name_where_its_tensors_are_those_of_two_families(
+    workspace: Workspace, folder: Path
+) -> None:
+    _encoders(folder, projected=False)
+    _t5(folder)
+    mmdit.tokenizer(folder / "tokenizer.json")
+    checkpoint = ModelFile(_flux(folder), "flux", "diffusion-model")
+    vae = mmdit.vae(1.5305, 0.0609).state_dict()
+    _write(folder, "a-sd3.5_vae", vae)
+    scan(workspace, [str(folder)])
+    with pytest.raises(NotAvailable, match="lacks an autoencoder of this family"):
+        find_companions(workspace, checkpoint, "flux")
+    _write(folder, "ae", {name: tensor + 1e-3 for name, tensor in vae.items()})
+    scan(workspace, [str(folder)])
+    (taken,) = (each for each in find_companions(workspace, checkpoint, "flux") if each.kind == VAE)
+    assert taken.name == "ae"
 
 
 def test_sd3_is_rendered_without_t5_and_says_so(workspace: Workspace, folder: Path) -> None:

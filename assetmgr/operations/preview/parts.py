@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assetmgr.operations.preview.subject import named_family
 from assetmgr.sampler.jobs import ModelFile
 from converters.bases import Base
 from converters.containers import open_model
@@ -37,12 +38,14 @@ from converters.statedict import StateDict
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
+    from registry.records import Asset
 
 _TOKENIZER_FOLDERS = ("tokenizer_2", "tokenizer_3")
 _TOKENIZER = "tokenizer.json"
 _MOST_JSON = 1 << 25
 """Bytes of a tokenizer; T5's has 2.4 million."""
 
+_NAMELESS = "kind:vae base:unknown"
 _LATENTS = 16
 _TRUE_WIDTHS = {768: CLIP_L, 1280: CLIP_G}
 """Widths of SD3's encoders as trained, by which one is known without the other."""
@@ -153,16 +156,27 @@ def find_companions(
 
 
 def _candidates(workspace: Workspace, base: str) -> Iterator[ModelFile]:
-    """Files that may hold a component, those made for the family first."""
+    """Files that may hold a component, those made for the family first.
+
+    The autoencoders of two families have the same tensors: one whose name tells another is left
+    out, and one whose name tells this goes before the nameless.
+    """
     for query in (
         f"kind:vae base:{base}",
         "kind:text-encoder",
         f"kind:checkpoint base:{base}",
-        "kind:vae base:unknown",
+        _NAMELESS,
     ):
-        for asset in workspace.library.assets(query):
+        assets = workspace.library.assets(query)
+        for asset in _named_first(assets, Base(base)) if query == _NAMELESS else assets:
             if asset.path is not None and not asset.problems:
                 yield ModelFile(asset.path, asset.name, asset.kind, asset.hashes.get("sha256"))
+
+
+def _named_first(vaes: Sequence[Asset], base: Base) -> Iterator[Asset]:
+    named = [(vae, named_family(vae.name)) for vae in vaes]
+    for wanted in (base, None):
+        yield from (vae for vae, family in named if family is wanted)
 
 
 def _tokenizer(workspace: Workspace, checkpoint: ModelFile, search: _Search) -> Path | None:

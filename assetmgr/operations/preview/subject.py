@@ -32,7 +32,7 @@ SUPPORTED_BASES = (*(str(base) for base in FAMILIES), "unknown")
 FLOW_BASES = tuple(str(base) for base, family in FAMILIES.items() if family.flow)
 VAE_NAMES = (
     (r"xl|playground", Base.SDXL),
-    (r"sd[-_]?3", Base.SD3),
+    (r"(?:sd|stable-diffusion)[-_]?3", Base.SD3),
     (r"flux|taef1|^ae$", Base.FLUX),
 )
 """What is in the names of autoencoders, whose tensors are the same in several families."""
@@ -77,9 +77,14 @@ class Subject:
         """The family to try it on; an autoencoder fits several, and often its name tells."""
         if self.base != Base.UNKNOWN:
             return self.base
-        named = VAE_NAMES if self.file.kind == "vae" else ()
-        found = (base for words, base in named if re.search(words, self.file.name, re.IGNORECASE))
-        return str(next(found, Base.SD1))
+        named = named_family(self.file.name) if self.file.kind == "vae" else None
+        return str(named or Base.SD1)
+
+
+def named_family(vae: str) -> Base | None:
+    """The family that the name of an autoencoder tells, where its tensors do not."""
+    found = (base for words, base in VAE_NAMES if re.search(words, vae, re.IGNORECASE))
+    return next(found, None)
 
 
 def find_subject(workspace: Workspace, reference: str) -> Subject:

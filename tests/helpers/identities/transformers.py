@@ -388,6 +388,23 @@ TRANSFORMERS: Mapping[str, Expected] = {
         },
         *model(Base.QWEN_IMAGE),
     ),
+    "qwen image of nunchaku": (
+        {
+            "txt_norm.weight": (3584,),
+            "img_in.weight": (3072, 64),
+            "transformer_blocks.0.img_mod.1.qweight": (18432, 1536),
+        },
+        *model(Base.QWEN_IMAGE),
+    ),
+    "flux of nunchaku": (
+        {
+            "single_transformer_blocks.0.mlp_fc1.qweight": (12288, 1536),
+            "single_transformer_blocks.0.mlp_fc1.wscales": (48, 12288),
+            "single_transformer_blocks.0.mlp_fc1.lora_down": (3072, 32),
+            "x_embedder.weight": (3072, 64),
+        },
+        *model(Base.FLUX, "schnell"),
+    ),
     "qwen image layered": (
         {
             "txt_norm.weight": (3584,),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from converters.errors import BadValue
 from converters.suffixes import MODEL_SUFFIXES
 
 
@@ -18,14 +19,25 @@ def model_files(
     """Files as they are given, folders as the model files in them, in the order of their names.
 
     A folder that `is_whole`, as that of a diffusers pipeline, is one model instead of its files.
+    Raises BadValue for the address of a page.
     """
-    for path in map(Path, paths):
+    for path in _local(paths):
         if is_whole(path):
             yield path
         elif os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for folders closed to us
             yield from sorted(_in_folder(path, recursive, is_whole))
         else:
             yield path
+
+
+def _local(paths: Iterable[str]) -> list[Path]:
+    """Paths of this machine: an address would lose a slash, and be missing under that name."""
+    given = list(paths)
+    for each in given:
+        if "://" in os.fspath(each) and not os.path.lexists(each):
+            hint = "`assetmgr hub peek` and `assetmgr civitai peek` look into files of these sites"
+            raise BadValue("is an address, not a file", path=each, hint=hint)
+    return [Path(each) for each in given]
 
 
 def _in_folder(folder: Path, recursive: bool, is_whole: Callable[[Path], bool]) -> Iterator[Path]:

@@ -113,6 +113,9 @@ def _path(repo: str, name: str, revision: str) -> str:
 
 def _refusal(file: RemoteFile, web: Web, status: int, _: bytes, subject: str) -> AssetmgrError:
     """Why the Hub refuses a file: the library can tell, if it is asked for the same file."""
+    if status == HTTPStatus.OK:
+        cause = f"{web.name} answers with a message instead of the file"
+        return NotAvailable(cause, path=subject, hint="try again later")
     try:
         describe(file.repo, file.name, file.commit)
     except AssetmgrError as error:

@@ -340,3 +340,15 @@ def test_a_library_that_is_no_database_is_named(program: Program, tmp_path: Path
 def test_of_a_file_that_is_not_there_nothing_is_shown_but_the_error(program: Program) -> None:
     done = program("inspect", "absent.safetensors")
     assert (done.code, done.out, len(done.errors)) == (1, "", 1)
+
+
+@pytest.mark.parametrize("command", ["inspect", "hash", "convert"])
+def test_an_address_is_no_file_and_the_hint_says_what_looks_into_it(
+    command: str, program: Program
+) -> None:
+    address = "https://huggingface.co/org/gems/resolve/main/gem.safetensors"
+    done = program(command, address)
+    assert done.code == 2
+    first, second = done.err.splitlines()
+    assert first == f"error: {address}: is an address, not a file"
+    assert "assetmgr hub peek" in second

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers.hub_server import HubServer
+from helpers.loopback import Instead
 from huggingface_hub import get_session
 
 from assetmgr.sources import hub_client
@@ -57,6 +58,14 @@ def test_what_the_hub_refuses_is_not_available(
     assert told in done.err
     assert ("HF_TOKEN" in done.err) is (refusal[0] != 500)
     assert "hf_secret" not in done.err + done.out
+
+
+def test_a_message_in_the_place_of_a_file_is_called_so(hub: HubServer, program: Program) -> None:
+    told = {"Content-Type": "application/json"}
+    hub.instead = [Instead(200, headers=told, body=b'{"error": "later"}', below="/cdn/")]
+    done = program("hub", "download", REPO, GEM)
+    assert done.code == 3
+    assert f"{REPO}/{GEM}: the Hub answers with a message instead of the file" in done.err
 
 
 def test_a_token_goes_to_the_hub_and_to_no_other_host(

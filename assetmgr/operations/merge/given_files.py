@@ -16,8 +16,11 @@ ADAPTER_TWICE = "give it once, with the sum of its weights"
 def refuse_source(output: Path, sources: Iterable[Path]) -> None:
     """Raises BadValue for a target that is also a source, by whatever name, or holds one."""
     target = output.absolute()
-    if any(is_among(target, (path.absolute(),)) or _is_in(path, target) for path in sources):
-        raise BadValue("is also a source", path=output)
+    for path in sources:
+        if is_among(target, (path.absolute(),)):
+            raise BadValue("is also a source", path=output)
+        if _is_in(path, target):
+            raise BadValue(f"is a folder with a source in it, {path.name}", path=output)
 
 
 def files_of(state: StateDict) -> tuple[Path, ...]:

@@ -30,11 +30,15 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is to be read when something is done, with the path of a picture where there is one."""
+    """What is to be read when something is done.
+
+    With the path of a picture where there is one, and the prompt where that is a render.
+    """
 
     title: str
     sections: tuple[Section, ...]
     picture: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

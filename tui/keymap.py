@@ -239,6 +239,7 @@ PICTURE = Group(
     "A picture",
     (
         Key("y", "copy", "y", "copy path", "copy the path"),
+        Key("Y", "copy_prompt", "Y", "copy prompt", "copy the prompt of the render"),
         Key("O", "open_folder", "O", "folder", "open the folder it lies in"),
         Key("escape,q,b", "close", "Esc", "back", "back"),
     ),

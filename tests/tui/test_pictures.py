@@ -11,7 +11,9 @@ from PIL import Image
 from textual.app import App, ComposeResult
 
 import tui.widgets.thumbnail
+from tui.forms import Told
 from tui.images import LONGEST_SIDE, draws_graphics, picture_widget, read_picture
+from tui.screens.picture import PictureScreen
 from tui.widgets.half_cells import HalfCells
 
 if TYPE_CHECKING:
@@ -96,3 +98,22 @@ async def test_who_turned_pictures_off_is_told_so_and_not_that_there_is_none(
     async with open_program() as tui:
         await tui.press("b")
         assert tui.toasts() == ["pictures are off (, changes that)"]
+
+
+async def test_the_prompt_of_a_render_is_copied_from_its_picture(open_program: Open) -> None:
+    async with open_program() as tui:
+        await tui.press("b")
+        await tui.until(lambda: isinstance(tui.app.screen, PictureScreen))
+        await tui.press("Y")
+        assert tui.app.clipboard == "a red circle"
+        await tui.press("y")
+        assert tui.app.clipboard.endswith("preview.png")
+
+
+async def test_a_picture_that_was_not_rendered_has_no_prompt_to_copy(open_program: Open) -> None:
+    async with open_program() as tui:
+        told = Told("drawn", (), "drawn.png")
+        await tui.app.push_screen(PictureScreen(tui.app._commands, HalfCells, told))
+        assert "Y" not in tui.app.screen.active_bindings
+        await tui.press("Y")
+        assert tui.app.clipboard == ""

@@ -75,7 +75,9 @@ class ActingScreen(AnnotatingScreen):
         if shown is None:
             self._say("there is no picture of it: p renders one", "warning")
             return
-        told = Told(asset.name, of_preview(asset, is_render=shown.is_render), shown.path)
+        said = of_preview(asset, is_render=shown.is_render)
+        prompt = asset.preview.prompt if shown.is_render and asset.preview else None
+        told = Told(asset.name, said, shown.path, prompt)
         self._tell(lambda: told)
 
     def action_compare(self) -> None:

@@ -65,10 +65,21 @@ class PictureScreen(Surviving, Screen[None]):
         show = partial(self._commands.open_folder, self._path)
         in_background(self, partial(asyncio.to_thread, show), group="folder")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only renders have a prompt to be copied."""
+        return action != "copy_prompt" or bool(self._told.prompt)
+
     def action_copy(self) -> None:
         """The path to the clipboard."""
-        self.app.copy_to_clipboard(self._path)
-        self.notify(f"copied: {plain(self._path)}", markup=False)
+        self._copy(self._path)
+
+    def action_copy_prompt(self) -> None:
+        """What was rendered, to the clipboard."""
+        self._copy(self._told.prompt or "")
+
+    def _copy(self, words: str) -> None:
+        self.app.copy_to_clipboard(words)
+        self.notify(f"copied: {plain(words)}", markup=False)
 
     def action_close(self) -> None:
         """Back."""

@@ -9,14 +9,18 @@ processes in which nobody else uses torch.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-_KNOWN = "2.13."
-"""The releases whose parts these are; others are imported as a whole."""
+_KNOWN = re.compile(r"2\.13\.\d+(\+.*)?")
+"""The releases whose parts these are; all else is imported as a whole.
+
+torch cannot be imported again where that failed, so nothing is tried with others.
+"""
 _EXPORTER, _SHAPES = "export", "_meta_registrations"
 _USERS = ("torch.export", "torch._dynamo", "torch._inductor", "diffusers", "transformers")
 """What is built on the parts that were left out."""
@@ -24,15 +28,18 @@ _USERS = ("torch.export", "torch._dynamo", "torch._inductor", "diffusers", "tran
 
 def import_torch_leanly() -> None:
     """Import torch, unless it is imported already."""
-    if "torch" in sys.modules or not _release().startswith(_KNOWN):
+    if "torch" in sys.modules or not _KNOWN.fullmatch(_release()):
         importlib.import_module("torch")
         return
     with _stand_ins(f"torch.{_EXPORTER}", f"torch.{_SHAPES}"):
         torch: dict[str, Any] = vars(importlib.import_module("torch"))
-    torch.pop(_EXPORTER)
-    torch.pop(_SHAPES)
-    torch["_lazy_modules"].add(_EXPORTER)
+    torch.pop(_EXPORTER, None)
+    torch.pop(_SHAPES, None)
     sys.meta_path.insert(0, _Completion())
+    if isinstance(lazily := torch.get("_lazy_modules"), set):
+        lazily.add(_EXPORTER)
+    else:
+        importlib.import_module(f"torch.{_EXPORTER}")
 
 
 def _release() -> str:

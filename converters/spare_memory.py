@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 _KEPT_BYTES = 4 << 20
-"""What is larger is let go."""
+_KEPT_FLOATS = 16 << 20
+"""Bytes, and those of numbers in float32; what is larger is let go."""
 
 _thread = threading.local()
 
@@ -69,7 +70,7 @@ def floats_at(place: int, count: int) -> torch.Tensor:
     if place in places and places[place].numel() >= count:
         return places[place][:count]
     memory = _new(count)
-    if memory.nbytes <= _KEPT_BYTES:
+    if memory.nbytes <= _KEPT_FLOATS:
         places[place] = memory
     return memory
 

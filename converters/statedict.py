@@ -113,9 +113,11 @@ class LazyTensor:
     @property
     def sources(self) -> tuple[ByteSource, ...]:
         """The byte sources that reading this tensor touches."""
-        if isinstance(self.source, tuple):
-            return tuple(dict.fromkeys(extent.source for extent in self.source))
-        return self.made_from
+        if not isinstance(self.source, tuple):
+            return self.made_from
+        if len(self.source) == 1:  # so are nearly all
+            return (self.source[0].source,)
+        return tuple(dict.fromkeys(extent.source for extent in self.source))
 
     def read(self) -> Buffer:
         """All bytes of the tensor, C order, little endian."""

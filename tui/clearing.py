@@ -96,7 +96,7 @@ class Clearing:
         return Form("Link duplicates", fields, self._plan_links, "Link")
 
     def _plan_links(self, answers: Answers) -> Planned:
-        from assetmgr.operations.duplicates.links import Pair, Way, plan_links
+        from assetmgr.operations.duplicates.pairs import Pair, Way, plan_links
 
         way = Way(answers["way"])
         found = list(plan_links(self._workspace, way))
@@ -113,7 +113,8 @@ class Clearing:
         return Planned("Links for duplicates", sections, work)
 
     def _link(self, way: str, total: int, progress: Progress) -> str:
-        from assetmgr.operations.duplicates.links import Way, link_duplicates
+        from assetmgr.operations.duplicates.links import link_duplicates
+        from assetmgr.operations.duplicates.pairs import Way
 
         found = link_duplicates(self._workspace, Way(way), progress)
         progress.stage("linking", total, "files")

@@ -9,14 +9,8 @@ import click
 from assetmgr.cli.options import Session, common_options
 from assetmgr.operations.duplicates.find import BY, Group
 from assetmgr.operations.duplicates.find import duplicates as find_duplicates
-from assetmgr.operations.duplicates.links import (
-    Pair,
-    Restored,
-    Way,
-    link_duplicates,
-    plan_links,
-    undo_links,
-)
+from assetmgr.operations.duplicates.links import Restored, link_duplicates, undo_links
+from assetmgr.operations.duplicates.pairs import Pair, Way, plan_links
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace

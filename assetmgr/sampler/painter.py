@@ -140,7 +140,9 @@ class Painter:
         return self._pixels(vae, latents)
 
     def _pixels(self, vae: Any, latents: torch.Tensor) -> Picture:
-        with self.ready(vae):
+        height, width = latents.shape[-2:]
+        weights = sum(parameter.numel() for parameter in vae.parameters())
+        with self.ready(vae), threads_for(weights, height * width):
             picture = decode(vae, latents)
         if picture.note:
             self.progress.message(picture.note)

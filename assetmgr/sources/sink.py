@@ -20,11 +20,11 @@ from typing import Self
 
 from assetmgr.sources.appending import FAST_RATE, write_all
 from assetmgr.sources.growing import Growing
-from assetmgr.sources.room import release, reserve
 from converters.errors import AssetmgrError, WriteFailed
 from converters.hashing import FileHashes, StreamHasher, hash_bytes
 from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Block, Countdown, Lanes
 from converters.writers.atomic import naming
+from converters.writers.room import release, reserve
 from registry.file_lock import try_lock
 
 HELD_SECONDS = 0.5

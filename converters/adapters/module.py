@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from converters.adapters.finite import all_finite
+from converters.dtypes import DType
 from converters.errors import MergeProblem, WrongFamily
 from converters.statedict import LazyTensor
 
@@ -198,10 +200,26 @@ def scale(module: Module, rank: int) -> float:
     if module.stated.scale is not None:
         return module.stated.scale
     if "scale" in module.tensors:
-        return float(numbers(module, "scale").item())
+        return _number(module, "scale")
     if "alpha" not in module.tensors:
         return 1.0
-    return float(numbers(module, "alpha").item()) / rank
+    return _number(module, "alpha") / rank
+
+
+_FORMATS = {DType.F16: "<e", DType.F32: "<f", DType.F64: "<d"}
+
+
+def _number(module: Module, role: str) -> float:
+    """A tensor of one element. Raises MergeProblem when it is not finite.
+
+    Most are read without torch: a merge has thousands, and its threads would wait for each other.
+    """
+    tensor = module.tensors[role]
+    if tensor.numel == 1 and tensor.dtype in _FORMATS:
+        (found,) = struct.unpack(_FORMATS[tensor.dtype], tensor.read())
+        if math.isfinite(found):
+            return float(found)
+    return float(numbers(module, role).item())
 
 
 def adding(delta: Callable[[Module], Tensor]) -> Apply:

@@ -81,7 +81,7 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
         if target is None:
             unused |= dict.fromkeys(module.keys, "the checkpoint has no such layer")
         elif module.part == "bias" and target.bias is None:
-            unused |= dict.fromkeys(module.keys, "the layer has no bias in the checkpoint")
+            unused |= dict.fromkeys(module.keys, _NO_BIAS[bool(target.parts)])
         else:
             try:
                 placed += _placed(module, target)
@@ -90,6 +90,12 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
                 unused |= dict.fromkeys(module.keys, "its shape is not that of the layer")
     misfits += _twice(placed)
     return Fit(tuple(placed), next(iter(misfits), None), unused)
+
+
+_NO_BIAS = (
+    "the layer has no bias in the checkpoint",
+    "the checkpoint keeps the layer, and its bias, in several parts",
+)
 
 
 def _twice(placed: list[Placed]) -> Iterator[MergeProblem]:

@@ -25,14 +25,18 @@ from converters.statedict import LazyTensor
 if TYPE_CHECKING:
     from converters.compute import Tensor
 
-_PIECE = 1 << 20
-"""Elements that products are added to at a time; every time, all of down is read."""
+_PIECE = 1 << 22
+"""Elements that products are added to at a time, at most; every time, all of down is packed."""
 _THIN_PIECE = 1 << 18
 """The same where that is little: these stay in the nearest cache."""
 _THIN = 64
 """Columns of up and rows of down that are few."""
 _READ = 1 << 19
-"""Elements that are read and widened, or written, at a time."""
+"""Elements that are read and widened, or rounded and written, at a time.
+
+Fewer would stay nearer to the processor, but threads that come back to the interpreter more often
+wait more for each other.
+"""
 _PIECE_ELSEWHERE = 1 << 24
 """Both for other devices, which are slow to call and have much to do at a time."""
 
@@ -102,22 +106,26 @@ def with_products(
 
     ends = [*_starts(weight, on), weight.shape[0]]
     rows = tuple(pairwise(ends))
-    shared = _Shared(make, len(rows))
     made = partial(lazy_runs, dtype, origin=origin, inputs=inputs, on=on)
 
     def computed(stacks: Stacks, *some: Rows) -> Callable[[Tensor | None], Iterator[Tensor]]:
         return partial(_runs, weight, some, dtype, stacks, hold)
 
+    whole = made(weight.shape, computed(make, *rows))
+    if len(rows) == 1:
+        return whole
+    shared = _Shared(make, len(rows))
     pieces = tuple(
         made((each[1] - each[0], *weight.shape[1:]), computed(shared, each)) for each in rows
     )
-    return replace(made(weight.shape, computed(make, *rows)), pieces=pieces)
+    return replace(whole, pieces=pieces)
 
 
 def _starts(weight: LazyTensor, on: str) -> Iterator[int]:
-    """The first rows of the pieces."""
+    """The first rows of the pieces, which are as large as each other: few rows are slow to do."""
     elements = _PIECE if on == CPU else _PIECE_ELSEWHERE
-    yield from range(0, weight.shape[0], max(1, elements * weight.shape[0] // weight.numel))
+    pieces = min(weight.shape[0], -(-weight.numel // elements))
+    yield from range(0, weight.shape[0], -(-weight.shape[0] // max(1, pieces)))
 
 
 def _runs(

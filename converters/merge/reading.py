@@ -92,16 +92,11 @@ def rounded(values: Tensor, dtype: DType, hold: Callable[[Tensor], None]) -> Ten
 
     `hold` gets those that the type cannot hold: it changes them, or raises.
     """
+    if not all_finite(values, dtype):
+        hold(values)
     if values.dtype is torch_dtype(dtype) or device() != CPU:
-        if not all_finite(values, dtype):
-            hold(values)
         return values.to(torch_dtype(dtype))
-    result = _room(dtype, values.numel())
-    for own, run in zip(split(result, _RUN), split(values, _RUN), strict=True):
-        if not all_finite(run, dtype):
-            hold(run)
-        own.copy_(run)
-    return result
+    return _room(dtype, values.numel()).copy_(values)
 
 
 def joined(blocks: Iterable[Tensor], dtype: DType, count: int) -> Tensor:
@@ -129,8 +124,6 @@ def _room(dtype: DType, count: int) -> Tensor:
     return room
 
 
-_RUN = 1 << 17
-"""Elements that are looked at and rounded at a time, within the processor's cache."""
 _ROUNDED = -2
 """The place of results, beside those of readers."""
 _last = threading.local()

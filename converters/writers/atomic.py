@@ -13,18 +13,23 @@ import os
 import secrets
 import shutil
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from converters.errors import AssetmgrError, DiskFull, TargetExists, WriteFailed
+from converters.writers.room import reserve
 
 TEMPORARY_SUFFIX = ".assetmgr-part"
 """Ends the name of every temporary file; scans skip them."""
 
 WRITEBACK_BYTES = 32 << 20
 """After so many bytes the disk is told to begin with them."""
+
+_BEHIND = 2
+"""So many of these later the disk has them, and what is at places no longer needs memory."""
 
 _NAMED_AFTER = 32
 """Characters of the target that a temporary name keeps: of four bytes each they still fit where
@@ -51,6 +56,7 @@ class AtomicTarget:
         self._end = 0
         self._dirty: list[tuple[int, int]] = []
         self._dirty_bytes = 0
+        self._on_their_way: deque[list[tuple[int, int]]] = deque()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -83,6 +89,10 @@ class AtomicTarget:
                 view = view[count:]
         self._note(start, self._end)
 
+    def reserve(self, nbytes: int) -> None:
+        """Take the room for so many bytes at once, which is less work than taking it bit by bit."""
+        reserve(self.descriptor, nbytes)
+
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write all of `data` at a place; threads may do so at once."""
         view, at = memoryview(data), offset
@@ -91,7 +101,7 @@ class AtomicTarget:
                 count = self._pwrite(view, at)
                 at += count
                 view = view[count:]
-        self._note(offset, at)
+        self._note(offset, at, keep=False)
 
     def copy_at(self, offset: int, source: int, start: int, nbytes: int) -> int:
         """Let the kernel copy bytes of an open file to a place; how many, 0 where it cannot."""
@@ -106,7 +116,7 @@ class AtomicTarget:
             if not count:
                 break
             done += count
-        self._note(offset, offset + done)
+        self._note(offset, offset + done, keep=False)
         return done
 
     def _pwrite(self, data: memoryview, offset: int) -> int:
@@ -116,15 +126,22 @@ class AtomicTarget:
             os.lseek(self.descriptor, offset, os.SEEK_SET)
             return os.write(self.descriptor, data)
 
-    def _note(self, start: int, end: int) -> None:
-        """Remember what was written, and let the disk begin once it is enough."""
+    def _note(self, start: int, end: int, *, keep: bool = True) -> None:
+        """Remember what was written, and let the disk begin once it is enough.
+
+        Where memory need not `keep` it, that of what the disk has by then is used again.
+        """
         with self._lock:
             self._dirty.append((start, end))
             self._dirty_bytes += end - start
             if self._dirty_bytes < WRITEBACK_BYTES:
                 return
-            dirty, self._dirty, self._dirty_bytes = self._dirty, [], 0
-        for first, last in _joined(dirty):
+            told, self._dirty, self._dirty_bytes = _joined(self._dirty), [], 0
+            if not keep:
+                self._on_their_way.append(told)
+                if len(self._on_their_way) > _BEHIND:
+                    told = told + self._on_their_way.popleft()
+        for first, last in told:
             start_writeback(self.descriptor, first, last - first)
 
     def commit(self) -> None:
@@ -175,7 +192,8 @@ def start_writeback(descriptor: int, start: int, length: int) -> None:
     """Let the disk begin with what was written, so that the sync at the end waits less.
 
     Linux starts writing dirty pages that are declared useless and, as they are dirty, keeps them
-    cached (mm/fadvise.c); elsewhere the advice does nothing.
+    cached (mm/fadvise.c); told again when they are clean, it takes their memory. Elsewhere the
+    advice does nothing.
     """
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):

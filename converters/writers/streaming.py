@@ -50,6 +50,7 @@ def write_stream(
             hashes = _write_hashed(file, header, parts, begins, progress)
         else:
             parts = [part for tensor in tensors for part in _at_once(tensor)]
+            file.reserve(nbytes)
             _write_scattered(file, header, parts, progress)
         progress.advance(0)  # so that a cancellation is still seen before the commit
         for source in dict.fromkeys(s for tensor in tensors for s in tensor.sources):

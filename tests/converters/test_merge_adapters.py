@@ -332,16 +332,17 @@ def _norm(change: torch.Tensor) -> object:
     return pytest.approx(float(change.double().norm()), rel=1e-4)
 
 
-def test_a_large_weight_is_merged_in_pieces() -> None:
+def test_a_large_weight_is_merged_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of more rows than are computed at a time; each is the whole's, whatever is read."""
-    up, down = torch.randn(2100, 4), torch.randn(4, 1024)
-    weight = torch.randn(2100, 1024)
+    monkeypatch.setattr("converters.merge.products._PIECE", 100 * 128)
+    up, down = torch.randn(210, 4), torch.randn(4, 128)
+    weight = torch.randn(210, 128)
     module = Module("m", "lora", {"up": lazy(up), "down": lazy(down)}, ())
     products = [
         Product(LORA, replace(module, stated=Stated(scale=0.5))),
-        Product(LORA, replace(module, stated=Stated(scale=2.0)), rows=(0, 700)),
+        Product(LORA, replace(module, stated=Stated(scale=2.0)), rows=(0, 70)),
     ]
-    views = [View(), View(rows=(1000, 1700))]
+    views = [View(), View(rows=(100, 170))]
     changes = [
         Change(n, "a", 0.5, view, (), lambda *_: None, product)
         for n, (view, product) in enumerate(zip(views, products, strict=True))
@@ -349,14 +350,14 @@ def test_a_large_weight_is_merged_in_pieces() -> None:
     log = ChangeLog()
     merged = merged_tensor(lazy(weight), "w", changes, log)
     expected = weight + 0.25 * up @ down
-    expected[1000:1700] += up[:700] @ down
+    expected[100:170] += up[:70] @ down
     assert len(merged.pieces) == 3
     torch.testing.assert_close(value(merged), expected, rtol=1e-5, atol=1e-5)
     for _ in range(2):
         pieces = [value(piece) for piece in reversed(merged.pieces)]
         assert torch.equal(torch.cat(pieces[::-1]), value(merged))
     assert log.measured(0).norm == _norm(0.25 * up @ down)
-    assert log.measured(1).norm == _norm(up[:700] @ down)
+    assert log.measured(1).norm == _norm(up[:70] @ down)
 
 
 def test_what_threads_write_in_place_is_what_is_hashed_in_order(
@@ -365,7 +366,6 @@ def test_what_threads_write_in_place_is_what_is_hashed_in_order(
     """One gives memory away that it uses again, the other keeps whole results."""
     monkeypatch.setattr("converters.merge.products._PIECE", 2000)
     monkeypatch.setattr("converters.merge.products._READ", 701)
-    monkeypatch.setattr("converters.merge.reading._RUN", 99)
     state = plan_merge(checkpoint(), [choose(lora(), 0.7), choose(lora(), 0.2)]).state_dict
     assert max(len(tensor.pieces) for tensor in state.tensors.values()) > 3
     files = [tmp_path / f"{with_hashes}.safetensors" for with_hashes in (True, False)]

@@ -136,6 +136,23 @@ def test_small_networks_get_one_thread_whatever_ran_before() -> None:
         torch.set_num_threads(threads)
 
 
+def test_what_is_small_is_decoded_in_one_thread(session: Session, job: RenderJob) -> None:
+    seen: list[int] = []
+    session.render(job, SILENT)
+    assert session.kept.warm is not None
+    decoder = session.kept.warm.bundle.vae.network.decoder
+    hook = decoder.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        session.render(replace(job, seed=2, with_effect=False, overwrite=True), SILENT)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+        hook.remove()
+    assert seen == [1]
+
+
 @pytest.mark.parametrize(("nbytes", "device"), [(0, "cpu"), (1 << 30, "cpu"), (1 << 30, "mps")])
 def test_many_are_computed_in_order_and_the_first_error_is_told(nbytes: int, device: str) -> None:
     def half(number: int) -> int:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.downloads.parts import discard, part_of
 from assetmgr.operations.downloads.placing import Destination, check_layout
-from assetmgr.sources.room import held_bytes
 from converters.errors import AssetNotFound
 from converters.writers.atomic import free_bytes, naming
+from converters.writers.room import held_bytes
 from registry.download_queue import DownloadQueue
 from registry.download_records import DownloadState, Limits, QueuedDownload, Wanted
 

@@ -11,11 +11,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from converters.bytesource import FileBytes
 from converters.errors import CorruptFile, FileMissing
 from converters.writers.atomic import naming, sync_folder, write_whole
+
+if TYPE_CHECKING:
+    from assetmgr.workspace import Workspace
 
 NAME = "links.jsonl"
 MAX_BYTES = 256 << 20
@@ -45,6 +48,21 @@ class Replacement:
     def temporary_path(self) -> Path:
         """Where the link lies until then."""
         return Path(self.path).with_name(self.temporary)
+
+    def is_linked(self) -> bool:
+        """Whether the path still is the link that was put there."""
+        try:
+            now = os.lstat(self.path)
+        except OSError:
+            return False
+        if self.linked_inode:
+            return now.st_ino == self.linked_inode and now.st_nlink > 1
+        return (now.st_size, now.st_mtime_ns) == (self.bytes, self.linked_mtime_ns)
+
+
+def journal_of(workspace: Workspace) -> Journal:
+    """The journal of a library's machine."""
+    return Journal(workspace.paths.home / NAME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations import file_links
-from assetmgr.operations.duplicates.find import Group, duplicates
-from assetmgr.operations.duplicates.journal import NAME, Journal, Replacement
+from assetmgr.operations.duplicates.journal import Replacement, journal_of
+from assetmgr.operations.duplicates.pairs import Pair, Way, plan_links
 from assetmgr.operations.failures import Failure
 from converters.bytesource import FileBytes, Fingerprint
 from converters.errors import (
@@ -36,37 +34,12 @@ from converters.writers.atomic import naming, sync_folder, temporary_beside
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from converters.hashing import FileHashes
-    from registry.records import Asset, File
+    from registry.records import Asset
 
 _OF_NOTHING = "e3b0c442"
 BLOCK_BYTES = 4 << 20
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-class Way(StrEnum):
-    """How a copy gives its room back: another name of the kept file, or shared blocks."""
-
-    HARDLINK = "hardlink"
-    REFLINK = "reflink"
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A copy that can be replaced, and the file that is kept; `frees` are the bytes it gives."""
-
-    asset: int
-    path: str
-    kept: str
-    way: Way
-    bytes: int
-    frees: int
-
-    def to_json(self) -> dict[str, object]:
-        """The entry of the document."""
-        document = asdict(self)
-        document["as"] = document.pop("way").value
-        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +49,6 @@ class Restored:
     asset: int
     path: str
     bytes: int
-
-
-def plan_links(workspace: Workspace, way: Way) -> Iterator[Pair | Failure]:
-    """The copies of every group that can be replaced, and those that cannot, with the reason."""
-    shared = _shared_already(workspace)
-    groups, _ = duplicates(workspace)
-    for group in groups:
-        yield from _pairs(workspace, group, way, shared)
 
 
 def link_duplicates(
@@ -115,12 +80,12 @@ def undo_links(
     Files that are not linked any more need nothing and are forgotten. What fails stays in the
     journal. Raises Cancelled, FileProblem for the journal.
     """
-    journal = _journal(workspace)
+    journal = journal_of(workspace)
     replaced = journal.read()
     left = dict(replaced)
     try:
         for path, replacement in replaced.items():
-            if not _is_linked(replacement):
+            if not replacement.is_linked():
                 del left[path]
                 continue
             try:
@@ -137,72 +102,6 @@ def undo_links(
         if not dry_run:
             _sweep(replaced.values())
             journal.rewrite(left)
-
-
-def _journal(workspace: Workspace) -> Journal:
-    return Journal(workspace.paths.home / NAME)
-
-
-def _shared_already(workspace: Workspace) -> frozenset[str]:
-    """Files whose blocks are shared: no stat tells that, so the journal has to."""
-    replaced = _journal(workspace).read().values()
-    return frozenset(line.path for line in replaced if line.way == Way.REFLINK and _is_linked(line))
-
-
-def _pairs(
-    workspace: Workspace, group: Group, way: Way, shared: frozenset[str]
-) -> Iterator[Pair | Failure]:
-    """Within each file system: which file is kept, and what can be linked to it."""
-    disks: defaultdict[int, list[tuple[File, int, os.stat_result]]] = defaultdict(list)
-    for asset_id in dict.fromkeys(copy.asset for copy in group.copies):
-        for file in workspace.library.get(asset_id).files:
-            place = Path(file.path)
-            is_linkable = file.here and file.state == "present" and not place.is_symlink()
-            if not is_linkable or place.is_dir():  # folders have no second names
-                continue
-            try:
-                status = _unchanged(file)
-            except AssetmgrError as error:
-                yield Failure.of(error, file.path)
-                continue
-            disks[status.st_dev].append((file, asset_id, status))
-    for found in disks.values():
-        yield from _on_disk(found, way, shared)
-
-
-def _on_disk(
-    found: list[tuple[File, int, os.stat_result]], way: Way, shared: frozenset[str]
-) -> Iterator[Pair | Failure]:
-    """The file of the most names is kept, so that as few as possible have to be replaced."""
-    found.sort(key=lambda each: (-each[2].st_nlink, each[0].path))
-    kept, _, kept_status = found[0]
-    names = {kept_status.st_ino: kept_status.st_nlink}
-    for file, asset_id, status in found[1:]:
-        if status.st_ino == kept_status.st_ino or (way is Way.REFLINK and file.path in shared):
-            continue
-        if way is Way.HARDLINK and _access(status) != _access(kept_status):
-            cause = "has other permissions or another owner than the file that is kept"
-            error = WriteFailed(cause, path=file.path, hint="--as reflink keeps them apart")
-            yield Failure.of(error)
-            continue
-        names[status.st_ino] = names.get(status.st_ino, status.st_nlink) - 1
-        frees = 0 if names[status.st_ino] else file.bytes
-        yield Pair(asset_id, file.path, kept.path, way, file.bytes, frees)
-
-
-def _access(status: os.stat_result) -> tuple[int, int, int]:
-    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-
-
-def _unchanged(file: File) -> os.stat_result:
-    """The state of a file, if it is that which was scanned. Raises FileProblem."""
-    from registry.on_disk import fingerprint_of
-
-    if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
-        hint = "scan its folder again"
-        raise SourceChanged("changed since it was scanned", path=file.path, hint=hint)
-    with naming(Path(file.path)):
-        return os.stat(file.path)
 
 
 def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
@@ -226,7 +125,7 @@ def _replace(workspace: Workspace, pair: Pair, progress: Progress) -> None:
         linked_mtime_ns=of_kept.mtime_ns if is_hard else before.mtime_ns,
         linked_inode=of_kept.inode if is_hard else 0,
     )
-    _journal(workspace).append(replacement)
+    journal_of(workspace).append(replacement)
     try:
         if is_hard:
             _hard_link(path, kept, temporary)
@@ -322,17 +221,6 @@ def _hashes(asset: Asset) -> FileHashes | None:
         return None
     # A file too short for AutoV1 has the hash of nothing, which the library does not keep.
     return FileHashes(blake3, sha256, crc32, known["autov1"] or _OF_NOTHING, known["autov3"])
-
-
-def _is_linked(line: Replacement) -> bool:
-    """Whether the path still is the link that was put there."""
-    try:
-        now = os.lstat(line.path)
-    except OSError:
-        return False
-    if line.linked_inode:
-        return now.st_ino == line.linked_inode and now.st_nlink > 1
-    return (now.st_size, now.st_mtime_ns) == (line.bytes, line.linked_mtime_ns)
 
 
 def _restore(workspace: Workspace, line: Replacement, progress: Progress) -> None:

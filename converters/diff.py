@@ -24,25 +24,29 @@ class Difference:
 
 
 def differences(
-    left: StateDict, right: StateDict, progress: Progress = SILENT
+    left: StateDict, right: StateDict, progress: Progress = SILENT, *, as_stored: bool = True
 ) -> Iterator[Difference]:
     """The tensors that differ, in name, type, shape or values; reads both, a tensor at a time.
 
-    Quantised ones are compared as they are stored.
+    Quantised ones are compared `as_stored`, or else by the values that they stand for.
     """
 
     def same(ours: LazyTensor, theirs: LazyTensor) -> bool:
-        found = _stored(ours) == _stored(theirs)
+        found = _bytes(ours, as_stored=as_stored) == _bytes(theirs, as_stored=as_stored)
         progress.advance(ours.nbytes)
         return found
 
-    return _differences(left, right, lambda tensor: (tensor.stored[0], tensor.shape), same)
+    def kind(tensor: LazyTensor) -> tuple[str, tuple[int, ...]]:
+        return tensor.stored[0] if as_stored else tensor.dtype.label, tensor.shape
+
+    return _differences(left, right, kind, same)
 
 
-def _stored(tensor: LazyTensor) -> memoryview:
+def _bytes(tensor: LazyTensor, *, as_stored: bool) -> memoryview:
     source = tensor.source
-    data = source.extent.read() if isinstance(source, Blocks) else tensor.read()
-    return memoryview(data).cast("B")
+    if as_stored and isinstance(source, Blocks):
+        return memoryview(source.extent.read()).cast("B")
+    return memoryview(tensor.read()).cast("B")
 
 
 def are_comparable(left: Mapping[str, TensorDigest], right: Mapping[str, TensorDigest]) -> bool:

@@ -12,8 +12,10 @@ from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
 
+from tui.faults import Surviving
 
-class FrugalScreen(Screen[None]):
+
+class FrugalScreen(Surviving, Screen[None]):
     """A screen of which only what has changed is drawn."""
 
     def __init__(self) -> None:

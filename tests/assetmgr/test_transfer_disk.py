@@ -16,10 +16,11 @@ import pytest
 from helpers.scripted_server import Content, Reply, ScriptedServer
 from helpers.transferring import CONTENT, DATA, SIZE, fetch, offset, reset
 
-from assetmgr.sources import appending, room, unforeseen
+from assetmgr.sources import appending, unforeseen
 from assetmgr.sources import sink as sinks
 from converters.errors import DiskFull, WriteFailed
 from converters.hashing import hash_file
+from converters.writers import room
 
 pytestmark = pytest.mark.usefixtures("waits")
 

@@ -13,7 +13,6 @@ from tui.background import in_turn, opening
 from tui.bridge import Job, Lane
 from tui.commands import Commands
 from tui.drawing import FrugalScreen
-from tui.faults import Surviving
 from tui.images import MakePicture
 from tui.jobs import JobQueue
 from tui.sections import Section, text
@@ -29,7 +28,7 @@ Severity = Literal["information", "warning", "error"]
 _SHOWN = 12
 
 
-class AnnotatingScreen(Surviving, FrugalScreen):
+class AnnotatingScreen(FrugalScreen):
     """A screen with a browser and the details of one asset, whose keys write on assets."""
 
     def __init__(

@@ -148,7 +148,7 @@ def _verify(state: StateDict, plan: ConvertPlan, progress: Progress) -> None:
     """Compare the file with what was meant. Removes it and raises WriteFailed where it differs."""
     target = plan.target
     progress.stage(f"verifying {target.name}", state.nbytes)
-    difference = next(differences(state, plan.format.read(target), progress), None)
+    difference = next(differences(state, plan.format.read(target), progress, as_stored=False), None)
     if difference is not None:
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         raise WriteFailed(

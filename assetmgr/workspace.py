@@ -72,7 +72,7 @@ class Workspace:
         file = self._database_file()
         if file is None:
             return None
-        from registry.first_page import first_page
+        from registry.searching.first_page import first_page
 
         return first_page(file, query, sort, limit, offset)
 

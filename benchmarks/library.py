@@ -19,10 +19,10 @@ from pathlib import Path
 from benchmarks.files import make_adapters, make_large_headers
 from benchmarks.library_rows import digest, fill, vocabulary
 from benchmarks.measure import MB, Case, Result, compare, python, run, seconds
-from registry.database import Database
 from registry.library import Library
 from registry.query.parser import FILTERS, STATES
-from registry.scanner import scan
+from registry.scanning.scanner import scan
+from registry.storage.database import Database
 
 ASSETS, FILES = 100_000, 5_000
 POINT_MS, QUERY_MS, FACETS_MS = 1.0, 30.0, 20.0

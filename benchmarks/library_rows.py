@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from registry import schema
+from registry.tables import schema
 from registry.text import fold, searchable
 
 Row = dict[str, Any]

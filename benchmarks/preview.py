@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from assetmgr.sampler.client import worker_environment
+from assetmgr.sampler.process.client import worker_environment
 from benchmarks.measure import Case, Result, python, run
 
 PREVIEWS = 100

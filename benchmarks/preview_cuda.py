@@ -117,10 +117,10 @@ def pictures(family: str, edge: str, rounds: str) -> Seconds:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from assetmgr.sampler.prompt import Conditioning
-    from assetmgr.sampler.render import Denoiser, Sampling, decode, sample
-    from assetmgr.sampler.replay import Replay
-    from assetmgr.sampler.solvers import solver_named
+    from assetmgr.sampler.prompts.prompt import Conditioning
+    from assetmgr.sampler.rendering.render import Denoiser, Sampling, decode, sample
+    from assetmgr.sampler.rendering.replay import Replay
+    from assetmgr.sampler.rendering.solvers import solver_named
     from converters.progress import SILENT
 
     xl, pixels = family == "sdxl", int(edge)

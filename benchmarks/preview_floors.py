@@ -27,7 +27,7 @@ def floors(folder: str, rounds: str) -> Seconds:
     """All of them, with the networks of a folder that the benchmark of previews has made."""
     import torch
 
-    from assetmgr.sampler.bundle import load_bundle
+    from assetmgr.sampler.models.bundle import load_bundle
     from converters.containers import open_model
     from converters.progress import SILENT
 
@@ -44,8 +44,8 @@ def floors(folder: str, rounds: str) -> Seconds:
 def _swap(bundle: Any, folder: str, rounds: str) -> float:
     import torch
 
-    from assetmgr.sampler.subjects import merged_onto
-    from assetmgr.sampler.threads import side_by_side
+    from assetmgr.sampler.adapters.subjects import merged_onto
+    from assetmgr.sampler.rendering.threads import side_by_side
     from converters import compute
     from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice
@@ -85,7 +85,7 @@ def _rate() -> float:
     """Operations a second of a large product in fp32, in one thread, as small UNets are called."""
     import torch
 
-    from assetmgr.sampler.threads import one_thread
+    from assetmgr.sampler.rendering.threads import one_thread
 
     edge = 2048
     factor = torch.randn(edge, edge)

@@ -94,10 +94,10 @@ def imports() -> Seconds:
     seconds: Seconds = {}
     started = time.process_time()
     with timed(seconds, "wall"):
-        from assetmgr.sampler.libraries import import_libraries
+        from assetmgr.sampler.process.libraries import import_libraries
 
         import_libraries()
-        from assetmgr.sampler.session import Session
+        from assetmgr.sampler.process.session import Session
 
         Session()
     return seconds | {"processor": time.process_time() - started}
@@ -112,8 +112,8 @@ def previews(folder: str, count: str) -> Seconds:
     from contextlib import suppress
 
     from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
-    from assetmgr.sampler.client import SamplerClient
-    from assetmgr.sampler.jobs import ModelFile, RenderJob
+    from assetmgr.sampler.process.client import SamplerClient
+    from assetmgr.sampler.process.jobs import ModelFile, RenderJob
     from assetmgr.workspace import Workspace
     from converters.errors import FileMissing
 
@@ -169,8 +169,8 @@ def swap(folder: str, count: str, device: str, dtype: str) -> Seconds:
     """A LoRA into the loaded networks and out again; fails unless they are what they were."""
     import torch
 
-    from assetmgr.sampler.bundle import load_bundle
-    from assetmgr.sampler.subjects import merged_onto
+    from assetmgr.sampler.adapters.subjects import merged_onto
+    from assetmgr.sampler.models.bundle import load_bundle
     from converters.containers import open_model
     from converters.merge.into_checkpoint import AdapterChoice
     from converters.progress import SILENT
@@ -213,7 +213,7 @@ def load(folder: str, count: str, device: str, dtype: str) -> Seconds:
     """The networks of a file, with the look whether all weights are finite."""
     import torch
 
-    from assetmgr.sampler.bundle import load_bundle
+    from assetmgr.sampler.models.bundle import load_bundle
     from converters.containers import open_model
     from converters.progress import SILENT
 

@@ -254,8 +254,8 @@ def _build(home: Path, assets: int) -> None:
     """A library with so many assets, written straight into its tables."""
     from sqlalchemy import create_engine, insert
 
-    from registry import schema
     from registry.library import Library
+    from registry.tables import schema
 
     url = f"sqlite:///{home / 'library.db'}"
     Library.open(url).close()

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from registry.database import Database
-from registry.opened import Opened
-from registry.places import find_root, within
-from registry.together import Together
+from registry.scanning.places import find_root, within
+from registry.storage.database import Database
+from registry.storage.opened import Opened
+from registry.storage.together import Together
 
 if TYPE_CHECKING:  # looking at a library needs none of what records files
     from converters.bytesource import Fingerprint
     from registry.records import Asset, Source
-    from registry.scan_records import Content, Recorded, ScannedFile, Settled
-    from registry.sidecar_rows import Found, Key
+    from registry.scanning.scan_records import Content, Recorded, ScannedFile, Settled
+    from registry.tables.sidecar_rows import Found, Key
 
 
 class Arriving(Opened):
@@ -37,7 +37,8 @@ class Arriving(Opened):
         return self._find_content(sha256)
 
     def _find_together(self, digests: Sequence[str]) -> list[Asset | None]:
-        from registry import reading, references
+        from registry.searching import references
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             numbers = references.with_sha256(connection, digests)
@@ -56,7 +57,8 @@ class Arriving(Opened):
     def _record_together(
         self, arrived: Sequence[tuple[ScannedFile, Source | None]]
     ) -> tuple[Asset, ...]:
-        from registry import moves, reading, recording, scan_records, writing
+        from registry.scanning import moves, recording, scan_records
+        from registry.tables import reading, writing
 
         with self._database.writing() as connection:
             files = [scanned for scanned, _ in arrived]
@@ -76,14 +78,14 @@ class Arriving(Opened):
         A file without hashes is shown from now on, and waits for them. One without content was
         recorded before; it is None in the result when it was forgotten since.
         """
-        from registry import recording
+        from registry.scanning import recording
 
         with self._database.writing() as connection:
             return recording.record(connection, scanned, self._machine)
 
     def begin_naming(self) -> None:
         """Have the next look at what is known name all that older rules named."""
-        from registry import naming
+        from registry.scanning import naming
 
         with self._database.reading() as connection:
             if not naming.are_older(connection):
@@ -93,29 +95,29 @@ class Arriving(Opened):
 
     def record_contents(self, told: Mapping[int, Content]) -> None:
         """Assets, by number, are what their files' headers tell now."""
-        from registry import naming
+        from registry.scanning import naming
 
         with self._database.writing() as connection:
             naming.name(connection, told)
 
     def restore(self, file_ids: Sequence[int]) -> None:
         """Missing files are back as they were."""
-        from registry import writing
+        from registry.tables import writing
 
         with self._database.writing() as connection:
             writing.restore(connection, file_ids)
 
     def set_offline(self, file_ids: Sequence[int]) -> None:
         """Files that are there lie on a disk that is not."""
-        from registry import writing
+        from registry.tables import writing
 
         with self._database.writing() as connection:
             writing.set_offline(connection, file_ids)
 
     def settle(self, new: Sequence[int], vanished: Sequence[int]) -> Settled:
         """Join new files with lost ones of the same content, mark the other vanished missing."""
-        from registry import moves
-        from registry.scan_records import Settled
+        from registry.scanning import moves
+        from registry.scanning.scan_records import Settled
 
         if not new and not vanished:
             return Settled(0, 0)
@@ -124,7 +126,7 @@ class Arriving(Opened):
 
     def relocate(self, *files: tuple[int, str, Fingerprint]) -> None:
         """Files have other places, as they are there now; all that hangs on their assets stays."""
-        from registry import moves
+        from registry.scanning import moves
 
         with self._database.writing() as connection:
             for file_id, path, fingerprint in files:
@@ -132,14 +134,14 @@ class Arriving(Opened):
 
     def dissolve(self, file_ids: Sequence[int]) -> None:
         """Places that are parts of a model now; assets go with them, if nobody wrote on them."""
-        from registry import moves
+        from registry.scanning import moves
 
         with self._database.writing() as connection:
             moves.dissolve(connection, file_ids)
 
     def record_sidecars(self, found: Sequence[Found]) -> None:
         """Keep what sidecars say, in one transaction."""
-        from registry import sidecar_rows
+        from registry.tables import sidecar_rows
 
         with self._database.writing() as connection:
             sidecar_rows.record(connection, found, self._machine)
@@ -147,7 +149,7 @@ class Arriving(Opened):
 
     def forget_sidecars(self, keys: Sequence[Key]) -> None:
         """Sidecars are not there any more."""
-        from registry import sidecar_rows
+        from registry.tables import sidecar_rows
 
         with self._database.writing() as connection:
             sidecar_rows.forget(connection, keys, self._machine)
@@ -159,7 +161,7 @@ class Arriving(Opened):
         Raises FileMissing or FileUnreadable. Nothing is written, and no lock taken, for one that
         is part of it already.
         """
-        from registry import writing
+        from registry.tables import writing
 
         root = find_root(path)
         with self._database.reading() as connection:
@@ -171,13 +173,13 @@ class Arriving(Opened):
         return root
 
     def _has(self, connection: Connection, root: str) -> bool:
-        from registry import reading
+        from registry.tables import reading
 
         return any(within(root, known) for known in reading.roots(connection, self._machine))
 
     def add_mounts(self, mounts: AbstractSet[str]) -> None:
         """Remember where disks are mounted; nothing is written when that is known."""
-        from registry import reading, writing
+        from registry.tables import reading, writing
 
         with self._database.reading() as connection:
             if mounts <= reading.mounts(connection, self._machine):
@@ -188,7 +190,7 @@ class Arriving(Opened):
 
     def _refresh_told(self, connection: Connection, ids: Collection[int]) -> None:
         """What hangs on the sidecars of assets: the words that find them, and claims."""
-        from registry import claim_rows, writing
+        from registry.tables import claim_rows, writing
 
         writing.refresh_search(connection, [*ids])
         claim_rows.refresh_of_sidecars(connection, ids)

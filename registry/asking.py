@@ -10,24 +10,25 @@ from sqlalchemy import Connection
 
 from converters.errors import AssetNotFound, CorruptFile
 from converters.progress import SILENT, Progress
-from registry import facets, finding, listing, references
-from registry.at_once import AtOnce
-from registry.beginning import beginning
 from registry.list_records import Beginning, Page
-from registry.opened import Opened
 from registry.query import All, parse, parse_order
 from registry.query.terms import Is, Missing, Not, Offline
-from registry.stopping import stoppable
+from registry.searching import facets, finding, references
+from registry.searching.at_once import AtOnce
+from registry.searching.beginning import beginning
+from registry.storage.opened import Opened
+from registry.storage.stopping import stoppable
+from registry.tables import listing
 
 if TYPE_CHECKING:  # listing a library needs none of what reads assets whole, or their tensors
     from converters.weights import TensorDigest
     from registry.lineage import Descendant, Lineage
     from registry.records import Asset, Contradiction, Source
-    from registry.scan_records import KnownFile
-    from registry.sidecar_rows import Key, Stamp
+    from registry.scanning.scan_records import KnownFile
     from registry.sidecars.record import Origin
-    from registry.tensor_rows import Sharer
-    from registry.typed import Typed
+    from registry.tables.sidecar_rows import Key, Stamp
+    from registry.tables.tensor_rows import Sharer
+    from registry.tables.typed import Typed
 
 _NEEDED_OF_A_BASE = frozenset({"unet", "vae", "text_encoder"})
 
@@ -123,14 +124,14 @@ class Asking(Opened):
 
     def sources(self, service: str) -> tuple[tuple[int, Source], ...]:
         """The numbers of the assets that came from a service, and how that names them."""
-        from registry import reading
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             return reading.sources(connection, service)
 
     def told_origins(self, service: str) -> tuple[tuple[int, Origin], ...]:
         """The pages of a service that files beside assets name, with the assets' numbers."""
-        from registry import sidecar_rows
+        from registry.tables import sidecar_rows
 
         with self._database.reading() as connection:
             return sidecar_rows.origins(connection, service)
@@ -163,7 +164,7 @@ class Asking(Opened):
 
         A table that cannot be read, or is of a newer program, counts as none.
         """
-        from registry import tensor_rows
+        from registry.tables import tensor_rows
 
         with self._database.reading() as connection:
             packed = tensor_rows.packed(connection, asset_id)
@@ -171,7 +172,7 @@ class Asking(Opened):
 
     def component_tensors(self, asset_id: int) -> Mapping[str, Mapping[str, TensorDigest]] | None:
         """The same of the tensors of each component, as `converters.canonical` names them."""
-        from registry import tensor_rows
+        from registry.tables import tensor_rows
 
         with self._database.reading() as connection:
             packed = tensor_rows.packed_parts(connection, asset_id)
@@ -181,63 +182,63 @@ class Asking(Opened):
 
     def sharers(self, asset_id: int) -> Mapping[str, tuple[Sharer, ...]]:
         """The other assets that have a component of this one, by the component's name."""
-        from registry import tensor_rows
+        from registry.tables import tensor_rows
 
         with self._database.reading() as connection:
             return tensor_rows.sharers(connection, asset_id)
 
     def contradictions(self, asset_ids: Collection[int]) -> tuple[Contradiction, ...]:
         """The claims of assets that their bytes do not bear out."""
-        from registry import claim_rows
+        from registry.tables import claim_rows
 
         with self._database.reading() as connection:
             return claim_rows.contradictions(connection, asset_ids)
 
     def preview_pictures(self) -> Mapping[int, tuple[str, ...]]:
         """The paths of all previews and thumbnails, by asset."""
-        from registry import reading
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             return reading.preview_pictures(connection)
 
     def roots(self) -> tuple[str, ...]:
         """The folders that belong to the library."""
-        from registry import reading
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             return reading.roots(connection, self._machine)
 
     def typed(self) -> tuple[Typed, ...]:
         """What users typed, asset by asset, in the order of names."""
-        from registry.typed import typed
+        from registry.tables.typed import typed
 
         with self._database.reading() as connection:
             return typed(connection)
 
     def mounts(self) -> frozenset[str]:
         """Where disks were mounted when their files were seen."""
-        from registry import reading
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             return reading.mounts(connection, self._machine)
 
     def known_files(self) -> Mapping[str, KnownFile]:
         """Every place the library remembers, by canonical path."""
-        from registry import reading
+        from registry.tables import reading
 
         with self._database.reading() as connection:
             return reading.known_files(connection, self._machine)
 
     def known_sidecars(self) -> Mapping[Key, Stamp]:
         """Every sidecar that was read, as it was then."""
-        from registry import sidecar_rows
+        from registry.tables import sidecar_rows
 
         with self._database.reading() as connection:
             return sidecar_rows.stamps(connection, self._machine)
 
     def file_assets(self) -> Mapping[str, int]:
         """The numbers of the assets of all files, by canonical path."""
-        from registry import sidecar_rows
+        from registry.tables import sidecar_rows
 
         with self._database.reading() as connection:
             return sidecar_rows.owners(connection, self._machine)
@@ -249,7 +250,7 @@ class Asking(Opened):
         return found[0]
 
     def _assets(self, connection: Connection, ids: Sequence[int]) -> tuple[Asset, ...]:
-        from registry import reading
+        from registry.tables import reading
 
         return reading.assets(connection, ids, self._machine)
 

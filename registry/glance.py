@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from registry.together import Together
+from registry.storage.together import Together
 
 _Question = tuple[Path, str]
 

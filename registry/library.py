@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from converters.errors import BadValue
-from registry import tensor_rows, writing
 from registry.arriving import Arriving
 from registry.asking import Asking
+from registry.tables import tensor_rows, writing
 from registry.text import fold
 
 if TYPE_CHECKING:

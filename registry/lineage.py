@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from converters.statedict import Plain
-from registry import schema
-from registry.rows import batches
+from registry.tables import schema
+from registry.tables.rows import batches
 
 MOST_GENERATIONS = 32
 """Deeper than anybody merges; a bound for lineages that somebody's metadata made up."""

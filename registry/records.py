@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from registry.states import MISSING, OFFLINE, PRESENT
+from registry.tables.states import MISSING, OFFLINE, PRESENT
 
 if TYPE_CHECKING:  # listing a library needs none of what these modules import
     from converters.identify import Component

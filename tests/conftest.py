@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers.examples import register_profiles
 
-from registry import database
+from registry.storage import database
 
 register_profiles()
 

@@ -14,7 +14,7 @@ from tui.text import plain, size
 
 if TYPE_CHECKING:
     from assetmgr.operations.peek import Peek
-    from registry.download_records import QueuedDownload
+    from registry.downloads.records import QueuedDownload
 
 FIRST = 60
 """How many answers are asked for at first, and how many more each time."""

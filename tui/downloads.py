@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from assetmgr.operations.downloads.reading import Reading
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
-    from registry.download_records import QueuedDownload, Wanted
+    from registry.downloads.records import QueuedDownload, Wanted
 
 
 class Downloads:

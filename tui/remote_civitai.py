@@ -29,7 +29,7 @@ class OnCivitai:
     def search(self, ask: Ask, progress: Progress) -> Iterator[Card]:
         """What it has. Raises BadValue, FileMissing, NotAvailable, Cancelled."""
         from assetmgr.operations.civitai.find import info, search
-        from assetmgr.sources.civitai import Search
+        from assetmgr.sources.civitai.site import Search
 
         wanted = ask.text.strip()
         if wanted.lstrip("@").isdecimal() or "/models/" in wanted:

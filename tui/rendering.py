@@ -18,7 +18,7 @@ from tui.sections import Section, text
 if TYPE_CHECKING:
     from assetmgr.operations.preview.render import PreviewResult
     from assetmgr.operations.preview.request import PreviewRequest
-    from assetmgr.sampler.client import SamplerClient
+    from assetmgr.sampler.process.client import SamplerClient
     from assetmgr.workspace import Workspace
     from converters.progress import Progress
     from registry.records import Asset
@@ -37,7 +37,7 @@ class Rendering:
     @property
     def sampler(self) -> SamplerClient:
         """The sampler's process, which begins when it is first needed."""
-        from assetmgr.sampler.client import SamplerClient
+        from assetmgr.sampler.process.client import SamplerClient
 
         if self._sampler is None:
             self._sampler = SamplerClient()
@@ -78,7 +78,7 @@ class Rendering:
     def fields(self, assets: Sequence[Asset]) -> tuple[Field, ...]:
         """All that can be chosen of a render."""
         from assetmgr.operations.preview.request import PreviewRequest
-        from assetmgr.sampler.solvers import SOLVERS
+        from assetmgr.sampler.rendering.solvers import SOLVERS
 
         usual, solvers = PreviewRequest(), [each.name for each in SOLVERS]
         return (

@@ -38,7 +38,7 @@ class Sheets:
 
     def form(self, assets: Sequence[Asset]) -> Form:
         """The comparison of two assets, or the grid of one. Raises BadValue."""
-        from assetmgr.sampler.jobs import WEIGHTLESS
+        from assetmgr.sampler.process.jobs import WEIGHTLESS
 
         if len(assets) > 2:
             raise BadValue(

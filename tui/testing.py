@@ -16,7 +16,7 @@ from converters.diff import Difference
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import Progress
 from converters.statistics import Statistics
-from registry.download_records import QueuedDownload
+from registry.downloads.records import QueuedDownload
 from registry.list_records import AssetRow, Beginning, Page
 from registry.records import Asset
 from tui.cards import Ask, Card

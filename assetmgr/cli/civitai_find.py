@@ -10,8 +10,8 @@ import click
 
 from assetmgr.cli.options import AT_LEAST_ONE, Session, common_options
 from assetmgr.operations.civitai import find as models
-from assetmgr.sources.civitai import Search
-from assetmgr.sources.civitai_words import BASES, PERIODS, SORTS, TYPES
+from assetmgr.sources.civitai.site import Search
+from assetmgr.sources.civitai.words import BASES, PERIODS, SORTS, TYPES
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from registry.sidecars.civitai import allowed

@@ -22,7 +22,7 @@ from assetmgr.operations.downloads.run import Ended, run_downloads
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue
-from registry.download_records import DownloadState, QueuedDownload
+from registry.downloads.records import DownloadState, QueuedDownload
 
 _NUMBERS = click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="NUMBER...")
 _ALL = click.option("--all", "every", is_flag=True, help="All of them.")

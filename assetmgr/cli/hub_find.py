@@ -15,8 +15,8 @@ from assetmgr.operations.hub import updates as hub_updates
 from assetmgr.operations.hub.address import parse_named
 from assetmgr.operations.hub.find import HubFound, HubInfo, HubInfoFile, HubSearch
 from assetmgr.operations.hub.updates import CURRENT, GONE, NEWER, HubUpdate
-from assetmgr.sources.hub_models import SORTS
-from assetmgr.sources.hub_tags import BASES, KINDS
+from assetmgr.sources.hub.models import SORTS
+from assetmgr.sources.hub.tags import BASES, KINDS
 from assetmgr.text import plain, size
 from assetmgr.workspace import Workspace
 

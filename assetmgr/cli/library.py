@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from assetmgr.operations.programs import Program
     from registry.lineage import Ancestor, Descendant, Lineage
     from registry.records import Asset, Claim, Contradiction, Verification
-    from registry.scan_records import ScanReport
+    from registry.scanning.scan_records import ScanReport
     from registry.sidecars.record import Sidecar
-    from registry.tensor_rows import Sharer
+    from registry.tables.tensor_rows import Sharer
 
 _LONGEST_TEXT = 300
 _CONTRADICTIONS = 5

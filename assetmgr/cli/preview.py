@@ -19,7 +19,7 @@ from assetmgr.operations.preview.render import (
     failed_check,
     run_previews,
 )
-from assetmgr.sampler.solvers import DEFAULT_SOLVER, SOLVERS
+from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, Cancelled

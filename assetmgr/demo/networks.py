@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from assetmgr.sampler.tokenizer import END, START, load_tokenizer
+from assetmgr.sampler.prompts.tokenizer import END, START, load_tokenizer
 from converters.compute import buffer
 from converters.dtypes import DType
 from converters.layouts import clip_to_ldm, unet_to_ldm, vae_to_ldm

@@ -32,8 +32,8 @@ def path_beside(model: str, ending: str) -> Path:
 
 def record_beside(workspace: Workspace, asset_id: int, model: str, path: Path) -> None:
     """Let the library know what a file beside a model says."""
-    from registry.sidecar_rows import Found, Key, Stamp
     from registry.sidecars import beside, read_sidecar
+    from registry.tables.sidecar_rows import Found, Key, Stamp
 
     status = path.stat()
     for row, name in beside(Path(model).name, frozenset({path.name})):

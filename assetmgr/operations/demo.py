@@ -29,14 +29,14 @@ from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, ru
 from assetmgr.operations.preview.subject import PREVIEWABLE
 from assetmgr.operations.scan import scan
 from assetmgr.paths import Paths
-from assetmgr.sampler.client import SamplerClient
+from assetmgr.sampler.process.client import SamplerClient
 from assetmgr.workspace import Workspace
 from converters.progress import SILENT, Progress
 from converters.transform.ema import EmaChoice
 
 if TYPE_CHECKING:
     from registry.records import Asset
-    from registry.scan_records import ScanReport
+    from registry.scanning.scan_records import ScanReport
 
 CONVERTED, MERGED = Path("converted"), Path("merged/shapes-outlined.safetensors")
 _TO_CONVERT = (

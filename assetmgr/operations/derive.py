@@ -82,7 +82,7 @@ def register_derived(
 
     The hashes made while writing are used, so that the file is not read again.
     """
-    from registry.scanner import scan_file
+    from registry.scanning.scanner import scan_file
 
     asset = scan_file(workspace.library, target, hashes=hashes)
     workspace.library.record_derived(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from registry.records import Asset, Preview
-    from registry.tensor_rows import Sharer
+    from registry.tables.tensor_rows import Sharer
 
 
 def asset_json(asset: Asset) -> dict[str, object]:

@@ -206,8 +206,8 @@ def _comparison(
 def _known(workspace: Workspace, path: Path) -> Asset | None:
     """The asset of a model; None when the library does not know it, or it changed."""
     from registry.errors import LibraryUnusable
-    from registry.on_disk import fingerprint_of
-    from registry.places import canonical
+    from registry.scanning.on_disk import fingerprint_of
+    from registry.scanning.places import canonical
 
     place = canonical(path)
     try:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from assetmgr.sources import civitai, hub_account, hub_client
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.hub import account as hub_account
+from assetmgr.sources.hub import client as hub_client
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.tokens import checked, forget_token, store_token
 from converters.progress import SILENT, Progress

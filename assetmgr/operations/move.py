@@ -101,7 +101,7 @@ def _is_no_folder(path: Path) -> bool:
 
 def _files(workspace: Workspace, reference: str) -> list[tuple[Asset, File]]:
     """The files a reference means: one by its path, else all of the asset that are there."""
-    from registry.places import canonical
+    from registry.scanning.places import canonical
 
     asset = workspace.library.find(reference)
     there = [file for file in asset.files if file.here and file.state == "present"]
@@ -124,7 +124,7 @@ def _planned(
     roots: Sequence[str],
     taken: set[str],
 ) -> Move | Failure:
-    from registry.places import within
+    from registry.scanning.places import within
     from registry.text import fold
 
     asset, file = pair
@@ -194,7 +194,7 @@ def run_moves(
 
 def _move(workspace: Workspace, move: Move, progress: Progress) -> None:
     """The model and its entry in the library: both, or neither."""
-    from registry.on_disk import fingerprint_of
+    from registry.scanning.on_disk import fingerprint_of
 
     source, target = Path(move.source), Path(move.target)
     move_path(source, target, progress)
@@ -206,7 +206,7 @@ def _move(workspace: Workspace, move: Move, progress: Progress) -> None:
 
 
 def _move_sidecars(workspace: Workspace, move: Move) -> Iterator[Move | Failure]:
-    from registry.knowledge import follow
+    from registry.scanning.knowledge import follow
 
     done = []
     for old, new in move.sidecars:

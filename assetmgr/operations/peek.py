@@ -10,7 +10,9 @@ from assetmgr.operations.civitai.plan import plan_civitai_download
 from assetmgr.operations.downloads.known import with_sha256
 from assetmgr.operations.hub.plan import check_name
 from assetmgr.operations.inspect import Inspection, inspect_source
-from assetmgr.sources import civitai, civitai_remote, huggingface
+from assetmgr.sources.civitai import remote as civitai_remote
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.hub import files as huggingface
 from assetmgr.sources.remote import RemoteBytes
 from converters.progress import SILENT, Progress
 

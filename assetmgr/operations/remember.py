@@ -8,7 +8,7 @@ from converters.bytesource import Fingerprint
 from converters.errors import FileMissing
 from converters.hashing import FileHashes
 from registry.records import ParentFile
-from registry.states import PRESENT
+from registry.tables.states import PRESENT
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -21,7 +21,7 @@ def remember_asset(workspace: Workspace, asset: Asset) -> int:
     A file that is as it was is not read for its hashes. Raises FileMissing when none is there, and
     what reading a file raises.
     """
-    from registry.scanner import scan_file
+    from registry.scanning.scanner import scan_file
 
     asset_id = None
     for file in asset.files:

@@ -84,7 +84,7 @@ def _planned(asset: Asset, file: File, lying: Sequence[Trashed]) -> Restored:
 
 def _is_it(found: Trashed, file: File) -> bool:
     """Whether it is as it was when it was scanned; on another disk it has another inode."""
-    from registry.on_disk import fingerprint_of
+    from registry.scanning.on_disk import fingerprint_of
 
     try:
         there = fingerprint_of(str(found.place))
@@ -111,7 +111,7 @@ def run_restore(
     workspace: Workspace, planned: Sequence[Restored], progress: Progress = SILENT
 ) -> Iterator[Restored | Failure]:
     """Carry out a plan, file by file; nothing is ever replaced."""
-    from registry.on_disk import fingerprint_of
+    from registry.scanning.on_disk import fingerprint_of
 
     for item in planned:
         try:

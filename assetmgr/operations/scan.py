@@ -10,7 +10,7 @@ from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.scan_records import ScanReport
+    from registry.scanning.scan_records import ScanReport
 
 
 def scan(
@@ -31,7 +31,7 @@ def scan_again(
 ) -> ScanReport:
     """A scan that follows another one soon: all of the database was looked at a moment ago."""
     from assetmgr.operations.programs import programs_of
-    from registry.scanner import scan as scan_paths
+    from registry.scanning.scanner import scan as scan_paths
 
     elsewhere = [folder for program in programs_of(paths) for folder in program.folders]
     return scan_paths(workspace.library, [*paths, *elsewhere], progress)

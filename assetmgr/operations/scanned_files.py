@@ -37,7 +37,7 @@ def require_as_scanned(file: File) -> None:
 
 def require_unchanged(file: File) -> None:
     """Raises FileMissing, and SourceChanged for a file that is not the one that was scanned."""
-    from registry.on_disk import fingerprint_of
+    from registry.scanning.on_disk import fingerprint_of
 
     if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
         hint = "scan its folder again"

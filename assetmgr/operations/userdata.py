@@ -13,7 +13,7 @@ from converters.errors import CorruptFile, FileProblem
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
-    from registry.typed import Typed
+    from registry.tables.typed import Typed
 
 VERSION = 1
 MAX_BYTES = 1 << 30
@@ -53,7 +53,7 @@ def export_userdata(workspace: Workspace) -> dict[str, object]:
 
 def _read_now(workspace: Workspace, typed: Typed) -> Typed:
     """With the hashes of what a scan has only seen until now: that is read, if it can be."""
-    from registry.scanner import scan_file
+    from registry.scanning.scanner import scan_file
 
     if typed.blake3 is not None:
         return typed

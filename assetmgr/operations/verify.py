@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview.render import PreviewRequest, run_previews
 from assetmgr.operations.preview.subject import PREVIEWABLE, SUPPORTED_BASES
-from assetmgr.sampler.client import SamplerClient
+from assetmgr.sampler.process.client import SamplerClient
 from converters.containers import Inspected, open_model
 from converters.errors import AssetmgrError, FileProblem
 from converters.finite import non_finite
@@ -136,8 +136,8 @@ def _verified(asset: Asset, file: File, render: str | None, progress: Progress) 
 
 
 def _integrity(asset: Asset, file: File, progress: Progress) -> Check:
-    from registry.on_disk import hash_model
     from registry.records import CACHE
+    from registry.scanning.on_disk import hash_model
 
     progress.stage(f"hashing {asset.name}", file.bytes)
     try:

@@ -13,7 +13,7 @@ from converters.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.scan_records import ScanReport
+    from registry.scanning.scan_records import ScanReport
 
 QUIET_MS = 1600
 """Changes that follow each other faster are one: a folder that is copied is scanned once."""
@@ -71,14 +71,14 @@ def together(reports: Sequence[ScanReport]) -> ScanReport:
 
 
 def _touched(roots: Sequence[str], changed: Sequence[str]) -> list[str]:
-    from registry.places import within
+    from registry.scanning.places import within
 
     return [root for root in roots if any(within(path, root) for path in changed)]
 
 
 def _is_ours(workspace: Workspace, path: str) -> bool:
     """What the program itself writes: its state, and targets that are not whole yet."""
-    from registry.places import canonical, within
+    from registry.scanning.places import canonical, within
 
     hidden = PurePath(path).name.startswith(".")
     return hidden or within(path, canonical(workspace.paths.home))

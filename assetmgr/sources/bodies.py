@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from assetmgr.sources.trickle import Deadline
+from assetmgr.sources.transfers.trickle import Deadline
 
 MOST_ANSWER_BYTES = 32 << 20
 """More than any answer that is no file."""

@@ -174,7 +174,7 @@ class Web:
     def _client(self) -> httpx.Client:
         import httpx
 
-        from assetmgr.sources.direct import Transport
+        from assetmgr.sources.transfers.direct import Transport
 
         # It would log addresses, which may be signed.
         for name in ("httpx", "httpcore"):

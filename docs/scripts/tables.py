@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from registry import new_tables
 from registry.migrations import upgrade
+from registry.storage import new_tables
 
 _MADE = "-- made by docs/scripts/tables.py from the migrations: change those"
 _STATEMENTS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from registry.schema import metadata
+from registry.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

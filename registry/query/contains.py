@@ -31,7 +31,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from registry import schema
+from registry.tables import schema
 from registry.text import BETWEEN
 
 _TRIGRAM = 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, UnaryExpression
 
 from converters.errors import BadValue
-from registry import schema
+from registry.tables import schema
 
 ORDERS: dict[str, ColumnElement[object]] = {
     "name": schema.asset.c.name_folded,

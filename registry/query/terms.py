@@ -23,10 +23,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from registry import schema
-from registry.places import name_of
 from registry.query.contains import Tagged, path_contains, search_text_contains
-from registry.states import MISSING, OFFLINE, PRESENT
+from registry.scanning.places import name_of
+from registry.tables import schema
+from registry.tables.states import MISSING, OFFLINE, PRESENT
 from registry.text import fold, searchable, word_needle
 
 if TYPE_CHECKING:

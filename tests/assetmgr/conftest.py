@@ -25,7 +25,7 @@ from helpers.scripted_server import ScriptedServer
 from helpers.transferring import CONTENT, reset
 
 from assetmgr.cli.main import run
-from assetmgr.sources import hub_client
+from assetmgr.sources.hub import client as hub_client
 from assetmgr.sources.web import Web
 from converters.bytesource import MemoryBytes
 from converters.dtypes import DType
@@ -45,7 +45,9 @@ def _new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _library(_own_home: None, _new_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty library that need not be migrated again for every test."""
     shutil.copy(_new_library, Path(os.environ["ASSETMGR_HOME"]) / "library.db")
-    monkeypatch.setattr("registry.scanner.STILL_SECONDS", 0.01)  # broken files of tests stay so
+    monkeypatch.setattr(
+        "registry.scanning.scanner.STILL_SECONDS", 0.01
+    )  # broken files of tests stay so
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,12 +14,15 @@ from helpers.hub_server import HubServer
 from helpers.loopback import Instead
 from helpers.scripted_server import Content, Reply, ScriptedServer
 
-from assetmgr.sources import bodies, hub_account, hub_models, trickle
-from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources import bodies
 from assetmgr.sources.bodies import OtherEncoding, body_within
-from assetmgr.sources.hub_models import HubModel
-from assetmgr.sources.hub_web import connect
-from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.hub import account as hub_account
+from assetmgr.sources.hub import models as hub_models
+from assetmgr.sources.hub.models import HubModel
+from assetmgr.sources.hub.web import connect
+from assetmgr.sources.transfers import trickle
+from assetmgr.sources.transfers.bandwidth import Bandwidth
+from assetmgr.sources.transfers.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT

@@ -22,8 +22,8 @@ from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
 from assetmgr.operations.civitai.receive import run_civitai_download
-from assetmgr.sources import direct, trickle
 from assetmgr.sources.origins import may_follow
+from assetmgr.sources.transfers import direct, trickle
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled

@@ -16,7 +16,7 @@ from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 
 from assetmgr.operations.civitai.find import Reference, parse_reference
-from assetmgr.sources.civitai import connect
+from assetmgr.sources.civitai.site import connect
 from assetmgr.sources.patience import retry_after
 from converters.errors import BadValue
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from assetmgr.sources.civitai import connect
+from assetmgr.sources.civitai.site import connect
 from assetmgr.sources.patience import Pace
 from assetmgr.sources.preview_pictures import LONGEST_SIDE, redrawn
 from assetmgr.workspace import Workspace

@@ -22,7 +22,7 @@ from converters.identify import Kind
 from converters.pickles.verdict import SAFE_NO_CODE
 from registry.library import Library
 from registry.records import Preview
-from registry.scan_records import Content, ScannedFile
+from registry.scanning.scan_records import Content, ScannedFile
 
 if TYPE_CHECKING:
     from conftest import Program

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 from helpers import previewing
 
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from converters.progress import Progress
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import cli_models
 import pytest
 
 from assetmgr.workspace import Workspace
-from registry.looking import look_into
+from registry.scanning.looking import look_into
 
 if TYPE_CHECKING:
     from conftest import Program

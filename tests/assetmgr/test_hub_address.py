@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assetmgr.operations.civitai.find import parse_reference
 from assetmgr.operations.hub.address import Named, parse_named
-from assetmgr.sources.hub_web import check_repo
+from assetmgr.sources.hub.web import check_repo
 from converters.errors import BadValue
 
 

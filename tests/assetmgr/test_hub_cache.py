@@ -24,8 +24,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-from assetmgr.sources import hub_cache, hub_client
-from assetmgr.sources.hub_client import asking
+from assetmgr.sources.hub import cache as hub_cache
+from assetmgr.sources.hub import client as hub_client
+from assetmgr.sources.hub.client import asking
 from converters.errors import NotAvailable
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from assetmgr.paths import find_paths
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
 from converters.progress import CancellableProgress
-from registry import scanner
+from registry.scanning import scanner
 
 if TYPE_CHECKING:
     from conftest import Done, Models
@@ -505,11 +505,16 @@ def test_the_cache_goes_with_no_folder(program: Program) -> None:
 
 
 def test_nothing_that_only_the_end_needs_is_imported_before_the_first_byte() -> None:
-    late = ("sqlalchemy", "converters.identify", "converters.containers", "registry.scanner")
+    late = (
+        "sqlalchemy",
+        "converters.identify",
+        "converters.containers",
+        "registry.scanning.scanner",
+    )
     never = ("rich", "pygments")
     code = (
         "import sys, assetmgr.cli.hub_download, assetmgr.cli.civitai_download\n"
-        "import assetmgr.sources.direct\n"
+        "import assetmgr.sources.transfers.direct\n"
         f"print([name for name in {late + never} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,9 +13,9 @@ from helpers.hub_server import COMMIT, HubServer
 from helpers.loopback import Instead
 
 from assetmgr.operations.hub import find as hub_find
-from assetmgr.sources.hub_cards import summary
-from assetmgr.sources.hub_models import HubModel
-from assetmgr.sources.hub_tags import base_of, kind_of
+from assetmgr.sources.hub.cards import summary
+from assetmgr.sources.hub.models import HubModel
+from assetmgr.sources.hub.tags import base_of, kind_of
 from assetmgr.workspace import Workspace
 from registry.document import Fields
 

@@ -11,7 +11,7 @@ from helpers.hub_server import HubServer
 from helpers.loopback import Instead
 from huggingface_hub import get_session
 
-from assetmgr.sources import hub_client
+from assetmgr.sources.hub import client as hub_client
 
 if TYPE_CHECKING:
     from conftest import Done

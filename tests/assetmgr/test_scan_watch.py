@@ -24,7 +24,7 @@ from assetmgr.operations import watching
 from assetmgr.operations.watching import together, watch
 from assetmgr.paths import find_paths
 from assetmgr.workspace import Workspace
-from registry.scan_records import ScanReport
+from registry.scanning.scan_records import ScanReport
 
 if TYPE_CHECKING:
     from conftest import Models

@@ -24,7 +24,7 @@ from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
 
 from assetmgr.operations.doctor.services import civitai_token
-from assetmgr.sources import hub_client
+from assetmgr.sources.hub import client as hub_client
 from assetmgr.sources.tokens import Token, find_token, forget_token, store_token
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from helpers.transferring import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.sources.bandwidth import BURST_SECONDS, Bandwidth
-from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.transfers.bandwidth import BURST_SECONDS, Bandwidth
+from assetmgr.sources.transfers.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, NotAvailable
 from converters.hashing import hash_file

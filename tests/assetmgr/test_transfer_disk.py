@@ -16,8 +16,8 @@ import pytest
 from helpers.scripted_server import Content, Reply, ScriptedServer
 from helpers.transferring import CONTENT, DATA, SIZE, fetch, offset, reset
 
-from assetmgr.sources import appending, unforeseen
-from assetmgr.sources import sink as sinks
+from assetmgr.sources.transfers import appending, unforeseen
+from assetmgr.sources.transfers import sink as sinks
 from converters.errors import DiskFull, WriteFailed
 from converters.hashing import hash_file
 from converters.writers import room
@@ -145,7 +145,7 @@ from collections.abc import Callable
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from helpers.scripted_server import Content, Reply, ScriptedServer
-from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.transfers.transfer import Transfer
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import DiskFull
 from converters.progress import SILENT

@@ -14,8 +14,9 @@ import pytest
 from helpers.scripted_server import Content, Reply, Request, ScriptedServer
 from helpers.transferring import CONTENT, SIZE, fetch, refused, reset
 
-from assetmgr.sources import direct, huggingface, lines, trickle
+from assetmgr.sources.hub import files as huggingface
 from assetmgr.sources.patience import LONGEST_WAIT_FOR_FILES, delay
+from assetmgr.sources.transfers import direct, lines, trickle
 from assetmgr.sources.web import BrokenOff, Web
 from converters.errors import Cancelled, NotAvailable
 from converters.progress import CancellableProgress

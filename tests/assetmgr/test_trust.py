@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from assetmgr.sources import hub_client, hub_models, huggingface
-from assetmgr.sources.hub_web import connect
+from assetmgr.sources.hub import client as hub_client
+from assetmgr.sources.hub import files as huggingface
+from assetmgr.sources.hub import models as hub_models
+from assetmgr.sources.hub.web import connect
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.trust import read_certificates
 from converters.errors import FileMissing

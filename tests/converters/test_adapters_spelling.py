@@ -99,7 +99,7 @@ def test_diffusers_fuses_the_same(
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    from assetmgr.sampler.tokenizer import tokenizer_files
+    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     base, identity = Base(family), identify(narrow_checkpoint(family))

@@ -190,7 +190,7 @@ def test_diffusers_loads_a_written_pipeline_without_network(
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    from assetmgr.sampler.tokenizer import tokenizer_files
+    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     files = {
@@ -298,7 +298,7 @@ def test_a_model_of_edm_goes_to_a_pipeline_and_back(family: str, tmp_path: Path)
 def test_diffusers_loads_a_pipeline_of_edm_as_it_was_meant(family: str, tmp_path: Path) -> None:
     from diffusers import DiffusionPipeline
 
-    from assetmgr.sampler.tokenizer import tokenizer_files
+    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
 
     markers, said = EDM_FAMILIES[family]
     files = {name: tokenizer_files(padding_is_end=True) for name in ("tokenizer", "tokenizer_2")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assetmgr.sampler.tokenizer import END, START, load_tokenizer
+from assetmgr.sampler.prompts.tokenizer import END, START, load_tokenizer
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assetmgr.sampler import threads
+from assetmgr.sampler.rendering import threads
 
 CUDA = torch.device("cuda", 0)
 

@@ -10,8 +10,8 @@ from assetmgr.config import Settings
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
 from assetmgr.paths import Paths
-from assetmgr.sampler.jobs import Check, RenderJob, RenderOutcome
-from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
+from assetmgr.sampler.process.jobs import Check, RenderJob, RenderOutcome
+from assetmgr.sampler.process.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import AssetNotFound, Cancelled, CorruptFile, NotAvailable
 from converters.pickles.verdict import SAFE_NO_CODE
 from converters.progress import SILENT, Progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assetmgr.sampler.jobs import ModelFile, RenderJob
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob
 
 SMALLEST = RenderJob(
     subject=ModelFile("/models/base.safetensors", "base", "checkpoint"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assetmgr.operations.preview.ray_cluster import RemoteJob, Rendered
-from assetmgr.sampler.jobs import Check, RenderOutcome
+from assetmgr.sampler.process.jobs import Check, RenderOutcome
 
 
 def die_once_or_always(items: Sequence[tuple[str, int]]) -> Iterator[tuple[int, int]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.scripted_server import Answer, Content, ScriptedServer
 
-from assetmgr.sources.sink import Arrived
-from assetmgr.sources.transfer import Transfer
+from assetmgr.sources.transfers.sink import Arrived
+from assetmgr.sources.transfers.transfer import Transfer
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress

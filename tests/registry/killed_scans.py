@@ -15,7 +15,7 @@ import threading
 from itertools import count
 
 from registry.library import Library
-from registry.scanner import scan
+from registry.scanning.scanner import scan
 
 
 def work(url: str, folder: str, calls: int, number: int) -> None:

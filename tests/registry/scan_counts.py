@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.scan_records import ScanReport
+from registry.scanning.scan_records import ScanReport
 
 
 def counts(report: ScanReport) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converters.hashing import FileHashes
 from converters.pickles.verdict import SAFE_NO_CODE
-from registry.scan_records import Content, ScannedFile
+from registry.scanning.scan_records import Content, ScannedFile
 
 
 def safetensors(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str], fill: int) -> bytes:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import scanned
 
-import registry.at_once
-import registry.beginning
-import registry.stopping
+import registry.searching.at_once
+import registry.searching.beginning
+import registry.storage.stopping
 from converters.errors import BadValue
-from registry.at_once import AtOnce
 from registry.library import Library
+from registry.searching.at_once import AtOnce
 
 NAMES = ("a", "aa", "ab", "ba", "bab", "abab", "b b", "aab.b", "bbb", "abba", "é", "ÉA")
 PIECES = (
@@ -41,7 +41,7 @@ LIMIT = 2
 @pytest.fixture
 def patient():
     """No search takes too long."""
-    with patch.object(registry.at_once, "SECONDS", 600):
+    with patch.object(registry.searching.at_once, "SECONDS", 600):
         yield
 
 
@@ -71,8 +71,8 @@ typed = st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join)
 def test_letter_by_letter_they_are_the_rows_that_a_search_finds(library, texts, sort):
     at_once = AtOnce(library._database)
     with (
-        patch.object(registry.at_once, "SECONDS", 600),
-        patch.object(registry.beginning, "_NEAR", 3),
+        patch.object(registry.searching.at_once, "SECONDS", 600),
+        patch.object(registry.searching.beginning, "_NEAR", 3),
     ):
         for text in texts:
             for end in range(1, len(text) + 1):
@@ -105,8 +105,8 @@ def test_what_was_added_between_two_letters_is_found(tmp_path, patient):
 
 def test_a_search_that_takes_too_long_is_left_to_who_may_wait(library):
     with (
-        patch.object(registry.at_once, "SECONDS", -1),
-        patch.object(registry.stopping, "_FEW_STEPS", 1),
+        patch.object(registry.searching.at_once, "SECONDS", -1),
+        patch.object(registry.storage.stopping, "_FEW_STEPS", 1),
     ):
         assert AtOnce(library._database).beginning("a", "name", LIMIT) is None
 
@@ -114,8 +114,10 @@ def test_a_search_that_takes_too_long_is_left_to_who_may_wait(library):
 def test_after_one_that_took_too_long_none_is_tried_for_a_while(library, patient):
     at_once = AtOnce(library._database)
     moments = iter((0.0, 0.1, 1.0))
-    with patch.object(registry.at_once.time, "monotonic", lambda: next(moments, 1.2)):
-        with patch.object(at_once, "_beginning", side_effect=registry.at_once.LibraryUnusable("x")):
+    with patch.object(registry.searching.at_once.time, "monotonic", lambda: next(moments, 1.2)):
+        with patch.object(
+            at_once, "_beginning", side_effect=registry.searching.at_once.LibraryUnusable("x")
+        ):
             assert at_once.beginning("a", "name", LIMIT) is None
         assert at_once.beginning("a", "name", LIMIT) is None
         assert at_once.beginning("a", "name", LIMIT) is not None

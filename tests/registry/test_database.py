@@ -19,14 +19,16 @@ from small_models import scanned, write_lora
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-import registry.database
+import registry.storage.database
 from converters.errors import AssetmgrError, BadValue
 from docs.scripts import tables
-from registry import migrations, new_tables, schema
+from registry import migrations
 from registry.errors import LibraryUnusable
 from registry.library import Library
-from registry.revision import REVISION
-from registry.scanner import scan
+from registry.scanning.scanner import scan
+from registry.storage import new_tables
+from registry.storage.revision import REVISION
+from registry.tables import schema
 
 
 @pytest.fixture
@@ -206,7 +208,7 @@ def test_a_read_only_library_can_be_read_and_says_so_when_written(library, path)
 
 def test_a_locked_library_can_be_read_and_says_so_when_written(library, url, path, monkeypatch):
     library.record_file(scanned(1))
-    monkeypatch.setattr(registry.database, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0)
     with Library.open(url) as other, closing(sqlite3.connect(path)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         assert other.search().total == 1
@@ -248,7 +250,7 @@ def test_processes_share_a_library_from_its_making_on(url, models):
         write_lora(models / f"{number}.safetensors", number)
     code = f"""if True:
         from registry.library import Library
-        from registry.scanner import scan
+        from registry.scanning.scanner import scan
         with Library.open({url!r}) as library:
             report = scan(library, [{str(models)!r}])
             assert not report.errors, report

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from converters.errors import BadValue, WriteFailed
-from registry.download_queue import DownloadQueue
-from registry.download_records import Arrival, DownloadState, Limits, Trouble, Wanted
-from registry.download_runner import KEPT, Runner
+from registry.downloads.queue import DownloadQueue
+from registry.downloads.records import Arrival, DownloadState, Limits, Trouble, Wanted
+from registry.downloads.runner import KEPT, Runner
 from registry.errors import LibraryUnusable
-from registry.file_lock import FileLock, is_held
+from registry.storage.file_lock import FileLock, is_held
 
 FREE = Limits(in_all=1000, per_host=1000)
 TROUBLE = Trouble("no answer", "not_available", None, None, 3, passing=True)
@@ -132,8 +132,8 @@ def test_what_a_program_leaves_at_its_end_is_queued_again(queue: DownloadQueue) 
 CLAIM_AND_HANG = """
 import sys, time
 from pathlib import Path
-from registry.download_queue import DownloadQueue
-from registry.download_records import Limits
+from registry.downloads.queue import DownloadQueue
+from registry.downloads.records import Limits
 with DownloadQueue(Path(sys.argv[1])) as queue, queue.runner() as runner:
     assert runner.claim(Limits(9, 9))
     print("claimed", flush=True)

@@ -17,17 +17,17 @@ from small_models import write_lora
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-import registry.backup
-import registry.database
-import registry.scanner
+import registry.scanning.scanner
+import registry.storage.backup
+import registry.storage.database
 from registry import migrations
-from registry.backup import KEPT, backups
 from registry.errors import LibraryUnusable
-from registry.health import examine
 from registry.library import Library
-from registry.revision import REVISION
-from registry.scanner import scan
-from registry.states import MISSING
+from registry.scanning.scanner import scan
+from registry.storage.backup import KEPT, backups
+from registry.storage.health import examine
+from registry.storage.revision import REVISION
+from registry.tables.states import MISSING
 from registry.text import BETWEEN
 
 OLD = "0003_places"
@@ -133,7 +133,7 @@ class TestBackups:
 
     def test_a_disk_that_is_too_full_leaves_the_library_as_it_was(self, old, url, monkeypatch):
         usage = SimpleNamespace(free=0)
-        monkeypatch.setattr(registry.backup.shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr(registry.storage.backup.shutil, "disk_usage", lambda _: usage)
         with pytest.raises(LibraryUnusable, match=r"backed up .* too full") as refused:
             Library.open(url)
         assert refused.value.path == str(old)
@@ -145,7 +145,7 @@ class TestBackups:
             target.write_bytes(b"half")
             raise sqlite3.OperationalError("database or disk is full")
 
-        monkeypatch.setattr(registry.backup, "_copy", fail)
+        monkeypatch.setattr(registry.storage.backup, "_copy", fail)
         with pytest.raises(LibraryUnusable, match="backed up"):
             Library.open(url)
         assert rows(old, "SELECT version_num FROM alembic_version") == [(OLD,)]
@@ -201,13 +201,13 @@ class TestFullDisk:
 
 def _limit_pages(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """As if the disk had room for so many pages of the database and no more."""
-    set_up = registry.database._set_up
+    set_up = registry.storage.database._set_up
 
     def set_up_with_limit(connection, record):
         set_up(connection, record)
         connection.execute(f"PRAGMA max_page_count = {most}")
 
-    monkeypatch.setattr(registry.database, "_set_up", set_up_with_limit)
+    monkeypatch.setattr(registry.storage.database, "_set_up", set_up_with_limit)
 
 
 OF_BRIEF = "ON alike.id = brief.alike_id"

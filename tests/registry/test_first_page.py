@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from small_models import scanned
 
-from registry import first_page as asked
-from registry.first_page import first_page
 from registry.library import Library
 from registry.records import Preview
+from registry.searching import first_page as asked
+from registry.searching.first_page import first_page
 
 KINDS = ("lora", "vae", "checkpoint")
 BASES = ("sd-1", "sdxl")

@@ -8,7 +8,7 @@ import pytest
 
 from registry import glance
 from registry.library import Library
-from registry.scanner import scan_file
+from registry.scanning.scanner import scan_file
 
 NOWHERE = "0" * 64
 

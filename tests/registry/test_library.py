@@ -12,7 +12,7 @@ from small_models import scanned, write_lora
 from converters.errors import AmbiguousAsset, AssetNotFound, BadValue
 from converters.identify import Component
 from registry.records import ParentFile, Preview, PreviewCheck, Source, Verification
-from registry.scanner import scan, scan_file
+from registry.scanning.scanner import scan, scan_file
 
 PREVIEW = Preview(
     path="/p/1.png",

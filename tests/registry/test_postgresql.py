@@ -11,14 +11,14 @@ from small_models import scanned, write_lora
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-import registry.database
+import registry.storage.database
 from converters.errors import BadValue
 from registry import migrations
 from registry.errors import LibraryUnusable
-from registry.health import examine
 from registry.library import Library
-from registry.scanner import scan
-from registry.states import MISSING, PRESENT
+from registry.scanning.scanner import scan
+from registry.storage.health import examine
+from registry.tables.states import MISSING, PRESENT
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ class TestCompany:
         code = f"""if True:
             import sys
             from registry.library import Library
-            from registry.scanner import scan
+            from registry.scanning.scanner import scan
             with Library.open({url!r}, sys.argv[1]) as library:
                 report = scan(library, [{str(models)!r}])
                 assert not report.errors, report
@@ -145,7 +145,7 @@ class TestCompany:
         self, here, url, monkeypatch
     ):
         here.record_file(scanned(1))
-        monkeypatch.setattr(registry.database, "BUSY_SECONDS", 0.2)
+        monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0.2)
         with Library.open(url) as other, here._database.writing():
             assert other.search().total == 1, "reading does not wait"
             with pytest.raises(LibraryUnusable, match="locked by another program"):

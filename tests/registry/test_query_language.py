@@ -14,20 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import scanned
 
-import registry.finding
-import registry.stopping
+import registry.searching.finding
+import registry.storage.stopping
 from converters.errors import BadValue, Cancelled
 from converters.pickles.verdict import SafetyReport, Verdict
 from converters.progress import CancellableProgress
 from converters.weights import Listing, TensorDigests, Weights
-from registry.finding import asset_ids
 from registry.library import Library
 from registry.query import All, parse, parse_order
 from registry.query.parser import FILTERS, STATES
 from registry.query.terms import PathPart, Words
 from registry.records import POINTER, Asset, Claim, Preview
-from registry.sidecar_rows import Found, Key, Stamp
+from registry.searching.finding import asset_ids
 from registry.sidecars import Sidecar
+from registry.tables.sidecar_rows import Found, Key, Stamp
 
 WORDS = (
     "fox",
@@ -312,7 +312,7 @@ def test_pages_join_to_the_whole(zoo, query, sort):
     whole = zoo.search(query, sort=sort)
     # Whether it is worth going through an index, and looking at one text after the other.
     for many, few in ((0, 0), (0, 2_500), (2_000, 2_500)):
-        with patch.multiple(registry.finding, _MANY=many, _FEW=few):
+        with patch.multiple(registry.searching.finding, _MANY=many, _FEW=few):
             pages = [
                 zoo.search(query, sort=sort, limit=2, offset=start) for start in range(0, 8, 2)
             ]
@@ -339,7 +339,7 @@ def test_a_search_that_nobody_waits_for_ends(zoo):
     gone = CancellableProgress()
     gone.cancel()
     is_interrupted = zoo._database.file is not None
-    with patch.object(registry.stopping, "_STEPS", 1):
+    with patch.object(registry.storage.stopping, "_STEPS", 1):
         for ask in (zoo.number, zoo.facets, partial(zoo.beginning, limit=2)):
             for progress in (gone, *[Impatient()] * is_interrupted):
                 with pytest.raises(Cancelled):

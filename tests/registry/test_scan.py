@@ -10,12 +10,12 @@ import pytest
 from scan_counts import counts
 from small_models import lora_bytes, write_lora
 
-import registry.looking as looking
+import registry.scanning.looking as looking
 from converters.containers import open_model
 from converters.errors import FileMissing
 from converters.hashing import hash_file
 from converters.progress import Progress
-from registry.scanner import scan, scan_file
+from registry.scanning.scanner import scan, scan_file
 
 
 def test_a_scan_registers_what_each_file_is_and_all_its_hashes(library, models):

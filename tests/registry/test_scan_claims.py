@@ -14,7 +14,7 @@ from small_models import lora_bytes, write_lora
 from converters.errors import AssetNotFound
 from converters.progress import Progress
 from registry.records import Claim
-from registry.scanner import scan
+from registry.scanning.scanner import scan
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n"
 
@@ -92,9 +92,9 @@ def claim_beside(models, owner, digest, name="fox"):
 
 def not_small(monkeypatch):
     """Nothing is hashed while other files are still looked into."""
-    import registry.side_by_side
+    import registry.scanning.side_by_side
 
-    monkeypatch.setattr(registry.side_by_side, "SMALL_BYTES", 0)
+    monkeypatch.setattr(registry.scanning.side_by_side, "SMALL_BYTES", 0)
 
 
 @pytest.mark.parametrize("owner", SIDECARS)

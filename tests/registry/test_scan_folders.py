@@ -16,9 +16,9 @@ from small_models import lora_bytes, write_lora
 from sqlalchemy.engine.default import DefaultDialect
 
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry import places
-from registry.place_text import PlaceText
-from registry.scanner import scan, scan_file
+from registry.scanning import places
+from registry.scanning.scanner import scan, scan_file
+from registry.tables.place_text import PlaceText
 
 
 def test_folders_without_inodes_are_told_apart(library, models, monkeypatch):
@@ -89,8 +89,8 @@ def test_what_lay_on_a_disk_is_offline_while_its_mount_point_is_empty(
     write_lora(disk / "sub" / "a.safetensors")
     write_lora(tmp_path / "models" / "b.safetensors", 1)
     mounted = {str(disk)}
-    monkeypatch.setattr("registry.scanner.is_mount", mounted.__contains__)
-    monkeypatch.setattr("registry.walk.mount_of", lambda folder: str(disk))
+    monkeypatch.setattr("registry.scanning.scanner.is_mount", mounted.__contains__)
+    monkeypatch.setattr("registry.scanning.walk.mount_of", lambda folder: str(disk))
     scan(library, [tmp_path / "models"])
     mounted.clear()
     (disk / "sub").rename(tmp_path / "unmounted")

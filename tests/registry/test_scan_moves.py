@@ -9,8 +9,8 @@ from scan_counts import counts
 from small_models import write_lora
 
 from converters.bytesource import Fingerprint
-from registry.on_disk import fingerprint_of
-from registry.scanner import scan, scan_file
+from registry.scanning.on_disk import fingerprint_of
+from registry.scanning.scanner import scan, scan_file
 
 
 def test_a_moved_file_keeps_its_tags_and_is_one_file(library, models):

@@ -7,11 +7,12 @@ from scan_counts import counts
 from small_models import write_lora
 from sqlalchemy import update
 
-import registry.looking as looking
-import registry.scanner as scanner
+import registry.scanning.looking as looking
+import registry.scanning.scanner as scanner
 from converters.errors import FileUnreadable
-from registry import naming, schema
-from registry.scanner import scan
+from registry.scanning import naming
+from registry.scanning.scanner import scan
+from registry.tables import schema
 
 OLDER = {"kind": "unknown", "base": "unknown", "algorithm": (), "problems": ("never heard of",)}
 

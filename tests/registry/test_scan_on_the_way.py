@@ -11,15 +11,15 @@ import pytest
 from scan_counts import counts
 from small_models import lora_bytes, safetensors, write_lora
 
-import registry.looking as looking
-import registry.scanner as scanner
-import registry.side_by_side as side_by_side
+import registry.scanning.looking as looking
+import registry.scanning.scanner as scanner
+import registry.scanning.side_by_side as side_by_side
 from converters.containers import open_model
 from converters.containers.safetensors import SHARED_STRUCTURES
 from converters.errors import Cancelled
 from converters.hashing import hash_file
 from converters.progress import SILENT, CancellableProgress, Progress
-from registry.scanner import scan
+from registry.scanning.scanner import scan
 
 
 def test_a_file_that_vanishes_during_the_scan_is_named(library, models, monkeypatch):

@@ -11,7 +11,7 @@ from small_models import safetensors, write_lora
 
 from converters.errors import FileMissing
 from converters.hashing_folder import fingerprint_of_folder, hash_folder
-from registry.scanner import scan, scan_file
+from registry.scanning.scanner import scan, scan_file
 
 UNET = {"conv_in.weight": (320, 4, 3, 3), "conv_out.weight": (4, 320, 3, 3)}
 VAE = {"decoder.conv_in.weight": (8, 4, 3, 3)}

@@ -9,12 +9,12 @@ import shutil
 import pytest
 from small_models import write_lora
 
-import registry.knowledge as knowledge
-import registry.looking as looking
+import registry.scanning.knowledge as knowledge
+import registry.scanning.looking as looking
 from converters.errors import Cancelled
 from converters.progress import Progress
 from registry.library import Library
-from registry.scanner import scan
+from registry.scanning.scanner import scan
 
 
 def write(path, **values):

@@ -192,7 +192,7 @@ def test_every_writer_has_a_reader() -> None:
 
 
 def test_what_is_said_to_the_site_is_what_it_said_to_us() -> None:
-    from assetmgr.sources.civitai_words import BASES, TYPES
+    from assetmgr.sources.civitai.words import BASES, TYPES
 
     assert all(text in BASES[base] for base, text in SITE_BASES.items())
     assert all(text in TYPES[kind] for kind, text in SITE_TYPES.items() if kind in TYPES)

@@ -11,10 +11,10 @@ import pytest
 from small_models import scanned, write_lora
 
 from registry.errors import LibraryUnusable
-from registry.health import examine
 from registry.library import Library
-from registry.scanner import scan
-from registry.soundness import looked_through
+from registry.scanning.scanner import scan
+from registry.storage.health import examine
+from registry.storage.soundness import looked_through
 
 
 @pytest.fixture(scope="module")

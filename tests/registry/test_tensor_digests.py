@@ -26,9 +26,9 @@ from converters.weights import Listing, TensorDigests, Weights
 from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
 from converters.writers.torch_zip import write_torch_zip
-from registry import schema
 from registry.library import Library
-from registry.scanner import scan, scan_file
+from registry.scanning.scanner import scan, scan_file
+from registry.tables import schema
 
 
 def weights(whole: str, **components: str) -> Weights:
@@ -193,7 +193,7 @@ def test_tensors_of_many_times_their_file_or_beyond_number_wait_until_somebody_a
     path = write_lora(models / "a.safetensors")
     for limit, value in (("MOST_TIMES", 0.5), ("MOST_TENSORS", 2)):
         with monkeypatch.context() as limited:
-            limited.setattr(f"registry.on_disk.{limit}", value)
+            limited.setattr(f"registry.scanning.on_disk.{limit}", value)
             assert scan_file(library, path).hashes["weights"] is None
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from helpers.waiting import PATIENCE, wait_until
 
-from registry.together import Together
+from registry.storage.together import Together
 
 
 class Slow:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from assetmgr.demo.family import checkpoint, member, second_vae
-from assetmgr.sampler.jobs import ModelFile, RenderJob
-from assetmgr.sampler.libraries import import_libraries
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob
+from assetmgr.sampler.process.libraries import import_libraries
+from assetmgr.sampler.process.session import Session
 from converters.writers.safetensors import write_safetensors
 
 import_libraries(unused=())  # before the tests do it, who would need a half more time

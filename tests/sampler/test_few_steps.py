@@ -2,8 +2,8 @@
 
 import pytest
 
-from assetmgr.sampler.few_steps import FEW_STEPS, few_steps
-from assetmgr.sampler.solvers import solver_named
+from assetmgr.sampler.models.few_steps import FEW_STEPS, few_steps
+from assetmgr.sampler.rendering.solvers import solver_named
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.session import Session
 from converters.merge import products
 from converters.progress import SILENT
 

@@ -24,10 +24,10 @@ from assetmgr.operations.merge.adapters import (
 from assetmgr.operations.merge.check import MergeCheck, check_merge
 from assetmgr.operations.merge.weighted_adapters import WeightedAdapter
 from assetmgr.paths import Paths
-from assetmgr.sampler.jobs import ModelFile, RenderJob, RuntimeAdapter
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
-from assetmgr.sampler.sheet_session import render_sheet
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob, RuntimeAdapter
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.process.sheet_jobs import Difference, SheetJob, SheetOutcome
+from assetmgr.sampler.process.sheet_session import render_sheet
 from assetmgr.workspace import Workspace
 from converters.errors import AssetmgrError
 from converters.progress import SILENT, Progress
@@ -204,7 +204,7 @@ def test_without_the_packages_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("assetmgr.sampler.client.NEEDED", ("no-such-package",))
+    monkeypatch.setattr("assetmgr.sampler.process.client.NEEDED", ("no-such-package",))
     target = tmp_path / "out.safetensors"
     call = ["merge", "adapters", str(family / "checkpoint.safetensors"), str(loha(tmp_path))]
     assert program.run([*call, "-o", str(target), "--check", "--json"]) == 3

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from assetmgr.sampler import examiner
-from assetmgr.sampler.jobs import Check, ModelFile, RenderJob
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.verdicts import examiner
 from converters.errors import TruncatedFile
 from converters.progress import SILENT
 

@@ -13,10 +13,10 @@ import torch
 from helpers.pretended_cuda import Pretended, pretended_cuda
 from safetensors.numpy import load_file
 
-from assetmgr.sampler import session as sessions
-from assetmgr.sampler.jobs import RenderJob, RuntimeAdapter
-from assetmgr.sampler.render import Picture
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process import session as sessions
+from assetmgr.sampler.process.jobs import RenderJob, RuntimeAdapter
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.rendering.render import Picture
 from converters import devices
 from converters.progress import SILENT
 

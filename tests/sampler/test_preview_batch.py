@@ -20,8 +20,8 @@ from assetmgr.operations.preview.render import PreviewRequest, PreviewResult
 from assetmgr.operations.preview.subject import Subject, from_asset
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.paths import Paths
-from assetmgr.sampler.batch_progress import BatchProgress, duration
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.batch_progress import BatchProgress, duration
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from converters.errors import BadValue, Cancelled
 from converters.progress import Progress
 from registry.records import File

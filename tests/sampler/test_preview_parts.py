@@ -15,8 +15,8 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview.parts import find_companions
 from assetmgr.operations.preview.render import PreviewRequest, PreviewResult, run_previews
 from assetmgr.operations.scan import scan
-from assetmgr.sampler.jobs import ModelFile
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import ModelFile
+from assetmgr.sampler.process.session import Session
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
 from converters.layouts.components import VAE

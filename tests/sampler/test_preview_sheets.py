@@ -21,14 +21,14 @@ from PIL import Image, ImageFont
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.sheets import SheetPlan, plan_comparison, plan_grid
 from assetmgr.paths import Paths
-from assetmgr.sampler.differences import difference, ssim
-from assetmgr.sampler.jobs import RenderJob
-from assetmgr.sampler.render import Picture
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.sheet_jobs import SheetJob, SheetOutcome, job_of_line
-from assetmgr.sampler.sheet_session import render_sheet
-from assetmgr.sampler.sheets import LARGEST_SHEET, draw_sheet
-from assetmgr.sampler.sheets import _wrapped as wrapped
+from assetmgr.sampler.images.sheets import LARGEST_SHEET, draw_sheet
+from assetmgr.sampler.images.sheets import _wrapped as wrapped
+from assetmgr.sampler.process.jobs import RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.process.sheet_jobs import SheetJob, SheetOutcome, job_of_line
+from assetmgr.sampler.process.sheet_session import render_sheet
+from assetmgr.sampler.rendering.render import Picture
+from assetmgr.sampler.verdicts.differences import difference, ssim
 from converters.errors import BadValue, DiskFull, NotAvailable, TargetExists
 from converters.progress import SILENT
 

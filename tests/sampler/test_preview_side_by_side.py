@@ -16,7 +16,7 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.preview import render
 from assetmgr.operations.preview.render import PreviewRequest, PreviewResult
 from assetmgr.operations.preview.side_by_side import MANY
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from converters.errors import Cancelled
 from converters.progress import Progress
 

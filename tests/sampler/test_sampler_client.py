@@ -12,8 +12,8 @@ import pytest
 from helpers.rendering import SMALLEST
 from helpers.waiting import PATIENCE, wait_until
 
-from assetmgr.sampler import client as client_module
-from assetmgr.sampler.client import SamplerClient, worker_environment
+from assetmgr.sampler.process import client as client_module
+from assetmgr.sampler.process.client import SamplerClient, worker_environment
 from converters.errors import AssetmgrError, Cancelled, NotAvailable, WrongFamily
 from converters.progress import CancellableProgress, Progress
 
@@ -177,7 +177,7 @@ def test_the_worker_has_no_network_and_no_spinning_threads_but_the_users_setting
 
 def test_the_client_never_imports_torch() -> None:
     code = (
-        "import sys; import assetmgr.sampler.client, assetmgr.sampler.jobs;"
+        "import sys; import assetmgr.sampler.process.client, assetmgr.sampler.process.jobs;"
         "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

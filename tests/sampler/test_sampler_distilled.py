@@ -16,12 +16,12 @@ from helpers.pipelines import FAMILIES
 from helpers.sd1 import SMALL, VAE, prefixed, vae_shapes
 from safetensors.numpy import save_file
 
-from assetmgr.sampler.jobs import ModelFile, RenderJob
-from assetmgr.sampler.networks import build_unet
-from assetmgr.sampler.prompt import encode_pair, tokenize
-from assetmgr.sampler.schedules import TRAINING
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.tokenizer import VOCABULARY
+from assetmgr.sampler.models.networks import build_unet
+from assetmgr.sampler.models.schedules import TRAINING
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.prompts.prompt import encode_pair, tokenize
+from assetmgr.sampler.prompts.tokenizer import VOCABULARY
 from converters.bases import Base
 from converters.layouts import unet_to_diffusers, unet_to_ldm
 from converters.layouts.components import UNET

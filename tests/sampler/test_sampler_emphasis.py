@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.sampler.emphasis import Span, escape, parse_emphasis
+from assetmgr.sampler.prompts.emphasis import Span, escape, parse_emphasis
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from assetmgr.sampler.denoising import training_of
-from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.jobs import ModelFile, RenderJob
-from assetmgr.sampler.prompt import encode, tokenize
-from assetmgr.sampler.schedules import Training
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.solvers import SOLVERS, solver_named
-from assetmgr.sampler.tokenizer import tokenizer_files
+from assetmgr.sampler.adapters.embeddings import NamedVectors
+from assetmgr.sampler.models.denoising import training_of
+from assetmgr.sampler.models.schedules import Training
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.prompts.prompt import encode, tokenize
+from assetmgr.sampler.prompts.tokenizer import tokenizer_files
+from assetmgr.sampler.rendering.solvers import SOLVERS, solver_named
 from converters.bases import Base, Prediction
 from converters.containers import open_model
 from converters.containers.diffusers_folder import ZERO_SNR_KEY

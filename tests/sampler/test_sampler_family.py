@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from assetmgr.sampler.jobs import RenderJob
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import RenderJob
+from assetmgr.sampler.process.session import Session
 from converters.progress import SILENT
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.

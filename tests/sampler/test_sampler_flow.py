@@ -13,14 +13,14 @@ from diffusers import SD3Transformer2DModel
 from helpers import mmdit
 from safetensors.torch import save_file
 
-from assetmgr.sampler import flow
-from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.jobs import Check, ModelFile, RenderJob
-from assetmgr.sampler.memory import Measure, Thrift
-from assetmgr.sampler.prose import prose
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.t5_tokenizer import load_t5_tokenizer
-from assetmgr.sampler.tokenizer import load_tokenizer, tokenizer_files
+from assetmgr.sampler.adapters.embeddings import NamedVectors
+from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.prompts.prose import prose
+from assetmgr.sampler.prompts.t5_tokenizer import load_t5_tokenizer
+from assetmgr.sampler.prompts.tokenizer import load_tokenizer, tokenizer_files
+from assetmgr.sampler.rendering import flow
+from assetmgr.sampler.rendering.memory import Measure, Thrift
 from converters.errors import AssetmgrError, BadValue, CorruptFile, WrongFamily
 from converters.progress import SILENT
 

@@ -15,9 +15,9 @@ from helpers import sd1
 from numpy.typing import NDArray
 from PIL import Image
 
-from assetmgr.sampler.hypernetwork import build, listening
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.adapters.hypernetwork import build, listening
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.session import Session
 from converters.dtypes import DType
 from converters.errors import UnsupportedFile, WrongFamily
 from converters.hypernetworks import read_hypernetwork

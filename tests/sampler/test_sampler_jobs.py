@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from assetmgr.sampler.infotext import parameters_text
-from assetmgr.sampler.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
-from assetmgr.sampler.solvers import SOLVERS, solver_named
+from assetmgr.sampler.images.infotext import parameters_text
+from assetmgr.sampler.process.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
+from assetmgr.sampler.rendering.solvers import SOLVERS, solver_named
 from converters.errors import BadValue
 
 SHA = "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"

@@ -6,11 +6,11 @@ from helpers.examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.sampler import judge
-from assetmgr.sampler.finiteness import NotFinite
-from assetmgr.sampler.jobs import Check
-from assetmgr.sampler.probes import disc, in_one_tone, psnr
-from assetmgr.sampler.render import Picture
+from assetmgr.sampler.process.jobs import Check
+from assetmgr.sampler.rendering.render import Picture
+from assetmgr.sampler.verdicts import judge
+from assetmgr.sampler.verdicts.finiteness import NotFinite
+from assetmgr.sampler.verdicts.probes import disc, in_one_tone, psnr
 
 FACTOR = 8
 

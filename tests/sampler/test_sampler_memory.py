@@ -12,18 +12,21 @@ import pytest
 import torch
 from PIL import Image
 
-from assetmgr.sampler import render
-from assetmgr.sampler.devices import process_peak, start_measuring
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.memory import Measure, OneByOne, Thrift, awake, is_exhausted, sliced
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.rendering import render
+from assetmgr.sampler.rendering.devices import process_peak, start_measuring
+from assetmgr.sampler.rendering.memory import Measure, OneByOne, Thrift, awake, is_exhausted, sliced
 from converters.errors import OutOfMemory
 from converters.progress import SILENT, Progress
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SAMPLE, DECODE = "assetmgr.sampler.painter.sample", "assetmgr.sampler.painter.decode"
+SAMPLE, DECODE = (
+    "assetmgr.sampler.rendering.painter.sample",
+    "assetmgr.sampler.rendering.painter.decode",
+)
 
 
 class Scarce:

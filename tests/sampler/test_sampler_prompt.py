@@ -8,9 +8,9 @@ from helpers.examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetmgr.sampler.embeddings import NamedVectors
-from assetmgr.sampler.families import END, Encoding
-from assetmgr.sampler.prompt import CHUNK, START, Chunk, encode, encode_pair, tokenize
+from assetmgr.sampler.adapters.embeddings import NamedVectors
+from assetmgr.sampler.models.families import END, Encoding
+from assetmgr.sampler.prompts.prompt import CHUNK, START, Chunk, encode, encode_pair, tokenize
 from converters.errors import BadValue
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.sd1 import stored
 
-from assetmgr.sampler.relatives import likeness
+from assetmgr.sampler.verdicts.relatives import likeness
 from converters.dtypes import DType
 from converters.statedict import StateDict
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from assetmgr.sampler import render
-from assetmgr.sampler.finiteness import NotFinite
-from assetmgr.sampler.prompt import Conditioning
-from assetmgr.sampler.render import (
+from assetmgr.sampler.models.schedules import Training, scheduler_of
+from assetmgr.sampler.prompts.prompt import Conditioning
+from assetmgr.sampler.rendering import render
+from assetmgr.sampler.rendering.render import (
     DECODED_AGAIN,
     Denoiser,
     Sampling,
@@ -18,8 +18,8 @@ from assetmgr.sampler.render import (
     guided,
     sample,
 )
-from assetmgr.sampler.schedules import Training, scheduler_of
-from assetmgr.sampler.solvers import SOLVERS, Solver, solver_named
+from assetmgr.sampler.rendering.solvers import SOLVERS, Solver, solver_named
+from assetmgr.sampler.verdicts.finiteness import NotFinite
 from converters.progress import SILENT, Progress
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.

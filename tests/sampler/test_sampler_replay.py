@@ -10,11 +10,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from assetmgr.sampler import replay
-from assetmgr.sampler.jobs import RenderJob
-from assetmgr.sampler.replay import Replay
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.threads import SMALL, side_by_side, threads_for
+from assetmgr.sampler.process.jobs import RenderJob
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.rendering import replay
+from assetmgr.sampler.rendering.replay import Replay
+from assetmgr.sampler.rendering.threads import SMALL, side_by_side, threads_for
 from converters.progress import SILENT
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

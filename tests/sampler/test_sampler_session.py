@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from assetmgr.sampler import painter
-from assetmgr.sampler.bundle import load_bundle
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.patching import at_hand
-from assetmgr.sampler.prompt import encode_pair
-from assetmgr.sampler.session import Session
+from assetmgr.sampler.adapters.patching import at_hand
+from assetmgr.sampler.models.bundle import load_bundle
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.prompts.prompt import encode_pair
+from assetmgr.sampler.rendering import painter
 from converters import compute
 from converters.containers import open_model
 from converters.errors import AssetmgrError, FileMissing, NotAvailable, UnsupportedFile, WrongFamily

@@ -12,9 +12,9 @@ import torch
 from helpers.adapters import lazy
 from safetensors.torch import save_file
 
-from assetmgr.sampler.jobs import RenderJob
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.tiny_vae import load_tiny
+from assetmgr.sampler.models.tiny_vae import load_tiny
+from assetmgr.sampler.process.jobs import RenderJob
+from assetmgr.sampler.process.session import Session
 from converters.errors import WrongFamily
 from converters.identify import identify
 from converters.progress import SILENT

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from assetmgr.sampler.client import SamplerClient, worker_environment
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
-from assetmgr.sampler.session import Session
-from assetmgr.sampler.worker import serve
+from assetmgr.sampler.process.client import SamplerClient, worker_environment
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.process.worker import serve
 from converters.errors import Cancelled, DiskFull, FileMissing, NotAvailable
 from converters.progress import SILENT, Progress
 
@@ -93,13 +93,13 @@ def test_the_worker_imports_nothing_that_no_render_needs() -> None:
     """And leaves no trace of how it does so: others find compiler and distribution as they are."""
     code = """
 import importlib.metadata, sys, torch.distributed
-from assetmgr.sampler.libraries import UNUSED, import_libraries
+from assetmgr.sampler.process.libraries import UNUSED, import_libraries
 available = torch.distributed.is_available
 import_libraries()
 import diffusers.utils
 assert not diffusers.utils.is_peft_available() and not diffusers.utils.is_scipy_available()
 assert all(sys.modules[name] is None for name in UNUSED)
-assert "assetmgr.sampler.session" in sys.modules
+assert "assetmgr.sampler.process.session" in sys.modules
 assert not {"torch._dynamo", "torch.distributed.tensor", "sympy"} & sys.modules.keys()
 assert torch.distributed.is_available is available
 assert "torch" in importlib.metadata.packages_distributions()

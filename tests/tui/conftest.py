@@ -25,7 +25,7 @@ from converters.pickles.verdict import SafetyReport, Verdict
 from converters.progress import Progress
 from registry.library import Library
 from registry.records import Preview, PreviewCheck
-from registry.scan_records import Content, ScannedFile
+from registry.scanning.scan_records import Content, ScannedFile
 from tui.app import AssetManagerApp
 from tui.cards import Card
 from tui.jobs import JobQueue

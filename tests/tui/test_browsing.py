@@ -13,8 +13,8 @@ from textual import events
 from textual.widgets import Static
 
 from converters.progress import CancellableProgress
-from registry import at_once
 from registry.list_records import Beginning
+from registry.searching import at_once
 from tui.query import View
 from tui.testing import ScriptedCommands
 from tui.widgets.filter_bar import FilterInput

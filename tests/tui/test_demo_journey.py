@@ -15,9 +15,9 @@ from textual.widgets import Button, Input
 
 import assetmgr.demo
 from assetmgr.operations.scan import scan
-from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import Parameters, RenderOutcome
-from assetmgr.sampler.sheet_jobs import SheetJob, SheetOutcome
+from assetmgr.sampler.process.client import SamplerClient
+from assetmgr.sampler.process.jobs import Parameters, RenderOutcome
+from assetmgr.sampler.process.sheet_jobs import SheetJob, SheetOutcome
 from assetmgr.workspace import Workspace
 from converters.progress import Progress
 from tui.commands import Commands

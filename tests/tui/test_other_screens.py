@@ -17,7 +17,7 @@ from assetmgr.operations.installed import ModelFolder
 from assetmgr.operations.preferences import load_preferences
 from assetmgr.workspace import Workspace
 from converters.errors import NotAvailable
-from registry.download_records import DownloadState, QueuedDownload, Trouble, Wanted
+from registry.downloads.records import DownloadState, QueuedDownload, Trouble, Wanted
 from tui.app import AssetManagerApp, run_tui
 from tui.listing import PAGE_ROWS
 from tui.screens.compare import CompareScreen

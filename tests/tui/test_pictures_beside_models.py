@@ -12,8 +12,8 @@ from PIL import Image
 
 from assetmgr.workspace import Workspace
 from registry.records import Asset, Preview
-from registry.sidecar_rows import Found, Key, Stamp
 from registry.sidecars.record import Sidecar
+from registry.tables.sidecar_rows import Found, Key, Stamp
 from tui.commands import Commands
 from tui.shown_picture import BESIDE, WHOSE, ShownPicture, shown_picture
 from tui.widgets.half_cells import HalfCells

@@ -8,8 +8,8 @@ import assetmgr.operations.civitai.updates
 import assetmgr.operations.hub.updates
 from assetmgr.operations.civitai.updates import CivitaiUpdate, NewerVersion
 from assetmgr.operations.hub.updates import HubUpdate
-from assetmgr.sources.civitai_records import ModelFile, Version
-from assetmgr.sources.hub_models import HubFile, HubModel
+from assetmgr.sources.civitai.records import ModelFile, Version
+from assetmgr.sources.hub.models import HubFile, HubModel
 from assetmgr.workspace import Workspace
 from converters.progress import SILENT
 from registry.document import Fields

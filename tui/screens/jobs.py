@@ -30,7 +30,7 @@ from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
     from assetmgr.operations.downloads.flow import FlowReading
-    from registry.download_records import QueuedDownload
+    from registry.downloads.records import QueuedDownload
 
 LOOKS_PER_SECOND = 5
 QUEUE_SECONDS = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from assetmgr.sources.civitai_records import CivitaiModel, Version
+from assetmgr.sources.civitai.records import CivitaiModel, Version
 from assetmgr.sources.web import Web
 from registry.document import BadDocument, Fields
 from registry.sidecars.civitai import allowed

@@ -18,7 +18,7 @@ from assetmgr.operations.downloads.reading import Watch, unwatched
 from assetmgr.operations.downloads.run import error_of, run_downloads
 from assetmgr.rates import check_rate
 from converters.progress import SILENT, Progress
-from registry.download_records import Wanted
+from registry.downloads.records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

@@ -22,8 +22,9 @@ from assetmgr.operations.civitai.document import (
 from assetmgr.operations.civitai.lookup import Asker, Lookup, Match, Subject, find, of_asset
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.sidecar import PICTURE_ENDING
-from assetmgr.sources import civitai, preview_pictures
-from assetmgr.sources.civitai_records import CivitaiModel, Version
+from assetmgr.sources import preview_pictures
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import CivitaiModel, Version
 from assetmgr.sources.web import Web
 from converters.errors import (
     AssetmgrError,

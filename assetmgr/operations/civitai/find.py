@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from assetmgr.sources import civitai
-from assetmgr.sources.civitai import Search
-from assetmgr.sources.civitai_records import CivitaiModel, Licence, ModelFile, Version
-from assetmgr.sources.civitai_words import BASES, TYPES
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import CivitaiModel, Licence, ModelFile, Version
+from assetmgr.sources.civitai.site import Search
+from assetmgr.sources.civitai.words import BASES, TYPES
 from assetmgr.sources.web import Web
 from converters.errors import BadValue, FileMissing
 from converters.progress import SILENT, Progress

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.civitai.find import base_of
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hashing import Hashes, hash_paths, hashes_json
-from assetmgr.sources import civitai
-from assetmgr.sources.civitai_records import Version
-from assetmgr.sources.transfer import SIZE_TOLERANCE
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import Version
+from assetmgr.sources.transfers.transfer import SIZE_TOLERANCE
 from assetmgr.sources.web import Web
 from converters.containers import open_model
 from converters.errors import AssetmgrError, AssetNotFound, FileProblem

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.civitai.find import Reference, base_of, parse_reference
 from assetmgr.operations.downloads.known import present, with_sha256
 from assetmgr.operations.downloads.registering import Received
-from assetmgr.sources import civitai
-from assetmgr.sources.civitai_records import ModelFile, Version
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import ModelFile, Version
 from assetmgr.sources.web import Web
 from converters.errors import BadValue, FileMissing
 from converters.progress import SILENT, Progress

@@ -23,15 +23,15 @@ from assetmgr.operations.downloads.queue import destination_of
 from assetmgr.operations.downloads.receiving import receive
 from assetmgr.operations.downloads.registering import Received
 from assetmgr.operations.names import safe_name, visible_name
-from assetmgr.sources import civitai
-from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.civitai_records import CivitaiModel, Version
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import CivitaiModel, Version
+from assetmgr.sources.transfers.bandwidth import Bandwidth
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, Cancelled
 from converters.progress import SILENT, Progress
 from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import write_whole
-from registry.download_records import Wanted
+from registry.downloads.records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -134,7 +134,7 @@ def _announced(plan: CivitaiDownload, licence: str | None) -> Announced:
 
 def _describe(workspace: Workspace, document: bytes, received: Received) -> Asset:
     """Keep the site's answer beside a model, as other programs do, unless one lies there."""
-    from registry.places import canonical
+    from registry.scanning.places import canonical
 
     place = canonical(received.path)
     info = path_beside(place, INFO)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from assetmgr.operations.civitai.find import base_of
 from assetmgr.operations.civitai.lookup import Asker, of_asset
 from assetmgr.operations.failures import Failure
-from assetmgr.sources import civitai
-from assetmgr.sources.civitai_records import CivitaiModel, ModelFile, Version
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.civitai.records import CivitaiModel, ModelFile, Version
 from assetmgr.sources.patience import Unreachable
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, BadValue, FileMissing

@@ -102,7 +102,7 @@ def _components(state: StateDict, identity: Identity) -> Components:
 def _pipeline(
     state: StateDict, identity: Identity, target: Path, overwrite: bool, progress: Progress
 ) -> Written:
-    from assetmgr.sampler.tokenizer import tokenizer_files
+    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
 
     components = _components(state, identity)
     written = write_pipeline(

@@ -12,8 +12,8 @@ from assetmgr.paths import Paths
 from assetmgr.text import size
 from converters.errors import AssetmgrError
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry.download_queue import DownloadQueue
-from registry.download_records import QueuedDownload
+from registry.downloads.queue import DownloadQueue
+from registry.downloads.records import QueuedDownload
 
 _SHOWN = 3
 

@@ -18,8 +18,8 @@ from converters.errors import AssetmgrError
 from registry.pictures import THUMBNAIL_PNG
 
 if TYPE_CHECKING:
-    from registry.health import Health
     from registry.library import Library
+    from registry.storage.health import Health
 
 _SHOWN = 3
 """So many of a list of files are named."""
@@ -30,8 +30,8 @@ def checks(paths: Paths, settings: Settings) -> tuple[Check, ...]:
 
     An older one is not opened: that would migrate it.
     """
-    from registry.health import examine
     from registry.library import Library
+    from registry.storage.health import examine
 
     url = settings.database_url or paths.database_url
     health = examine(url)
@@ -69,7 +69,7 @@ def _database(health: Health) -> Check:
 
 def _roots(library: Library) -> Check:
     """Folders that are gone, or whose disk is not mounted."""
-    from registry.places import is_mount, within
+    from registry.scanning.places import is_mount, within
 
     roots = library.roots()
     away = [mount for mount in library.mounts() if not is_mount(mount)]

@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from assetmgr.operations.doctor.check import Check, is_file, is_folder
-from assetmgr.sources import civitai, hub_client, tokens
-from assetmgr.sources.hub_cache import cache_folder, hub_home
+from assetmgr.sources import tokens
+from assetmgr.sources.civitai import site as civitai
+from assetmgr.sources.hub import client as hub_client
+from assetmgr.sources.hub.cache import cache_folder, hub_home
 from converters.errors import BadValue, FileProblem, NotAvailable
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")

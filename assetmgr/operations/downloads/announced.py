@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from assetmgr.operations.downloads.loading import load
 from assetmgr.operations.downloads.parts import discard
-from assetmgr.sources.sink import Arrived
+from assetmgr.sources.transfers.sink import Arrived
 from converters.errors import CorruptFile, FileProblem
 from converters.hashing import FileHashes, hash_file
 from converters.lanes import BLOCK_BYTES

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from converters.progress import CancellableProgress
-from registry.download_records import QueuedDownload
+from registry.downloads.records import QueuedDownload
 
 RATE_SECONDS = 5.0
 """Rates are those of about so long: calm enough to read, and quick to notice a line that stalls."""

@@ -18,8 +18,8 @@ def load() -> None:
         import converters.identify
         import converters.identify.beside
         import registry.library
-        import registry.recording
-        import registry.scanner
+        import registry.scanning.recording
+        import registry.scanning.scanner
 
         _ = converters.containers, converters.identify.beside
-        _ = registry.library, registry.recording, registry.scanner
+        _ = registry.library, registry.scanning.recording, registry.scanning.scanner

@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-from assetmgr.sources.transfer import tag_of
+from assetmgr.sources.transfers.transfer import tag_of
 from converters.writers.atomic import TEMPORARY_SUFFIX
-from registry.file_lock import is_held
+from registry.storage.file_lock import is_held
 
 PARTS = ".downloads"
 """The hidden folder that bytes gather in, below the folder that the file goes to."""

@@ -17,8 +17,8 @@ from assetmgr.operations.downloads.placing import Destination, check_layout
 from converters.errors import AssetNotFound
 from converters.writers.atomic import free_bytes, naming
 from converters.writers.room import held_bytes
-from registry.download_queue import DownloadQueue
-from registry.download_records import DownloadState, Limits, QueuedDownload, Wanted
+from registry.downloads.queue import DownloadQueue
+from registry.downloads.records import DownloadState, Limits, QueuedDownload, Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

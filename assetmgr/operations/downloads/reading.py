@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from assetmgr.operations.downloads.flow import Flow, FlowReading
 from converters.progress import Progress
-from registry.download_records import QueuedDownload
+from registry.downloads.records import QueuedDownload
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from converters.hashing import FileHashes
 from converters.kinds import Kind
 from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import naming, refuse_existing, sync_folder
-from registry.together import Together
+from registry.storage.together import Together
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
@@ -80,7 +80,7 @@ def register(
 ) -> Received:
     """Record a file that has its name; what is not known of it is read."""
     load()
-    from registry.scanner import scan_file
+    from registry.scanning.scanner import scan_file
 
     asset = scan_file(workspace.library, target, hashes=hashes, source=file.source)
     for index in _indexes_beside(target):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from assetmgr.operations.downloads.queue import PRIORITIES, Shortage
-from registry.download_records import QueuedDownload
+from registry.downloads.records import QueuedDownload
 
 _WORDS = {number: word for word, number in PRIORITIES.items()}
 

@@ -28,16 +28,16 @@ from assetmgr.operations.downloads.registering import Received, get_ready
 from assetmgr.operations.downloads.services import Connections
 from assetmgr.operations.failures import Failure
 from assetmgr.rates import parse_rate
-from assetmgr.sources.bandwidth import Bandwidth
+from assetmgr.sources.transfers.bandwidth import Bandwidth
 from converters.errors import AssetmgrError, Cancelled, DiskFull, NotAvailable, WriteFailed
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import free_bytes, naming
-from registry.download_records import Arrival, DownloadState, QueuedDownload, Trouble
+from registry.downloads.records import Arrival, DownloadState, QueuedDownload, Trouble
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
-    from registry.download_queue import DownloadQueue
-    from registry.download_runner import Runner
+    from registry.downloads.queue import DownloadQueue
+    from registry.downloads.runner import Runner
 
 TICK_SECONDS = 0.1
 _TURN_SECONDS = 0.0005

@@ -13,10 +13,10 @@ from converters.progress import Progress
 
 if TYPE_CHECKING:
     from assetmgr.operations.downloads.registering import Received
-    from assetmgr.sources.bandwidth import Bandwidth
+    from assetmgr.sources.transfers.bandwidth import Bandwidth
     from assetmgr.sources.web import Web
     from assetmgr.workspace import Workspace
-    from registry.download_records import Wanted
+    from registry.downloads.records import Wanted
 
 
 class Bring(Protocol):
@@ -44,14 +44,14 @@ class Service:
 
 def _huggingface() -> Service:
     from assetmgr.operations.hub.receive import bring
-    from assetmgr.sources.huggingface import connect
+    from assetmgr.sources.hub.files import connect
 
     return Service(connect, bring)
 
 
 def _civitai() -> Service:
     from assetmgr.operations.civitai.receive import bring
-    from assetmgr.sources.civitai import connect
+    from assetmgr.sources.civitai.site import connect
 
     return Service(connect, bring)
 

@@ -195,7 +195,7 @@ def _tell_library(workspace: Workspace, asset_id: int, path: Path) -> None:
 
     Symbolic links that lead to it have that state, too.
     """
-    from registry.scanner import scan_file
+    from registry.scanning.scanner import scan_file
 
     with contextlib.suppress(AssetNotFound):  # forgotten since: the next scan finds it
         asset = workspace.library.get(asset_id)

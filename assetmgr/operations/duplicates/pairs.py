@@ -109,7 +109,7 @@ def _access(status: os.stat_result) -> tuple[int, int, int]:
 
 def _unchanged(file: File) -> os.stat_result:
     """The state of a file, if it is that which was scanned. Raises FileProblem."""
-    from registry.on_disk import fingerprint_of
+    from registry.scanning.on_disk import fingerprint_of
 
     if fingerprint_of(file.path) != Fingerprint(file.bytes, file.mtime_ns, file.inode):
         hint = "scan its folder again"

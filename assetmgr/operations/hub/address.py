@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from assetmgr.sources.hub_client import HOME, endpoint
+from assetmgr.sources.hub.client import HOME, endpoint
 from converters.errors import BadValue
 
 _ITSELF = frozenset({urlsplit(HOME).hostname, "www.huggingface.co", "hf.co"})

@@ -18,13 +18,13 @@ from assetmgr.operations.downloads.known import hashes_of, with_sha256
 from assetmgr.operations.downloads.parts import discard, part_of
 from assetmgr.operations.downloads.receiving import already_there, link, sound_place
 from assetmgr.operations.downloads.registering import Received, give_name, register
-from assetmgr.sources import hub_cache
-from assetmgr.sources.huggingface import RemoteFile
+from assetmgr.sources.hub import cache as hub_cache
+from assetmgr.sources.hub.files import RemoteFile
 from converters.errors import CorruptFile, TargetExists
 from converters.hashing import FileHashes
 from converters.progress import Progress
 from converters.writers.atomic import naming
-from registry.download_records import Wanted
+from registry.downloads.records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

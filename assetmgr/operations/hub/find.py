@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.downloads.known import all_with_sha256
-from assetmgr.sources import hub_cards, hub_models, hub_tags
-from assetmgr.sources.hub_models import HubFile, HubModel, HubQuery
-from assetmgr.sources.hub_web import connect
+from assetmgr.sources.hub import cards as hub_cards
+from assetmgr.sources.hub import models as hub_models
+from assetmgr.sources.hub import tags as hub_tags
+from assetmgr.sources.hub.models import HubFile, HubModel, HubQuery
+from assetmgr.sources.hub.web import connect
 from assetmgr.sources.web import Web
 from converters.errors import BadValue, NotAvailable
 from converters.progress import SILENT, Progress

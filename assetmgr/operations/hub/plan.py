@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.downloads.known import all_with_sha256, present
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub.select import Selection, meant, several, shards_with
-from assetmgr.sources import hub_models, huggingface
-from assetmgr.sources.hub_models import HubFile, HubModel
-from assetmgr.sources.hub_web import connect
-from assetmgr.sources.huggingface import RemoteFile
+from assetmgr.sources.hub import files as huggingface
+from assetmgr.sources.hub import models as hub_models
+from assetmgr.sources.hub.files import RemoteFile
+from assetmgr.sources.hub.models import HubFile, HubModel
+from assetmgr.sources.hub.web import connect
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import SILENT, Progress
 from registry.text import storable

@@ -15,13 +15,13 @@ from assetmgr.operations.downloads.receiving import receive
 from assetmgr.operations.downloads.registering import Received
 from assetmgr.operations.hub.cache import Cached, is_for_cache, receive_cached
 from assetmgr.operations.hub.plan import Download, Downloaded
-from assetmgr.sources import huggingface
-from assetmgr.sources.bandwidth import Bandwidth
-from assetmgr.sources.huggingface import RemoteFile
-from assetmgr.sources.sink import Arrived
+from assetmgr.sources.hub import files as huggingface
+from assetmgr.sources.hub.files import RemoteFile
+from assetmgr.sources.transfers.bandwidth import Bandwidth
+from assetmgr.sources.transfers.sink import Arrived
 from assetmgr.sources.web import Web
 from converters.progress import SILENT, Progress
-from registry.download_records import Wanted
+from registry.downloads.records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assetmgr.operations.failures import Failure
 from assetmgr.operations.hub.find import SERVICE
-from assetmgr.sources import hub_models
-from assetmgr.sources.hub_models import HubFile, HubModel
-from assetmgr.sources.hub_web import connect
+from assetmgr.sources.hub import models as hub_models
+from assetmgr.sources.hub.models import HubFile, HubModel
+from assetmgr.sources.hub.web import connect
 from assetmgr.sources.patience import Unreachable
 from converters.errors import AssetmgrError, BadValue
 from converters.progress import SILENT, Progress

@@ -204,7 +204,7 @@ def _device(name: str) -> str:
     """The device by torch's name for it. Raises NotAvailable for one that is not there."""
     if name == "cpu":
         return name  # without torch, whose import a plan need not wait for
-    from assetmgr.sampler.devices import choose_device
+    from assetmgr.sampler.rendering.devices import choose_device
 
     return choose_device(name).type
 

@@ -20,9 +20,9 @@ from assetmgr.operations.preview.render import companions_of
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.sheets import SHEETS
 from assetmgr.operations.preview.subject import find_subject
-from assetmgr.sampler.client import SamplerClient, require_packages
-from assetmgr.sampler.jobs import RenderJob, RuntimeAdapter
-from assetmgr.sampler.sheet_jobs import Difference, SheetJob
+from assetmgr.sampler.process.client import SamplerClient, require_packages
+from assetmgr.sampler.process.jobs import RenderJob, RuntimeAdapter
+from assetmgr.sampler.process.sheet_jobs import Difference, SheetJob
 from converters.errors import AssetmgrError
 from converters.progress import SILENT, Progress
 

@@ -13,7 +13,7 @@ from assetmgr.operations.preview.subject import (
     find_subject,
     from_asset,
 )
-from assetmgr.sampler.jobs import ModelFile
+from assetmgr.sampler.process.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, BadValue, NotAvailable
 

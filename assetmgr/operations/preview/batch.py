@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assetmgr.operations.preview.bases import base_of
 from assetmgr.operations.preview.subject import Subject
-from assetmgr.sampler.jobs import Check, Parameters, RenderJob, RenderOutcome
+from assetmgr.sampler.process.jobs import Check, Parameters, RenderJob, RenderOutcome
 from registry.pictures import picture_files
 
 

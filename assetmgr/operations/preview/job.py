@@ -8,11 +8,11 @@ from pathlib import Path
 
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.subject import Subject
-from assetmgr.sampler.emphasis import escape, names
-from assetmgr.sampler.families import FAMILIES
-from assetmgr.sampler.few_steps import few_steps
-from assetmgr.sampler.jobs import ModelFile, RenderJob
-from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
+from assetmgr.sampler.models.families import FAMILIES
+from assetmgr.sampler.models.few_steps import few_steps
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob
+from assetmgr.sampler.prompts.emphasis import escape, names
+from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, solver_named
 from converters.bases import Base
 
 FLOW_SOLVER = "Euler"

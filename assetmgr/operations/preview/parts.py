@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.preview.subject import named_family
-from assetmgr.sampler.jobs import ModelFile
+from assetmgr.sampler.process.jobs import ModelFile
 from converters.bases import Base
 from converters.containers import open_model
 from converters.errors import FileProblem, NotAvailable

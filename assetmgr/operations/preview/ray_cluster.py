@@ -25,8 +25,8 @@ from assetmgr.operations.preview.render import (
     require_subject,
 )
 from assetmgr.operations.preview.request import PreviewRequest
-from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.process.client import SamplerClient
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, AssetNotFound
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import write_whole

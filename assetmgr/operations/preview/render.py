@@ -28,9 +28,9 @@ from assetmgr.operations.preview.subject import (
 )
 from assetmgr.operations.read_ahead import ReadAhead
 from assetmgr.operations.scanned_files import require_unchanged
-from assetmgr.sampler.batch_progress import BatchProgress
-from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import ModelFile, RenderJob, RenderOutcome
+from assetmgr.sampler.process.batch_progress import BatchProgress
+from assetmgr.sampler.process.client import SamplerClient
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob, RenderOutcome
 from converters.errors import AssetmgrError, BadValue, Cancelled, NotAvailable
 from converters.progress import SILENT, Progress
 from registry.pictures import thumbnail_png

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from assetmgr.sampler.solvers import DEFAULT_SOLVER, solver_named
+from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, solver_named
 from converters.errors import BadValue
 from converters.writers.atomic import refuse_existing
 

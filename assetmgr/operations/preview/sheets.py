@@ -18,9 +18,9 @@ from assetmgr.operations.preview.request import (
     check_weight,
 )
 from assetmgr.operations.preview.subject import Subject, find_subject
-from assetmgr.sampler.client import SamplerClient
-from assetmgr.sampler.jobs import WEIGHTLESS, RenderJob, RenderOutcome
-from assetmgr.sampler.sheet_jobs import Difference, SheetJob, SheetOutcome
+from assetmgr.sampler.process.client import SamplerClient
+from assetmgr.sampler.process.jobs import WEIGHTLESS, RenderJob, RenderOutcome
+from assetmgr.sampler.process.sheet_jobs import Difference, SheetJob, SheetOutcome
 from converters.errors import BadValue
 from converters.progress import SILENT, Progress
 

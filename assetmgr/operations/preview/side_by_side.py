@@ -14,8 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from assetmgr.sampler.client import POLL_SECONDS, SamplerClient
-from assetmgr.sampler.jobs import RenderJob, RenderOutcome
+from assetmgr.sampler.process.client import POLL_SECONDS, SamplerClient
+from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from converters.progress import CancellableProgress, Progress
 
 MANY = 12

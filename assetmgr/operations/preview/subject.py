@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.preview.request import parse_size
-from assetmgr.sampler.families import FAMILIES, not_rendered
-from assetmgr.sampler.jobs import ModelFile
+from assetmgr.sampler.models.families import FAMILIES, not_rendered
+from assetmgr.sampler.process.jobs import ModelFile
 from converters.bases import Base
 from converters.errors import AssetNotFound, FileMissing, UnsupportedFile, naming
 from converters.kinds import Kind

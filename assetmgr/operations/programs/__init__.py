@@ -86,7 +86,7 @@ def programs_of(folders: Iterable[str | os.PathLike[str]]) -> tuple[Program, ...
 
 def _elsewhere(root: Path, named: Iterable[Path], configuration: Configuration) -> Iterator[str]:
     """The folders that are there and not met by looking through the program's own."""
-    from registry.places import within
+    from registry.scanning.places import within
 
     real_root = os.path.realpath(root)
     seen: set[str] = set()

@@ -246,7 +246,7 @@ class _Run:
 
     def _is_near(self, source: Path) -> bool:
         """Whether both would move together: a relative link then still leads there."""
-        from registry.places import within
+        from registry.scanning.places import within
 
         return within(os.path.realpath(source.parent), os.path.realpath(self._directory.parent))
 

@@ -254,7 +254,7 @@ class _Planner:
         return min(there, key=lambda path: path.is_symlink(), default=None)
 
     def _lies_there(self, asset: Asset, folder: str) -> bool:
-        from registry.places import within
+        from registry.scanning.places import within
 
         real = os.path.realpath(self._directory / folder)
         return any(within(str(path), real) for path in self._places(asset))

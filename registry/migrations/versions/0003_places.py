@@ -1,6 +1,6 @@
 """Assets that are known before they are hashed, places on several machines, digests of tensors.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. In SQLite
+Written out here, apart from `registry.tables`, because a migration must stay as it was. In SQLite
 these changes build tables anew: foreign keys must be off, or the old tables would take all that
 hangs on them with them (https://sqlite.org/lang_altertable.html#otheralter).
 """

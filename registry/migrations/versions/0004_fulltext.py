@@ -1,6 +1,6 @@
 """Full-text search, what is counted as it changes, and indexes that lists are made from.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. What the
+Written out here, apart from `registry.tables`, because a migration must stay as it was. What the
 metadata of SQLAlchemy cannot say (virtual tables, triggers, extensions) is only here: a migration
 that builds one of these tables anew in SQLite must make its triggers again.
 

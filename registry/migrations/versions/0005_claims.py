@@ -1,6 +1,6 @@
 """Hashes that sidecars claim, and whether claims agree with what the bytes were found to be.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. What
+Written out here, apart from `registry.tables`, because a migration must stay as it was. What
 sidecars said until now is in their rows: it becomes claims here, so that no file is read again.
 """
 

@@ -1,6 +1,6 @@
 """Assets counted by all that lists are filtered by together, and an index for every order.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. The table
+Written out here, apart from `registry.tables`, because a migration must stay as it was. The table
 `alike` takes over what `facet` kept of the columns of `asset`; tags stay there. The triggers on
 `asset` are those of 0004, under their names, with another body. Inodes of 128 bits find room in
 PostgreSQL; SQLite does not look at lengths.

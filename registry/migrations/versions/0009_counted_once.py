@@ -1,6 +1,6 @@
 """Assets whose files are counted rightly already are left alone.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. Triggers
+Written out here, apart from `registry.tables`, because a migration must stay as it was. Triggers
 on `file` are those of 0004, under their names: they changed the row of an asset, and so all its
 indexes, whenever a file was recorded.
 """

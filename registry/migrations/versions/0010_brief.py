@@ -1,6 +1,6 @@
 """What searches need of each asset in a few bytes; the groups of what is alike get numbers.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. Triggers on
+Written out here, apart from `registry.tables`, because a migration must stay as it was. Triggers on
 `asset` and `tag` take the place of those of 0008 and 0004. They leave alone what stays as it is:
 a file that was hashed has the content, most often, that its headers told before.
 """

@@ -1,6 +1,6 @@
 """Assets of groups are counted by their sizes from an index alone.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was.
+Written out here, apart from `registry.tables`, because a migration must stay as it was.
 """
 
 from __future__ import annotations

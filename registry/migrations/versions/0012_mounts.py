@@ -1,6 +1,6 @@
 """Where disks were mounted, and whose tensors are to be digested by the next scan.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. Files that
+Written out here, apart from `registry.tables`, because a migration must stay as it was. Files that
 came with their hashes were never digested until now: those that a scan would digest are noted.
 """
 

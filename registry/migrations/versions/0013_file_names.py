@@ -1,6 +1,6 @@
 """An asset is found by what each of its files is called.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was.
+Written out here, apart from `registry.tables`, because a migration must stay as it was.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import defaultdict
 import sqlalchemy as sa
 from alembic import op
 
-from registry.place_text import PlaceText
-from registry.places import name_of
+from registry.scanning.places import name_of
+from registry.tables.place_text import PlaceText
 from registry.text import fold
 
 revision = "0013_file_names"

@@ -1,6 +1,6 @@
 """The next scan reads what was never digested, or by another rule: models of small tensors.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was.
+Written out here, apart from `registry.tables`, because a migration must stay as it was.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The tensors of components under common names, by which a pipeline and a file are compared.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was. Models that
+Written out here, apart from `registry.tables`, because a migration must stay as it was. Models that
 were digested before are not read again for it: comparing them so opens them.
 """
 

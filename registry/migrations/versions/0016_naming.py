@@ -1,6 +1,6 @@
 """By which rules assets were named; quantised GGUF files are digested by the next scan.
 
-Written out here, apart from `registry.schema`, because a migration must stay as it was.
+Written out here, apart from `registry.tables`, because a migration must stay as it was.
 """
 
 from __future__ import annotations

@@ -16,14 +16,16 @@ from huggingface_hub import file_download
 
 from assetmgr.operations.downloads.run import run_downloads
 from assetmgr.operations.hub.receive import bring
-from assetmgr.sources import direct
-from assetmgr.sources.huggingface import connect
+from assetmgr.sources.hub.files import connect
+from assetmgr.sources.transfers import direct
 from assetmgr.workspace import Workspace
 from converters.identify import identify
 from converters.pickles import unpickling
-from registry import glance, moves, pictures, reading, recording
+from registry import glance, pictures
 from registry.library import Library
-from registry.scanner import scan_file
+from registry.scanning import moves, recording
+from registry.scanning.scanner import scan_file
+from registry.tables import reading
 
 PRELOADED = (Library, bring, connect, scan_file, direct, identify, unpickling, file_download)
 PRELOADED_OF_THE_LIBRARY = (glance, moves, pictures, reading, recording)

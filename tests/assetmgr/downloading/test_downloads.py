@@ -30,12 +30,12 @@ from assetmgr.operations.downloads.run import Ended, run_downloads
 from assetmgr.operations.layouts import LAYOUTS
 from assetmgr.operations.settings import change_setting
 from assetmgr.rates import parse_rate
-from assetmgr.sources.bandwidth import BURST_SECONDS, Bandwidth
+from assetmgr.sources.transfers.bandwidth import BURST_SECONDS, Bandwidth
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, Cancelled
 from converters.progress import CancellableProgress
-from registry.download_records import DownloadState
+from registry.downloads.records import DownloadState
 
 if TYPE_CHECKING:
     from conftest import Done, Models

@@ -20,7 +20,7 @@ from helpers.queueing import REPO, parts, queued, states
 from sqlalchemy.exc import OperationalError
 
 from assetmgr.operations.downloads.queue import cancel_downloads, list_downloads, shortages
-from assetmgr.sources.hub_cache import cache_folder
+from assetmgr.sources.hub.cache import cache_folder
 from assetmgr.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_what_does_not_fit_beside_what_is_coming_is_not_begun(
 def test_a_disk_that_fills_up_on_the_way_fails_what_it_is_full_for_and_keeps_what_came(
     hub: HubServer, program: Program, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from assetmgr.sources import sink
+    from assetmgr.sources.transfers import sink
 
     real = sink.write_all
 
@@ -78,8 +78,11 @@ def test_a_disk_that_fills_up_on_the_way_fails_what_it_is_full_for_and_keeps_wha
 
 FULL = sqlite3.OperationalError("database or disk is full")
 FULL_DATABASES = {
-    "queue.db": ("registry.download_runner.now", FULL),
-    "library.db": ("registry.recording._keep_search_texts", OperationalError("INSERT", {}, FULL)),
+    "queue.db": ("registry.downloads.runner.now", FULL),
+    "library.db": (
+        "registry.scanning.recording._keep_search_texts",
+        OperationalError("INSERT", {}, FULL),
+    ),
 }
 """A step within a transaction, and how the driver says that there is no room for it."""
 

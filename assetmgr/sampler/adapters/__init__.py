@@ -1,0 +1,1 @@
+"""What LoRAs, embeddings and hypernetworks do to a loaded checkpoint, and back."""

@@ -1,0 +1,1 @@
+"""The pictures that renders leave behind: PNG, thumbnails, contact sheets."""

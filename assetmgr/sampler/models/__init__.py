@@ -1,0 +1,1 @@
+"""State dicts become networks, by their shapes and family."""

@@ -1,0 +1,1 @@
+"""The sampler's own process: jobs in, results out, one line each."""

@@ -1,0 +1,1 @@
+"""Prompts become conditionings: emphasis, tokens, text encoders."""

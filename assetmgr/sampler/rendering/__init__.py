@@ -1,0 +1,1 @@
+"""From noise to a picture: samplers, steps, devices and memory."""

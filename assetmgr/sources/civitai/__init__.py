@@ -1,0 +1,1 @@
+"""Civitai, over its REST interface."""

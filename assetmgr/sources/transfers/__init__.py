@@ -1,0 +1,1 @@
+"""Files on their way from a server to the disk."""

@@ -1,0 +1,1 @@
+"""The queue of downloads: a small file of its own beside the library."""

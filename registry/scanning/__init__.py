@@ -1,0 +1,1 @@
+"""Scans: what lies in folders becomes files and assets of the library."""

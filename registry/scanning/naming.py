@@ -1,0 +1,61 @@
+"""What assets are, as the rules of this release name them: kind, base, safety and the rest.
+
+Files that did not change are not read again, and yet what they are called gets better with every
+release. The library remembers by which rules it was named: the first scan by newer ones looks into
+the headers of all that is there, and hashes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from registry.scanning.scan_records import Content
+from registry.tables import schema
+from registry.tables.asset_values import content_values
+from registry.tables.rows import batches
+from registry.tables.writing import refresh_search
+
+RULES = 1
+"""Of `converters.identify` and the verdicts on pickles: raised by a release that changes them."""
+
+
+def are_older(connection: Connection) -> bool:
+    """Whether the library was named by older rules."""
+    found = connection.execute(select(func.max(schema.named_by.c.rules))).scalar()
+    return found is None or found < RULES
+
+
+def begin(connection: Connection) -> None:
+    """Note all that is to be named by newer rules; nothing when another scan did so."""
+    if not are_older(connection):
+        return
+    asset, waits = schema.asset.c, schema.unnamed.c.asset_id
+    hashed = select(asset.id).where(asset.blake3.is_not(None), asset.id.not_in(select(waits)))
+    connection.execute(insert(schema.unnamed).from_select(["asset_id"], hashed))
+    connection.execute(delete(schema.named_by))
+    connection.execute(insert(schema.named_by), [{"rules": RULES}])
+
+
+def name(connection: Connection, told: Mapping[int, Content]) -> None:
+    """Assets, by number, are what their files' headers tell now."""
+    asset = schema.asset
+    rows = [{**content_values(content), "owner": owner} for owner, content in told.items()]
+    names = rows[0].keys() - {"owner"}
+    statement = update(asset).where(asset.c.id == bindparam("owner"))
+    connection.execute(statement.values({each: bindparam(each) for each in names}), rows)
+    keep_metadata(connection, told)
+    refresh_search(connection, list(told))
+
+
+def keep_metadata(connection: Connection, told: Mapping[int, Content]) -> None:
+    """Put the metadata of these assets in the place of what is known; they are named now."""
+    for some in batches(list(told)):
+        for table in (schema.asset_metadata, schema.unnamed):
+            connection.execute(delete(table).where(table.c.asset_id.in_(some)))
+    rows = [
+        {"asset_id": owner, "metadata": dict(content.metadata)} for owner, content in told.items()
+    ]
+    if rows:
+        connection.execute(insert(schema.asset_metadata), rows)

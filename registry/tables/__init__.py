@@ -1,0 +1,1 @@
+"""The tables and their rows: from rows to records, and back."""

@@ -72,7 +72,7 @@ def packed(connection: Connection, asset_id: int) -> bytes | None:
 def packed_parts(connection: Connection, asset_id: int) -> dict[str, bytes]:
     """The packed table of each component's tensors."""
     statement = select(_part.name, _part.packed).where(_part.asset_id == asset_id)
-    return dict(connection.execute(statement).tuples().all())
+    return {row.name: row.packed for row in connection.execute(statement)}
 
 
 def sharers(connection: Connection, asset_id: int) -> dict[str, tuple[Sharer, ...]]:

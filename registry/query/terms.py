@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from registry.query.contains import Tagged, path_contains, search_text_contains
-from registry.scanning.places import name_of
+from registry.scanning.places import names_of
 from registry.tables import schema
 from registry.tables.states import MISSING, OFFLINE, PRESENT
 from registry.text import fold, searchable, word_needle
@@ -112,7 +112,7 @@ class Words:
     def match(self, asset: Asset) -> bool:
         """The same condition on a record."""
         told = [text for sidecar in asset.sidecars for text in sidecar.texts]
-        files = [name_of(file.path) for file in asset.files]
+        files = [name for file in asset.files for name in names_of(file.path)]
         words, metadata = asset.trigger_words, asset.metadata
         text = searchable(asset.name, asset.note, asset.tags, words, metadata, told, files)
         return self.needle in text

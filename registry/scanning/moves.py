@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from converters.bytesource import Fingerprint
-from registry.scanning.places import name_of
+from registry.scanning.places import name_of, names_of
 from registry.scanning.scan_records import Settled
 from registry.tables import schema
 from registry.tables.rows import batches
@@ -97,7 +97,7 @@ def _rename(connection: Connection, asset_id: int, old: str, new: str) -> None:
     """Let an asset that was called by its file's name be called, and found, by the new one."""
     asset = schema.asset.c
     name = connection.execute(select(asset.name).where(asset.id == asset_id)).scalar_one()
-    if name == name_of(old) != name_of(new):
+    if name in names_of(old) and name != name_of(new):
         touch(connection, asset_id, name=name_of(new), name_folded=fold(name_of(new)))
     else:
         refresh_search(connection, [asset_id])

@@ -7,15 +7,17 @@ the headers of all that is there, and hashes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from registry.scanning.places import name_of, names_of
 from registry.scanning.scan_records import Content
 from registry.tables import schema
 from registry.tables.asset_values import content_values
 from registry.tables.rows import batches
 from registry.tables.writing import refresh_search
+from registry.text import fold
 
 RULES = 1
 """Of `converters.identify` and the verdicts on pickles: raised by a release that changes them."""
@@ -46,7 +48,22 @@ def name(connection: Connection, told: Mapping[int, Content]) -> None:
     statement = update(asset).where(asset.c.id == bindparam("owner"))
     connection.execute(statement.values({each: bindparam(each) for each in names}), rows)
     keep_metadata(connection, told)
+    _rename(connection, list(told))
     refresh_search(connection, list(told))
+
+
+def _rename(connection: Connection, owners: Sequence[int]) -> None:
+    """Assets with the names of their files have those that tell more."""
+    asset, file = schema.asset.c, schema.file.c
+    changes: dict[int, str] = {}
+    statement = select(asset.id, asset.name, file.path).where(asset.id == file.asset_id)
+    for some in batches(owners):
+        for row in connection.execute(statement.where(asset.id.in_(some)).order_by(file.id)):
+            if row.name in names_of(row.path)[1:]:
+                changes.setdefault(row.id, name_of(row.path))
+    for owner, name in changes.items():
+        values = {"name": name, "name_folded": fold(name)}
+        connection.execute(update(schema.asset).where(asset.id == owner).values(values))
 
 
 def keep_metadata(connection: Connection, told: Mapping[int, Content]) -> None:

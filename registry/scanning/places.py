@@ -18,6 +18,27 @@ from converters.suffixes import MODEL_SUFFIXES
 from registry.text import fold, shown
 
 _SNAPSHOT = re.compile(r"/models--[^/]*?--([^/]+)/snapshots/[0-9a-f]+$")
+_VARIANT = re.compile(r"fp16|bf16|fp32|non_ema|ema|\d{5}-of-\d{5}", re.IGNORECASE)
+_EVERYWHERE = re.compile(
+    r"(diffusion_pytorch_model|pytorch_model|model|pytorch_lora_weights|adapter_model)"
+    rf"([.-]({_VARIANT.pattern}))*",
+    re.IGNORECASE,
+)
+"""How libraries call weights, whatever is in them, with variants and numbers of parts. That `model`
+is no name that somebody gave, only the folder of a part shows."""
+_PARTS = frozenset(
+    {
+        *("unet", "transformer", "transformer_2", "vae", "vqvae", "prior", "decoder", "controlnet"),
+        *("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", "image_encoder"),
+        *("safety_checker", "feature_extractor", "vision_encoder", "movq"),
+    }
+)
+"""Folders of a pipeline of diffusers (`model_index.json`)."""
+_OF_MANY = _PARTS | {
+    *("models", "checkpoints", "stable-diffusion", "diffusion_models", "diffusers", "embeddings"),
+    *("lora", "loras", "lycoris", "clip", "clip_vision", "text_encoders", "ipadapter"),
+}
+"""Folders, in lower case, in which programs keep models of a kind: they name none of them."""
 _MOUNTS = ("/mnt/", "/media/", "/run/media/", "/Volumes/")
 """Where systems mount disks (Filesystem Hierarchy Standard 3.0; udisks; macOS)."""
 _MANY_SPELLINGS = sys.platform in ("darwin", "win32")
@@ -90,6 +111,9 @@ def is_mount(folder: str) -> bool:
 def name_of(path: str) -> str:
     """What to call what lies there: a file without its ending, a pipeline by its folder.
 
+    A file that is called as all are in folders of diffusers and PEFT has the name of its folder, a
+    part of a pipeline that of the pipeline and its own, as in `fox (unet)`.
+
     A snapshot in a Hugging Face cache has the name of its repository
     (`models--<owner>--<name>/snapshots/<revision>`).
     """
@@ -97,9 +121,28 @@ def name_of(path: str) -> str:
     name = os.path.basename(place)  # noqa: PTH119 - of every file; its path is canonical
     stem, dot, suffix = name.rpartition(".")
     if stem and f"{dot}{suffix}".lower() in MODEL_SUFFIXES:
-        return stem
+        return _of_folder(place, stem) if _EVERYWHERE.fullmatch(stem) else stem
     repository = _SNAPSHOT.search(PurePath(place).as_posix())
     return repository[1] if repository else name
+
+
+def names_of(path: str) -> tuple[str, ...]:
+    """What it is called, and what its file is called, too, where that tells less."""
+    name, stem = name_of(path), shown(path).rpartition(os.sep)[2].rpartition(".")[0]
+    return (name, stem) if name != stem and _EVERYWHERE.fullmatch(stem) else (name,)
+
+
+def _of_folder(place: str, stem: str) -> str:
+    """What tells a file with a name that libraries give from others."""
+    folder = PurePath(place).parent
+    parts = [folder.name] if folder.name in _PARTS else []
+    model = folder.parent if parts else folder
+    if not model.name or model.name.lower() in _OF_MANY:
+        return stem
+    if not parts and stem.lower().startswith("model"):
+        return stem
+    details = ", ".join([*parts, *_VARIANT.findall(stem)])
+    return name_of(str(model)) + (f" ({details})" if details else "")
 
 
 def find_root(path: str | os.PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 
 from registry.records import Claim
 from registry.scanning import naming
-from registry.scanning.places import name_of
+from registry.scanning.places import names_of
 from registry.scanning.scan_records import Outcome, Recorded, ScannedFile
 from registry.tables import claim_rows, schema, tensor_rows
 from registry.tables.absorbing import absorb
@@ -201,7 +201,8 @@ def _keep_search_texts(
             short[owner] = few = {name: value for name, value in told if len(value) <= _SHORT}
             if owner in made:
                 words = file.content.trigger_words
-                first[owner] = searchable(name_of(file.path), None, (), words, few)
+                name, *others = names_of(file.path)
+                first[owner] = searchable(name, None, (), words, few, files=others)
     if first:
         rows = [{"asset_id": owner, "text": text} for owner, text in first.items()]
         connection.execute(insert(schema.asset_search), rows)

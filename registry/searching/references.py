@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, or_, select
 
 from converters.errors import AmbiguousAsset, AssetNotFound
 from registry.query.terms import Hash
-from registry.scanning.places import canonical, name_of
+from registry.scanning.places import canonical, names_of
 from registry.tables import schema
 from registry.tables.rows import batches
 from registry.text import fold, shown, storable
@@ -90,12 +90,13 @@ def _attempts(connection: Connection, reference: str, machine: str) -> Iterator[
 
 def _with_file(connection: Connection, name: str, machine: str) -> Sequence[int]:
     """The assets with a file of this name, with or without its ending: copies have names, too."""
-    within = _file.path_folded.contains(os.sep + fold(name), autoescape=True)
+    first, *_ = name.split(" (")  # of a part of a pipeline its folder's name comes first
+    within = _file.path_folded.contains(os.sep + fold(first), autoescape=True)
     statement = select(_file.asset_id, _file.path).where(_file.machine == machine, within)
     named = {
         asset_id
         for asset_id, path in connection.execute(statement)
-        if name in (name_of(path), shown(path).rpartition(os.sep)[2])
+        if name in (*names_of(path), shown(path).rpartition(os.sep)[2])
     }
     return sorted(named)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
 
 from converters.errors import AssetNotFound
-from registry.scanning.places import name_of
+from registry.scanning.places import names_of
 from registry.tables import schema, sidecar_rows
 from registry.tables.rows import batches
 from registry.tables.states import OFFLINE, PRESENT
@@ -126,7 +126,7 @@ def _files_of(connection: Connection, ids: Sequence[int]) -> defaultdict[int, li
     columns = (_file.asset_id, _file.path)
     statement = select(*columns).where(_file.asset_id.in_(ids)).order_by(_file.id)
     for row in connection.execute(statement):
-        found[row.asset_id].append(name_of(row.path))
+        found[row.asset_id].extend(names_of(row.path))
     return found
 
 

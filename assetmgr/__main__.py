@@ -58,11 +58,7 @@ def _open_closed_streams() -> None:
         ("stdout", os.O_RDONLY, "w"),
         ("stderr", os.O_WRONLY, "w"),
     )
-    for (
-        name,
-        access,
-        mode,
-    ) in streams:  # in the order of their numbers: the lowest free one is given
+    for name, access, mode in streams:  # in their order: the lowest free number is given
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +12,12 @@ import pytest
 from helpers.previewing import BASE, Sampler, Setting, Shelf, asset
 
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview import render
-from assetmgr.operations.preview.render import PreviewRequest, PreviewResult
+from assetmgr.operations.preview import render, side_by_side
+from assetmgr.operations.preview.render import PlannedPreview, PreviewRequest, PreviewResult
 from assetmgr.operations.preview.side_by_side import MANY
+from assetmgr.operations.preview.subject import Subject
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
-from converters.errors import Cancelled
+from converters.errors import Cancelled, FileMissing
 from converters.progress import Progress
 
 LORAS = range(2, 3 + MANY)
@@ -42,7 +42,7 @@ class Small(Sampler):
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(side_by_side, "processors", lambda: 2)
 
 
 @pytest.fixture
@@ -100,8 +100,10 @@ class Listening(Progress):
     def __init__(self, renders: int) -> None:
         self.left = renders
         self.said: list[str] = []
+        self.stages: list[str] = []
 
     def stage(self, label: str, total: int | None = None, unit: str = "B") -> None:
+        self.stages.append(label)
         self.left -= label.endswith("rendered")
 
     def advance(self, amount: int = 1) -> None:
@@ -122,6 +124,32 @@ def test_cancelling_ends_what_is_being_rendered_and_keeps_what_is_done(
     assert second
 
 
+def test_what_cannot_be_rendered_any_more_counts_in_the_progress(
+    tmp_path: Path, second: list[Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def require(subject: Subject) -> None:
+        if subject.file.name == "gone":
+            raise FileMissing("no such file", path=subject.file.path)
+
+    monkeypatch.setattr(render, "require_subject", require)
+    progress = Listening(1000)
+    results = setting(tmp_path, "gone").run(REQUEST, progress)
+    assert [result.code for result in results if isinstance(result, Failure)] == ["not_found"]
+    assert progress.stages[-1].startswith(f"{len(LORAS)} of {len(LORAS)}, ")
+    assert second
+
+
+def test_what_fills_all_cores_is_not_compared_with_all_that_is_left(
+    tmp_path: Path, second: list[Small], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[PlannedPreview] = []
+    monkeypatch.setattr(PlannedPreview, "strains_like", lambda _, other: compared.append(other))
+    library = setting(tmp_path)
+    library.sampler = Sampler()
+    assert len(library.run(REQUEST)) == len(LORAS)
+    assert (compared, second) == ([], [])
+
+
 def test_what_samplers_say_is_passed_on(tmp_path: Path, second: list[Small]) -> None:
     progress = Listening(1000)
     setting(tmp_path, "telling").run(REQUEST, progress)
@@ -137,7 +165,7 @@ def test_one_sampler_renders_alone_where_two_would_not_be_quicker(
     if reason == "few":
         del library.shelf.content[-1]
     elif reason == "one core":
-        monkeypatch.setattr(os, "cpu_count", lambda: 1)
+        monkeypatch.setattr(side_by_side, "processors", lambda: 1)
     else:
         library.sampler = Sampler()
     results = library.run(REQUEST)

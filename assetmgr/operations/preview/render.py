@@ -18,7 +18,7 @@ from assetmgr.operations.preview.bases import base_of, choose_bases, no_base, re
 from assetmgr.operations.preview.batch import finished, in_order
 from assetmgr.operations.preview.job import is_called, plan_job
 from assetmgr.operations.preview.request import PreviewRequest, check_request
-from assetmgr.operations.preview.side_by_side import SideBySide, is_worth_it
+from assetmgr.operations.preview.side_by_side import MANY, SideBySide, leaves_cores_idle
 from assetmgr.operations.preview.subject import (
     SUPPORTED_BASES,
     Subject,
@@ -171,8 +171,10 @@ def run_previews(
             batch.begin(planned.subject.file.name)
             result = _render(workspace, planned, client, batch)
             yield result
+            if isinstance(result, Failure) or not leaves_cores_idle(result.outcome):
+                continue
             alike = [*takewhile(planned.strains_like, waiting)]
-            if isinstance(result, PreviewResult) and is_worth_it(result.outcome, len(alike)):
+            if len(alike) >= MANY:
                 for _ in alike:
                     waiting.popleft()
                 yield from _render_side_by_side(workspace, alike, client, batch)
@@ -196,6 +198,7 @@ def _render_side_by_side(
         for planned in waiting:
             job = _asked(workspace, planned)
             if isinstance(job, Failure):
+                batch.begin(planned.subject.file.name)
                 yield job
                 continue
             renders.give(planned, job)

@@ -7,7 +7,6 @@ pictures are the same.
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from assetmgr.sampler.process.client import POLL_SECONDS, SamplerClient
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
+from converters.lanes import processors
 from converters.progress import CancellableProgress, Progress
 
 MANY = 12
@@ -24,9 +24,9 @@ MANY = 12
 _Tag = TypeVar("_Tag")
 
 
-def is_worth_it(outcome: RenderOutcome, left: int) -> bool:
-    """Whether so many renders like this one should go on two at a time."""
-    return outcome.one_thread and left >= MANY and (os.cpu_count() or 1) > 1
+def leaves_cores_idle(outcome: RenderOutcome) -> bool:
+    """Whether another render like this one could be made beside it."""
+    return outcome.one_thread and processors() > 1
 
 
 class SideBySide(Generic[_Tag]):

@@ -51,6 +51,11 @@ class Workspace:
             return self._library
 
     @property
+    def is_open(self) -> bool:
+        """Whether the library was opened: to use it for the first time takes a while."""
+        return self._library is not None
+
+    @property
     def has_library(self) -> bool:
         """Whether there is a database, as far as that is known without opening it."""
         return self.settings.database_url is not None or self.paths.database.is_file()

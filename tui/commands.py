@@ -115,6 +115,10 @@ class Commands:
         """Number of assets of each kind."""
         return self._workspace.library.kinds()
 
+    def without_opening(self, view: View, offset: int, limit: int) -> Page | None:
+        """As `page`, of a library that is not open yet; None where it has to be opened for that."""
+        return self._workspace.first_page(view.query, view.order, limit, offset)
+
     def beginning(self, view: View, limit: int, progress: Progress) -> Beginning:
         """The first rows of a view. Raises BadValue for a filter that means nothing."""
         library = self._workspace.library
@@ -122,6 +126,8 @@ class Commands:
 
     def at_once(self, view: View, limit: int) -> Beginning | None:
         """As `beginning`, without a thread; None where that is to be waited for."""
+        if not self._workspace.is_open:
+            return None
         return self._workspace.library.at_once.beginning(view.query, view.order, limit)
 
     def number(self, view: View, progress: Progress) -> int:

@@ -85,6 +85,11 @@ class ScriptedCommands(Commands):
         """As in the library, but for the day."""
         return replace(super().asset(asset_id), added=DAY_ONE)
 
+    def without_opening(self, view: View, offset: int, limit: int) -> Page | None:
+        """As in the library, but for the day."""
+        page = super().without_opening(view, offset, limit)
+        return page and replace(page, rows=_of_day_one(page.rows))
+
     def beginning(self, view: View, limit: int, progress: Progress) -> Beginning:
         """As in the library, but for the day."""
         first = super().beginning(view, limit, progress)

@@ -12,18 +12,24 @@ from rich.cells import cell_len
 from textual import events
 from textual.widgets import Static
 
+from assetmgr.operations.preferences import Preferences
+from assetmgr.workspace import Workspace
 from converters.progress import CancellableProgress
+from registry.library import Library
 from registry.list_records import Beginning
 from registry.searching import at_once
+from tui.app import AssetManagerApp
+from tui.listing import Listing
 from tui.query import View
-from tui.testing import ScriptedCommands
+from tui.testing import Script, ScriptedCommands
+from tui.widgets.asset_list import AssetList
 from tui.widgets.filter_bar import FilterInput
 from tui.widgets.kind_tabs import KindTabs
 from tui.widgets.list_header import ListHeader
 from tui.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
-    from conftest import Open
+    from conftest import Driver, Open
 
 NAMES = ["anything v5", "bad hands", "detail tweaker", "ink wash", "mystery"]
 
@@ -33,6 +39,65 @@ async def test_the_library_opens_by_name_with_its_totals(open_program: Open) -> 
         assert tui.names()[:5] == NAMES
         assert tui.app.screen.query_one(TitleBar).totals == "9 assets"
         assert tui.app.screen.query_one(KindTabs).counts == (9, 3, 2, 1, 1, 1, 1)
+
+
+async def test_the_first_rows_are_shown_and_used_before_the_library_is_open(
+    workspace: Workspace,
+    commands: ScriptedCommands,
+    script: Script,
+    driver: type[Driver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, opened = threading.Event(), Library.open
+
+    def slow(*given: str) -> Library:
+        gate.wait(PATIENCE)
+        return opened(*given)
+
+    monkeypatch.setattr(Library, "open", slow)
+    commands.keep(Preferences(query="kind:lora", row=1, welcomed=True))
+    app = AssetManagerApp(workspace, commands)
+    async with app.run_test() as pilot:
+        tui = driver(app, pilot, script)
+        await until(pilot, lambda: len(app.screen_stack) > 1 and tui.list.loaded)
+        assert tui.names() == ["detail tweaker", "ink wash"]
+        assert tui.list.cursor == 1
+        await pilot.press("k")
+        assert tui.list.cursor == 0
+        await pilot.press("slash", "space", "i", "n", "k")  # it is the search that waits
+        assert app.screen.query_one(FilterInput).value == "kind:lora ink"
+        assert not workspace.is_open
+        gate.set()
+        await tui.rest()
+        assert tui.names() == ["ink wash"]
+        assert app.screen.query_one(TitleBar).totals == "9 assets"
+
+
+async def test_what_opening_the_library_tells_leaves_the_first_rows_alone(
+    workspace: Workspace, open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Listing] = []
+    show = AssetList.show
+
+    def noted(assets: AssetList, listing: Listing, cursor: int, note: tuple[str, ...]) -> None:
+        shown.append(listing)
+        show(assets, listing, cursor, note)
+
+    monkeypatch.setattr(AssetList, "show", noted)
+    async with open_program() as tui:
+        assert workspace.is_open
+        assert tui.app.screen.query_one(KindTabs).counts[0] == 9
+        assert [listing.count for listing in shown] == [9]
+
+
+@pytest.mark.parametrize("query", ["tag:style", "-kind:vae"])
+async def test_a_view_that_needs_the_library_is_searched_for_at_once(
+    commands: ScriptedCommands, open_program: Open, query: str
+) -> None:
+    commands.keep(Preferences(query=query, welcomed=True))
+    async with open_program() as tui:
+        assert len(tui.names()) == {"tag:style": 2, "-kind:vae": 8}[query]
+        assert tui.app.screen.query_one(TitleBar).totals == "9 assets"
 
 
 async def test_the_filter_narrows_with_every_key_and_escape_clears_it(open_program: Open) -> None:

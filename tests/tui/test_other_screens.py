@@ -12,6 +12,7 @@ import pytest
 from helpers.waiting import until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from textual.widgets._footer import FooterKey
 
 from assetmgr.operations.installed import ModelFolder
 from assetmgr.operations.preferences import load_preferences
@@ -54,6 +55,24 @@ async def test_the_jobs_are_paused_and_stopped(open_program: Open) -> None:
         assert "Nothing was done yet." in tui.text()
         await tui.press("escape")
         assert tui.app.focused is tui.list
+
+
+async def test_the_screen_of_jobs_offers_only_keys_that_do_something(open_program: Open) -> None:
+    async with open_program((120, 40)) as tui:
+
+        def offered() -> str:
+            return "".join(key.key_display for key in tui.app.screen.query(FooterKey))
+
+        await tui.press("J")
+        await tui.until(lambda: offered() == "Esc")
+        await tui.press("escape", "p")
+        await tui.until(tui.script.halfway.is_set)
+        await tui.press("J")
+        await tui.until(lambda: offered() == "xzyEsc")
+        await tui.press("x")
+        await tui.until(lambda: offered() == "aCyEsc")
+        await tui.press("C")
+        await tui.until(lambda: offered() == "Esc")
 
 
 async def test_a_fault_of_ours_is_an_entry_with_its_place_and_not_the_end(

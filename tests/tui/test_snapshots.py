@@ -50,9 +50,9 @@ def looks(
             await tui.opened()
             for key in keys:
                 await tui.press(key)
-            if "p" in keys:
-                await tui.until(tui.script.halfway.is_set)
-            else:
+                if key == "p":  # before a screen shows what can be done with it
+                    await tui.until(tui.script.halfway.is_set)
+            if "p" not in keys:
                 await tui.until(lambda: not app.queue.active)
             shown = {name: await picture(tui, size) for name, size in SIZES.items()}
         for name, text in shown.items():

@@ -19,6 +19,7 @@ from tui.background import in_background, in_turn
 from tui.bridge import Job, JobState, Lane
 from tui.commands import Commands
 from tui.faults import Surviving
+from tui.job_keys import GOING, applies
 from tui.jobs import JobQueue
 from tui.sections import Section, text
 from tui.text import duration, plain, size
@@ -49,6 +50,8 @@ class JobsScreen(Surviving, Screen[None]):
         super().__init__()
         self._downloads, self._queue = commands.downloads, queue
         self._queued: tuple[QueuedDownload, ...] = ()
+        self._keys: frozenset[str] = frozenset()
+        """The actions that were of use when the footer was told last."""
 
     def compose(self) -> ComposeResult:
         """The jobs over the log of one of them."""
@@ -93,10 +96,29 @@ class JobsScreen(Surviving, Screen[None]):
             cursor = next((n for n, row in enumerate(rows) if row.key == stays), None)
             lines.show(rows, (*note, "are listed here while they run and afterwards."), cursor)
         self._show_log()
+        self._show_keys()
 
     def on_table_lines_moved(self) -> None:
         """Another job is under the cursor."""
         self._show_log()
+        self._show_keys()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what does something: nothing listed can neither be stopped nor copied."""
+        if not self.query(TableLines):  # it is not composed yet
+            return False
+        if action == "clear":
+            ended = any(not job.active for job in self._queue.jobs)
+            return ended or any(each.state == "done" for each in self._queued)
+        return applies(action, self._current, self._download)
+
+    def _show_keys(self) -> None:
+        """Have the footer drawn anew where other keys apply than before."""
+        actions = {key.action for key in keymap.JOBS.keys}
+        keys = frozenset(action for action in actions if self.check_action(action, ()))
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
 
     @property
     def _current(self) -> Job | None:
@@ -153,7 +175,7 @@ class JobsScreen(Surviving, Screen[None]):
         job, download = self._current, self._download
         if job is not None and not job.pausable:
             self.notify("pause the downloads under it", markup=False)
-        elif job is not None and job.state in {JobState.RUNNING, JobState.PAUSED}:
+        elif job is not None and job.state in GOING:
             job.progress.pause(job.state is JobState.RUNNING)
             self.sync()
         elif download is not None and download.state in _RESTING:

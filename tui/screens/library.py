@@ -73,7 +73,7 @@ class LibraryScreen(ActingScreen):
         """Open the library, once the first frame is there."""
         if self.preferences.facets:
             self._browser.show_facets(True)
-        self.call_after_refresh(self._browser.reload)
+        self.call_after_refresh(self._browser.begin)
 
     @on(Browser.Counted)
     def _counted(self, message: Browser.Counted) -> None:

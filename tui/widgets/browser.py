@@ -94,6 +94,10 @@ class Browser(Part):
 
     # ---- what the screen tells it
 
+    def begin(self) -> None:
+        """The first rows, and then the counts."""
+        in_background(self, partial(self._begin, self._view, self._first), group="begin")
+
     def reload(self) -> None:
         """Counts and rows anew; the cursor stays on its asset."""
         in_background(self, self._count, group="count")
@@ -196,6 +200,22 @@ class Browser(Part):
         self.go_to(self._view.toggled(message.term))
 
     # ---- searching
+
+    async def _begin(self, view: View, stay: Place) -> None:
+        """The rows that are there without opening the library stay; else they are searched for."""
+        first = await asyncio.to_thread(self._without_opening, view, stay)
+        if self._worker is None:  # else other rows were asked for meanwhile
+            if first is None:
+                self._search(view, stay)
+            else:
+                self._show(first, stay)
+                await self._painted()  # opening takes the interpreter from the frame
+        in_background(self, self._count, group="count")
+
+    def _without_opening(self, view: View, stay: Place) -> Listing | None:
+        number = stay.row // PAGE_ROWS
+        page = self._commands.without_opening(view, number * PAGE_ROWS, PAGE_ROWS)
+        return Listing(view, page.rows, page.total, number) if page and page.rows else None
 
     async def _count(self) -> None:
         counts = tab_counts(await asyncio.to_thread(self._commands.kinds))

@@ -19,6 +19,7 @@ from converters.dtypes import BY_LABEL, DType
 from converters.layouts.components import UNET, component_of
 from converters.layouts.pipeline import is_pipeline_state
 from converters.statedict import Extent, LazyTensor, StateDict
+from converters.weights import TensorDigest
 
 T = TypeVar("T")
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -50,29 +51,55 @@ class SideBySide(Generic[T]):
 
 def spelled(state: StateDict, kind: str) -> Spelled[LazyTensor]:
     """The tensors of a file or a pipeline of this kind; reads nothing."""
-    parts = {part: squeezed(inner) for part, inner in canonical_parts(state, kind).items()}
+    parts = _parts(state, kind)
     shapes = {name: (tensor.dtype.label, tensor.shape) for name, tensor in state.items()}
-    names = rest_of(shapes, kind)
-    return Spelled(parts, {new: state[name] for name, new in names.items()})
+    rest = _rest_of(_outline(shapes), kind)
+    return Spelled(parts, {new: state[name] for name, new in rest.items()})
 
 
-def rest_of(shapes: Shapes, kind: str) -> Mapping[str, str]:
+def spelled_of_digests(
+    parts: Mapping[str, Mapping[str, TensorDigest]],
+    tensors: Mapping[str, TensorDigest],
+    kind: str,
+) -> Spelled[TensorDigest] | None:
+    """The same of what was kept of a model of this kind: its components, and all its tensors.
+
+    None where these are not the components that it has: some were not kept, or it was of another
+    kind, or of other rules, then. What they leave out would count as equal.
+    """
+    outline = _outline({name: each[:2] for name, each in tensors.items()})
+    expected = {part: inner.keys() for part, inner in _parts(outline, kind).items()}
+    if expected != {part: inner.keys() for part, inner in parts.items()}:
+        return None
+    rest = _rest_of(outline, kind)
+    return Spelled(parts, {new: tensors[name] for name, new in rest.items()})
+
+
+def _parts(state: StateDict, kind: str) -> Mapping[str, StateDict]:
+    return {part: squeezed(inner) for part, inner in canonical_parts(state, kind).items()}
+
+
+def _outline(shapes: Shapes) -> StateDict:
+    """Tensors to be renamed; the source of each is called as it is."""
+    return StateDict({name: _without_values(name, *kind) for name, kind in shapes.items()})
+
+
+def _rest_of(outline: StateDict, kind: str) -> Mapping[str, str]:
     """What no component of a model has, and the names that it is compared under.
 
     These are the component's and the last of its own, if no other has that: of buffers and
     counters, which are spelled alike everywhere.
     """
-    state = StateDict({name: _without_values(name, *kind) for name, kind in shapes.items()})
     used = {
         source.name
-        for part in canonical_parts(state, kind).values()
+        for part in canonical_parts(outline, kind).values()
         for tensor in part.values()
         for source in tensor.sources
     }
-    folders = is_pipeline_state(state)
+    folders = is_pipeline_state(outline)
     named = {
         name: f"{name.partition('.')[0] if folders else component_of(name)}.{_last(name)}"
-        for name in shapes.keys() - used
+        for name in outline.keys() - used
     }
     times = Counter(named.values())
     return {name: new if times[new] == 1 else name for name, new in sorted(named.items())}
@@ -125,7 +152,6 @@ def _flat(side: Spelled[T], names: Mapping[str, str]) -> Iterator[tuple[str, T]]
 
 
 def _without_values(name: str, label: str, shape: tuple[int, ...]) -> LazyTensor:
-    """A tensor to be renamed; its source is called as it is."""
     dtype = BY_LABEL.get(label, DType.F32)
     nbytes = -(-math.prod(shape) * dtype.bits // 8)
     return LazyTensor(dtype, shape, (Extent(MemoryBytes(b"", name), 0, nbytes),), name)

@@ -170,15 +170,17 @@ class Asking(Opened):
             packed = tensor_rows.packed(connection, asset_id)
         return None if packed is None else _unpacked(packed)
 
-    def component_tensors(self, asset_id: int) -> Mapping[str, Mapping[str, TensorDigest]] | None:
-        """The same of the tensors of each component, as `converters.canonical` names them."""
+    def component_tensors(self, asset_id: int) -> Mapping[str, Mapping[str, TensorDigest]]:
+        """The same of the tensors of each component, as `converters.canonical` names them.
+
+        Not all components need be known so: of models that older releases digested none is.
+        """
         from registry.tables import tensor_rows
 
         with self._database.reading() as connection:
             packed = tensor_rows.packed_parts(connection, asset_id)
-        parts = {name: _unpacked(table) for name, table in (packed or {}).items()}
-        known = {name: part for name, part in parts.items() if part is not None}
-        return known if packed is not None and len(known) == len(parts) else None
+        parts = {name: _unpacked(table) for name, table in packed.items()}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def sharers(self, asset_id: int) -> Mapping[str, tuple[Sharer, ...]]:
         """The other assets that have a component of this one, by the component's name."""

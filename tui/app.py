@@ -112,6 +112,7 @@ class AssetManagerApp(TypingAhead):
 
     def on_failed(self, message: Failed) -> None:
         """Something asked in the background failed, on whatever screen."""
+        self._garbage.begin()  # else nobody would where the library cannot be counted
         self.notify(message.sentence, severity="error", markup=False)
 
     def _handle_exception(self, error: Exception) -> None:

@@ -12,7 +12,13 @@ from assetmgr.assetref import find_file
 from converters.bytesource import Fingerprint
 from converters.containers import Container, Model, open_model
 from converters.diff import Difference, are_comparable, differences, digest_differences
-from converters.diff_components import SideBySide, Spelled, rest_of, side_by_side, spelled
+from converters.diff_components import (
+    SideBySide,
+    Spelled,
+    side_by_side,
+    spelled,
+    spelled_of_digests,
+)
 from converters.errors import AssetNotFound, FileMissing, FileProblem
 from converters.identify import identify
 from converters.layouts.components import OTHER, component_of
@@ -137,11 +143,7 @@ def _have_digests(beside: SideBySide[TensorDigest]) -> bool:
 
 def _spelled(workspace: Workspace, asset: Asset, tensors: _Tensors) -> Spelled[TensorDigest] | None:
     """The tensors that the library knows by component, as pipelines name them."""
-    parts = workspace.library.component_tensors(asset.id)
-    if parts is None:
-        return None
-    rest = rest_of({name: each[:2] for name, each in tensors.items()}, asset.kind)
-    return Spelled(parts, {new: tensors[name] for name, new in rest.items()})
+    return spelled_of_digests(workspace.library.component_tensors(asset.id), tensors, asset.kind)
 
 
 def _by_reading(left: _Side, right: _Side, progress: Progress) -> Comparison:

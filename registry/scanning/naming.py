@@ -41,15 +41,19 @@ def begin(connection: Connection) -> None:
 
 
 def name(connection: Connection, told: Mapping[int, Content]) -> None:
-    """Assets, by number, are what their files' headers tell now."""
+    """Assets, by number, are what their files' headers tell now; left out are forgotten ones."""
     asset = schema.asset
-    rows = [{**content_values(content), "owner": owner} for owner, content in told.items()]
+    there = set(connection.execute(select(schema.unnamed.c.asset_id)).scalars())
+    known = {owner: content for owner, content in told.items() if owner in there}
+    if not known:
+        return
+    rows = [{**content_values(content), "owner": owner} for owner, content in known.items()]
     names = rows[0].keys() - {"owner"}
     statement = update(asset).where(asset.c.id == bindparam("owner"))
     connection.execute(statement.values({each: bindparam(each) for each in names}), rows)
-    keep_metadata(connection, told)
-    _rename(connection, list(told))
-    refresh_search(connection, list(told))
+    keep_metadata(connection, known)
+    _rename(connection, list(known))
+    refresh_search(connection, list(known))
 
 
 def _rename(connection: Connection, owners: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # listing a library needs none of what opens files
 LONGEST_NAME = 32
 """What the column holds; the folders of a pipeline may have any names, and PostgreSQL counts."""
 
-_table = schema.asset_tensors.c
+_table, _part = schema.asset_tensors.c, schema.component_tensors.c
 _REPLACED = (
     schema.component,
     schema.component_tensors,
@@ -69,14 +69,10 @@ def packed(connection: Connection, asset_id: int) -> bytes | None:
     return found
 
 
-def packed_parts(connection: Connection, asset_id: int) -> dict[str, bytes] | None:
-    """The packed table of each component's tensors; None where one has none."""
-    mine, theirs = schema.component, schema.component_tensors
-    both = (mine.c.asset_id == theirs.c.asset_id) & (mine.c.name == theirs.c.name)
-    statement = select(mine.c.name, theirs.c.packed).join_from(mine, theirs, both, isouter=True)
-    found = connection.execute(statement.where(mine.c.asset_id == asset_id)).all()
-    tables = {name: table for name, table in found if table is not None}
-    return tables if len(tables) == len(found) else None
+def packed_parts(connection: Connection, asset_id: int) -> dict[str, bytes]:
+    """The packed table of each component's tensors."""
+    statement = select(_part.name, _part.packed).where(_part.asset_id == asset_id)
+    return {row.name: row.packed for row in connection.execute(statement)}
 
 
 def sharers(connection: Connection, asset_id: int) -> dict[str, tuple[Sharer, ...]]:

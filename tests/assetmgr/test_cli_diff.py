@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -287,3 +288,26 @@ def test_without_a_usable_library_files_are_opened(
 def test_a_file_that_is_not_there_is_one_error_line(program: Program, models: Models) -> None:
     done = program("diff", models.checkpoint, "absent.safetensors")
     assert (done.code, len(done.errors)) == (1, 1)
+
+
+def test_components_that_the_library_did_not_keep_are_read(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    """The folders of a pipeline may have any names, and those of other rules had other parts."""
+    folder = tmp_path / "library"
+    first, second = folder / "first", folder / "second.safetensors"
+    folder.mkdir()
+    program("convert", models.checkpoint, "--to", "diffusers", "-o", first)
+    more = first / "a_component_of_a_very_long_name_indeed"
+    more.mkdir()
+    save_file({"weight": np.ones(3, np.float32)}, more / "model.safetensors")
+    index = json.loads((first / "model_index.json").read_text())
+    (first / "model_index.json").write_text(json.dumps(index | {more.name: ["x", "Y"]}))
+    tensors = load_file(models.checkpoint)
+    del tensors["cond_stage_model.transformer.text_model.embeddings.position_ids"]
+    save_file(tensors, second)
+    opened = program("diff", first, second, "--json").json
+    assert program("scan", folder).code == 0
+    done = program("diff", first, second, "--json").json
+    assert done["differences"] == [{"name": f"{more.name}.weight", "how": "is only in the first"}]
+    assert done == opened

@@ -6,7 +6,7 @@ import pytest
 from helpers.pipelines import FAMILIES, checkpoint
 
 from converters.diff import digest_differences
-from converters.diff_components import Spelled, rest_of, side_by_side, spelled
+from converters.diff_components import Spelled, side_by_side, spelled, spelled_of_digests
 from converters.digest import weigh
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
@@ -35,8 +35,9 @@ def _kept(state: StateDict) -> Spelled[TensorDigest]:
     kind = identify(state).kind
     beside = spelled(state, kind)
     found = weigh(state, {part: StateDict(inner) for part, inner in beside.parts.items()})
-    rest = rest_of({name: each[:2] for name, each in found.tensors.items()}, kind)
-    return Spelled(found.parts, {new: found.tensors[name] for name, new in rest.items()})
+    known = spelled_of_digests(found.parts, found.tensors, kind)
+    assert known is not None
+    return known
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,3 +82,10 @@ def test_the_same_part_under_other_names_is_found_and_fused_ones_are_said_to_be_
     assert beside.left.keys() == {"clip_l.a", "clip_l.b"}
     assert beside.right.keys() == {"clip_l.a", "clip_l.b", "text_encoder.position_ids"}
     assert side_by_side(folder, file).unlike == ("transformer",)
+
+
+def test_what_was_kept_by_other_rules_is_not_compared() -> None:
+    """A component that nobody kept would count as equal."""
+    found = weigh(checkpoint("sd-1"), {})
+    assert spelled_of_digests({}, found.tensors, "other") is not None
+    assert spelled_of_digests({}, found.tensors, "checkpoint") is None

@@ -93,3 +93,28 @@ def test_a_library_of_the_newest_rules_looks_into_nothing_twice(library, models,
     scan(library, [models])
     monkeypatch.setattr(scanner, "look_into", _never)
     assert counts(scan(library)) == {"unchanged": 1}
+
+
+def test_an_asset_that_was_forgotten_meanwhile_is_left_out(known, models, monkeypatch):
+    real = scanner.look_into
+
+    def forgetting(path):
+        if "owl" in path:
+            known.forget([known.find(path).id])
+        return real(path)
+
+    monkeypatch.setattr(scanner, "look_into", forgetting)
+    scan(known)
+    assert known.kinds() == {"lora": 1}
+
+
+def test_nothing_is_named_where_all_was_forgotten_meanwhile(known, monkeypatch):
+    real = scanner.look_into
+
+    def forgetting(path):
+        known.forget([known.find(path).id])
+        return real(path)
+
+    monkeypatch.setattr(scanner, "look_into", forgetting)
+    scan(known)
+    assert known.kinds() == {}

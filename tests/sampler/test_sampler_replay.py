@@ -138,7 +138,8 @@ def test_small_networks_get_one_thread_whatever_ran_before() -> None:
 
 def test_what_is_small_is_decoded_in_one_thread(session: Session, job: RenderJob) -> None:
     seen: list[int] = []
-    session.render(job, SILENT)
+    with torch.inference_mode(mode=False):  # what the session loads here, other tests change
+        session.render(job, SILENT)
     assert session.kept.warm is not None
     decoder = session.kept.warm.bundle.vae.network.decoder
     hook = decoder.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))

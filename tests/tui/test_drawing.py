@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from helpers.waiting import until
@@ -14,7 +14,9 @@ from textual.geometry import Region
 from textual.screen import Screen
 from textual.widget import Widget
 
+from converters.errors import NotAvailable
 from tui import garbage
+from tui.commands import Commands
 from tui.garbage import Garbage
 from tui.widgets.details import Details
 from tui.widgets.filter_bar import FilterInput
@@ -88,6 +90,19 @@ async def test_garbage_waits_until_keys_rest(monkeypatch: pytest.MonkeyPatch) ->
     looks.put_off()
     while gc.get_threshold()[0] != garbage.NEW_OBJECTS:
         await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("without_looks")
+async def test_garbage_is_looked_for_where_the_library_cannot_be_counted(
+    open_program: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kinds(_: Commands) -> NoReturn:
+        raise NotAvailable("the library is busy")
+
+    monkeypatch.setattr(Commands, "kinds", kinds)
+    async with open_program() as program:
+        await program.rest()
+        assert gc.isenabled()
 
 
 async def test_who_starts_with_looks_keeps_them_as_they_are() -> None:

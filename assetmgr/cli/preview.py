@@ -12,7 +12,7 @@ from assetmgr.cli import completion, preview_sheets
 from assetmgr.cli.failures import INTERRUPTED
 from assetmgr.cli.options import Session, common_options, failed_item
 from assetmgr.operations.failures import Failure
-from assetmgr.operations.preview.job import DEFAULT_STEPS
+from assetmgr.operations.preview.job import DEFAULT_STEPS, unheeded
 from assetmgr.operations.preview.render import (
     PreviewRequest,
     PreviewResult,
@@ -164,7 +164,7 @@ def preview(
     with Workspace.open() as workspace, session.progress() as progress:
         address = ray or (None if assets else workspace.settings.ray)
         results = _results(workspace, request, address, progress)
-        documents = list(_reported(session, results))
+        documents = list(_reported(session, request, results))
     if not documents:
         session.warn("nothing to preview: the library has no such asset that can be rendered")
     if session.as_json:
@@ -192,22 +192,28 @@ def _results(
 
 
 def _reported(
-    session: Session, results: Iterator[PreviewResult | Failure]
+    session: Session, request: PreviewRequest, results: Iterator[PreviewResult | Failure]
 ) -> Iterator[dict[str, object]]:
     """The documents of the results; an interruption is the last of them, what was made stays."""
     try:
-        yield from (_report(session, result) for result in results)
+        yield from (_report(session, request, result) for result in results)
     except (KeyboardInterrupt, Cancelled):
-        yield _report(session, Failure(None, "interrupted", "cancelled", None, INTERRUPTED))
+        yield _report(
+            session, request, Failure(None, "interrupted", "cancelled", None, INTERRUPTED)
+        )
 
 
-def _report(session: Session, result: PreviewResult | Failure) -> dict[str, object]:
+def _report(
+    session: Session, request: PreviewRequest, result: PreviewResult | Failure
+) -> dict[str, object]:
     if isinstance(result, Failure):
         session.fail(result)
         return failed_item(result, _FIELDS)
     if result.outcome.memory_fallbacks:
         told = ", ".join(result.outcome.memory_fallbacks)
         session.warn(f"{result.path}: the memory did not suffice; rendered with {told}")
+    if (said := unheeded(request, result.outcome)) is not None:
+        session.warn(f"{result.path}: {said}")
     failure = failed_check(result.path, result.outcome)
     if failure is not None:
         session.fail(failure)

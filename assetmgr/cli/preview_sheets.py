@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from assetmgr.cli.options import Session
+from assetmgr.operations.preview.job import unheeded
 from assetmgr.operations.preview.render import failed_check
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.sheets import (
@@ -23,7 +24,7 @@ from assetmgr.workspace import Workspace
 def compare(session: Session, request: PreviewRequest) -> int:
     """Render two assets and say how far they are apart."""
     with Workspace.open() as workspace:
-        sheet = _drawn(session, plan_comparison(workspace, request))
+        sheet = _drawn(session, request, plan_comparison(workspace, request))
     if session.as_json:
         first, second = (cell.to_json() for cell in sheet.cells)
         measured = None if sheet.difference is None else asdict(sheet.difference)
@@ -36,16 +37,21 @@ def compare(session: Session, request: PreviewRequest) -> int:
 def grid(session: Session, request: PreviewRequest, weights: str, prompts: tuple[str, ...]) -> int:
     """Render an asset at every weight with every prompt."""
     with Workspace.open() as workspace:
-        sheet = _drawn(session, plan_grid(workspace, request, weights_of(weights), prompts))
+        sheet = _drawn(
+            session, request, plan_grid(workspace, request, weights_of(weights), prompts)
+        )
     if session.as_json:
         cells = [cell.to_json() for cell in sheet.cells]
         _document(session, sheet, {"cells": cells})
     return session.status
 
 
-def _drawn(session: Session, plan: SheetPlan) -> Sheet:
+def _drawn(session: Session, request: PreviewRequest, plan: SheetPlan) -> Sheet:
     with session.progress() as progress:
         sheet = draw(plan, progress)
+    for path, outcome in {cell.path: cell.outcome for cell in sheet.cells}.items():
+        if (said := unheeded(request, outcome)) is not None:
+            session.warn(f"{path}: {said}")
     for failure in (failed_check(cell.path, cell.outcome) for cell in sheet.cells):
         if failure is not None:
             session.fail(failure)

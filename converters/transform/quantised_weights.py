@@ -61,7 +61,7 @@ def _is_fp8(weight: LazyTensor | None, scale: LazyTensor) -> bool:
 
 
 def _fits(scale: LazyTensor, weight: LazyTensor) -> bool:
-    is_of_rows = scale.numel == (weight.shape or (1,))[0] == max(scale.shape, default=1)
+    is_of_rows = scale.shape[:1] == weight.shape[:1] == (scale.numel,)
     return scale.dtype.is_float and scale.dtype not in CODES and (scale.numel == 1 or is_of_rows)
 
 

@@ -529,6 +529,7 @@ def test_scales_of_fp8_are_applied_where_the_precision_changes(
         {"a.weight.absmax": _ONE, "a.weight": torch.zeros(2, 1, dtype=torch.uint8)},
         {"a.weight_scale": _ONE, "a.weight": torch.zeros(2, 2, dtype=torch.int8)},
         {"a.weight_scale": torch.ones(2, 2)},
+        {"a.weight_scale": torch.ones(1, 2)},  # of columns
         {"a.scale_weight": torch.ones(3)},
     ],
 )

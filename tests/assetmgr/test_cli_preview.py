@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import pytest
 from helpers import previewing
 
+from assetmgr.sampler.models.families import FAMILIES
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from converters.progress import Progress
 
@@ -151,3 +153,16 @@ def test_a_picture_is_not_given_the_name_of_another_format(
     done = library("preview", *sort, "-o", "picture.jpg")
     assert (done.code, sampler.jobs) == (2, [])
     assert done.errors == ["error: picture.jpg: pictures are written as PNG: name it .png"]
+
+
+def test_a_clip_skip_that_the_family_does_not_heed_is_told(
+    library: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (done,) = library("preview", "base", "--clip-skip", "2", "--json").json
+    assert done["parameters"]["clip_skip"] == 2
+    flow = {base: replace(family, flow=True) for base, family in FAMILIES.items()}
+    monkeypatch.setattr("assetmgr.operations.preview.job.FAMILIES", flow)
+    for more in (["base"], ["base", "style", "--compare"]):
+        told = library("preview", *more, "--clip-skip", "2", "--json")
+        assert told.code == 0
+        assert "--clip-skip 2 changes nothing: SD3 and Flux" in told.err

@@ -137,9 +137,10 @@ def test_sd3_is_rendered_without_t5_and_says_so(workspace: Workspace, folder: Pa
     _encoders(folder, projected=True)
     _vae(folder)
     path = _write(folder, "sd3", mmdit.original(mmdit.sd3()))
-    result = _rendered(workspace, folder, path)
+    result = _rendered(workspace, folder, path, clip_skip=3)
     assert isinstance(result, PreviewResult)
     assert "without T5" in result.outcome.checks[0].detail
+    assert result.outcome.parameters.clip_skip == 1, "what it does not heed is not recorded"
     assert result.outcome.parameters.cfg == 4.5
 
 

@@ -10,7 +10,7 @@ from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.subject import Subject
 from assetmgr.sampler.models.families import FAMILIES
 from assetmgr.sampler.models.few_steps import few_steps
-from assetmgr.sampler.process.jobs import ModelFile, RenderJob
+from assetmgr.sampler.process.jobs import ModelFile, RenderJob, RenderOutcome
 from assetmgr.sampler.prompts.emphasis import escape, names
 from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, solver_named
 from converters.bases import Base
@@ -29,7 +29,8 @@ def plan_job(
     """The render of a subject with every choice made; pictures go to `folder` by default.
 
     `checkpoint` is what renders it: itself, or the base of an adapter. SD3 and Flux are always
-    sampled by Euler's steps, and still want the files that they borrow components of.
+    sampled by Euler's steps and heed no clip skip, and still want the files that they borrow
+    components of.
     """
     family = FAMILIES[Base(checkpoint.family)]
     few = None if family.flow else few_steps(subject.file.name, checkpoint.file.name)
@@ -52,11 +53,20 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
-        clip_skip=request.clip_skip,
+        clip_skip=1 if family.flow else request.clip_skip,
         low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),
         thumbnail=f"{own}.webp",
         overwrite=request.output is None or request.overwrite,
+    )
+
+
+def unheeded(request: PreviewRequest, outcome: RenderOutcome) -> str | None:
+    """What was asked for and means nothing to the family that was rendered."""
+    if request.clip_skip == outcome.parameters.clip_skip:
+        return None
+    return (
+        f"--clip-skip {request.clip_skip} changes nothing: SD3 and Flux take fixed layers of CLIP"
     )
 
 

@@ -44,8 +44,8 @@ def _print(session: Session, found: Comparison) -> None:
         number = part.same + part.different
         session.output.line(f"{plain(part.name):<14} {number} tensors, {verdict}")
     for name in found.unlike:
-        told = "kept in other tensors by the other layout: --read reads the files"
-        session.output.line(f"{plain(name):<14} {told}")
+        hint = ": --read reads the files" if found.from_index else ""
+        session.output.line(f"{plain(name):<14} kept in other tensors by the other layout{hint}")
     shown = found.differences if session.verbose else found.differences[:_SHOWN]
     for each in shown:
         session.output.line(f"  {plain(each.name)} {each.how}")

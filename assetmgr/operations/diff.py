@@ -19,7 +19,7 @@ from converters.diff_components import (
     spelled,
     spelled_of_digests,
 )
-from converters.errors import AssetNotFound, FileMissing, FileProblem
+from converters.errors import AssetNotFound, FileMissing, FileProblem, UnsupportedFile
 from converters.identify import identify
 from converters.layouts.components import OTHER, component_of
 from converters.layouts.pipeline import pipeline_parts, to_single_file
@@ -47,8 +47,8 @@ class Part:
 class Comparison:
     """Two models tensor by tensor; `from_index` when the library knew both without a look.
 
-    `unlike` are components whose layouts keep their numbers in other tensors, so that the index
-    cannot tell which of them differ.
+    `unlike` are components whose layouts keep their numbers in other tensors: the index cannot tell
+    which of them differ, and reading cannot where no single file holds such a pipeline.
     """
 
     a: str
@@ -156,12 +156,17 @@ def _by_reading(left: _Side, right: _Side, progress: Progress) -> Comparison:
 
 
 def _beside(left: Model, right: Model, *, is_alike: bool) -> SideBySide[LazyTensor]:
-    """The tensors of two files; where components are unlike, as one file holds them."""
+    """The tensors of two files; where components are unlike, as one file holds them, if one can."""
     ours, theirs = left.state_dict, right.state_dict
     if is_alike:
         return SideBySide(ours, theirs, ())
     found = side_by_side(spelled(ours, identify(ours).kind), spelled(theirs, identify(theirs).kind))
-    return SideBySide(_single(left), _single(right), ()) if found.unlike else found
+    if not found.unlike:
+        return found
+    try:
+        return SideBySide(_single(left), _single(right), ())
+    except UnsupportedFile:
+        return found
 
 
 def _there(path: Path) -> Path:

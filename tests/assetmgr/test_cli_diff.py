@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from helpers.gguf import entry, gguf
 from safetensors.numpy import load_file, save_file
+
+from assetmgr.operations import diff as comparing
+from converters.diff_components import side_by_side
+from converters.errors import UnsupportedFile
 
 if TYPE_CHECKING:
     from conftest import Models, Program
@@ -69,6 +74,27 @@ def test_a_pipelines_folder_is_compared_as_its_single_file(
     program("convert", models.checkpoint, "--to", "diffusers", "-o", folder)
     found = program("diff", models.checkpoint, folder, "--json").json["differences"]
     assert [each["name"].rpartition(".")[2] for each in found] == ["position_ids"]
+
+
+def test_what_no_single_file_can_hold_is_said_to_be_unlike(
+    program: Program, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of Flux, whose pipelines part what its files fuse."""
+    folder = tmp_path / "pipeline"
+    program("convert", models.checkpoint, "--to", "diffusers", "-o", folder)
+
+    def fused(*sides: Any) -> Any:
+        return replace(side_by_side(*sides), unlike=("unet",))
+
+    def refused(*_: object) -> None:
+        raise UnsupportedFile("has no single file")
+
+    monkeypatch.setattr(comparing, "side_by_side", fused)
+    monkeypatch.setattr(comparing, "to_single_file", refused)
+    call = ("diff", models.checkpoint, folder, "--read")
+    done = program(*call, "--json")
+    assert (done.code, done.json["equal"], done.json["unlike"]) == (1, False, ["unet"])
+    assert "kept in other tensors by the other layout\n" in program(*call).out
 
 
 def _scanned(program: Program, models: Models, folder: Path) -> tuple[Path, Path]:

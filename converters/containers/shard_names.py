@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)", re.DOTALL)
@@ -23,7 +24,8 @@ class Whole(NamedTuple):
     suffix: str
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Shard:
     """A part of a model, the first of `count` has the number 1."""
 
     whole: Whole

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def incomplete(
     for path in new:
         folder, _, name = path.rpartition(os.sep)
         if (part := shard_of(name)) is not None:
-            models[folder].add(part._replace(number=1))  # all its parts are one here
+            models[folder].add(replace(part, number=1))  # all its parts are one here
     for folder, parts in models.items():
         indexed = {indexed_by(name) for name in others.get(folder, ())}
         for part in sorted(parts):

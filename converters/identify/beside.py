@@ -17,11 +17,11 @@ from pathlib import Path
 
 from converters.bases import Base, Prediction
 from converters.containers.diffusers_folder import PREDICTION_KEY
-from converters.containers.shard_names import shard_of
 from converters.identify import Identity, identify
 from converters.identify.prediction import OPEN_FAMILIES, is_stated
 from converters.kinds import Kind
 from converters.model_config import parameterization
+from converters.shard_names import shard_of
 from converters.statedict import StateDict
 
 _MOST = 1_000_000

@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from converters.containers.shard_names import Shard, indexed_by, shard_of
 from converters.errors import FileMissing
+from converters.shard_names import Shard, indexed_by, shard_of
 
 _NEEDS_INDEX = (".safetensors", ".bin")
 _NAMED = 3

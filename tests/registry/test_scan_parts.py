@@ -8,7 +8,7 @@ import pytest
 from scan_counts import counts
 from small_models import write_lora
 
-from converters.containers.shard_names import Shard, Whole, indexed_by, shard_of
+from converters.shard_names import Shard, Whole, indexed_by, shard_of
 from registry.scanning.parts import incomplete
 from registry.scanning.scanner import scan
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from converters.containers.shard_names import Shard, shard_of
 from converters.errors import BadValue, FileMissing
+from converters.shard_names import Shard, shard_of
 from converters.suffixes import MODEL_SUFFIXES
 
 _MOST_SHARDS = 1000

@@ -49,6 +49,9 @@ from registry.tables.states import MISSING, PRESENT
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
+STALLED_SECONDS = 10.0
+"""It is not called broken as long as it was written to so lately: networks and disks pause, too."""
+
 BEHIND = 4_000
 """Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
 scan that is killed before, their files are hashed again."""
@@ -275,7 +278,7 @@ class _Scan:
                 yield looked
 
     def _finished(self, unfinished: Sequence[Looked]) -> list[Waiting]:
-        """Those that stand still are broken; the others are left alone until they do."""
+        """Those that stand still for long are broken; the others are left alone until they do."""
         if unfinished:
             time.sleep(STILL_SECONDS)
         still: list[Waiting] = []
@@ -285,7 +288,8 @@ class _Scan:
             except FileProblem as error:
                 self._fail(error)
                 continue
-            if fingerprint == looked.fingerprint:
+            was_written_to = is_fresh(fingerprint, STALLED_SECONDS)
+            if fingerprint == looked.fingerprint and not was_written_to:
                 still.append(looked.unrecorded)
             else:
                 self._fail(_being_written(looked.path))

@@ -49,7 +49,7 @@ from registry.tables.states import MISSING, PRESENT
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
-STALLED_SECONDS = 10.0
+STALLED_SECONDS = 5.0
 """It is not called broken as long as it was written to so lately: networks and disks pause, too."""
 
 BEHIND = 4_000

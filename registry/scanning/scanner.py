@@ -288,11 +288,12 @@ class _Scan:
             except FileProblem as error:
                 self._fail(error)
                 continue
-            was_written_to = is_fresh(fingerprint, STALLED_SECONDS)
-            if fingerprint == looked.fingerprint and not was_written_to:
-                still.append(looked.unrecorded)
-            else:
+            if fingerprint != looked.fingerprint:
                 self._fail(_being_written(looked.path))
+            elif is_fresh(fingerprint, STALLED_SECONDS):
+                self._fail(_being_written(looked.path, "was written to a moment ago, not yet whole"))
+            else:
+                still.append(looked.unrecorded)
         return still
 
     def _hash(self, waiting: Sequence[Waiting]) -> None:
@@ -364,5 +365,5 @@ class _Scan:
         self.errors.append(ScanError(error.path or "", error.cause, error.code, error.hint))
 
 
-def _being_written(path: str) -> BeingWritten:
-    return BeingWritten("is still being written", path=path, hint="scan again when it is complete")
+def _being_written(path: str, cause: str = "is still being written") -> BeingWritten:
+    return BeingWritten(cause, path=path, hint="scan again when it is complete")

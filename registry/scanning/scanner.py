@@ -291,7 +291,9 @@ class _Scan:
             if fingerprint != looked.fingerprint:
                 self._fail(_being_written(looked.path))
             elif is_fresh(fingerprint, STALLED_SECONDS):
-                self._fail(_being_written(looked.path, "was written to a moment ago, not yet whole"))
+                self._fail(
+                    _being_written(looked.path, "was written to a moment ago, not yet whole")
+                )
             else:
                 still.append(looked.unrecorded)
         return still

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, exc, inspect, make_url, text
 
-from registry.storage.backup import backups
-from registry.storage.database import advice, explain, file_of, is_emptied, name_of
+from registry.storage.address import file_of, name_of
+from registry.storage.backup import backups, is_emptied
+from registry.storage.causes import advice, explain
 from registry.storage.revision import REVISION
 from registry.storage.write_ahead_log import losses
 

@@ -31,6 +31,7 @@ from registry.scanning.batching import batches_for
 from registry.scanning.knowledge import refresh
 from registry.scanning.looking import Looked, Waiting, is_fresh, look_into, read
 from registry.scanning.on_disk import fingerprint_of
+from registry.scanning.parts import incomplete
 from registry.scanning.places import canonical, is_mount, require_mounted, within
 from registry.scanning.renamed import followed
 from registry.scanning.scan_records import (
@@ -135,6 +136,8 @@ class _Scan:
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)
             self._hash(waiting)
+        for lacking in incomplete(met.new, self.walk.files, self.walk.others):
+            self._fail(lacking)
         self._name(met.unnamed)
         settled = self.library.settle(self.new, self._vanished(known))
         told = refresh(self.library, self.walk, self.progress)

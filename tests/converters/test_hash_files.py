@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from converters import hashing
 from converters.bytesource import FileBytes
-from converters.digest import weights_digest
+from converters.digest import weigh
 from converters.dtypes import DType
 from converters.errors import Cancelled, FileMissing, SourceChanged
 from converters.hashing import StreamHasher, hash_bytes, hash_file
@@ -173,7 +173,7 @@ def test_the_digest_of_the_stream_is_the_digest_of_the_tensors(
         monkeypatch.setattr(hashing, "BLOCK_BYTES", block)
         hashed = hash_file(path, weights_of=state)
     assert hashed.weights is not None
-    assert hashed.weights.whole == weights_digest(state)
+    assert hashed.weights.whole == weigh(state, {}).whole
 
 
 def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
@@ -183,8 +183,8 @@ def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
     path.write_bytes(b"aaaabbbb" + b"bbbbaaaa")
     base = {"a": (DType.F32, (1,), 0, 4), "b": (DType.F32, (1,), 4, 4)}
     moved = {"b": (DType.F32, (1,), 8, 4), "a": (DType.F32, (1,), 12, 4)}
-    digest = weights_digest(stored(path, base))
-    assert digest == weights_digest(stored(path, moved))
+    digest = weigh(stored(path, base), {}).whole
+    assert digest == weigh(stored(path, moved), {}).whole
     others = [
         {**base, "a": (DType.I32, (1,), 0, 4)},
         {**base, "a": (DType.F32, (1, 1), 0, 4)},
@@ -192,4 +192,4 @@ def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
         {"c": base["a"], "b": base["b"]},
         {"a": base["a"]},
     ]
-    assert len({weights_digest(stored(path, other)) for other in others} | {digest}) == 6
+    assert len({weigh(stored(path, other), {}).whole for other in others} | {digest}) == 6

@@ -128,7 +128,7 @@ class _Scan:
         started = time.monotonic()
         self.library.begin_naming()
         known = self.library.known_files()
-        self._look_through(paths or self.library.roots(), known)
+        self._look_through(paths, known)
         self.library.add_mounts(self.walk.mounts())
         known, moved = self._follow(known)
         met = self._sorted_out(known)
@@ -159,8 +159,8 @@ class _Scan:
             contradicted=self.library.contradictions(self.read | told),
         )
 
-    def _look_through(self, paths: Paths, known: Mapping[str, KnownFile]) -> None:
-        for path in paths:
+    def _look_through(self, given: Paths, known: Mapping[str, KnownFile]) -> None:
+        for path in given or self.library.roots():
             try:
                 root = self.library.add_root(path)
                 require_mounted(root, known)
@@ -173,8 +173,18 @@ class _Scan:
                 continue
             self.roots.append(root)
             self.walk.add(root)
+        if not given:
+            self._look_outside(known)
         for problem in self.walk.problems:
             self._fail(problem)
+
+    def _look_outside(self, known: Mapping[str, KnownFile]) -> None:
+        """Files that were recorded by themselves, in none of the library's folders."""
+        roots = self.library.roots()
+        for path in known:
+            is_met = path in self.walk.files or any(within(path, root) for root in roots)
+            if not is_met and not self.walk.reaches(path):
+                self.walk.visit(path)
 
     def _follow(self, known: Mapping[str, KnownFile]) -> tuple[Mapping[str, KnownFile], int]:
         """What is known when files that were renamed have their new places, and how many did."""

@@ -238,3 +238,23 @@ def test_odd_names_are_kept_as_they_are(library, models, name):
     assert counts(scan(library, [models])) == {"added": 1}
     assert library.find(str(path)).name == name
     assert counts(scan(library)) == {"unchanged": 1}
+
+
+def test_a_file_outside_of_all_folders_is_looked_at_by_a_scan_of_everything(
+    library, models, tmp_path
+):
+    """Conversions and downloads go where they are told to, and are registered there."""
+    path = write_lora(tmp_path / "elsewhere" / "made.safetensors", 1)
+    scan_file(library, path)
+    scan(library, [models])
+    path.rename(tmp_path / "aside")
+    assert counts(scan(library, [models])) == {}
+    assert counts(scan(library)) == {"missing": 1}
+    (tmp_path / "aside").rename(path)
+    assert counts(scan(library)) == {"restored": 1}
+    write_lora(path, 22)
+    assert counts(scan(library)) == {"updated": 1}
+    assert counts(scan(library)) == {"unchanged": 1}
+    path.unlink()
+    path.parent.rmdir()
+    assert counts(scan(library)) == {"missing": 1}

@@ -57,6 +57,7 @@ BEHIND = 4_000
 scan that is killed before, their files are hashed again."""
 
 _CONNECT = "connect the disk; nothing that is known of its files is lost"
+_ABSENT = "connect its disk; or take it out of the library with assetmgr forget FOLDER"
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -165,6 +166,7 @@ class _Scan:
                 root = self.library.add_root(path)
                 require_mounted(root, known)
             except FileProblem as error:
+                error.hint = error.hint or (None if given else _ABSENT)
                 self._fail(error)
                 place = canonical(path)
                 self.library.set_offline(

@@ -193,20 +193,20 @@ _ALIGNED = 64
 
 def _memory(
     tensors: Iterable[LazyTensor], device: torch.device, dtype: torch.dtype
-) -> Iterator[torch.Tensor]:
+) -> list[torch.Tensor]:
     """Memory for the values of tensors on a device and in a type.
 
     On a CPU all lie in one piece: the first touch of memory is most of the time of loading, and far
     quicker in huge pages, of which there would be none at the ends of each tensor.
     """
-    if device.type != "cpu":
-        yield from (torch.empty(each.shape, device=device, dtype=dtype) for each in tensors)
-        return
     shapes, step = [each.shape for each in tensors], _ALIGNED // dtype.itemsize
-    sizes = [-(-math.prod(shape) // step) * step for shape in shapes]
-    rooms = torch.split(torch.empty(sum(sizes), dtype=dtype), sizes)
-    for room, shape in zip(rooms, shapes, strict=True):
-        yield room[: math.prod(shape)].view(shape)
+    with torch.inference_mode(mode=False):  # whose memory no other thread could write to
+        if device.type != "cpu":
+            return [torch.empty(shape, device=device, dtype=dtype) for shape in shapes]
+        sizes = [-(-math.prod(shape) // step) * step for shape in shapes]
+        rooms = torch.split(torch.empty(sum(sizes), dtype=dtype), sizes)
+    pairs = zip(rooms, shapes, strict=True)
+    return [room[: math.prod(shape)].view(shape) for room, shape in pairs]
 
 
 def _make_positions(network: Any, device: torch.device) -> None:

@@ -337,6 +337,17 @@ def test_peft_merges_to_the_same_weights(name: str, kind: str) -> None:
     close(bias, merged.bias)
 
 
+def test_a_pattern_of_peft_means_whole_names_at_the_end_of_a_path() -> None:
+    told = {"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": 2}}
+    for path, scale in (("attn.to_k", 0.5), ("attn.into_k", 1.0), ("to_k", 0.5)):
+        module = only(
+            {"lora_A.weight": torch.ones(4, 1), "lora_B.weight": torch.ones(1, 4)},
+            f"base_model.model.{path}",
+            {CONFIG_FILE: json.dumps(told)},
+        )
+        assert module.stated.scale == scale
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("stabilised", [False, True])

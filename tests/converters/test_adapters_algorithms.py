@@ -147,6 +147,16 @@ def test_the_strength_of_a_decomposed_weight_blends_it_with_the_old_one(strength
     close(applied(tensors, weight, strength), weight + strength * (whole - weight))
 
 
+def test_rows_of_zeros_have_no_direction_and_stay_zeros() -> None:
+    weight = torch.randn(16, 12)
+    weight[3] = 0
+    tensors = {"lora_up.weight": torch.randn(16, 4), "lora_down.weight": torch.randn(4, 12)}
+    tensors["lora_up.weight"][3] = 0
+    got = applied({**tensors, "dora_scale": torch.rand(16, 1)}, weight)
+    assert torch.equal(got[3], torch.zeros(12))
+    assert got.isfinite().all()
+
+
 def test_norms_are_changed_by_stored_differences() -> None:
     weight, bias, difference = torch.randn(3, 16)
     for suffix in ("w_norm", "diff"):
@@ -463,9 +473,14 @@ def test_a_value_that_is_no_number_is_refused_by_its_key(name: str, role: str, b
         applied(tensors, torch.ones(16, 12))
 
 
-@pytest.mark.parametrize("name", ["lora", "loha", "lokr", "glora", "oft"])
+WHOLE_LOKR = {"lokr_w1": (4, 4), "lokr_w2": (4, 3)}
+"""Its alpha means nothing."""
+
+
+@pytest.mark.parametrize("name", ["lora", "loha", "lokr", "whole lokr", "glora", "oft"])
 def test_an_alpha_that_is_no_number_is_refused_by_its_key(name: str) -> None:
-    tensors = {key: torch.ones(shape) for key, shape in PARTS[name].items()}
+    parts = PARTS.get(name, WHOLE_LOKR)
+    tensors = {key: torch.ones(shape) for key, shape in parts.items()}
     tensors["alpha"] = torch.tensor(float("nan"))
     with pytest.raises(MergeProblem, match=r"\.alpha holds NaN"):
         applied(tensors, torch.ones(16, 12))

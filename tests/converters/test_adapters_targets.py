@@ -409,6 +409,18 @@ def test_an_adapter_of_another_transformer_is_refused() -> None:
         plan_merge(FLUX_MODEL, [AdapterChoice("a", _peft_shapes(SD3_LAYERS))], partial=True)
 
 
+@pytest.mark.parametrize("inputs", [128, 32])
+def test_a_control_adapter_is_refused_by_a_model_that_takes_fewer_channels(inputs: int) -> None:
+    """Those of Black Forest Labs widen the first layer; with a bias for each of their layers."""
+    module = "diffusion_model.img_in"
+    shapes = {"lora_A.weight": (8, inputs), "lora_B.weight": (3072, 8), "lora_B.bias": (3072,)}
+    file = state_dict({f"{module}.{part}": shape for part, shape in shapes.items()})
+    model = FLUX_MODEL.overlay(state_dict({f"{UNET}img_in.weight": (3072, 64)}))
+    with pytest.raises(WrongFamily, match=rf"{module} .*\[3072, {inputs}\].*\[3072, 64\]") as error:
+        plan_merge(model, [AdapterChoice("a", file)], partial=True)
+    assert ("control" in (error.value.hint or "")) is (inputs > 64)
+
+
 def test_both_streams_of_an_xlabs_file_are_told_apart() -> None:
     shapes = {
         f"double_blocks.0.processor.qkv_lora{n}.{part}.weight": shape

@@ -255,6 +255,24 @@ def test_the_older_layout_of_glora_is_told_by_its_shapes() -> None:
     close(applied(tensors, weight), weight + b2 @ b1 + (weight @ a2) @ a1)
 
 
+@pytest.mark.parametrize(
+    ("rank", "is_old"), [(4, True), (12, True), (4, False)], ids=["old", "square", "new"]
+)
+def test_in_square_weights_the_rank_tells_the_layouts_of_glora_apart(
+    rank: int, is_old: bool
+) -> None:
+    """Where it is as large as the weight, nothing does, and the older one is meant."""
+    torch.manual_seed(0)
+    weight, wide, thin = torch.randn(12, 12), (rank, 12), (12, rank)
+    a1, a2, b1, b2 = (torch.randn(s) for s in ((wide, thin) * 2 if is_old else (thin, wide) * 2))
+    if is_old:
+        expected = weight + b2 @ b1 + weight @ a2 @ a1
+    else:
+        expected = weight + b1 @ b2 + weight @ a1 @ a2
+    tensors = {"a1.weight": a1, "a2.weight": a2, "b1.weight": b1, "b2.weight": b2}
+    close(applied({**tensors, "alpha": torch.tensor(float(rank))}, weight), expected)
+
+
 def test_old_oft_stores_the_rotations_themselves() -> None:
     torch.manual_seed(0)
     weight, turns = torch.randn(16, 12), torch.randn(4, 4, 4)

@@ -427,8 +427,12 @@ def test_both_streams_of_an_xlabs_file_are_told_apart() -> None:
         for n in (1, 2)
         for part, shape in (("down", (4, 32)), ("up", (96, 4)))
     }
-    places = {place_of(module.name)[1] for module in load_adapter(state_dict(shapes)).modules}
-    assert places == {"double_blocks_0_img_attn_qkv", "double_blocks_0_txt_attn_qkv"}
+    places = {
+        place_of(module.name)[1]: module.keys for module in load_adapter(state_dict(shapes)).modules
+    }
+    assert places.keys() == {"double_blocks_0_img_attn_qkv", "double_blocks_0_txt_attn_qkv"}
+    # The first pair is for the stream of the picture, as in diffusers' conversion of these files.
+    assert all("qkv_lora1" in key for key in places["double_blocks_0_img_attn_qkv"])
 
 
 ALGORITHMS: dict[str, dict[str, tuple[int, ...]]] = {

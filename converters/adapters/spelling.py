@@ -150,7 +150,7 @@ def _require_form(module: Module, layout: str) -> None:
         raise UnsupportedFile(
             f"module {module.name} is {module.family} ({', '.join(sorted(roles))}), "
             "which diffusers has no form for",
-            hint="`assetmgr resize` makes a LoRA of it" if module.part == "weight" else None,
+            hint="`assetmgr resize` makes a LoRA of it",
         )
     if layout == "comfy" and module.family == "ia3":
         raise UnsupportedFile(f"module {module.name} is ia3, which ComfyUI does not know")

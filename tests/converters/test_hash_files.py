@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import blake3
@@ -43,6 +44,13 @@ def test_published_vectors(tmp_path: Path) -> None:
     assert large.crc32 == "f2a904a4"
     assert large.autov2 == large.sha256[:10]
     assert large.autov3 is None
+
+
+def test_a_thread_may_begin_with_a_file_of_no_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(hash_file, path).result().hashes == hash_bytes(memoryview(b""))
 
 
 def test_autov3_covers_what_follows_the_header_and_ignores_the_header(tmp_path: Path) -> None:

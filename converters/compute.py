@@ -23,7 +23,6 @@ from converters.statedict import Buffer, Extent, LazyTensor
 __all__ = [
     "Tensor",
     "buffer",
-    "empty",
     "equal_words",
     "fill",
     "floats",
@@ -143,17 +142,8 @@ def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
     if tensor.extents is None:
         yield from tensor.pieces or (tensor,)
         return
-    flat = tensor.reshape((tensor.numel,))
     step = max(1, _PIECE_BYTES * 8 // tensor.dtype.bits)
-    for start in range(0, tensor.numel, step):
-        yield flat.slice0(start, min(tensor.numel, start + step))
-
-
-def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:
-    """A tensor whose values are yet to be written, on the device that is computed on."""
-    import torch
-
-    return torch.empty(shape, dtype=torch_dtype(dtype), device=device())
+    yield from tensor.reshape((tensor.numel,)).parts(step)
 
 
 def zeros(shape: tuple[int, ...]) -> torch.Tensor:

@@ -212,7 +212,7 @@ def _report(
     if result.outcome.memory_fallbacks:
         told = ", ".join(result.outcome.memory_fallbacks)
         session.warn(f"{result.path}: the memory did not suffice; rendered with {told}")
-    if (said := unheeded(request, result.outcome)) is not None:
+    for said in unheeded(request, result.outcome):
         session.warn(f"{result.path}: {said}")
     failure = failed_check(result.path, result.outcome)
     if failure is not None:

@@ -50,7 +50,7 @@ def _drawn(session: Session, request: PreviewRequest, plan: SheetPlan) -> Sheet:
     with session.progress() as progress:
         sheet = draw(plan, progress)
     for path, outcome in {cell.path: cell.outcome for cell in sheet.cells}.items():
-        if (said := unheeded(request, outcome)) is not None:
+        for said in unheeded(request, outcome):
             session.warn(f"{path}: {said}")
     for failure in (failed_check(cell.path, cell.outcome) for cell in sheet.cells):
         if failure is not None:

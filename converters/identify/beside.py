@@ -1,5 +1,7 @@
 """What a file's own folder says where names and shapes are silent: prediction, and whose VAE.
 
+And what its own name says: that it is a part of a model.
+
 `<stem>.yaml` in the form of latent-diffusion states what a checkpoint predicts
 (CompVis/latent-diffusion `ldm/models/diffusion/ddpm.py`: "eps", the default, or "x0"; "v" since
 Stable Diffusion 2). `config.json` of diffusers states the scale of a VAE's latents, which is all
@@ -19,6 +21,7 @@ from converters.identify import Identity, identify
 from converters.identify.prediction import OPEN_FAMILIES, is_stated
 from converters.kinds import Kind
 from converters.model_config import parameterization
+from converters.shard_names import shard_of
 from converters.statedict import StateDict
 
 _MOST = 1_000_000
@@ -31,6 +34,14 @@ _SCALES = ((0.13025, Base.SDXL), (1.5305, Base.SD3), (0.3611, Base.FLUX))
 
 def identify_file(path: Path, sd: StateDict) -> Identity:
     """What the file at a path is, with what lies beside it. Never raises."""
+    identity, part = _identified(path, sd), shard_of(path.name)
+    if part is None:
+        return identity
+    problem = f"is part {part.number} of {part.count} of a model, not a whole one"
+    return replace(identity, problems=(problem, *identity.problems))
+
+
+def _identified(path: Path, sd: StateDict) -> Identity:
     identity = identify(sd)
     if identity.layout == "diffusers" and identity.kind is Kind.CHECKPOINT:
         return identity  # a pipeline's folder holds its own configuration

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
+_FIRST_OF_TRANSFORMERS = ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight")
 _MORE_CHANNELS = (8, 9)
 _PLAIN_CHANNELS = 4
 
@@ -80,8 +81,8 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
         target = targets.get(place_of(module.name))
         if target is None:
             unused |= dict.fromkeys(module.keys, "the checkpoint has no such layer")
-        elif module.part == "bias" and target.bias is None:
-            unused |= dict.fromkeys(module.keys, _NO_BIAS[bool(target.parts)])
+        elif module.part == "bias" and not _has_bias(target):
+            unused |= dict.fromkeys(module.keys, "the layer has no bias in the checkpoint")
         else:
             try:
                 placed += _placed(module, target)
@@ -92,10 +93,9 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
     return Fit(tuple(placed), next(iter(misfits), None), unused)
 
 
-_NO_BIAS = (
-    "the layer has no bias in the checkpoint",
-    "the checkpoint keeps the layer, and its bias, in several parts",
-)
+def _has_bias(target: Target) -> bool:
+    """Whether a layer has a bias, and each of its parts where the checkpoint has it in several."""
+    return all(part.bias is not None for part, _ in target.parts or ((target, None),))
 
 
 def _twice(placed: list[Placed]) -> Iterator[MergeProblem]:
@@ -112,16 +112,20 @@ def _placed(module: Module, target: Target) -> list[Placed]:
     family = family_of(module)
     if module.part == "bias":
         _require_cover(module, family, target.shape[:1])
-        return [_on_bias(module, target, family.apply)]
+        if not target.parts:
+            return [_on_bias(module, target, partial(family.apply, module))]
+        added = partial(_add_rows, family, module, target.shape[:1])
+        return [_on_bias(module, part, partial(added, rows)) for part, rows in target.parts]
     columns = _columns(module, family, target)
     seen = target.shape if columns is None else (target.shape[0], columns, *target.shape[2:])
-    _require_cover(module, family, seen)
+    is_first = target.tensor.endswith((*_FIRST, *_FIRST_OF_TRANSFORMERS))
+    _require_cover(module, family, seen, is_first=is_first)
     if target.parts:
         return [_on_part(module, family, target, number) for number in range(len(target.parts))]
     view = View(target.rows, columns, target.transposed)
     places = [_on_weight(module, family, target, view)]
     if family.bias is not None and target.bias is not None:
-        places.append(_on_bias(module, target, family.bias))
+        places.append(_on_bias(module, target, partial(family.bias, module)))
     return places
 
 
@@ -165,13 +169,10 @@ def _add_rows(
     weight.add_(whole[slice(*rows)])
 
 
-def _on_bias(
-    module: Module, target: Target, apply: Callable[[Module, Tensor, float], None]
-) -> Placed:
+def _on_bias(module: Module, target: Target, apply: Apply) -> Placed:
     assert target.bias is not None
     inputs = tuple(module.tensors.values())
-    view = View(target.rows)
-    return Placed(module.name, target, target.bias, view, inputs, partial(apply, module))
+    return Placed(module.name, target, target.bias, View(target.rows), inputs, apply)
 
 
 def _columns(module: Module, family: Family, target: Target) -> int | None:
@@ -189,12 +190,19 @@ def _columns(module: Module, family: Family, target: Target) -> int | None:
     return _PLAIN_CHANNELS if fits else None
 
 
-def _require_cover(module: Module, family: Family, weight: Shape) -> None:
+_TAKES_MORE = "adapters of control or inpainting need a model that takes as many input channels"
+
+
+def _require_cover(
+    module: Module, family: Family, weight: Shape, *, is_first: bool = False
+) -> None:
     change = family.shape(module)
     if not family.covers(change, weight):
+        takes_more = is_first and change[:1] == weight[:1] and change[1:2] > weight[1:2]
         raise WrongFamily(
             f"module {module.name} changes a weight of shape {list(change)},"
-            f" the checkpoint's has shape {list(weight)}"
+            f" the checkpoint's has shape {list(weight)}",
+            hint=_TAKES_MORE if takes_more else None,
         )
     if MAGNITUDES & module.tensors.keys() and not magnitudes_fit(module, weight):
         raise module.misfit()

@@ -7,7 +7,7 @@ Types and their ranges: IEEE 754 (fp16, fp32), bfloat16, and OCP 8-bit floating 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
@@ -111,7 +111,7 @@ def _cast_tensor(wanted: _Cast, tensor: LazyTensor) -> LazyTensor:
     """A stored tensor in pieces that stay in the processor's cache, a computed one as a whole."""
     from converters.compute import lazy
 
-    parts = list(_runs(tensor))
+    parts = list(tensor.parts(PIECE))
     if len(parts) < 2:
         compute = functools.partial(_converted, wanted, tensor)
         return lazy(wanted.dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
@@ -126,21 +126,12 @@ def _cast_tensor(wanted: _Cast, tensor: LazyTensor) -> LazyTensor:
     )
 
 
-def _runs(tensor: LazyTensor) -> Iterator[LazyTensor]:
-    if tensor.extents is None or tensor.numel <= PIECE:
-        yield tensor
-        return
-    flat = tensor.reshape((tensor.numel,))
-    for start in range(0, tensor.numel, PIECE):
-        yield flat.slice0(start, min(start + PIECE, tensor.numel))
-
-
 def overflowing(state: StateDict, dtype: DType, progress: Progress = SILENT) -> frozenset[str]:
     """The names of the tensors that would raise Overflow; reads all that the cast would change."""
     found = set()
     for name, tensor in state.items():
         if _changes(name, tensor, dtype):
-            if any(_rounded(run, dtype).lost for run in _runs(tensor)):
+            if any(_rounded(run, dtype).lost for run in tensor.parts(PIECE)):
                 found.add(name)
             progress.advance(tensor.nbytes)
     return frozenset(found)
@@ -165,6 +156,8 @@ def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
     from converters.compute import passing_value, torch_dtype, value
 
     original = value(tensor) if tensor.extents is None else passing_value(tensor)
+    if tensor.dtype is DType.F64 and dtype is not DType.F32:
+        original = _to_odd(original)
     result = original.to(torch_dtype(dtype))
     if not original.numel():
         return _Rounded(original, result, 0, 0)
@@ -174,6 +167,24 @@ def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
         return _Rounded(original, result, 0, 0)
     lost = values.isfinite() & (values.abs() >= dtype.overflow)
     return _Rounded(original, result, int(lost.sum()), int(values.isnan().sum()))
+
+
+def _to_odd(values: Tensor) -> Tensor:
+    """Doubles in float32, such that rounding these to a narrower type is rounding the doubles.
+
+    torch makes halves of doubles by way of float32 and so rounds twice: what lies just beside the
+    middle of two halves goes to the middle first, and from there perhaps to the wrong one. Here, of
+    the two neighbours of a double that is no float32, the one with an odd last bit is taken, which
+    is no such middle. Source: Boldo and Melquiond, Emulation of a FMA and correctly rounded sums:
+    proved algorithms using rounding to odd (2008).
+    """
+    from converters.compute import torch_dtype
+
+    near = values.float()
+    back, bits = near.double(), near.view(torch_dtype(DType.I32))
+    towards_zero = bits - (back.abs() > values.abs()).int()  # the pattern below is the next number
+    is_exact = (back == values) | values.isnan()
+    return bits.where(is_exact, towards_zero | 1).view(near.dtype)
 
 
 def _countable(values: Tensor) -> Tensor:

@@ -165,6 +165,12 @@ def add_root(connection: Connection, path: str, machine: str) -> None:
     connection.execute(insert(schema.root).values(machine=machine, path=path))
 
 
+def remove_root(connection: Connection, path: str, machine: str) -> None:
+    """One folder of a machine less."""
+    here = (schema.root.c.machine == machine, schema.root.c.path == path)
+    connection.execute(delete(schema.root).where(*here))
+
+
 def add_mounts(connection: Connection, paths: Iterable[str], machine: str) -> None:
     """More places of a machine where disks are mounted."""
     rows = [{"machine": machine, "path": path} for path in sorted(paths)]
@@ -265,12 +271,6 @@ def _replace(connection: Connection, table: Table, asset_id: int, values: Values
         connection.execute(insert(table).values(asset_id=asset_id, **values))
     else:
         connection.execute(update(table).where(owner == asset_id).values(values))
-
-
-def _insert(connection: Connection, table: Table, values: Values) -> int:
-    key = connection.execute(insert(table).values(values)).inserted_primary_key
-    assert key is not None  # every table inserted into here has one
-    return int(key[0])
 
 
 def _jsonable(value: Plain) -> Plain:

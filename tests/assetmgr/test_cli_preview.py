@@ -155,14 +155,19 @@ def test_a_picture_is_not_given_the_name_of_another_format(
     assert done.errors == ["error: picture.jpg: pictures are written as PNG: name it .png"]
 
 
-def test_a_clip_skip_that_the_family_does_not_heed_is_told(
+def test_what_the_family_does_not_heed_is_told(
     library: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (done,) = library("preview", "base", "--clip-skip", "2", "--json").json
-    assert done["parameters"]["clip_skip"] == 2
+    asked = ("--clip-skip", "2", "--sampler", "dpm++ 2m karras", "--json")
+    done = library("preview", "base", *asked)
+    parameters = done.json[0]["parameters"]
+    assert (parameters["clip_skip"], parameters["sampler"]) == (2, "DPM++ 2M Karras")
+    assert done.err == ""
     flow = {base: replace(family, flow=True) for base, family in FAMILIES.items()}
     monkeypatch.setattr("assetmgr.operations.preview.job.FAMILIES", flow)
     for more in (["base"], ["base", "style", "--compare"]):
-        told = library("preview", *more, "--clip-skip", "2", "--json")
+        told = library("preview", *more, *asked)
         assert told.code == 0
         assert "--clip-skip 2 changes nothing: SD3 and Flux" in told.err
+        assert "sampled by Euler, for --sampler DPM++ 2M Karras has no form for this" in told.err
+    assert library("preview", "base", "--sampler", "euler").err == ""

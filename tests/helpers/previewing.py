@@ -27,6 +27,7 @@ def asset(number: int, kind: str, **more: object) -> SimpleNamespace:
         "path": f"/models/{kind}-{number}.safetensors",
         "kind": kind,
         "base": "sd-1",
+        "prediction": "epsilon",
         "trigger_words": (),
         "metadata": {},
         "hashes": {"sha256": f"{number:02x}" * 32, "autov3": None},

@@ -149,6 +149,22 @@ def test_another_setting_or_the_wish_for_it_renders_all_again(
     assert len(rendered(library, replace(PreviewRequest(), **change))) == 2
 
 
+def test_a_model_that_chose_another_sampler_is_not_rendered_again(library: Setting) -> None:
+    edm = asset(5, "checkpoint", base="sdxl", prediction="edm")
+    library.shelf.content[:] = [edm, asset(6, "lora", base="sdxl"), BASE]
+    library.run(PreviewRequest())
+    for number, sampler in ((5, "DPM++ 2M Karras"), (6, "DPM++ 2M"), (1, "DPM++ 2M Karras")):
+        before = library.shelf.previews[number]
+        parameters = {**before.parameters, "sampler": sampler}
+        library.shelf.record_preview(number, replace(before, parameters=parameters))
+    assert rendered(library, PreviewRequest()) == [BASE.name], "which takes the one asked for"
+    assert set(rendered(library, PreviewRequest(sampler="Euler"))) == {
+        "checkpoint-5",
+        "lora-6",
+        BASE.name,
+    }
+
+
 def test_what_has_no_strength_does_not_care_for_another_one(library: Setting) -> None:
     library.run(PreviewRequest())
     assert rendered(library, PreviewRequest(weight=0.5)) == [LORA.name]

@@ -75,6 +75,16 @@ def test_two_assets_are_compared_with_the_settings_of_the_first(
     assert {cell.image for cell in plan.job.cells} == {None}
 
 
+def test_what_a_name_says_of_the_second_one_is_not_heeded(workspace: SimpleNamespace) -> None:
+    workspace.library.content.append(asset(5, "checkpoint", name="base-lcm"))
+    for pair, settings in {
+        ("#1", "#5"): ("DPM++ 2M", 20, 7.0),
+        ("#5", "#1"): ("LCM", 6, 1.5),
+    }.items():
+        cells = plan_comparison(workspace, PreviewRequest(pair)).job.cells
+        assert [(cell.sampler, cell.steps, cell.cfg) for cell in cells] == [settings] * 2
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(workspace: SimpleNamespace) -> None:
     workspace.library.content += [
         asset(5, "lora", path="/a/x/style.pt"), asset(6, "lora", path="/b/x/style.pt")

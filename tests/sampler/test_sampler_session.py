@@ -17,6 +17,7 @@ from assetmgr.sampler.adapters.patching import at_hand
 from assetmgr.sampler.models.bundle import load_bundle
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.process.warm import fingerprints
 from assetmgr.sampler.prompts.prompt import encode_pair
 from assetmgr.sampler.rendering import painter
 from converters import compute
@@ -457,6 +458,8 @@ def test_values_that_overflow_in_half_precision_are_rendered_in_single(
     adapter = replace(narrow, subject=on_base(models.lora(), "lora").subject, base=large)
     assert session.render(adapter, Listener()).parameters.dtype == "fp32"
     assert len(messages) == 1, "what is known of the base is not tried once more"
+    models.checkpoint("large", lambda arrays: None)
+    assert session.render(narrow, Listener()).parameters.dtype == "fp16", "it is another file now"
 
 
 def test_a_lora_with_non_finite_weights_fails_naming_them(
@@ -483,6 +486,28 @@ def test_half_trained_extras_of_a_checkpoint_are_mentioned_and_harmless(
     ok, detail = check(outcome, "loads completely")
     assert ok
     assert detail.endswith("; 1 others play no part in a render")
+
+
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ("model.safetensors", "model.safetensors"),
+        ("model.safetensors", "model.yaml"),
+        ("folder", "folder/unet/model.safetensors"),
+        ("folder/unet/model.safetensors.index.json", "folder/unet/model.safetensors"),
+    ],
+)
+def test_a_model_is_another_one_when_anything_it_is_read_from_is(
+    model: str, changed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder" / "unet").mkdir(parents=True)
+    (tmp_path / "folder" / "unet" / "model.safetensors.index.json").touch()
+    for name in {model, changed} - {"folder", "model.yaml"}:
+        (tmp_path / name).touch()
+    before = fingerprints(str(tmp_path / model))
+    assert fingerprints(str(tmp_path / model)) == before
+    (tmp_path / changed).write_bytes(b"other")
+    assert fingerprints(str(tmp_path / model)) != before
 
 
 def test_a_replaced_base_is_loaded_again(session: Session, job: RenderJob, models: Models) -> None:

@@ -14,9 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from converters.errors import BadValue, FileMissing
+from converters.shard_names import Shard, shard_of
 from converters.suffixes import MODEL_SUFFIXES
 
-_SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
 _MOST_SHARDS = 1000
 """More than anyone has; a name may pretend anything."""
 _INDEX = re.compile(r"(.+)\.\w+\.index(?:\.([\w-]+))?\.json")
@@ -93,13 +93,10 @@ def several(names: Iterable[str]) -> frozenset[str]:
 
 def shards_with(name: str) -> tuple[str, ...]:
     """All parts of the model that a file is a part of, as their numbers say; else none."""
-    path = PurePosixPath(name)
-    found = _SHARD.search(path.stem) if _is_shard(name) else None
-    count = 0 if found is None else int(found[1])
-    if count > _MOST_SHARDS:
+    shard = _shard(name)
+    if shard is None or shard.count > _MOST_SHARDS:
         return ()
-    numbers = range(1, count + 1)
-    return tuple(f"{_stem(name)}-{n:05}-of-{count:05}{path.suffix}" for n in numbers)
+    return tuple(_folder(name) + each for each in shard.names)
 
 
 def whole_model(files: Sequence[str], name: str) -> tuple[str, ...]:
@@ -134,7 +131,11 @@ def is_model(name: str) -> bool:
 
 
 def _is_shard(name: str) -> bool:
-    return is_model(name) and bool(_SHARD.search(PurePosixPath(name).stem))
+    return _shard(name) is not None
+
+
+def _shard(name: str) -> Shard | None:
+    return shard_of(PurePosixPath(name).name) if is_model(name) else None
 
 
 def _folder(name: str) -> str:
@@ -174,4 +175,6 @@ def _other_variants(names: Sequence[str], variant: str, repo: str) -> set[str]:
 
 def _stem(name: str) -> str:
     """Folder and name without number of the part and suffix."""
-    return _SHARD.sub("", name.removesuffix(PurePosixPath(name).suffix))
+    shard = shard_of(PurePosixPath(name).name)
+    whole = name.removesuffix(PurePosixPath(name).suffix)
+    return whole if shard is None else _folder(name) + shard.whole.stem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from assetmgr.operations.preview.request import PreviewRequest
@@ -61,13 +62,14 @@ def plan_job(
     )
 
 
-def unheeded(request: PreviewRequest, outcome: RenderOutcome) -> str | None:
-    """What was asked for and means nothing to the family that was rendered."""
-    if request.clip_skip == outcome.parameters.clip_skip:
-        return None
-    return (
-        f"--clip-skip {request.clip_skip} changes nothing: SD3 and Flux take fixed layers of CLIP"
-    )
+def unheeded(request: PreviewRequest, outcome: RenderOutcome) -> Iterator[str]:
+    """What was asked for and has no meaning for the model that was rendered."""
+    used, skip = outcome.parameters, request.clip_skip
+    if skip != used.clip_skip:
+        yield f"--clip-skip {skip} changes nothing: SD3 and Flux take fixed layers of CLIP"
+    asked = used.sampler if request.sampler is None else solver_named(request.sampler).name
+    if asked != used.sampler:
+        yield f"sampled by {used.sampler}, for --sampler {asked} has no form for this model"
 
 
 def _prompt(subject: Subject, checkpoint: Subject) -> str:

@@ -123,7 +123,7 @@ def _as_here(outcome: RenderOutcome, job: RenderJob) -> RenderOutcome:
         outcome,
         image=job.image if drawn else None,
         thumbnail=job.thumbnail if drawn else None,
-        parameters=job.parameters(outcome.parameters.device, outcome.parameters.dtype),
+        parameters=replace(outcome.parameters, base=None if job.base is None else job.base.path),
     )
 
 

@@ -133,7 +133,7 @@ def plan_previews(workspace: Workspace, request: PreviewRequest) -> PreviewPlan:
         if not is_called(job):
             failures.append(_uncalled(job))
             continue
-        before = None if request.assets or request.again else finished(subject, job)
+        before = None if request.assets or request.again else finished(subject, checkpoint, job)
         if before is None:
             waiting.append(PlannedPreview(subject, checkpoint, job))
         else:

@@ -74,15 +74,17 @@ def plan_comparison(workspace: Workspace, request: PreviewRequest) -> SheetPlan:
     if len(request.assets) != 2:
         raise BadValue("a comparison is of two assets")
     subjects = _subjects(workspace, request)
-    first, second = (_planned(workspace, request, subject) for subject in subjects)
-    same = replace(
-        second,
+    first = _planned(workspace, request, subjects[0])
+    settings = replace(
+        request,
         prompt=first.prompt,
-        trigger=second.trigger and first.trigger,
+        steps=first.steps,
         cfg=first.cfg,
-        width=first.width,
-        height=first.height,
+        sampler=first.sampler,
+        size=(first.width, first.height),
     )
+    second = _planned(workspace, settings, subjects[1])
+    same = replace(second, trigger=second.trigger and first.trigger)
     stems = "-".join(content_name(subject.file)[:10] for subject in subjects)
     target = _target(workspace, request, f"compare-{stems}")
     columns = _told_apart([Path(subject.file.path) for subject in subjects])

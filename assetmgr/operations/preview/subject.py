@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.preview.request import parse_size
 from assetmgr.sampler.models.families import FAMILIES, not_rendered
 from assetmgr.sampler.process.jobs import ModelFile
-from converters.bases import Base
+from converters.bases import Base, Prediction
 from converters.errors import AssetNotFound, FileMissing, UnsupportedFile, naming
 from converters.kinds import Kind
 from converters.pickles.verdict import SafetyReport, Verdict
@@ -49,7 +49,7 @@ class Subject:
 
     `asset` is its number in the library, None for a file outside of it. `words` call it in a
     prompt; `prompt` and `size` are its own wishes. `last` is its newest preview, `scanned` the file
-    as the library knows it.
+    as the library knows it. `prediction` is what a checkpoint was trained for.
     """
 
     asset: int | None
@@ -60,6 +60,7 @@ class Subject:
     size: tuple[int, int] | None
     last: Preview | None = None
     scanned: File | None = None
+    prediction: str = Prediction.UNKNOWN
 
     @property
     def is_checkpoint(self) -> bool:
@@ -142,6 +143,7 @@ def from_asset(asset: Asset) -> Subject:
         size=parse_size(asset.metadata.get(RESOLUTION_KEY)) or _last_size(asset.preview),
         last=asset.preview,
         scanned=next((file for file in asset.files if file.path == asset.path), None),
+        prediction=asset.prediction,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, Solver, solver_named
+from assetmgr.sampler.rendering.solvers import Solver, edm_forms, solver_named
 from converters.layouts.edm import Edm, edm_scheduler
 
 TRAINING: Mapping[str, object] = {
@@ -21,10 +21,8 @@ TRAINING: Mapping[str, object] = {
 }
 """The noise schedule that all Stable Diffusions to SDXL were trained with."""
 
-ZERO_SNR: Mapping[str, object] = {
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-}
+SPACING = "timestep_spacing"
+ZERO_SNR: Mapping[str, object] = {"rescale_betas_zero_snr": True, SPACING: "trailing"}
 """What is different for a network that was trained down to pure noise (arXiv 2305.08891)."""
 
 
@@ -47,7 +45,7 @@ def scheduler_of(training: Training, solver: Solver, steps: int) -> Any:
     name = solver.scheduler if training.edm is None else solver.edm_scheduler
     if name is None:
         raise ValueError(f"{solver.name} has no form for EDM")
-    scheduler = getattr(diffusers, name)(**_options(training, solver))
+    scheduler = getattr(diffusers, name)(**_options(training, solver, steps))
     scheduler.set_timesteps(steps)
     return scheduler
 
@@ -56,8 +54,8 @@ def usable_solver(training: Training, solver: Solver) -> Solver:
     """The solver itself; with levels of EDM the one that takes their steps, spread as they are."""
     if training.edm is None:
         return solver
-    label = DEFAULT_SOLVER if solver.edm_scheduler is None else solver.label
-    return solver_named(f"{label} Karras" if training.edm.spread == "karras" else label)
+    plain, karras = edm_forms(solver)
+    return karras if training.edm.spread == "karras" else plain
 
 
 def plain_levels(training: Training) -> Any:
@@ -65,9 +63,15 @@ def plain_levels(training: Training) -> Any:
     return scheduler_of(training, solver_named("Euler"), 100)
 
 
-def _options(training: Training, solver: Solver) -> dict[str, object]:
+def _options(training: Training, solver: Solver, steps: int) -> dict[str, object]:
+    """The configuration; a single step is from pure noise.
+
+    Moments that are spread from either end come to the one without noise, where they are one.
+    """
     edm, prediction = training.edm, training.prediction
-    if edm is None:
-        own = {**TRAINING, **solver.options, **(ZERO_SNR if training.zero_snr else {})}
-        return {**own, "prediction_type": prediction}
-    return dict(edm_scheduler(edm))
+    if edm is not None:
+        return dict(edm_scheduler(edm))
+    own = {**TRAINING, **solver.options, **(ZERO_SNR if training.zero_snr else {})}
+    if steps == 1 and SPACING in own:
+        own[SPACING] = "trailing"
+    return {**own, "prediction_type": prediction}

@@ -22,7 +22,15 @@ from assetmgr.sampler.models.denoising import training_of
 from assetmgr.sampler.models.networks import Incomplete
 from assetmgr.sampler.models.schedules import usable_solver
 from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob, RenderOutcome
-from assetmgr.sampler.process.warm import Conditions, Kept, Warm, account_of, load_warm, place_of
+from assetmgr.sampler.process.warm import (
+    Conditions,
+    Kept,
+    Warm,
+    account_of,
+    fingerprints,
+    load_warm,
+    place_of,
+)
 from assetmgr.sampler.rendering.devices import choose_precision, peak_memory, precision_name
 from assetmgr.sampler.rendering.memory import Measure, Thrift
 from assetmgr.sampler.rendering.painter import Painter
@@ -49,7 +57,7 @@ class Attempt:
         self._thrift = thrift
         self._device = thrift.device
         self._dtype = choose_precision(job.dtype, thrift.device)
-        if self._dtype is torch.float16 and job.checkpoint.path in kept.overflowing:
+        if self._dtype is torch.float16 and fingerprints(job.checkpoint.path) in kept.overflowing:
             self._dtype = torch.float32
         self._progress = progress
         self._load_seconds = 0.0
@@ -107,7 +115,7 @@ class Attempt:
             return False
         self._dtype = torch.float32
         if is_checkpoint:
-            self._kept.overflowing.add(self._job.checkpoint.path)
+            self._kept.overflowing.add(fingerprints(self._job.checkpoint.path))
         self._progress.message("values overflow in fp16, going on in fp32")
         return True
 

@@ -39,6 +39,9 @@ from converters.statedict import StateDict
 KEPT = 32
 """Renders of the base that are kept, 3 MB each at 512x512, and encodings of prompts, 1 MB each."""
 
+Fingerprints = tuple[Fingerprint, ...]
+"""All that a model is read from, as it was."""
+
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -48,10 +51,10 @@ class Place:
     """What a loaded bundle answers to: the file as it was, and where it was loaded to."""
 
     path: str
-    fingerprint: Fingerprint
+    fingerprints: Fingerprints
     device: torch.device
     dtype: torch.dtype
-    companions: tuple[tuple[str, Fingerprint], ...] = ()
+    companions: tuple[tuple[str, Fingerprints], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +136,14 @@ def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 class Kept:
     """What a sampler keeps from one job to the next.
 
-    `warm` is the last base, `overflowing` are the paths of those that fp16 is too narrow for.
+    `warm` is the last base, `overflowing` are those that fp16 is too narrow for, as they were.
     """
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer()
         self.tokens_of: Tokenize = partial(tokenizer.encode, add_special_tokens=False)
         self.warm: Warm | None = None
-        self.overflowing: set[str] = set()
+        self.overflowing: set[Fingerprints] = set()
 
     def forget(self) -> None:
         """Release the networks."""
@@ -155,8 +158,8 @@ def place_of(
     dtype: torch.dtype,
 ) -> Place:
     """What a bundle loaded now would answer to. Raises FileMissing."""
-    lent = tuple((each.path, _fingerprint(each.path)) for each in companions)
-    return Place(checkpoint.path, _fingerprint(checkpoint.path), device, dtype, lent)
+    lent = tuple((each.path, fingerprints(each.path)) for each in companions)
+    return Place(checkpoint.path, fingerprints(checkpoint.path), device, dtype, lent)
 
 
 def load_warm(place: Place, companions: Sequence[ModelFile], progress: Progress) -> Warm:
@@ -200,8 +203,17 @@ def single_file(model: Model) -> StateDict:
     return to_single_file(pipeline_parts(state), state.metadata).state
 
 
-def _fingerprint(path: str) -> Fingerprint:
+def fingerprints(path: str) -> Fingerprints:
+    """Those of a file and of what belongs to it, or of all in a folder. Raises FileMissing."""
+    place = Path(path)
+    if place.is_dir():
+        others = sorted(place.rglob("*"))
+    elif place.suffix == ".json":  # the index of files beside it
+        others = sorted(place.parent.iterdir())
+    else:
+        others = [place.with_suffix(".yaml")]
     try:
-        return Fingerprint.of(os.stat(path))
+        own = Fingerprint.of(os.stat(path))
+        return (own, *(Fingerprint.of(each.stat()) for each in others if each.is_file()))
     except OSError as error:
         raise FileMissing("no such file", path=path) from error

@@ -99,6 +99,15 @@ SOLVERS = (
 )
 
 
+def edm_forms(solver: Solver) -> tuple[Solver, Solver]:
+    """What samples in its place where the levels of noise are EDM's, plain and spread as Karras'.
+
+    Which of the two, the model decides.
+    """
+    label = DEFAULT_SOLVER if solver.edm_scheduler is None else solver.label
+    return solver_named(label), solver_named(f"{label} Karras")
+
+
 def solver_named(name: str) -> Solver:
     """The solver called `name`, in any case. Raises BadValue that lists the names."""
     for solver in SOLVERS:

@@ -54,6 +54,7 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
+        half=family.half,
         clip_skip=1 if family.flow else request.clip_skip,
         low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),

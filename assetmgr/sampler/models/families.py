@@ -52,6 +52,8 @@ class Family:
     `aesthetic` is the score that a refiner is told for the prompt and for the negative one, in
     place of the target's size; None in families that know none. `flow` families are transformers
     that take T5's encoding too, and are sampled on straight lines. `cfg` is the usual guidance.
+    `half` is the narrow type that they were trained in: values of Flux leave the range of fp16, by
+    which diffusers cuts them off there.
     """
 
     encoders: tuple[Encoding, ...]
@@ -60,6 +62,7 @@ class Family:
     aesthetic: tuple[float, float] | None = None
     flow: bool = False
     cfg: float = 7.0
+    half: str = "fp16"
 
 
 _BIG = Encoding(SECOND_ENCODER, 0, least_skip=2, norm=False, pooled=True)
@@ -80,7 +83,7 @@ FAMILIES: Mapping[Base, Family] = {
         flow=True,
         cfg=4.5,
     ),
-    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5),
+    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5, half="bf16"),
 }
 
 

@@ -56,7 +56,7 @@ class Attempt:
         self._job = job
         self._thrift = thrift
         self._device = thrift.device
-        self._dtype = choose_precision(job.dtype, thrift.device)
+        self._dtype = choose_precision(job.dtype, thrift.device, job.half)
         if self._dtype is torch.float16 and fingerprints(job.checkpoint.path) in kept.overflowing:
             self._dtype = torch.float32
         self._progress = progress

@@ -12,7 +12,7 @@ import torch
 from assetmgr.operations.preview.job import plan_job
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.subject import Subject
-from assetmgr.sampler.models.families import FAMILIES
+from assetmgr.sampler.models.families import FAMILIES, half_of
 from assetmgr.sampler.process.jobs import ModelFile, RenderJob
 from assetmgr.sampler.process.session import Session
 from assetmgr.sampler.rendering.devices import choose_precision
@@ -47,11 +47,11 @@ def test_auto_is_the_narrow_type_of_the_family_on_cuda_and_fp32_elsewhere(
 
 
 @pytest.mark.parametrize("base", [Base.SD1, Base.FLUX])
-def test_a_job_says_which_type_suits_its_checkpoint(base: Base, tmp_path: Path) -> None:
+def test_a_job_says_of_which_family_its_checkpoint_is(base: Base, tmp_path: Path) -> None:
     model = ModelFile("/models/base.safetensors", "base", "checkpoint")
     subject = Subject(None, model, base, (), None, None)
     job = plan_job(PreviewRequest(), subject, subject, tmp_path)
-    assert job.half == FAMILIES[base].half
+    assert half_of(job.family) == FAMILIES[base].half
 
 
 def test_an_unknown_precision_lists_the_known() -> None:

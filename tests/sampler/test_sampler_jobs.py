@@ -70,6 +70,12 @@ def test_a_name_that_is_not_utf_8_stands_in_the_parameters_text_as_it_is_shown()
     assert "<lora:caf\\xe9:0.8>" in parameters_text(replace(JOB, subject=odd))
 
 
+def test_what_flux_is_told_in_place_of_guidance_has_a_key_of_its_own() -> None:
+    told = parameters_text(replace(JOB, family="flux", sampler="Euler", cfg=3.5))
+    expected = "Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed"
+    assert expected in told
+
+
 @pytest.mark.parametrize(
     ("kind", "pair"),
     [

@@ -87,6 +87,18 @@ FAMILIES: Mapping[Base, Family] = {
 }
 
 
+def half_of(family: str) -> str:
+    """The narrow type that suits a family; fp16 where it is not known."""
+    known = FAMILIES.get(Base(family))
+    return "fp16" if known is None else known.half
+
+
+def natural_size(base: Base, prediction: Prediction) -> int:
+    """Edge in pixels of the pictures of its training; SD2 that predicts noise had smaller ones."""
+    is_small = base is Base.SD2 and prediction is Prediction.EPSILON
+    return 512 if is_small else FAMILIES[base].size
+
+
 def not_rendered(base: Base) -> UnsupportedFile:
     """Says of a family that its models cannot be rendered, and whose can."""
     known = ", ".join(each.label for each in FAMILIES)

@@ -45,15 +45,15 @@ class RenderJob:
 
     `base` is None for a checkpoint, which is its own base. `trigger` is the word in the prompt that
     an embedding answers to. `weight` is the strength of an adapter. `device` is `auto`, `cpu`,
-    `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`, and `half` the narrow type that
-    suits the checkpoint, which `auto` means on CUDA. `image` and `thumbnail` are the
+    `cuda` or `mps`; `dtype` is `auto`, `fp32`, `fp16` or `bf16`. `image` and `thumbnail` are the
     files to write, None for none. `with_effect` compares with the render without the asset.
     `low_vram` keeps networks off the accelerator but for their turn, and decodes in
     tiles. `companions` are files that hold what the checkpoint lacks of encoders, VAE and
     tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted
     from the end, whose output is taken. `adapters` are in effect on a checkpoint, and with
     `rounded` (an element type, or `keep`) the changed weights are rounded to it. `relatives` are
-    checkpoints of the family that a checkpoint's blocks are compared with.
+    checkpoints of the family that a checkpoint's blocks are compared with. `family` is the
+    checkpoint's, as far as it is known.
     """
 
     subject: ModelFile
@@ -80,7 +80,7 @@ class RenderJob:
     adapters: tuple[RuntimeAdapter, ...] = ()
     rounded: str | None = None
     relatives: tuple[ModelFile, ...] = ()
-    half: str = "fp16"
+    family: str = "unknown"
 
     @property
     def checkpoint(self) -> ModelFile:

@@ -201,6 +201,31 @@ def test_where_nobody_looks_on_the_way_the_latents_are_the_same_and_failures_nam
     assert "the transformer at step 3 of 4" in failed[0].detail
 
 
+@pytest.mark.parametrize(
+    ("word", "role", "name", "stage"),
+    [
+        ("flux dev", "clip_l", "final_layer_norm.bias", "of the prompt by CLIP"),
+        ("flux dev", "t5xxl", "final_layer_norm.weight", "of the prompt by T5"),
+        ("sd3 medium", "t5xxl", "final_layer_norm.weight", "of the prompt by T5"),
+        ("sd3 medium", "clip_g", "text_projection.weight", "of the prompt"),
+    ],
+)
+def test_an_encoder_whose_numbers_are_none_is_named_and_not_the_transformer(
+    word: str, role: str, name: str, stage: str, flow_job: RenderJob, tmp_path: Path
+) -> None:
+    made = _made(word, tmp_path)
+    wrong = (t for n, t in made.encoders[role].state_dict().items() if n.endswith(name))
+    next(wrong).fill_(torch.nan)
+    subject = ModelFile(made.alone(), "model", "checkpoint")
+    job = replace(flow_job, subject=subject, companions=made.companions())
+    checks = {check.name: check for check in Session().render(job, SILENT).checks}
+    layer = name.rpartition(".")[0]
+    told = checks["finite"].detail
+    assert told.startswith(f"the text encoding {stage} is not finite, first in "), told
+    assert told.endswith(layer)
+    assert name in checks["weights finite"].detail
+
+
 def _all_in_one(made: Made, *without: str) -> str:
     """One file with everything, as ComfyUI writes it."""
     tensors = {f"model.diffusion_model.{n}": t for n, t in mmdit.original(made.transformer).items()}

@@ -70,6 +70,19 @@ def test_a_name_that_is_not_utf_8_stands_in_the_parameters_text_as_it_is_shown()
     assert "<lora:caf\\xe9:0.8>" in parameters_text(replace(JOB, subject=odd))
 
 
+@pytest.mark.parametrize(
+    ("sampler", "named"),
+    [
+        ("DPM++ 2M", "DPM++ 2M, Schedule type: SGM Uniform, CFG"),
+        ("Euler a", "Euler a, Schedule type: Uniform, CFG"),
+        ("Euler Karras", "Euler, Schedule type: Karras, CFG"),
+        ("DDIM", "DDIM, CFG"),
+    ],
+)
+def test_sampler_and_schedule_have_the_web_uis_names(sampler: str, named: str) -> None:
+    assert f"Sampler: {named}" in parameters_text(replace(JOB, sampler=sampler))
+
+
 def test_what_flux_is_told_in_place_of_guidance_has_a_key_of_its_own() -> None:
     told = parameters_text(replace(JOB, family="flux", sampler="Euler", cfg=3.5))
     expected = "Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed"

@@ -23,7 +23,6 @@ from converters.statedict import Buffer, Extent, LazyTensor
 __all__ = [
     "Tensor",
     "buffer",
-    "empty",
     "equal_words",
     "fill",
     "floats",
@@ -147,13 +146,6 @@ def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
     step = max(1, _PIECE_BYTES * 8 // tensor.dtype.bits)
     for start in range(0, tensor.numel, step):
         yield flat.slice0(start, min(tensor.numel, start + step))
-
-
-def empty(shape: tuple[int, ...], dtype: DType) -> torch.Tensor:
-    """A tensor whose values are yet to be written, on the device that is computed on."""
-    import torch
-
-    return torch.empty(shape, dtype=torch_dtype(dtype), device=device())
 
 
 def zeros(shape: tuple[int, ...]) -> torch.Tensor:

@@ -62,11 +62,10 @@ class _Hasher(Protocol):
 
 
 def tensor_digest(tensor: LazyTensor) -> bytes:
-    """The 32 bytes that stand for type, shape and values of a tensor; reads it in pieces."""
-    return _digest(tensor)[:DIGEST_BYTES]
+    """The 32 bytes that stand for type, shape and values of a tensor; reads it in pieces.
 
-
-def _digest(tensor: LazyTensor) -> bytes:
+    Those of a small one are followed by its checksum.
+    """
     hasher = _begin(tensor)
     for data in _read(tensor):
         hasher.update(data)
@@ -80,11 +79,6 @@ def bytes_to_digest(state: StateDict) -> int:
         tensor.nbytes if extents is None else sum(extent.nbytes for extent in extents)
         for tensor, extents in stored
     )
-
-
-def weights_digest(state: StateDict, progress: Progress = SILENT) -> str:
-    """The digest of all tensors, 64 hex digits; reads them one at a time."""
-    return weigh(state, {}, progress).whole
 
 
 def weigh(state: StateDict, parts: Parts, progress: Progress = SILENT) -> Weights:
@@ -154,7 +148,7 @@ class WeightsDigest:
         """
         for key, tensor in self._wanted.items():
             if key not in self._done:
-                self._done[key] = _digest(tensor)
+                self._done[key] = tensor_digest(tensor)
                 progress.advance(tensor.nbytes)
         listing = Listing({name: _kind(tensor) for name, (tensor, _) in self._names.items()})
         tensors = [self._names[name] for name in listing.names]

@@ -21,6 +21,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from os import PathLike
 from typing import Protocol, Self
 
@@ -31,6 +32,7 @@ from converters.digest import Parts, WeightsDigest
 from converters.digest_small import weigh_content
 from converters.errors import FileProblem, SourceChanged
 from converters.lanes import BLOCK_BYTES, RING_BLOCKS, Consumer, Countdown, Lanes, Ring
+from converters.page_memory import page_memory
 from converters.progress import SILENT, Progress
 from converters.statedict import Buffer, StateDict
 from converters.weights import Weights
@@ -43,7 +45,15 @@ BLAKE3 is a fifth faster."""
 SMALL_BYTES = 4 << 20
 """Files up to this size are read as a whole and hashed by one thread."""
 NO_PARTS: Parts = {}
-_OWN = threading.local()
+
+
+class _Own(threading.local):
+    """What each thread reads small files into."""
+
+    buffer: mmap | None = None
+
+
+_OWN = _Own()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +169,10 @@ def _memory(size: int) -> memoryview:
 
     Fresh memory for each file takes longer to get than to read into.
     """
-    if len(getattr(_OWN, "buffer", b"")) < size:
-        _OWN.buffer = bytearray(SMALL_BYTES)
-    return memoryview(_OWN.buffer)[:size]
+    buffer = _OWN.buffer
+    if buffer is None or len(buffer) < size:
+        buffer = _OWN.buffer = page_memory(SMALL_BYTES)
+    return memoryview(buffer)[:size]
 
 
 def hash_bytes(data: memoryview, header_bytes: int | None = None) -> FileHashes:

@@ -17,7 +17,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from typing import TypeVar
+
+from converters.page_memory import page_memory
 
 Consumer = Callable[[memoryview], object]
 """Takes the next bytes of a stream."""
@@ -166,9 +169,9 @@ class Ring:
     """A few buffers, reused: large streams pass through without touching fresh memory."""
 
     def __init__(self, blocks: int = RING_BLOCKS, size: int = BLOCK_BYTES) -> None:
-        self.free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self.free: queue.SimpleQueue[mmap] = queue.SimpleQueue()
         for _ in range(blocks):
-            self.free.put(bytearray(size))
+            self.free.put(page_memory(size))
 
     def take(self, size: int, lanes: Lanes | None = None) -> Block:
         """A buffer of `size` bytes; until one is free, this thread works for `lanes`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tui.answers import summed, summed_verdicts, tell, told
 from tui.query import View
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from tui.placing import Placing
     from tui.remote import Remote
     from tui.rendering import Rendering
-
-Result = TypeVar("Result")
 
 
 LOGOUT = "-"

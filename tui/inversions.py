@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from converters.progress import Progress
     from registry.records import Asset
 
-_YES = same("no", "yes")
-
 
 class Inversions:
     """Forms over embeddings of a workspace."""

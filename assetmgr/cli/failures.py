@@ -7,7 +7,7 @@ import sys
 from assetmgr.operations.failures import Failure
 from assetmgr.text import plain
 
-DONE, FAILED, WRONG_CALL, NOT_AVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
 
 def print_failure(failure: Failure) -> None:

@@ -19,7 +19,8 @@ from converters.adapters.ia3 import IA3, IA3_PEFT
 from converters.adapters.loha import LOHA, LOHA_TUCKER
 from converters.adapters.lokr import LOKR
 from converters.adapters.lora import LOCON, LORA
-from converters.adapters.module import Factors, Family, Module, Shape
+from converters.adapters.lora_bias import LORA_BIAS, bias_of
+from converters.adapters.module import Factors, Family, Module, Shape, Stated
 from converters.adapters.oft import OFT, OFT_DIAG, OFT_PEFT
 from converters.adapters.peft_config import peft_configs
 from converters.dtypes import CODES
@@ -48,6 +49,7 @@ _ROLES = (
     (re.compile(r"lora_up\.weight|lora_B(?:\.\w+)?\.weight|.*\bup\.weight"), "up"),
     (re.compile(r"lora_down\.weight|lora_A(?:\.\w+)?\.weight|.*\bdown\.weight"), "down"),
     (re.compile(r"lora_mid\.weight"), "mid"),
+    (re.compile(r"lora_B(?:\.\w+)?\.bias"), LORA_BIAS),
     (re.compile(r"lora_magnitude_vector.*"), "magnitude"),
     (re.compile(r"oft_R.*"), "oft_R"),
     (re.compile(r"([ab][12]|bm)\.weight"), r"\1"),
@@ -57,6 +59,7 @@ _ROLES = (
 
 _NO_ADAPTER = "it belongs to an embedding in the same file"
 _NO_TENSOR = "it is no tensor of an adapter"
+_NO_LORA = "there is no LoRA whose bias it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +85,38 @@ def load_adapter(sd: StateDict) -> Adapter:
     configs = peft_configs(sd.metadata)
     modules: list[Module] = []
     for name, keys in grouped.items():
-        stated = configs.stated(name)
-        for roles in _parts(frozenset(keys)):
-            own = {role: keys[role] for role in keys if role in roles}
-            tensors = {role: sd[key] for role, key in own.items()}
-            family = _family(frozenset(own))
-            if family is None or (reason := _broken(tensors)):
-                unused |= dict.fromkeys(own.values(), reason if family else _why_not(roles))
-                continue
-            part = family.part
-            modules.append(Module(name, family.name, tensors, tuple(own.values()), part, stated))
+        tensors = {role: sd[key] for role, key in keys.items()}
+        found, rest = _modules(name, keys, tensors, configs.stated(name))
+        modules += found
+        unused |= rest
     return Adapter(tuple(modules), unused)
+
+
+def _modules(
+    name: str, keys: Mapping[str, str], tensors: Mapping[str, LazyTensor], stated: Stated
+) -> tuple[list[Module], dict[str, str]]:
+    """What the keys and tensors of one name, both by their roles, make; and the rest, with reasons.
+
+    One layer may have a change of its weight, and others of its bias.
+    """
+    modules: list[Module] = []
+    unused: dict[str, str] = {}
+    for roles in _parts(frozenset(keys)):
+        own = {role: tensor for role, tensor in tensors.items() if role in roles}
+        names = tuple(keys[role] for role in own)
+        family = _family(frozenset(own))
+        if family is None or (reason := _broken(own)):
+            unused |= dict.fromkeys(names, reason if family else _why_not(roles))
+        else:
+            modules.append(Module(name, family.name, own, names, family.part, stated))
+    if LORA_BIAS in keys:
+        lora = next((module for module in modules if "up" in module.tensors), None)
+        reason = _NO_LORA if lora is None else _broken({LORA_BIAS: tensors[LORA_BIAS]})
+        if lora is None or reason:
+            unused[keys[LORA_BIAS]] = reason
+        else:
+            modules.append(bias_of(lora, keys[LORA_BIAS], tensors[LORA_BIAS]))
+    return modules, unused
 
 
 def family_of(module: Module) -> Family:
@@ -155,11 +179,11 @@ def _add(grouped: dict[str, dict[str, str]], module: str, role: str, key: str) -
 
 
 def _parts(roles: frozenset[str]) -> Iterator[frozenset[str]]:
-    """The roles that change the bias, each alone, and all others together."""
+    """The roles that change the bias, each alone, and all others together but for that of LoRA."""
     biases = roles & (FULL_BIAS.required | NORM_BIAS.required)
     yield from (frozenset({role}) for role in sorted(biases))
-    if roles - biases:
-        yield roles - biases
+    if others := roles - biases - {LORA_BIAS}:
+        yield others
 
 
 def _family(roles: frozenset[str]) -> Family | None:

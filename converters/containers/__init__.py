@@ -23,7 +23,6 @@ from converters.containers.model import NOT_INSPECTED, Container, Inspected, Mod
 from converters.containers.safetensors import read_safetensors
 from converters.containers.sniffing import sniff
 from converters.errors import EmptyFile, FileProblem, UnsupportedFile
-from converters.pickles.verdict import SAFE_NO_CODE, SafetyReport
 from converters.suffixes import MODEL_SUFFIXES
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "Model",
     "is_pipeline",
     "open_model",
-    "safety_of",
     "sniff",
 ]
 
@@ -82,16 +80,6 @@ def _open_file(path: str | os.PathLike[str]) -> Model:
     except FileProblem:
         file.close()
         raise
-
-
-def safety_of(source: str | os.PathLike[str] | ByteSource) -> SafetyReport:
-    """The verdict on a file, model or not; a file that cannot be opened raises its FileProblem."""
-    try:
-        return open_model(source).safety
-    except Inspected as error:
-        return error.safety
-    except UnsupportedFile:
-        return SAFE_NO_CODE
 
 
 def _open(source: ByteSource) -> Model:

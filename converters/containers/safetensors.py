@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 
 from converters.bytesource import ByteSource
 from converters.containers.model import Container, Model
-from converters.containers.strict_json import BadJson, parse_object, short, split_first
+from converters.containers.shared_headers import SharedHeaders
+from converters.containers.strict_json import BadJson, parse_object, short
 from converters.dtypes import BY_LABEL, DType
 from converters.errors import CorruptFile, TruncatedFile
 from converters.pickles.verdict import SAFE_NO_CODE
@@ -57,22 +57,26 @@ def read_safetensors(source: ByteSource) -> Model:
 
 def _parse(header: bytes) -> tuple[Structure, dict[str, str]]:
     """The structure and the metadata; structures of headers that differ in metadata are shared."""
-    if len(header) <= SHARED_HEADER and (parts := split_first(header, _METADATA)) is not None:
-        metadata, rest = parts
+    if len(header) <= SHARED_HEADER:
         try:
-            return _shared_structure(rest), _texts(metadata)
+            if (parts := _SHARED.split(header)) is not None:
+                metadata, structure = parts
+                return structure, _texts(metadata)
         except (BadJson, _Broken):
             pass  # the same again as a whole, whose error tells the right place
     pairs = parse_object(header)
     return _structure(pairs), _texts(pairs.get(_METADATA))
 
 
-@lru_cache(maxsize=SHARED_STRUCTURES)
-def _shared_structure(members: str) -> Structure:
-    pairs = parse_object(b"{" + members.encode())
+def _without_metadata(members: bytes) -> Structure:
+    """Of what follows the metadata in a header."""
+    pairs = parse_object(b"{" + members)
     if _METADATA in pairs:
         raise _Broken("its __metadata__ is given twice")
     return _structure(pairs)
+
+
+_SHARED = SharedHeaders(_METADATA, _without_metadata, SHARED_STRUCTURES)
 
 
 def _structure(pairs: Mapping[str, object]) -> Structure:

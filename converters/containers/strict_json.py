@@ -33,7 +33,6 @@ def parse_object(document: bytes) -> dict[str, object]:
 def split_first(document: bytes, key: str) -> tuple[object, str] | None:
     """The value of an object's first key, and the JSON of what follows: other keys, the brace.
 
-    Headers have a hundred kilobytes, and a scan meets thousands: it is copied as rarely as can be.
     None where `key` is not the first one, or what is wrong with the document is left to
     `parse_object`.
     """

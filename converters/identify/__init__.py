@@ -65,12 +65,8 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def claims(sd: StateDict) -> tuple[Row, ...]:
+def claims(names: Names) -> tuple[Row, ...]:
     """The rows that hold for a file and are not beaten by another one that does."""
-    return _claims(Names(sd))
-
-
-def _claims(names: Names) -> tuple[Row, ...]:
     holding = [row for row in ROWS if row.when.holds(names)]
     beaten = {name for row in holding for name in row.beats}
     return tuple(row for row in holding if row.name not in beaten)
@@ -129,7 +125,7 @@ def _part_of(name: str) -> str:
 
 def _of_file(sd: StateDict) -> Identity:
     names = Names(sd)
-    rows = _claims(names)
+    rows = claims(names)
     if len(rows) != 1:
         return unknown(sd, [row.name for row in rows])
     identity = rows[0].describe(sd)

@@ -25,7 +25,7 @@ _ENDINGS = (
 
 _SUFFIX = re.compile(
     r"\.(?P<role>lora_down\.weight|lora_up\.weight|lora_mid\.weight|alpha|dora_scale"
-    r"|lora_[AB](?:\.\w+)?\.weight|lora_magnitude_vector(?:\.\w+)*"
+    r"|lora_[AB](?:\.\w+)?\.weight|lora_B(?:\.\w+)?\.bias|lora_magnitude_vector(?:\.\w+)*"
     r"|lora\.(?:down|up)\.weight|lora_linear_layer\.(?:down|up)\.weight"
     r"|(?:processor\.)?\w+_lora\d?\.(?:down|up)\.weight"
     r"|hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t[12]"

@@ -80,8 +80,8 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
         target = targets.get(place_of(module.name))
         if target is None:
             unused |= dict.fromkeys(module.keys, "the checkpoint has no such layer")
-        elif module.part == "bias" and target.bias is None:
-            unused |= dict.fromkeys(module.keys, _NO_BIAS[bool(target.parts)])
+        elif module.part == "bias" and not _has_bias(target):
+            unused |= dict.fromkeys(module.keys, "the layer has no bias in the checkpoint")
         else:
             try:
                 placed += _placed(module, target)
@@ -92,10 +92,9 @@ def fit_modules(adapter: Adapter, targets: Mapping[Place, Target]) -> Fit:
     return Fit(tuple(placed), next(iter(misfits), None), unused)
 
 
-_NO_BIAS = (
-    "the layer has no bias in the checkpoint",
-    "the checkpoint keeps the layer, and its bias, in several parts",
-)
+def _has_bias(target: Target) -> bool:
+    """Whether a layer has a bias, and each of its parts where the checkpoint has it in several."""
+    return all(part.bias is not None for part, _ in target.parts or ((target, None),))
 
 
 def _twice(placed: list[Placed]) -> Iterator[MergeProblem]:
@@ -112,7 +111,10 @@ def _placed(module: Module, target: Target) -> list[Placed]:
     family = family_of(module)
     if module.part == "bias":
         _require_cover(module, family, target.shape[:1])
-        return [_on_bias(module, target, family.apply)]
+        if not target.parts:
+            return [_on_bias(module, target, partial(family.apply, module))]
+        added = partial(_add_rows, family, module, target.shape[:1])
+        return [_on_bias(module, part, partial(added, rows)) for part, rows in target.parts]
     columns = _columns(module, family, target)
     seen = target.shape if columns is None else (target.shape[0], columns, *target.shape[2:])
     _require_cover(module, family, seen)
@@ -121,7 +123,7 @@ def _placed(module: Module, target: Target) -> list[Placed]:
     view = View(target.rows, columns, target.transposed)
     places = [_on_weight(module, family, target, view)]
     if family.bias is not None and target.bias is not None:
-        places.append(_on_bias(module, target, family.bias))
+        places.append(_on_bias(module, target, partial(family.bias, module)))
     return places
 
 
@@ -165,13 +167,10 @@ def _add_rows(
     weight.add_(whole[slice(*rows)])
 
 
-def _on_bias(
-    module: Module, target: Target, apply: Callable[[Module, Tensor, float], None]
-) -> Placed:
+def _on_bias(module: Module, target: Target, apply: Apply) -> Placed:
     assert target.bias is not None
     inputs = tuple(module.tensors.values())
-    view = View(target.rows)
-    return Placed(module.name, target, target.bias, view, inputs, partial(apply, module))
+    return Placed(module.name, target, target.bias, View(target.rows), inputs, apply)
 
 
 def _columns(module: Module, family: Family, target: Target) -> int | None:

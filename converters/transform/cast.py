@@ -165,6 +165,8 @@ def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
     from converters.compute import passing_value, torch_dtype, value
 
     original = value(tensor) if tensor.extents is None else passing_value(tensor)
+    if tensor.dtype is DType.F64 and dtype is not DType.F32:
+        original = _to_odd(original)
     result = original.to(torch_dtype(dtype))
     if not original.numel():
         return _Rounded(original, result, 0, 0)
@@ -174,6 +176,24 @@ def _rounded(tensor: LazyTensor, dtype: DType) -> _Rounded:
         return _Rounded(original, result, 0, 0)
     lost = values.isfinite() & (values.abs() >= dtype.overflow)
     return _Rounded(original, result, int(lost.sum()), int(values.isnan().sum()))
+
+
+def _to_odd(values: Tensor) -> Tensor:
+    """Doubles in float32, such that rounding these to a narrower type is rounding the doubles.
+
+    torch makes halves of doubles by way of float32 and so rounds twice: what lies just beside the
+    middle of two halves goes to the middle first, and from there perhaps to the wrong one. Here, of
+    the two neighbours of a double that is no float32, the one with an odd last bit is taken, which
+    is no such middle. Source: Boldo and Melquiond, Emulation of a FMA and correctly rounded sums:
+    proved algorithms using rounding to odd (2008).
+    """
+    from converters.compute import torch_dtype
+
+    near = values.float()
+    back, bits = near.double(), near.view(torch_dtype(DType.I32))
+    towards_zero = bits - (back.abs() > values.abs()).int()  # the pattern below is the next number
+    is_exact = (back == values) | values.isnan()
+    return bits.where(is_exact, towards_zero | 1).view(near.dtype)
 
 
 def _countable(values: Tensor) -> Tensor:

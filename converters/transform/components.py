@@ -18,7 +18,6 @@ from converters.layouts.pipeline import FIRST_ENCODER, SECOND_ENCODER, text_enco
 from converters.layouts.sd_vae import vae_to_diffusers, vae_to_ldm
 from converters.statedict import StateDict
 
-EXTRACTABLE = (UNET, VAE, FIRST_ENCODER, SECOND_ENCODER)
 SELECTABLE = (UNET, VAE, TEXT_ENCODER)
 """What a selection may name; the averages of the UNet go with it."""
 
@@ -44,7 +43,8 @@ def select_components(
 def extract_component(state: StateDict, name: str) -> StateDict:
     """One component as a file of its own: without prefix, text encoders under transformers' names.
 
-    `name` is one of EXTRACTABLE. Raises UnsupportedFile for a component that is not there.
+    `name` is UNET, VAE, FIRST_ENCODER or SECOND_ENCODER. Raises UnsupportedFile for one that is not
+    there.
     """
     if name in (FIRST_ENCODER, SECOND_ENCODER):
         return text_encoder_of(state, identify(state).base, name)

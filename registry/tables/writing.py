@@ -267,12 +267,6 @@ def _replace(connection: Connection, table: Table, asset_id: int, values: Values
         connection.execute(update(table).where(owner == asset_id).values(values))
 
 
-def _insert(connection: Connection, table: Table, values: Values) -> int:
-    key = connection.execute(insert(table).values(values)).inserted_primary_key
-    assert key is not None  # every table inserted into here has one
-    return int(key[0])
-
-
 def _jsonable(value: Plain) -> Plain:
     """Bytes as hex digits: JSON has no bytes."""
     if isinstance(value, bytes):

@@ -21,9 +21,13 @@ from helpers.civitai_server import CivitaiServer
 from helpers.loopback import Instead
 from helpers.waiting import wait_until
 
-from assetmgr.operations.civitai.receive import run_civitai_download
+from assetmgr.operations.civitai.plan import plan_civitai_download
+from assetmgr.operations.civitai.receive import bring, wanted_of
+from assetmgr.operations.downloads.placing import Destination
+from assetmgr.sources.civitai import site as civitai
 from assetmgr.sources.origins import may_follow
 from assetmgr.sources.transfers import direct, trickle
+from assetmgr.sources.transfers.bandwidth import Bandwidth
 from assetmgr.sources.web import Web
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
@@ -172,8 +176,10 @@ class StopsAfter(CancellableProgress):
 def interrupt(site: CivitaiServer, folder: Path) -> None:
     """Cancel the download of version 8 when more than one megabyte of it came, and not all."""
     site.hold_after = 2 << 20
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_civitai_download(workspace, "8", None, folder, StopsAfter(1 << 20))
+    with Workspace.open() as workspace, civitai.connect() as web:
+        wanted = wanted_of(plan_civitai_download(workspace, "8"), Destination(folder))
+        with pytest.raises(Cancelled):
+            bring(workspace, wanted, web, Bandwidth(), StopsAfter(1 << 20))
     site.hold_after = None
 
 

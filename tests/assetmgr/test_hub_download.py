@@ -22,10 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from assetmgr.operations.downloads.placing import Destination
 from assetmgr.operations.hub.plan import Download, DownloadRequest, plan_download
-from assetmgr.operations.hub.receive import run_download
+from assetmgr.operations.hub.receive import bring, wanted_of
 from assetmgr.operations.names import safe_name
 from assetmgr.paths import find_paths
+from assetmgr.sources.hub import files as huggingface
+from assetmgr.sources.transfers.bandwidth import Bandwidth
 from assetmgr.workspace import Workspace
 from converters.errors import Cancelled
 from converters.progress import CancellableProgress
@@ -195,8 +198,10 @@ def interrupted(hub: HubServer, folder: Path, most: int = MIB) -> Path:
     """A download of the big file that was interrupted after so many bytes; gives what is left."""
     file = next(plan_download_of(BIG))
     hub.hold_after = 2 * most
-    with Workspace.open() as workspace, pytest.raises(Cancelled):
-        run_download(workspace, file, folder, StopsAfter(most))
+    with Workspace.open() as workspace, huggingface.connect() as web:
+        wanted = wanted_of(workspace, file, Destination(folder))
+        with pytest.raises(Cancelled):
+            bring(workspace, wanted, web, Bandwidth(), StopsAfter(most))
     hub.hold_after = None
     (part,) = remains(folder)
     return folder / part

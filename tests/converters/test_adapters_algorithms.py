@@ -337,6 +337,35 @@ def test_peft_merges_to_the_same_weights(name: str, kind: str) -> None:
     close(bias, merged.bias)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("stabilised", [False, True])
+def test_peft_scales_the_bias_that_it_trains_beside_a_lora(kind: str, stabilised: bool) -> None:
+    from peft import LoraConfig
+
+    torch.manual_seed(0)
+    config = LoraConfig(
+        target_modules=["a"], r=4, lora_alpha=2, lora_bias=True, use_rslora=stabilised
+    )
+    layer = LAYERS[kind]()
+    weight, bias = _copies(layer)
+    model = _peft(config, layer)
+    tensors, name = _peft_tensors(model), "base_model.model.a"
+    metadata = {CONFIG_FILE: json.dumps(config.to_dict(), default=list)}
+    merged = model.merge_and_unload()["a"]
+    for module in modules(tensors, name, metadata):
+        family_of(module).apply(module, bias if module.part == "bias" else weight, 1.0)
+    close(weight, merged.weight)
+    close(bias, merged.bias)
+    # Without a configuration the scale is that of the pair's own alpha.
+    _, before = _copies(merged)
+    with_alpha = {**tensors, "alpha": torch.tensor(3.0)}
+    (of_bias,) = (m for m in modules(with_alpha, name) if m.part == "bias")
+    after = before.clone()
+    family_of(of_bias).apply(of_bias, after, 2.0)
+    close(after, before + 2.0 * 0.75 * tensors["lora_B.bias"])
+
+
 def test_the_later_stages_of_boft_in_peft_gather_half_blocks() -> None:
     from peft.tuners.boft.layer import BOFTLayer
 

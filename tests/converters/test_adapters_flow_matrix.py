@@ -267,10 +267,33 @@ class _Held:
         return self._tensors
 
 
+@pytest.mark.parametrize("base", FAMILIES)
+def test_biases_are_changed_alike_whether_layers_are_one_or_several(base: Base) -> None:
+    torch.manual_seed(0)
+    single_file = {
+        f"lora_unet_{name.removesuffix('.bias').replace('.', '_')}.diff_b": tensor
+        for name, tensor in mmdit.original(network(base)).items()
+        if name.endswith(".bias")
+    }
+    of_diffusers = {
+        f"{name.removesuffix('.bias')}.diff_b": value(tensor)
+        for name, tensor in pipeline(base).items()
+        if name.endswith(".bias")
+    }
+    for biases in (single_file, of_diffusers):
+        file = adapter({key: torch.randn_like(bias) for key, bias in biases.items()})
+        one, several = merged(single(base), file), merged(pipeline(base), file)
+        same(_original(several, base), one)
+    for key, difference in file.items():  # these are the layers of the pipeline themselves
+        name = f"{key.removesuffix('.diff_b')}.bias"
+        close(several[name], value(pipeline(base)[name]) + STRENGTH * value(difference))
+
+
 # -- PEFT ------------------------------------------------------------------------------------------
 
 PEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("LoraConfig", {"r": 2, "lora_alpha": 3}),
+    "lora with biases": ("LoraConfig", {"r": 2, "lora_alpha": 3, "lora_bias": True}),
     "rank-stabilised lora": ("LoraConfig", {"r": 2, "lora_alpha": 3, "use_rslora": True}),
     "loha": ("LoHaConfig", {"r": 2, "alpha": 3}),
     "lokr": ("LoKrConfig", {"r": 2, "alpha": 3}),

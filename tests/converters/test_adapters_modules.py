@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.adapters import load_adapter
+from converters.dtypes import DType
 from converters.errors import MergeProblem
 
 
@@ -30,6 +31,7 @@ def test_keys_are_grouped_by_module_and_family() -> None:
 SUFFIXES = (
     *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "dora_scale", "diff_b"),
     *("lora_A.weight", "lora_B.default.weight", "lora_up.bias", "weight", "on_input", "w_norm"),
+    *("lora_B.bias", "lora_B.default.bias"),
     *("hada_w1_a", "lokr_w1", "lokr_w2", "oft_blocks", "a1.weight", "x.y", ""),
 )
 
@@ -84,3 +86,16 @@ def test_a_missing_half_is_named(keys: tuple[str, ...], missing: str) -> None:
 def test_a_factor_of_several_numbers_is_none(role: str) -> None:
     shapes = lora_shapes({NAME: (8, 8)}) | {f"{NAME}.{role}": (2,)}
     assert set(load_adapter(state_dict(shapes)).unused) == set(shapes)
+
+
+def test_the_bias_of_a_lora_needs_its_lora() -> None:
+    key = f"{NAME}.lora_B.bias"
+    adapter = load_adapter(state_dict({key: (8,), f"{NAME}.lora_B.weight": (8, 2)}))
+    assert adapter.modules == ()
+    assert adapter.unused[key] == "there is no LoRA whose bias it is"
+    whole = load_adapter(state_dict({key: (8,), **lora_shapes({NAME: (8, 8)})}))
+    assert {module.keys: module.part for module in whole.modules}[key,] == "bias"
+    broken = load_adapter(
+        state_dict({**lora_shapes({NAME: (8, 8)})}).overlay(state_dict({key: (8,)}, DType.I64))
+    )
+    assert "I64" in broken.unused[key]

@@ -25,13 +25,14 @@ from helpers.embedding_pngs import (
 )
 from helpers.examples import examples
 from helpers.inspecting import inspected_in_a_process
+from helpers.verdicts import safety_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Container, Model, open_model, safety_of
+from converters.containers import Container, Model, open_model
 from converters.embeddings import read_embedding
 from converters.errors import CorruptFile, FileProblem, UnsupportedFile
 from converters.identify import identify

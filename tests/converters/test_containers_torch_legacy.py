@@ -20,11 +20,12 @@ from helpers.pickles import (
     text,
     tuple_of,
 )
+from helpers.verdicts import safety_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Container, Inspected, Model, open_model, safety_of
+from converters.containers import Container, Inspected, Model, open_model
 from converters.errors import CorruptFile, FileProblem, TruncatedFile
 from converters.pickles.verdict import Verdict
 

@@ -12,11 +12,12 @@ from helpers.examples import examples
 from helpers.inspecting import inspected_in_a_process
 from helpers.pickles import call_name, number, pickled, text, tuple_of
 from helpers.torch_tar import VALUE, by_key, integers, members, placed, stored, tar
+from helpers.verdicts import safety_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Container, Model, open_model, safety_of
+from converters.containers import Container, Model, open_model
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsupportedFile
 from converters.pickles.verdict import Verdict
 

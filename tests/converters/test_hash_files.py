@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import blake3
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from converters import hashing
 from converters.bytesource import FileBytes
-from converters.digest import weights_digest
+from converters.digest import weigh
 from converters.dtypes import DType
 from converters.errors import Cancelled, FileMissing, SourceChanged
 from converters.hashing import StreamHasher, hash_bytes, hash_file
@@ -43,6 +44,13 @@ def test_published_vectors(tmp_path: Path) -> None:
     assert large.crc32 == "f2a904a4"
     assert large.autov2 == large.sha256[:10]
     assert large.autov3 is None
+
+
+def test_a_thread_may_begin_with_a_file_of_no_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(hash_file, path).result().hashes == hash_bytes(memoryview(b""))
 
 
 def test_autov3_covers_what_follows_the_header_and_ignores_the_header(tmp_path: Path) -> None:
@@ -165,7 +173,7 @@ def test_the_digest_of_the_stream_is_the_digest_of_the_tensors(
         monkeypatch.setattr(hashing, "BLOCK_BYTES", block)
         hashed = hash_file(path, weights_of=state)
     assert hashed.weights is not None
-    assert hashed.weights.whole == weights_digest(state)
+    assert hashed.weights.whole == weigh(state, {}).whole
 
 
 def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
@@ -175,8 +183,8 @@ def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
     path.write_bytes(b"aaaabbbb" + b"bbbbaaaa")
     base = {"a": (DType.F32, (1,), 0, 4), "b": (DType.F32, (1,), 4, 4)}
     moved = {"b": (DType.F32, (1,), 8, 4), "a": (DType.F32, (1,), 12, 4)}
-    digest = weights_digest(stored(path, base))
-    assert digest == weights_digest(stored(path, moved))
+    digest = weigh(stored(path, base), {}).whole
+    assert digest == weigh(stored(path, moved), {}).whole
     others = [
         {**base, "a": (DType.I32, (1,), 0, 4)},
         {**base, "a": (DType.F32, (1, 1), 0, 4)},
@@ -184,4 +192,4 @@ def test_the_digest_ignores_order_and_place_but_not_type_shape_name_or_value(
         {"c": base["a"], "b": base["b"]},
         {"a": base["a"]},
     ]
-    assert len({weights_digest(stored(path, other)) for other in others} | {digest}) == 6
+    assert len({weigh(stored(path, other), {}).whole for other in others} | {digest}) == 6

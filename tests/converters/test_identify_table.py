@@ -28,6 +28,7 @@ from converters.dtypes import DType
 from converters.extras import extras_as_metadata
 from converters.identify import ROWS, Base, Kind, Prediction, claims, identify
 from converters.identify.denoisers import FAMILIES
+from converters.identify.names import Names
 from converters.statedict import StateDict
 
 
@@ -42,7 +43,7 @@ def test_each_file_is_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_no_two_rows_claim_one_file(name: str) -> None:
-    assert len(claims(state_dict(FIXTURES[name][0]))) <= 1
+    assert len(claims(Names(state_dict(FIXTURES[name][0])))) <= 1
 
 
 def test_identification_reads_no_tensor_data() -> None:
@@ -56,7 +57,9 @@ def test_every_row_has_a_fixture_and_beats_only_rows_that_exist() -> None:
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
     assert {beaten for row in ROWS for beaten in row.beats} <= set(names)
-    claimed = {row.name for shapes, *_ in FIXTURES.values() for row in claims(state_dict(shapes))}
+    claimed = {
+        row.name for shapes, *_ in FIXTURES.values() for row in claims(Names(state_dict(shapes)))
+    }
     assert claimed == set(names)
 
 

@@ -26,9 +26,10 @@ from helpers.pickles import (
     torch_zip,
     tuple_of,
 )
+from helpers.verdicts import safety_of
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Inspected, open_model, safety_of
+from converters.containers import Inspected, open_model
 from converters.errors import CorruptFile, FileProblem, TruncatedFile, UnsafeFile
 from converters.pickles import unpickling
 from converters.pickles.machine import MAX_ODD_KEYS, Machine

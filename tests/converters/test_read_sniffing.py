@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.pickles import call_name, pickled, text
+from helpers.verdicts import safety_of
 
 from converters.bytesource import MemoryBytes
-from converters.containers import open_model, safety_of, sniff
+from converters.containers import open_model, sniff
 from converters.errors import (
     CorruptFile,
     EmptyFile,

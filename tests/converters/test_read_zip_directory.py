@@ -9,9 +9,10 @@ import zipfile
 import pytest
 import torch
 from helpers.pickles import dict_of, pickled, tensor, torch_zip
+from helpers.verdicts import safety_of
 
 from converters.bytesource import MemoryBytes
-from converters.containers import Inspected, open_model, safety_of
+from converters.containers import Inspected, open_model
 from converters.containers.zip_directory import read_directory
 from converters.errors import CorruptFile, TruncatedFile, UnsupportedFile
 from converters.pickles.verdict import Verdict

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -63,6 +66,43 @@ def test_numbers_overflow_where_torch_rounds_to_infinity(dtype: DType) -> None:
     below = torch.nextafter(edge, torch.zeros(1))
     assert edge.to(NARROW[dtype]).double().isinf().all()
     assert below.to(NARROW[dtype]).double().item() == dtype.largest
+
+
+_PRECISION = {DType.F16: 11, DType.BF16: 8, DType.F8_E4M3: 4, DType.F8_E5M2: 3}
+"""Bits of a normal number, with the leading one."""
+
+
+@given(
+    st.sampled_from(sorted(_PRECISION, key=lambda dtype: dtype.label)),
+    st.integers(0, 2**20),
+    st.integers(-4, 4),
+    st.sampled_from([-1, 0, 1]),
+    st.integers(30, 41),
+)
+def test_doubles_are_rounded_once(
+    dtype: DType, significand: int, exponent: int, aside: int, bit: int
+) -> None:
+    """Also just beside the middle of two numbers, where float32 cannot tell the side."""
+    units = 2 ** (_PRECISION[dtype] - 1) + significand % 2 ** (_PRECISION[dtype] - 1)
+    middle = Fraction(2 * units + 1, 2) + aside * Fraction(1, 2**bit)
+    wanted = Fraction(round(middle)) * Fraction(2) ** exponent  # to even where it is the middle
+    number = float(middle * Fraction(2) ** exponent)
+    assert Fraction(number) == middle * Fraction(2) ** exponent
+    data = struct.pack("<2d", number, -number)
+    tensor = LazyTensor(DType.F64, (2,), (Extent(MemoryBytes(data), 0, 16),), "t")
+    got = value(cast(StateDict({"w": tensor}), dtype)["w"]).double().tolist()
+    assert got == [float(wanted), -float(wanted)]
+
+
+@given(st.lists(st.floats(width=64), min_size=1, max_size=8))
+def test_all_doubles_become_the_halves_of_numpy(values: list[float]) -> None:
+    data = np.array(values).tobytes()
+    tensor = LazyTensor(DType.F64, (len(values),), (Extent(MemoryBytes(data), 0, len(data)),), "t")
+    got = value(cast(StateDict({"w": tensor}), DType.F16, clamp=True)["w"]).numpy()
+    exact = np.array(values)
+    held = np.where(np.isfinite(exact), exact.clip(-65504, 65504), exact).astype(np.float16)
+    assert np.array_equal(got, held, equal_nan=True)
+    assert np.array_equal(np.signbit(got), np.signbit(held))
 
 
 def test_an_exempt_tensor_stays_the_bytes_it_is() -> None:

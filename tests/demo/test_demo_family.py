@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.verdicts import safety_of
 
 from assetmgr.demo import folder as demo
 from assetmgr.demo.family import FAMILY, TOKEN_IDS, TOKEN_TABLE, VOCABULARY, checkpoint, member
 from assetmgr.demo.folder import DemoFolder, build_demo_folder
 from converters.compute import value
-from converters.containers import open_model, safety_of
-from converters.digest import weights_digest
+from converters.containers import open_model
+from converters.digest import weigh
 from converters.errors import FileProblem, TargetExists, TruncatedFile, UnsupportedFile
 from converters.identify import Kind, identify
 from converters.pickles.verdict import Verdict
@@ -110,7 +111,7 @@ def test_the_bad_files_are_bad_in_their_own_way(folder: DemoFolder) -> None:
 def test_nothing_ran_the_hostile_pickle(folder: DemoFolder) -> None:
     for place in folder.files:
         try:
-            weights_digest(open_model(folder.path / place).state_dict)
+            weigh(open_model(folder.path / place).state_dict, {})
         except FileProblem:
             continue
     assert not folder.was_executed

@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 from helpers import embedding_pngs, gguf, torch_tar
 from helpers.pickles import hostile_bodies, pickled, torch_zip
+from helpers.verdicts import safety_of
 from safetensors.torch import save
 
 from converters.bytesource import ByteSource, MemoryBytes
-from converters.containers import open_model, safety_of
+from converters.containers import open_model
 from converters.errors import FileProblem
 from converters.identify import identify
 

@@ -17,7 +17,7 @@ import converters.digest
 import converters.hashing
 from converters.canonical import canonical_parts
 from converters.containers import open_model
-from converters.digest import weigh, weights_digest
+from converters.digest import weigh
 from converters.errors import AssetNotFound, TruncatedFile
 from converters.identify import identify
 from converters.layouts.pipeline import to_components
@@ -64,7 +64,7 @@ def test_a_scan_keeps_the_digests_of_the_weights_and_of_each_component(
     family: Library, sd1: StateDict
 ) -> None:
     first, twin, alone = (family.find(name) for name in ("first", "twin", "alone"))
-    assert first.hashes["weights"] == twin.hashes["weights"] == weights_digest(sd1)
+    assert first.hashes["weights"] == twin.hashes["weights"] == weigh(sd1, {}).whole
     expected = weigh(sd1, canonical_parts(sd1, "checkpoint"))
     assert first.component_digests == twin.component_digests == expected.components
     assert alone.component_digests == {"vae": expected.components["vae"]}
@@ -146,7 +146,7 @@ def test_an_adapter_of_small_tensors_and_its_pickle_are_the_same_weights_after_a
     write_torch_zip(dict(state.items()), models / "twin.pt")
     assert scan(library, [models]).errors == ()
     fox, twin = library.find("fox"), library.find("twin")
-    assert fox.hashes["weights"] == twin.hashes["weights"] == weights_digest(state)
+    assert fox.hashes["weights"] == twin.hashes["weights"] == weigh(state, {}).whole
     tensors = library.tensors(fox.id)
     assert tensors == library.tensors(twin.id)
     assert tensors is not None
@@ -161,7 +161,7 @@ def test_adapters_have_a_digest_and_no_components(library: Library, models: Path
     scan(library, [models])
     one, two = library.find("a"), library.find("b")
     assert one.hashes["weights"] == two.hashes["weights"]
-    assert one.hashes["weights"] == weights_digest(open_model(path).state_dict)
+    assert one.hashes["weights"] == weigh(open_model(path).state_dict, {}).whole
     assert one.component_digests == {}
     assert library.sharers(one.id) == {}
 
@@ -274,7 +274,7 @@ def test_a_file_that_came_with_its_hashes_is_digested_by_the_next_scan(
     report = scan(library, [models])
     assert counts(report) == {"unchanged": 1}
     assert report.bytes_hashed == made.stat().st_size
-    assert library.get(asset.id).hashes["weights"] == weights_digest(open_model(made).state_dict)
+    assert library.get(asset.id).hashes["weights"] == weigh(open_model(made).state_dict, {}).whole
     assert library.tensors(asset.id) is not None
     assert scan(library).bytes_hashed == 0
 

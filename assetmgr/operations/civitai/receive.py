@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from assetmgr.operations.beside import path_beside, record_beside
 from assetmgr.operations.civitai.document import INFO, licence_words, site_document
-from assetmgr.operations.civitai.plan import (
-    SERVICE,
-    CivitaiDownload,
-    file_of,
-    plan_civitai_download,
-)
+from assetmgr.operations.civitai.plan import SERVICE, CivitaiDownload, file_of
 from assetmgr.operations.downloads.announced import Announced
 from assetmgr.operations.downloads.placing import Destination
 from assetmgr.operations.downloads.queue import destination_of
@@ -28,7 +22,7 @@ from assetmgr.sources.civitai.records import CivitaiModel, Version
 from assetmgr.sources.transfers.bandwidth import Bandwidth
 from assetmgr.sources.web import Web
 from converters.errors import AssetmgrError, Cancelled
-from converters.progress import SILENT, Progress
+from converters.progress import Progress
 from converters.suffixes import MODEL_SUFFIXES
 from converters.writers.atomic import write_whole
 from registry.downloads.records import Wanted
@@ -36,27 +30,6 @@ from registry.downloads.records import Wanted
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
-
-
-def run_civitai_download(
-    workspace: Workspace,
-    version: str,
-    file: str | None = None,
-    folder: Path | None = None,
-    progress: Progress = SILENT,
-) -> CivitaiDownload:
-    """Fetch a file beside the queue, register it, and keep what the site says of it beside it.
-
-    What the library has is not fetched; bytes that came before an interruption are not fetched
-    again. Raises CorruptFile when the bytes are not those announced, WriteProblem, and what
-    `plan_civitai_download` raises.
-    """
-    plan = plan_civitai_download(workspace, version, file, progress)
-    with civitai.connect() as web:
-        received = bring(
-            workspace, wanted_of(plan, Destination(folder)), web, Bandwidth(), progress
-        )
-    return plan.arrived(received)
 
 
 def wanted_of(plan: CivitaiDownload, destination: Destination, *, again: bool = False) -> Wanted:

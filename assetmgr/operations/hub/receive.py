@@ -14,36 +14,19 @@ from assetmgr.operations.downloads.queue import destination_of
 from assetmgr.operations.downloads.receiving import receive
 from assetmgr.operations.downloads.registering import Received
 from assetmgr.operations.hub.cache import Cached, is_for_cache, receive_cached
-from assetmgr.operations.hub.plan import Download, Downloaded
+from assetmgr.operations.hub.plan import Download
 from assetmgr.sources.hub import files as huggingface
 from assetmgr.sources.hub.files import RemoteFile
 from assetmgr.sources.transfers.bandwidth import Bandwidth
 from assetmgr.sources.transfers.sink import Arrived
 from assetmgr.sources.web import Web
-from converters.progress import SILENT, Progress
+from converters.progress import Progress
 from registry.downloads.records import Wanted
 
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 SERVICE = "huggingface"
-
-
-def run_download(
-    workspace: Workspace,
-    download: Download,
-    folder: Path | None = None,
-    progress: Progress = SILENT,
-) -> Downloaded:
-    """Fetch, verify, place and register one file beside the queue; what is known is not fetched.
-
-    Bytes that were fetched before an interruption are not fetched again. Raises CorruptFile when
-    the bytes are not what the Hub announced, WriteProblem, NotAvailable, Cancelled.
-    """
-    wanted = wanted_of(workspace, download, Destination(folder))
-    with huggingface.connect() as web:
-        received = bring(workspace, wanted, web, Bandwidth(), progress)
-    return Downloaded(download.file, received.path, received.asset, received.state)
 
 
 def wanted_of(

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
 
 OPERATION = "merge adapters"
-_SUFFIX = ".safetensors"
 DEVICES = ("cpu", "auto", "cuda", "mps")
 """What can compute the sums, as `preview` has it."""
 

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from assetmgr.sampler.images.infotext import parameters_text
+from assetmgr.sampler.images.pictures import reduced
 from assetmgr.sampler.process.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
 from assetmgr.sampler.rendering.solvers import SOLVERS, solver_named
 from converters.errors import BadValue
@@ -81,6 +83,20 @@ def test_a_name_that_is_not_utf_8_stands_in_the_parameters_text_as_it_is_shown()
 )
 def test_sampler_and_schedule_have_the_web_uis_names(sampler: str, named: str) -> None:
     assert f"Sampler: {named}" in parameters_text(replace(JOB, sampler=sampler))
+
+
+def test_a_layer_of_clip_that_is_not_the_last_is_named() -> None:
+    assert "Model: v1-5, Clip skip: 2, " in parameters_text(replace(JOB, clip_skip=2))
+    assert "Clip skip" not in parameters_text(JOB)
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((512, 768), (171, 256)), ((1024, 64), (256, 16)), ((64, 256), (64, 256))]
+)
+def test_a_thumbnail_has_at_most_256_pixels_a_side(
+    size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    assert reduced(Image.new("RGB", size)).size == small
 
 
 def test_what_flux_is_told_in_place_of_guidance_has_a_key_of_its_own() -> None:

@@ -100,6 +100,8 @@ _MAKERS: dict[str, Callable[[StateDict], dict[str, StateDict]]] = {
     Kind.VAE: _of_vae,
     Kind.TEXT_ENCODER: _of_encoder,
 }
+KINDS = frozenset(_MAKERS)
+"""Of models that have components."""
 
 
 def _denoiser(state: StateDict) -> StateDict:

@@ -172,6 +172,27 @@ class Arriving(Opened):
                 writing.add_root(connection, root, self._machine)
         return root
 
+    def forget_root(self, root: str) -> None:
+        """A folder is no part of the library any more, given by the path that it has in `roots`.
+
+        Its files, as far as no other folder holds them, are forgotten; so are the assets that are
+        nowhere else and on which nobody wrote anything.
+        """
+        from registry.scanning import moves
+        from registry.tables import reading, writing
+
+        with self._database.writing() as connection:
+            writing.remove_root(connection, root, self._machine)
+            left = reading.roots(connection, self._machine)
+            moves.dissolve(
+                connection,
+                [
+                    file.id
+                    for path, file in reading.known_files(connection, self._machine).items()
+                    if within(path, root) and not any(within(path, other) for other in left)
+                ],
+            )
+
     def _has(self, connection: Connection, root: str) -> bool:
         from registry.tables import reading
 

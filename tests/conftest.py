@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers.examples import register_profiles
 
-from registry.storage import database
+from registry.storage import engines
 
 register_profiles()
 
@@ -54,7 +54,7 @@ def _same_statements() -> Iterator[None]:
     A fourth of what tests with a library cost went there: compiled statements belong to an engine
     and its dialect, and nearly every test opens some engines.
     """
-    made = database.create_engine
+    made = engines.create_engine
     connected: dict[str, Engine] = {}
 
     def create_engine(*arguments: object, **options: object) -> Engine:
@@ -67,7 +67,7 @@ def _same_statements() -> Iterator[None]:
         return engine
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(database, "create_engine", create_engine)
+        patched.setattr(engines, "create_engine", create_engine)
         yield
 
 

@@ -8,7 +8,8 @@ import click
 
 from assetmgr.cli import completion
 from assetmgr.cli.options import Session, common_options
-from assetmgr.operations.annotate import forget_assets, set_note, set_rating
+from assetmgr.operations.annotate import forget as forget_all
+from assetmgr.operations.annotate import set_note, set_rating
 from assetmgr.operations.describe import asset_json
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
@@ -61,13 +62,17 @@ def forget(session: Session, assets: tuple[str, ...]) -> int:
     """Remove assets from the library, with their tags, notes and previews' records.
 
     Files are not touched: the next scan of their folders adds them again, without what was written
-    on them.
+    on them. A folder that was scanned is looked through no more: its files are removed from the
+    library, except those that have a tag, a note or a rating.
     """
     with Workspace.open() as workspace:
-        forgotten = forget_assets(workspace, assets)
+        forgotten, folders = forget_all(workspace, assets)
     if session.as_json:
         documents = [asset_json(asset) for asset in forgotten]
-        session.output.document({"assets": documents, "errors": []})
+        document = {"assets": documents, "folders": list(folders), "errors": []}
+        session.output.document(document)
+    for folder in folders if not session.as_json else ():
+        session.output.line(f"{plain(folder)} forgotten")
     for asset in forgotten if not session.as_json else ():
         session.output.line(f"#{asset.id}  {plain(asset.name)} forgotten")
     return session.status

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from converters.errors import AssetNotFound
+
 if TYPE_CHECKING:
     from assetmgr.workspace import Workspace
     from registry.records import Asset
@@ -36,3 +38,29 @@ def forget_assets(workspace: Workspace, references: Sequence[str]) -> tuple[Asse
     unique = {asset.id: asset for asset in assets}
     workspace.library.forget(unique)
     return tuple(unique.values())
+
+
+def forget(
+    workspace: Workspace, references: Sequence[str]
+) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
+    """As `forget_assets`; and folders of the library, which need not be there any more.
+
+    A folder that is a model itself is meant as that. Nothing is forgotten if one is not found.
+    """
+    from registry.scanning.places import real_folder
+
+    roots = frozenset(workspace.library.roots())
+    folders = {each: path for each in references if (path := real_folder(each)) in roots}
+    folders = {each: path for each, path in folders.items() if not _is_asset(workspace, path)}
+    assets = forget_assets(workspace, [each for each in references if each not in folders])
+    for path in frozenset(folders.values()):
+        workspace.library.forget_root(path)
+    return assets, tuple(sorted(frozenset(folders.values())))
+
+
+def _is_asset(workspace: Workspace, path: str) -> bool:
+    try:
+        workspace.library.find(path)
+    except AssetNotFound:
+        return False
+    return True

@@ -47,6 +47,7 @@ def name(connection: Connection, told: Mapping[int, Content]) -> None:
     known = {owner: content for owner, content in told.items() if owner in there}
     if not known:
         return
+    _digest_anew(connection, known)
     rows = [{**content_values(content), "owner": owner} for owner, content in known.items()]
     names = rows[0].keys() - {"owner"}
     statement = update(asset).where(asset.c.id == bindparam("owner"))
@@ -54,6 +55,22 @@ def name(connection: Connection, told: Mapping[int, Content]) -> None:
     keep_metadata(connection, known)
     _rename(connection, list(known))
     refresh_search(connection, list(known))
+
+
+def _digest_anew(connection: Connection, known: Mapping[int, Content]) -> None:
+    """Have the tensors read again of what turns out to have components: who shares them is asked.
+
+    Their digests are of all of each tensor's digest, of which a library keeps the beginning.
+    """
+    from converters.canonical import KINDS  # not for scans that find nothing new
+
+    asset, waits = schema.asset.c, schema.undigested
+    for some in batches([owner for owner, content in known.items() if content.kind in KINDS]):
+        found = connection.execute(select(asset.id, asset.kind).where(asset.id.in_(some)))
+        other = [row.id for row in found if row.kind != known[row.id].kind]
+        connection.execute(delete(waits).where(waits.c.asset_id.in_(other)))
+        if other:
+            connection.execute(insert(waits), [{"asset_id": owner} for owner in other])
 
 
 def _rename(connection: Connection, owners: Sequence[int]) -> None:

@@ -39,7 +39,7 @@ def incomplete(
             yield from _lacking(folder, part, there)
             if part.whole.suffix in _NEEDS_INDEX and part.whole not in indexed:
                 index = f"{part.whole.stem}{part.whole.suffix}.index.json"
-                cause = f"no such file, which would put {part.count} parts together"
+                cause = f"is missing, which would put {part.count} parts together"
                 yield FileMissing(cause, path=Path(folder, index), hint=_HINT)
 
 
@@ -47,7 +47,8 @@ def _lacking(folder: str, part: Shard, there: Mapping[str, object]) -> Iterator[
     absent = (name for name in part.names if os.path.join(folder, name) not in there)  # noqa: PTH118
     named = list(islice(absent, _NAMED))
     if named:
-        more = " and others" if next(absent, None) else ""
-        also = f", as {', '.join(named[1:])}{more} are" if named[1:] else ""
-        cause = f"no such file, though it is a part of a model of {part.count}{also}"
+        cause = f"is missing, one of {part.count} parts of a model"
+        if named[1:]:
+            more = " and others" if next(absent, None) else ""
+            cause += f", like {', '.join(named[1:])}{more}"
         yield FileMissing(cause, path=Path(folder, named[0]), hint=_HINT)

@@ -49,11 +49,15 @@ from registry.tables.states import MISSING, PRESENT
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
+STALLED_SECONDS = 5.0
+"""It is not called broken as long as it was written to so lately: networks and disks pause, too."""
+
 BEHIND = 4_000
 """Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
 scan that is killed before, their files are hashed again."""
 
 _CONNECT = "connect the disk; nothing that is known of its files is lost"
+_ABSENT = "connect its disk; or take it out of the library with assetmgr forget FOLDER"
 
 Paths = Sequence[str | os.PathLike[str]]
 
@@ -125,7 +129,7 @@ class _Scan:
         started = time.monotonic()
         self.library.begin_naming()
         known = self.library.known_files()
-        self._look_through(paths or self.library.roots(), known)
+        self._look_through(paths, known)
         self.library.add_mounts(self.walk.mounts())
         known, moved = self._follow(known)
         met = self._sorted_out(known)
@@ -156,12 +160,13 @@ class _Scan:
             contradicted=self.library.contradictions(self.read | told),
         )
 
-    def _look_through(self, paths: Paths, known: Mapping[str, KnownFile]) -> None:
-        for path in paths:
+    def _look_through(self, given: Paths, known: Mapping[str, KnownFile]) -> None:
+        for path in given or self.library.roots():
             try:
                 root = self.library.add_root(path)
                 require_mounted(root, known)
             except FileProblem as error:
+                error.hint = error.hint or (None if given else _ABSENT)
                 self._fail(error)
                 place = canonical(path)
                 self.library.set_offline(
@@ -170,8 +175,18 @@ class _Scan:
                 continue
             self.roots.append(root)
             self.walk.add(root)
+        if not given:
+            self._look_outside(known)
         for problem in self.walk.problems:
             self._fail(problem)
+
+    def _look_outside(self, known: Mapping[str, KnownFile]) -> None:
+        """Files that were recorded by themselves, in none of the library's folders."""
+        roots = self.library.roots()
+        for path in known:
+            is_met = path in self.walk.files or any(within(path, root) for root in roots)
+            if not is_met and not self.walk.reaches(path):
+                self.walk.visit(path)
 
     def _follow(self, known: Mapping[str, KnownFile]) -> tuple[Mapping[str, KnownFile], int]:
         """What is known when files that were renamed have their new places, and how many did."""
@@ -275,7 +290,7 @@ class _Scan:
                 yield looked
 
     def _finished(self, unfinished: Sequence[Looked]) -> list[Waiting]:
-        """Those that stand still are broken; the others are left alone until they do."""
+        """Those that stand still for long are broken; the others are left alone until they do."""
         if unfinished:
             time.sleep(STILL_SECONDS)
         still: list[Waiting] = []
@@ -285,10 +300,14 @@ class _Scan:
             except FileProblem as error:
                 self._fail(error)
                 continue
-            if fingerprint == looked.fingerprint:
-                still.append(looked.unrecorded)
-            else:
+            if fingerprint != looked.fingerprint:
                 self._fail(_being_written(looked.path))
+            elif is_fresh(fingerprint, STALLED_SECONDS):
+                self._fail(
+                    _being_written(looked.path, "was written to a moment ago, not yet whole")
+                )
+            else:
+                still.append(looked.unrecorded)
         return still
 
     def _hash(self, waiting: Sequence[Waiting]) -> None:
@@ -360,5 +379,5 @@ class _Scan:
         self.errors.append(ScanError(error.path or "", error.cause, error.code, error.hint))
 
 
-def _being_written(path: str) -> BeingWritten:
-    return BeingWritten("is still being written", path=path, hint="scan again when it is complete")
+def _being_written(path: str, cause: str = "is still being written") -> BeingWritten:
+    return BeingWritten(cause, path=path, hint="scan again when it is complete")

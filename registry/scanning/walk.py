@@ -38,14 +38,15 @@ class Walk:
     """What a walk through folders has met so far.
 
     `files` are the model files by canonical path, and the folders of pipelines, `others` what else
-    each folder holds by the name of the folder, `covered` the
-    folders looked through with everything below them, `unreadable` those of them that could not be
-    looked into.
+    each folder holds by the name of the folder, `covered` the folders looked through with
+    everything below them, `alone` the places looked at by themselves, `unreadable` what of both
+    could not be looked into.
     """
 
     files: dict[str, Fingerprint] = field(default_factory=dict)
     others: dict[str, frozenset[str]] = field(default_factory=dict)
     covered: list[str] = field(default_factory=list)
+    alone: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
     problems: list[AssetmgrError] = field(default_factory=list)
     _devices: dict[int, str] = field(default_factory=dict)
@@ -62,11 +63,17 @@ class Walk:
             if self._is_new(folder):
                 self._look_into(folder, waiting, linked)
 
+    def visit(self, path: str) -> None:
+        """Look at one place by itself."""
+        self.alone.add(path)
+        if os.path.exists(path):  # noqa: PTH110 - Path.exists raises for folders closed to us
+            self._meet(path)
+            self._is_new(os.path.dirname(path))  # noqa: PTH120 - for its disk
+
     def reaches(self, path: str) -> bool:
         """Whether the walk would have met a file with this path."""
-        return any(within(path, folder) for folder in self.covered) and not any(
-            within(path, folder) for folder in self.unreadable
-        )
+        is_covered = path in self.alone or any(within(path, folder) for folder in self.covered)
+        return is_covered and not any(within(path, folder) for folder in self.unreadable)
 
     def mounts(self) -> frozenset[str]:
         """Where the disks are mounted that the walk came to; that of the system is not among them.

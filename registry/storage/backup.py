@@ -27,6 +27,11 @@ def backups(database: Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True))
 
 
+def is_emptied(file: Path) -> bool:
+    """Whether nothing is left of a library that was migrated once."""
+    return os.path.isfile(file) and not file.stat().st_size and bool(backups(file))  # noqa: PTH113
+
+
 def back_up(database: Path, revision: str) -> Path:
     """Copy a library that others may be reading. Raises LibraryUnusable and leaves nothing then."""
     target = database.with_name(f"{database.name}.backup-{revision}")

@@ -14,15 +14,18 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, exc, inspect, make_url, text
 
-from registry.storage.backup import backups
-from registry.storage.database import advice, explain, file_of, is_emptied, name_of
+from registry.storage.address import file_of, name_of
+from registry.storage.backup import backups, is_emptied
+from registry.storage.causes import advice, explain
 from registry.storage.revision import REVISION
+from registry.storage.write_ahead_log import losses
 
 _MOST_PROBLEMS = 10
 _PATIENCE = 2.0  # seconds for a database that another program has locked
 _OUT_OF_REACH = "close programs that use it; check its address and permissions"
 _FOREIGN = "name another with ASSETMGR_DATABASE_URL"
 _NEWER = "update assetmgr"
+_LOST = "scan again, and look at what was typed last; the rest is whole as it was before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ def _sqlite(path: Path) -> Health:
 
 
 def _look_into(path: Path, name: str) -> Health:
+    lost = losses(path)  # first: who opens the database removes what tells of it
+    if lost is not None:
+        return _unusable(name, f"{lost}: what was written last is lost", _LOST)
     nbytes = sum(os.stat(part).st_size for part in _files(path))
     place = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(place, uri=True, timeout=_PATIENCE)) as database:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry.errors import LibraryUnusable
-from registry.storage.database import advice, explain
+from registry.storage.causes import advice, explain
 
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
 """Newer versions of SQLite read a whole full-text index for its virtual table; its own are here."""

@@ -40,7 +40,7 @@ def content_values(content: Content) -> Values:
         "parameters": content.parameters,
         "confidence": content.confidence,
         "safety": str(content.safety.verdict),
-        # Tuples: `registry.storage.database` keeps what those read that many files have in common.
+        # Tuples: `registry.storage.engines` keeps what those read that many files have in common.
         "algorithm": tuple(content.algorithm),
         "dtypes": dict(content.dtypes),
         "components": tuple((e.name, e.tensors, e.parameters) for e in content.components),

@@ -165,6 +165,12 @@ def add_root(connection: Connection, path: str, machine: str) -> None:
     connection.execute(insert(schema.root).values(machine=machine, path=path))
 
 
+def remove_root(connection: Connection, path: str, machine: str) -> None:
+    """One folder of a machine less."""
+    here = (schema.root.c.machine == machine, schema.root.c.path == path)
+    connection.execute(delete(schema.root).where(*here))
+
+
 def add_mounts(connection: Connection, paths: Iterable[str], machine: str) -> None:
     """More places of a machine where disks are mounted."""
     rows = [{"machine": machine, "path": path} for path in sorted(paths)]

@@ -45,9 +45,9 @@ def _new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _library(_own_home: None, _new_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty library that need not be migrated again for every test."""
     shutil.copy(_new_library, Path(os.environ["ASSETMGR_HOME"]) / "library.db")
-    monkeypatch.setattr(
-        "registry.scanning.scanner.STILL_SECONDS", 0.01
-    )  # broken files of tests stay so
+    # Broken files of tests stay so.
+    monkeypatch.setattr("registry.scanning.scanner.STILL_SECONDS", 0.01)
+    monkeypatch.setattr("registry.scanning.scanner.STALLED_SECONDS", 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -62,6 +62,18 @@ def test_an_unknown_asset_stops_forgetting_before_anything_is_lost(
     assert program("list", "--json").json["total"] == 2
 
 
+def test_a_folder_that_is_gone_can_be_forgotten(program: Program, folder: Path) -> None:
+    folder.rename(folder.with_name("renamed"))
+    (error,) = program("scan", "--json").json["errors"]
+    assert "assetmgr forget" in error["hint"]
+    assert program("forget", folder, "#999").code == 1
+    assert program("scan").code == 1
+    done = program("forget", folder, "--json").json
+    assert (done["folders"], done["assets"]) == ([str(folder)], [])
+    assert program("scan").code == 0
+    assert program("list", "--json").json["total"] == 0
+
+
 def test_copies_are_grouped_and_hard_links_take_no_room(program: Program, folder: Path) -> None:
     first = folder / "style.safetensors"
     shutil.copy(first, folder / "z copy.safetensors")

@@ -105,9 +105,19 @@ def test_what_has_no_place_in_a_pipeline_is_reported(
     call = ("convert", "--json", models.checkpoint, "--to", "diffusers", "-o", tmp_path / "p")
     (item,) = program(*call, "--verify").json
     assert item["dropped"] == [POSITIONS]
-    assert (item["container"], item["hashes"], item["asset"]) == ("diffusers", None, None)
+    assert (item["container"], item["hashes"]) == ("diffusers", None)
     weights = sum(path.stat().st_size for path in (tmp_path / "p").rglob("*.safetensors"))
     assert item["bytes"] == weights
+
+
+def test_a_pipeline_is_registered_with_what_it_was_made_of(
+    program: Program, models: Models, tmp_path: Path
+) -> None:
+    call = ("convert", "--json", models.checkpoint, "--to", "diffusers", "-o", tmp_path / "p")
+    (item,) = program(*call).json
+    found = program("show", f"#{item['asset']}", "--json").json
+    assert [file["path"] for file in found["files"]] == [str(tmp_path / "p")]
+    assert [edge["operation"] for edge in found["derived_from"]] == ["convert"]
 
 
 def test_precision_changes_on_the_way_into_a_folder(
@@ -382,6 +392,9 @@ def test_a_lora_of_several_networks_becomes_a_folder_of_folders_for_peft(
         f"{network}/{name}" for network in ("text_encoder", "unet") for name in files
     ]
     parts = [folder / network / files[1] for network in ("unet", "text_encoder")]
+    for part in parts:
+        (edge,) = program("show", part, "--json").json["derived_from"]
+        assert edge["operation"] == "convert"
     merges = [
         program("merge", "adapters", models.checkpoint, *given, "--json", "-o", tmp_path / name)
         for name, given in (("whole", [models.lora]), ("parts", parts))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cli_models
 import pytest
 
-import registry.storage.database
+import registry.storage.engines
 from assetmgr.operations import moving
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_a_link_goes_on_leading_to_its_file(program: Program, folder: Path, tmp_
 def test_a_library_that_cannot_be_written_leaves_the_file_where_it_was(
     program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(registry.storage.engines, "BUSY_SECONDS", 0.05)
     locker = sqlite3.connect(Path(os.environ["ASSETMGR_HOME"]) / "library.db", isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     try:

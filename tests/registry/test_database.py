@@ -19,7 +19,7 @@ from small_models import scanned, write_lora
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.pool import NullPool
 
-import registry.storage.database
+import registry.storage.engines
 from converters.errors import AssetmgrError, BadValue
 from docs.scripts import tables
 from registry import migrations
@@ -208,7 +208,7 @@ def test_a_read_only_library_can_be_read_and_says_so_when_written(library, path)
 
 def test_a_locked_library_can_be_read_and_says_so_when_written(library, url, path, monkeypatch):
     library.record_file(scanned(1))
-    monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(registry.storage.engines, "BUSY_SECONDS", 0)
     with Library.open(url) as other, closing(sqlite3.connect(path)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         assert other.search().total == 1

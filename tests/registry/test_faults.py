@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 import registry.scanning.scanner
 import registry.storage.backup
-import registry.storage.database
+import registry.storage.engines
 from registry import migrations
 from registry.errors import LibraryUnusable
 from registry.library import Library
@@ -201,13 +201,13 @@ class TestFullDisk:
 
 def _limit_pages(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """As if the disk had room for so many pages of the database and no more."""
-    set_up = registry.storage.database._set_up
+    set_up = registry.storage.engines._set_up
 
     def set_up_with_limit(connection, record):
         set_up(connection, record)
         connection.execute(f"PRAGMA max_page_count = {most}")
 
-    monkeypatch.setattr(registry.storage.database, "_set_up", set_up_with_limit)
+    monkeypatch.setattr(registry.storage.engines, "_set_up", set_up_with_limit)
 
 
 OF_BRIEF = "ON alike.id = brief.alike_id"

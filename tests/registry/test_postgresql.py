@@ -11,7 +11,7 @@ from small_models import scanned, write_lora
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-import registry.storage.database
+import registry.storage.engines
 from converters.errors import BadValue
 from registry import migrations
 from registry.errors import LibraryUnusable
@@ -145,7 +145,7 @@ class TestCompany:
         self, here, url, monkeypatch
     ):
         here.record_file(scanned(1))
-        monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0.2)
+        monkeypatch.setattr(registry.storage.engines, "BUSY_SECONDS", 0.2)
         with Library.open(url) as other, here._database.writing():
             assert other.search().total == 1, "reading does not wait"
             with pytest.raises(LibraryUnusable, match="locked by another program"):

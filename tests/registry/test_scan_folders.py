@@ -238,3 +238,51 @@ def test_odd_names_are_kept_as_they_are(library, models, name):
     assert counts(scan(library, [models])) == {"added": 1}
     assert library.find(str(path)).name == name
     assert counts(scan(library)) == {"unchanged": 1}
+
+
+def test_a_file_outside_of_all_folders_is_looked_at_by_a_scan_of_everything(
+    library, models, tmp_path
+):
+    """Conversions and downloads go where they are told to, and are registered there."""
+    path = write_lora(tmp_path / "elsewhere" / "made.safetensors", 1)
+    scan_file(library, path)
+    scan(library, [models])
+    path.rename(tmp_path / "aside")
+    assert counts(scan(library, [models])) == {}
+    assert counts(scan(library)) == {"missing": 1}
+    (tmp_path / "aside").rename(path)
+    assert counts(scan(library)) == {"restored": 1}
+    write_lora(path, 22)
+    assert counts(scan(library)) == {"updated": 1}
+    assert counts(scan(library)) == {"unchanged": 1}
+    path.unlink()
+    path.parent.rmdir()
+    assert counts(scan(library)) == {"missing": 1}
+
+
+def test_a_folder_that_is_forgotten_is_scanned_no_more_and_what_was_written_stays(
+    library, models, tmp_path
+):
+    inner = models / "inner"
+    for content, name in enumerate(("a", "b")):
+        write_lora(inner / f"{name}.safetensors", content)
+    write_lora(tmp_path / "other" / "c.safetensors", 7)
+    scan(library, [inner, tmp_path / "other"])
+    library.tag([library.find("b").id], ["mine"])
+    library.forget_root(str(inner))
+    assert library.roots() == (str(tmp_path / "other"),)
+    assert [row.name for row in library.search("", sort="name").rows] == ["b", "c"]
+    assert counts(scan(library)) == {"unchanged": 1}
+    scan(library, [inner])
+    assert library.find("b").tags == ("mine",)
+
+
+def test_of_a_folder_that_is_forgotten_those_keep_the_files_that_hold_them_too(library, models):
+    inner = models / "inner"
+    write_lora(inner / "a.safetensors")
+    scan(library, [inner])
+    scan(library, [models])
+    inner.rename(models / "renamed")
+    assert counts(scan(library)) == {"moved": 1, "failed": 1}
+    library.forget_root(str(inner))
+    assert counts(scan(library)) == {"unchanged": 1}

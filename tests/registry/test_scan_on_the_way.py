@@ -210,3 +210,22 @@ def test_a_broken_file_of_long_ago_is_not_waited_for(library, models, monkeypatc
     os.utime(path, ns=(1, 1))
     monkeypatch.setattr(scanner.time, "sleep", None)
     assert counts(scan(library, [models])) == {"added": 1, "failed": 1}
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_whose_writer_paused_a_moment_ago_is_not_called_broken(
+    library, models, monkeypatch, known
+):
+    path = models / "a.safetensors"
+    if known:
+        write_lora(path, 1)
+        scan(library, [models])
+    path.write_bytes(lora_bytes(2)[:-5])
+    monkeypatch.setattr(scanner, "STALLED_SECONDS", 10)
+    report = scan(library, [models])
+    assert [(error.path, error.code) for error in report.errors] == [(str(path), "being_written")]
+    assert library.search().total == known
+    a_while_ago = path.stat().st_mtime_ns - 11 * 10**9
+    os.utime(path, ns=(a_while_ago, a_while_ago))
+    assert [error.code for error in scan(library).errors] == ["truncated"]
+    assert library.search("kind:unknown").total == 1

@@ -56,12 +56,12 @@ def test_parts_of_gguf_need_no_index():
 
 def test_what_is_missing_is_named_once_for_each_model():
     assert told(*PARTS) == [
-        (LAST, "no such file, though it is a part of a model of 3"),
-        (INDEX, "no such file, which would put 3 parts together"),
+        (LAST, "is missing, one of 3 parts of a model"),
+        (INDEX, "is missing, which would put 3 parts together"),
     ]
     ((first, cause),) = told("a-00001-of-99999.gguf")
     assert first == "a-00002-of-99999.gguf"
-    assert cause.endswith("99999, as a-00003-of-99999.gguf, a-00004-of-99999.gguf and others are")
+    assert cause.endswith("model, like a-00003-of-99999.gguf, a-00004-of-99999.gguf and others")
 
 
 def test_a_scan_says_once_that_a_model_is_not_whole_and_each_part_that_it_is_one(library, models):

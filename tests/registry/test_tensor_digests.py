@@ -11,7 +11,7 @@ from helpers.pipelines import checkpoint
 from helpers.sd1 import SMALL, VAE, random_fill, state_dict, vae_shapes
 from scan_counts import counts
 from small_models import lora_bytes, scanned, write_lora
-from sqlalchemy import text, update
+from sqlalchemy import delete, text, update
 
 import converters.digest
 import converters.hashing
@@ -27,6 +27,7 @@ from converters.writers.diffusers_folder import write_pipeline
 from converters.writers.safetensors import write_safetensors
 from converters.writers.torch_zip import write_torch_zip
 from registry.library import Library
+from registry.scanning import naming
 from registry.scanning.scanner import scan, scan_file
 from registry.tables import schema
 
@@ -288,3 +289,21 @@ def test_content_that_was_digested_is_not_read_again_for_another_place(
     shutil.copy(first, copy)
     scan_file(library, copy, hashes=converters.hashing.hash_file(copy).hashes)
     assert scan(library).bytes_hashed == 0
+
+
+def test_a_model_that_newer_rules_recognise_is_read_again_for_its_components(
+    family: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: what was recognised before has them already."""
+    owner = family.find("alone").id
+    before = family.sharers(owner)
+    with family._database.writing() as connection:
+        connection.execute(delete(schema.component).where(schema.component.c.asset_id == owner))
+        unknown = update(schema.asset).where(schema.asset.c.id == owner)
+        connection.execute(unknown.values(kind="unknown"))
+    assert not family.sharers(owner)
+    monkeypatch.setattr(naming, "RULES", naming.RULES + 1)
+    assert scan(family).bytes_hashed == 0
+    assert scan(family).bytes_hashed == family.get(owner).bytes
+    assert family.sharers(owner) == before != {}
+    assert scan(family).bytes_hashed == 0

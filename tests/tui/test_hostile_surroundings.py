@@ -14,7 +14,7 @@ from helpers.waiting import PATIENCE
 from rich.cells import cell_len
 from textual.widgets import Static
 
-import registry.storage.database
+import registry.storage.engines
 import tui.listing
 import tui.widgets.asset_list
 import tui.widgets.browser
@@ -174,7 +174,7 @@ async def test_a_library_that_shrinks_under_the_list_is_read_again(
 async def test_a_locked_library_is_an_error_and_not_the_end(
     open_program: Open, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.storage.database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(registry.storage.engines, "BUSY_SECONDS", 0.05)
     locker = sqlite3.connect(workspace.paths.database, isolation_level=None)
     try:
         async with open_program() as tui:

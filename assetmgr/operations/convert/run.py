@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from assetmgr.operations.convert.change import DTYPES, Change, recast
 from assetmgr.operations.convert.plan import ConvertPlan
 from assetmgr.operations.derive import Derivation, parent_of, register_derived
+from converters.adapters.opening import files_in
 from converters.diff import differences
 from converters.errors import Overflow, WriteFailed
 from converters.progress import SILENT, Progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConvertResult:
-    """A conversion that was made; `asset` is its number in the library, which takes no folders.
+    """A conversion that was made; `assets` are the numbers of its models in the library.
 
     `losses` are what the change of precision cost, `warnings` those of the plan and of the data.
     """
@@ -36,7 +37,7 @@ class ConvertResult:
     warnings: tuple[str, ...]
     verified: bool
     seconds: float
-    asset: int | None
+    assets: Sequence[int]
 
     def to_json(self) -> dict[str, object]:
         """The document of the contract."""
@@ -47,7 +48,7 @@ class ConvertResult:
             "warnings": list(self.warnings),
             "losses": [asdict(loss) for loss in self.losses],
             "verified": self.verified,
-            "asset": self.asset,
+            "asset": self.assets[0] if len(self.assets) == 1 else None,
         }
 
 
@@ -108,14 +109,13 @@ def registered(
 ) -> ConvertResult:
     """A target that was written, in the library; `started` is a time of `perf_counter`."""
     derivation = Derivation(plan.change.operation, plan.change.parameters(), made.parents)
-    asset = None
-    if made.written.hashes is not None:
-        asset = register_derived(
-            workspace, plan.format.model(plan.target), made.written.hashes, derivation
-        )
+    models = files_in(plan.target) or (plan.format.model(plan.target),)
+    numbers = [
+        register_derived(workspace, model, made.written.hashes, derivation) for model in models
+    ]
     seconds = time.perf_counter() - started
     return ConvertResult(
-        plan, made.written, made.losses, made.warnings, made.verified, seconds, asset
+        plan, made.written, made.losses, made.warnings, made.verified, seconds, numbers
     )
 
 

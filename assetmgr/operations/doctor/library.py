@@ -78,7 +78,7 @@ def _roots(library: Library) -> Check:
     ]
     if absent:
         detail = f"{len(absent)} of {len(roots)} not there: {_some(absent)}"
-        hint = "connect the disk; nothing that is known of its files is lost"
+        hint = "connect the disk, nothing known of its files is lost; or assetmgr forget FOLDER"
         return Check("folders", ok=False, detail=detail, hint=hint)
     return Check("folders", ok=True, detail=_some(roots) or "none; see assetmgr scan --help")
 

@@ -13,8 +13,6 @@ _SAME = 3
 _VAGUE = 0.45
 """An unknown share from which on the weight of what is nearest says little."""
 
-_DOUBT = "with such odd weights, a model may be missing from the library, and others do as well"
-
 TOLD = {
     Certainty.EXACT: "is explained exactly",
     Certainty.ROUNDING: "is explained within rounding",
@@ -65,8 +63,8 @@ def _certainty(part: Part) -> str:
             return f"{_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.ROUNDING:
             times = found.residual / found.rounding if found.rounding else 0.0
-            told = f"within {found.precision} rounding ({times:.2g} × what is expected)"
-            return f"{told}; {_DOUBT}" if found.is_doubtful else told
+            left = f"within {found.precision} rounding ({times:.2g} × what is expected)"
+            return f"{left}, {_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.PARTIAL:
             share = _percent(found.explained or 0.0)
             return f"{share} of the change explained, {_rest(found.unknown)}"

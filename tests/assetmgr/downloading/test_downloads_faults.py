@@ -80,7 +80,7 @@ FULL = sqlite3.OperationalError("database or disk is full")
 FULL_DATABASES = {
     "queue.db": ("registry.downloads.runner.now", FULL),
     "library.db": (
-        "registry.scanning.recording._keep_search_texts",
+        "registry.scanning.recording.keep_search_texts",
         OperationalError("INSERT", {}, FULL),
     ),
 }

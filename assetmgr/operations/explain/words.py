@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from assetmgr.operations.explain.candidates import Candidate
 from assetmgr.operations.explain.explanation import Ingredient, Part, Recovery
+from assetmgr.text import count
 from converters.recovery.explanation import Certainty
 
 _SAME = 3
@@ -98,4 +99,4 @@ def rival_lines(part: Part) -> Iterator[str]:
 
 def compared(found: Recovery) -> str:
     """What it was compared with."""
-    return f"{found.models} models and {found.adapters} adapters"
+    return f"{count(found.models, 'model')} and {count(found.adapters, 'adapter')}"

@@ -38,6 +38,15 @@ def size(nbytes: int | None) -> str:
     raise AssertionError("the last unit returns")
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "asset"), count(20480, "asset")
+    ('1 asset', '20,480 assets')
+    """
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Time for a person: `0:07`, `12:05`, `1:02:33`; days in words."""
     whole = round(seconds)

@@ -31,7 +31,8 @@ PEERS = 2
 
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 _OURS = ("imports", "previews", "swap", "load")
-"""Jobs of ours, which run in the surroundings that our worker has."""
+_FLOORS = "benchmarks.preview_floors"
+"""Jobs of ours, and the module of the floors, which run in the surroundings that our worker has."""
 
 
 def previews(scratch: Path, scale: float, rounds: int) -> Iterator[Result]:
@@ -94,8 +95,7 @@ def _changes(home: Path, folder: Path, rounds: int, family: str) -> Iterator[Res
         yield Result(name, f"{family}, {dtype}", ours / theirs, "x", goal, (ours, theirs))
     read = job_of(home, "read", folder, rounds)["each"]
     yield Result("load a file", f"{family}: reading it", read, "s", None, (read,))
-    module = "benchmarks.preview_floors"
-    floors = job_of(home, str(folder), rounds, module=module)
+    floors = job_of(home, str(folder), rounds, module=_FLOORS)
     for name, case, floor in (
         ("load a file", "new memory in fp32", "touch"),
         ("LoRA in and out", "bytes and operations", "swap"),
@@ -123,7 +123,7 @@ def job_of(
         [sys.executable, "-m", module, name, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=worker_environment(kept) if name in _OURS else kept,
+        env=worker_environment(kept) if name in _OURS or module == _FLOORS else kept,
         cwd=Path(__file__).parents[1],
         check=False,
     )

@@ -2,11 +2,11 @@
 
     python -m benchmarks.preview_floors FOLDER ROUNDS
 
-`touch`: memory for all weights in fp32, which is new to the process, written once: loading in that
-type comes to it, whoever does it; in the file's own type nothing has to be done at all. `swap`:
-the weights that a LoRA changes read as they are stored, written in fp32 to memory that is there,
-and 2·r·out·in operations for each. `sample`: operations of a preview's calls of the UNet over the
-rate of a large product of matrices.
+`touch`: memory for all weights in fp32, in one piece that is new to the process, written once:
+loading in that type comes to it, whoever does it; in the file's own type nothing has to be done at
+all. `swap`: the weights that a LoRA changes read as they are stored, written in fp32 to memory that
+is there, and 2·r·out·in operations for each. `sample`: operations of a preview's calls of the UNet
+over the rate of a large product of matrices.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def floors(folder: str, rounds: str) -> Seconds:
 
     state = open_model(str(Path(folder, "base.safetensors"))).state_dict
     bundle = load_bundle(state, torch.device("cpu"), torch.float32, SILENT)
-    sizes = [p.numel() for part in bundle.parts for p in part.network.parameters()]
+    size = sum(p.numel() for part in bundle.parts for p in part.network.parameters())
     return {
-        "touch": median(rounds, lambda: [torch.empty(size).zero_() for size in sizes]),
+        "touch": median(rounds, lambda: torch.empty(size).zero_()),
         "swap": _swap(bundle, folder, rounds),
         "sample": (STEPS + PROBES) * _operations(bundle.unet.network) / _rate(),
     }

@@ -142,10 +142,8 @@ def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
     if tensor.extents is None:
         yield from tensor.pieces or (tensor,)
         return
-    flat = tensor.reshape((tensor.numel,))
     step = max(1, _PIECE_BYTES * 8 // tensor.dtype.bits)
-    for start in range(0, tensor.numel, step):
-        yield flat.slice0(start, min(tensor.numel, start + step))
+    yield from tensor.reshape((tensor.numel,)).parts(step)
 
 
 def zeros(shape: tuple[int, ...]) -> torch.Tensor:

@@ -29,18 +29,9 @@ _EXPONENT = {
 def non_finite(state: StateDict, progress: Progress = SILENT) -> Iterator[str]:
     """The names of tensors that hold infinities or NaN. Reads everything; raises FileProblem."""
     for name, tensor in state.items():
-        if not all(map(_is_finite, _pieces(tensor))):
+        if not all(map(_is_finite, tensor.parts(PIECE))):
             yield name
         progress.advance(tensor.nbytes)
-
-
-def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
-    if tensor.extents is None or tensor.numel <= PIECE:
-        yield tensor
-        return
-    flat = tensor.reshape((tensor.numel,))
-    for start in range(0, tensor.numel, PIECE):
-        yield flat.slice0(start, min(start + PIECE, tensor.numel))
 
 
 def _is_finite(tensor: LazyTensor) -> bool:

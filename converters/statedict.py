@@ -134,6 +134,18 @@ class LazyTensor:
         else:
             yield self.read()
 
+    def parts(self, numel: int) -> Iterator[LazyTensor]:
+        """The elements in their order, so many at a time; of a computed tensor all of them.
+
+        A part of a computed tensor would compute the whole of it.
+        """
+        if self.extents is None or 0 < self.numel <= numel:
+            yield self
+            return
+        flat = self.reshape((self.numel,))
+        for start in range(0, self.numel, numel):
+            yield flat.slice0(start, min(start + numel, self.numel))
+
     def reshape(self, shape: tuple[int, ...]) -> LazyTensor:
         """The same bytes seen with another shape of equal size. Raises ValueError otherwise."""
         if math.prod(shape) != self.numel:

@@ -9,7 +9,7 @@ float16; e4m3fn has a bias of 7, no infinities, and NaN where all bits but the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,19 +54,10 @@ def statistics(tensor: LazyTensor, progress: Progress = SILENT) -> Statistics:
     if as_numbers is None:
         raise UnsupportedFile(f"{tensor.dtype.label} is not looked into")
     found = Statistics(0)
-    for piece in _pieces(tensor):
+    for piece in tensor.parts(PIECE):
         found = _joined(found, _of(as_numbers(piece.read())))
         progress.advance(piece.nbytes)
     return found
-
-
-def _pieces(tensor: LazyTensor) -> Iterator[LazyTensor]:
-    if tensor.extents is None or tensor.numel <= PIECE:
-        yield tensor
-        return
-    flat = tensor.reshape((tensor.numel,))
-    for start in range(0, tensor.numel, PIECE):
-        yield flat.slice0(start, min(start + PIECE, tensor.numel))
 
 
 def _of(numbers: Numbers) -> Statistics:

@@ -7,7 +7,7 @@ first frame waits for none of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from registry.lineage import Lineage
     from registry.list_records import AssetRow, Beginning, Page
     from registry.records import Asset
+    from tui.annotations import Annotations
     from tui.clearing import Clearing
     from tui.downloads import Downloads
     from tui.forms import Form
@@ -55,6 +56,13 @@ class Commands:
         from tui.rendering import Rendering
 
         return Rendering(self._workspace)
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """What is said of assets."""
+        from tui.annotations import Annotations
+
+        return Annotations(self._workspace, self.undos)
 
     @cached_property
     def clearing(self) -> Clearing:
@@ -173,72 +181,6 @@ class Commands:
         show_folder(path)
 
     # ---- what users write on assets
-
-    def change_tags(
-        self, ids: Sequence[int], add: Sequence[str], remove: Sequence[str] = ()
-    ) -> None:
-        """Add and remove tags."""
-        from assetmgr.operations.tagging import TagChange, change_tags
-
-        before = {asset.id: asset.tags for asset in self.assets(ids)}
-        references = tuple(f"#{asset_id}" for asset_id in ids)
-        change_tags(self._workspace, TagChange(references, tuple(add), tuple(remove)))
-        self.undos.now("the tags", partial(self._set_tags, before))
-
-    def retag(self, asset_id: int, tags: tuple[str, ...]) -> None:
-        """Let an asset have exactly these tags."""
-        before = {asset_id: self.asset(asset_id).tags}
-        self.undos.now("the tags", partial(self._set_tags, before))
-        self._set_tags({asset_id: tags})
-
-    def _set_tags(self, tags: Mapping[int, Sequence[str]]) -> None:
-        for asset_id, wanted in tags.items():
-            words = [tag.lower() for tag in wanted]  # as the library keeps them
-            had = self.asset(asset_id).tags
-            add = [tag for tag in words if tag not in had]
-            self._workspace.library.tag([asset_id], add, [tag for tag in had if tag not in words])
-
-    def rate(self, ids: Sequence[int], rating: int) -> None:
-        """Rate assets from 0 to 5."""
-        from assetmgr.operations.annotate import set_rating
-
-        before = {asset.id: asset.rating for asset in self.assets(ids)}
-        for asset_id in ids:
-            set_rating(self._workspace, f"#{asset_id}", rating)
-        self.undos.now("the rating", partial(self._set_ratings, before))
-
-    def _set_ratings(self, ratings: Mapping[int, int | None]) -> None:
-        for asset_id, rating in ratings.items():
-            self._workspace.library.rate(asset_id, rating)
-
-    def note(self, ids: Sequence[int], text: str) -> None:
-        """Keep a note on assets, in place of an old one; an empty text removes it."""
-        from assetmgr.operations.annotate import set_note
-
-        before = {asset.id: asset.note for asset in self.assets(ids)}
-        for asset_id in ids:
-            set_note(self._workspace, f"#{asset_id}", text)
-        self.undos.now("the note", partial(self._set_notes, before))
-
-    def _set_notes(self, notes: Mapping[int, str | None]) -> None:
-        for asset_id, note in notes.items():
-            self._workspace.library.note(asset_id, note)
-
-    def forget(self, ids: Sequence[int]) -> None:
-        """Take assets out of the library; their files stay."""
-        from assetmgr.operations.annotate import forget_assets
-
-        gone = forget_assets(self._workspace, [f"#{asset_id}" for asset_id in ids])
-        self.undos.later(count(len(gone), "forgotten asset"), partial(self._remember, gone))
-
-    def _remember(self, assets: Sequence[Asset], progress: Progress) -> str:
-        from assetmgr.operations.remember import remember_asset
-
-        progress.stage("reading", len(assets), "assets")
-        for asset in assets:
-            remember_asset(self._workspace, asset)
-            progress.advance()
-        return f"{count(len(assets), 'asset')} remembered"
 
     # ---- jobs
 

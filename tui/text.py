@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 
-from assetmgr.text import plain, size
+from assetmgr.text import count, plain, size
 
 __all__ = [
     "count",
@@ -67,15 +67,6 @@ def unescaped(text: str, given: str) -> str:
         if escape not in given:
             text = text.replace(escape, character)
     return text
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "asset"), count(20480, "asset")
-    ('1 asset', '20,480 assets')
-    """
-    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def million(number: int) -> str:

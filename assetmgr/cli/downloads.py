@@ -24,7 +24,7 @@ from assetmgr.workspace import Workspace
 from converters.errors import BadValue
 from registry.downloads.records import DownloadState, QueuedDownload
 
-_NUMBERS = click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="NUMBER...")
+_NUMBERS = click.argument("numbers", nargs=-1, type=click.IntRange(1), metavar="[NUMBER]...")
 _ALL = click.option("--all", "every", is_flag=True, help="All of them.")
 
 

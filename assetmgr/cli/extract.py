@@ -29,7 +29,7 @@ _COMPONENTS = {
 
 @click.group(epilog="Example: assetmgr extract vae model.safetensors")
 def extract() -> None:
-    """Take a part out of a checkpoint."""
+    """Take parts or differences out of models."""
 
 
 def _component_command(name: str, component: str, text: str) -> click.Command:

@@ -110,7 +110,7 @@ def explain(
 
 
 def _hint(found: Recovery) -> str:
-    return f"{compared(found)} were compared; scan or name those it may be made of"
+    return f"compared with {compared(found)}; scan or name those it may be made of"
 
 
 def _print(session: Session, found: Recovery, making: Making) -> None:

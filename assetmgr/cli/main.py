@@ -50,7 +50,10 @@ COMMANDS: Table = {
         "Convert models to another container or precision.",
     ),
     "merge": ("assetmgr.cli.merge:merge", "Merge adapters into a checkpoint, or checkpoints."),
-    "extract": ("assetmgr.cli.extract:extract", "Take a part out of a checkpoint."),
+    "extract": (
+        "assetmgr.cli.extract:extract",
+        "Take parts or differences out of models.",
+    ),
     "resize": ("assetmgr.cli.resize:resize", "Give a LoRA another rank."),
     "preview": ("assetmgr.cli.preview:preview", "Verify assets with a render."),
     "hub": ("assetmgr.cli.hub:hub", "Find, peek, download and update on the Hub."),

@@ -68,7 +68,7 @@ merge.add_command(merge_embeddings)
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", help="What computes.")
 @overflow_option
 @click.option("--partial", is_flag=True, help="Allow adapter keys that find no place.")
-@click.option("--check", is_flag=True, help="Render the result, and compare: see below.")
+@click.option("--check", is_flag=True, help="Render the result, and compare: see above.")
 @click.option("--overwrite", is_flag=True, help="Replace a target that exists.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and do nothing.")
 @common_options

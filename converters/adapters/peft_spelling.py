@@ -37,7 +37,9 @@ def in_peft(state: StateDict, base: Base) -> StateDict:
     networks: dict[str, dict[str, Module]] = {}
     for name, module in modules_of_diffusers(state, base):
         if module.part != "weight":
-            raise UnsupportedFile(f"module {module.name} changes a bias, which PEFT cannot")
+            raise UnsupportedFile(
+                f"module {module.name} changes a bias, for which PEFT has no algorithm alone"
+            )
         network, _, path = name.partition(".")
         networks.setdefault(network, {})[path] = module
     tensors: dict[str, LazyTensor] = {}

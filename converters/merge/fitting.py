@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from converters.compute import Tensor
 
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
+_FIRST_OF_TRANSFORMERS = ("img_in.weight", "x_embedder.weight", "x_embedder.proj.weight")
 _MORE_CHANNELS = (8, 9)
 _PLAIN_CHANNELS = 4
 
@@ -117,7 +118,8 @@ def _placed(module: Module, target: Target) -> list[Placed]:
         return [_on_bias(module, part, partial(added, rows)) for part, rows in target.parts]
     columns = _columns(module, family, target)
     seen = target.shape if columns is None else (target.shape[0], columns, *target.shape[2:])
-    _require_cover(module, family, seen)
+    is_first = target.tensor.endswith((*_FIRST, *_FIRST_OF_TRANSFORMERS))
+    _require_cover(module, family, seen, is_first=is_first)
     if target.parts:
         return [_on_part(module, family, target, number) for number in range(len(target.parts))]
     view = View(target.rows, columns, target.transposed)
@@ -188,12 +190,19 @@ def _columns(module: Module, family: Family, target: Target) -> int | None:
     return _PLAIN_CHANNELS if fits else None
 
 
-def _require_cover(module: Module, family: Family, weight: Shape) -> None:
+_TAKES_MORE = "adapters of control or inpainting need a model that takes as many input channels"
+
+
+def _require_cover(
+    module: Module, family: Family, weight: Shape, *, is_first: bool = False
+) -> None:
     change = family.shape(module)
     if not family.covers(change, weight):
+        takes_more = is_first and change[:1] == weight[:1] and change[1:2] > weight[1:2]
         raise WrongFamily(
             f"module {module.name} changes a weight of shape {list(change)},"
-            f" the checkpoint's has shape {list(weight)}"
+            f" the checkpoint's has shape {list(weight)}",
+            hint=_TAKES_MORE if takes_more else None,
         )
     if MAGNITUDES & module.tensors.keys() and not magnitudes_fit(module, weight):
         raise module.misfit()

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_PARTS = (100, 3, 6, 7, 9, 11, 12, 200)
-"""Plain weights are multiples of a part of one."""
-_NEAR = 1e-6
-
 
 class Certainty(StrEnum):
     """How well an explanation holds, the best first.
@@ -65,17 +61,3 @@ class Explanation:
     unknown: float = 0.0
     rivals: tuple[Mapping[int, float], ...] = ()
     alike: tuple[int, ...] = ()
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether weights within rounding may only stand for a model that is no candidate.
-
-        People mix with plain numbers, and what was mixed so gives them back. Close relatives come
-        near to a relative of theirs with odd ones.
-        """
-        weights = [w for each in self.ingredients for w in each.blocks.values() or (each.weight,)]
-        return self.certainty is Certainty.ROUNDING and not all(map(_is_plain, weights))
-
-
-def _is_plain(weight: float) -> bool:
-    return any(abs(weight * parts - round(weight * parts)) < _NEAR * parts for parts in _PARTS)

@@ -7,7 +7,7 @@ Types and their ranges: IEEE 754 (fp16, fp32), bfloat16, and OCP 8-bit floating 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Lock
@@ -111,7 +111,7 @@ def _cast_tensor(wanted: _Cast, tensor: LazyTensor) -> LazyTensor:
     """A stored tensor in pieces that stay in the processor's cache, a computed one as a whole."""
     from converters.compute import lazy
 
-    parts = list(_runs(tensor))
+    parts = list(tensor.parts(PIECE))
     if len(parts) < 2:
         compute = functools.partial(_converted, wanted, tensor)
         return lazy(wanted.dtype, tensor.shape, compute, tensor.origin, inputs=[tensor])
@@ -126,21 +126,12 @@ def _cast_tensor(wanted: _Cast, tensor: LazyTensor) -> LazyTensor:
     )
 
 
-def _runs(tensor: LazyTensor) -> Iterator[LazyTensor]:
-    if tensor.extents is None or tensor.numel <= PIECE:
-        yield tensor
-        return
-    flat = tensor.reshape((tensor.numel,))
-    for start in range(0, tensor.numel, PIECE):
-        yield flat.slice0(start, min(start + PIECE, tensor.numel))
-
-
 def overflowing(state: StateDict, dtype: DType, progress: Progress = SILENT) -> frozenset[str]:
     """The names of the tensors that would raise Overflow; reads all that the cast would change."""
     found = set()
     for name, tensor in state.items():
         if _changes(name, tensor, dtype):
-            if any(_rounded(run, dtype).lost for run in _runs(tensor)):
+            if any(_rounded(run, dtype).lost for run in tensor.parts(PIECE)):
                 found.add(name)
             progress.advance(tensor.nbytes)
     return frozenset(found)

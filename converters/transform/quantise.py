@@ -10,7 +10,7 @@ first and last layers, what is small, and rows that are not whole blocks (convol
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from converters import compute
@@ -64,7 +64,7 @@ def quantised(tensor: LazyTensor, kind: str) -> LazyTensor:
             tensor.origin,
             tensor.sources,
         )
-        for part in _parts(tensor)
+        for part in tensor.parts(PIECE_ELEMENTS)
     )
     return LazyTensor(
         DType.U8,
@@ -87,16 +87,6 @@ def dequantised(tensor: LazyTensor, kind: str) -> LazyTensor:
         return FORMULAS[kind](stored).reshape(-1).view(np.uint8).data
 
     return LazyTensor(DType.F32, tensor.shape, read, tensor.origin, tensor.sources)
-
-
-def _parts(tensor: LazyTensor) -> Iterator[LazyTensor]:
-    """Runs of whole blocks; a computed tensor is one."""
-    if tensor.extents is None:
-        yield tensor
-        return
-    flat = tensor.reshape((tensor.numel,))
-    for start in range(0, tensor.numel, PIECE_ELEMENTS):
-        yield flat.slice0(start, min(start + PIECE_ELEMENTS, tensor.numel))
 
 
 def _blocks(part: LazyTensor, kind: str) -> Buffer:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import sd1
 from helpers.sd1 import stored
+from safetensors.numpy import load_file, save_file
 
 from converters.dtypes import DType
 from converters.statedict import LazyTensor, StateDict
@@ -218,6 +219,26 @@ def test_what_nothing_explains_is_said_to_be_so(
     assert error["code"] == "unexplained"
     assert "3 models" in error["hint"]
     assert "no model is related to it" in program("lineage", "explain", stranger).out
+
+
+def test_a_merge_of_another_program_is_told_with_how_many_values_it_gives(
+    program: Program, scan: Scan, folder: Path, tmp_path: Path
+) -> None:
+    """One that merges in half precision, and so rounds each product and their sum."""
+    scan(folder)
+    ours, theirs = (load_file(folder / f"{name}.safetensors") for name in "ab")
+    halves = {
+        name: (np.float16(0.3) * ours[name] + np.float16(0.7) * theirs[name]).astype(values.dtype)
+        for name, values in ours.items()
+    }
+    blend = tmp_path / "halves.safetensors"
+    save_file(halves, blend)
+    part = _part(explain(program, blend).json, "unet")
+    assert part["certainty"] == "within rounding"
+    assert 0.3 < part["equal"] < 0.99
+    (line,) = (t for t in program("lineage", "explain", blend).out.splitlines() if "unet" in t)
+    assert "within fp16 rounding" in line
+    assert f"{part['equal']:.2%} of {part['values']:,} values as stored" in line
 
 
 def test_without_candidates_there_is_nothing_to_compare_with(

@@ -147,6 +147,16 @@ def test_the_strength_of_a_decomposed_weight_blends_it_with_the_old_one(strength
     close(applied(tensors, weight, strength), weight + strength * (whole - weight))
 
 
+def test_rows_of_zeros_have_no_direction_and_stay_zeros() -> None:
+    weight = torch.randn(16, 12)
+    weight[3] = 0
+    tensors = {"lora_up.weight": torch.randn(16, 4), "lora_down.weight": torch.randn(4, 12)}
+    tensors["lora_up.weight"][3] = 0
+    got = applied({**tensors, "dora_scale": torch.rand(16, 1)}, weight)
+    assert torch.equal(got[3], torch.zeros(12))
+    assert got.isfinite().all()
+
+
 def test_norms_are_changed_by_stored_differences() -> None:
     weight, bias, difference = torch.randn(3, 16)
     for suffix in ("w_norm", "diff"):
@@ -245,6 +255,24 @@ def test_the_older_layout_of_glora_is_told_by_its_shapes() -> None:
     close(applied(tensors, weight), weight + b2 @ b1 + (weight @ a2) @ a1)
 
 
+@pytest.mark.parametrize(
+    ("rank", "is_old"), [(4, True), (12, True), (4, False)], ids=["old", "square", "new"]
+)
+def test_in_square_weights_the_rank_tells_the_layouts_of_glora_apart(
+    rank: int, is_old: bool
+) -> None:
+    """Where it is as large as the weight, nothing does, and the older one is meant."""
+    torch.manual_seed(0)
+    weight, wide, thin = torch.randn(12, 12), (rank, 12), (12, rank)
+    a1, a2, b1, b2 = (torch.randn(s) for s in ((wide, thin) * 2 if is_old else (thin, wide) * 2))
+    if is_old:
+        expected = weight + b2 @ b1 + weight @ a2 @ a1
+    else:
+        expected = weight + b1 @ b2 + weight @ a1 @ a2
+    tensors = {"a1.weight": a1, "a2.weight": a2, "b1.weight": b1, "b2.weight": b2}
+    close(applied({**tensors, "alpha": torch.tensor(float(rank))}, weight), expected)
+
+
 def test_old_oft_stores_the_rotations_themselves() -> None:
     torch.manual_seed(0)
     weight, turns = torch.randn(16, 12), torch.randn(4, 4, 4)
@@ -335,6 +363,17 @@ def test_peft_merges_to_the_same_weights(name: str, kind: str) -> None:
     if (change_bias := family_of(module).bias) is not None:
         change_bias(module, bias, 1.0)
     close(bias, merged.bias)
+
+
+def test_a_pattern_of_peft_means_whole_names_at_the_end_of_a_path() -> None:
+    told = {"r": 4, "lora_alpha": 4, "alpha_pattern": {"to_k": 2}}
+    for path, scale in (("attn.to_k", 0.5), ("attn.into_k", 1.0), ("to_k", 0.5)):
+        module = only(
+            {"lora_A.weight": torch.ones(4, 1), "lora_B.weight": torch.ones(1, 4)},
+            f"base_model.model.{path}",
+            {CONFIG_FILE: json.dumps(told)},
+        )
+        assert module.stated.scale == scale
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -452,9 +491,14 @@ def test_a_value_that_is_no_number_is_refused_by_its_key(name: str, role: str, b
         applied(tensors, torch.ones(16, 12))
 
 
-@pytest.mark.parametrize("name", ["lora", "loha", "lokr", "glora", "oft"])
+WHOLE_LOKR = {"lokr_w1": (4, 4), "lokr_w2": (4, 3)}
+"""Its alpha means nothing."""
+
+
+@pytest.mark.parametrize("name", ["lora", "loha", "lokr", "whole lokr", "glora", "oft"])
 def test_an_alpha_that_is_no_number_is_refused_by_its_key(name: str) -> None:
-    tensors = {key: torch.ones(shape) for key, shape in PARTS[name].items()}
+    parts = PARTS.get(name, WHOLE_LOKR)
+    tensors = {key: torch.ones(shape) for key, shape in parts.items()}
     tensors["alpha"] = torch.tensor(float("nan"))
     with pytest.raises(MergeProblem, match=r"\.alpha holds NaN"):
         applied(tensors, torch.ones(16, 12))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -93,20 +93,35 @@ def test_scales_come_back_from_the_metadata(family: str) -> None:
             assert alphas[name] == pytest.approx(value(tensor).item(), rel=1e-6)
 
 
+Pipelines = Callable[[str], Path]
+"""The pipeline of a family's narrow model, written once."""
+
+
+@pytest.fixture(scope="module")
+def pipeline_of(tmp_path_factory: pytest.TempPathFactory) -> Pipelines:
+    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
+
+    @functools.cache
+    def made(family: str) -> Path:
+        model, folder = narrow_checkpoint(family), tmp_path_factory.mktemp(family) / "pipeline"
+        names = ("tokenizer", "tokenizer_2")
+        files = {name: tokenizer_files(padding_is_end=True) for name in names}
+        components = to_components(model, Base(family))
+        write_pipeline(components, identify(model), folder, tokenizer=files)
+        return folder
+
+    return made
+
+
 @pytest.mark.parametrize("family", ["sd-1", "sdxl"])
 def test_diffusers_fuses_the_same(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, pipeline_of: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffusers import DiffusionPipeline
 
-    from assetmgr.sampler.prompts.tokenizer import tokenizer_files
-
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    base, identity = Base(family), identify(narrow_checkpoint(family))
-    files = {name: tokenizer_files(padding_is_end=True) for name in ("tokenizer", "tokenizer_2")}
-    components = to_components(narrow_checkpoint(family), base)
-    write_pipeline(components, identity, tmp_path / "pipeline", tokenizer=files)
-    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
+    base = Base(family)
+    pipeline = DiffusionPipeline.from_pretrained(pipeline_of(family), local_files_only=True)
     change = _some_modules(lora(family))
     write_safetensors(respelled(change, base, "diffusers"), tmp_path / "fox.safetensors")
     pipeline.load_lora_weights(tmp_path, weight_name="fox.safetensors")
@@ -256,14 +271,14 @@ def denoiser_lora(family: str) -> StateDict:
 
 
 @pytest.mark.parametrize("family", ["sd-1", "sdxl"])
-def test_peft_merges_its_folder_to_the_same_weights(family: str, tmp_path: Path) -> None:
+def test_peft_merges_its_folder_to_the_same_weights(
+    family: str, pipeline_of: Pipelines, tmp_path: Path
+) -> None:
     from diffusers import UNet2DConditionModel
     from peft import PeftModel
 
-    base, identity = Base(family), identify(narrow_checkpoint(family))
-    components = to_components(narrow_checkpoint(family), base)
-    write_pipeline(components, identity, tmp_path / "pipeline", tokenizer={})
-    unet = UNet2DConditionModel.from_pretrained(tmp_path / "pipeline" / "unet")
+    base = Base(family)
+    unet = UNet2DConditionModel.from_pretrained(pipeline_of(family) / "unet")
     change = denoiser_lora(family)
     write_peft_folder(in_peft(change, base), tmp_path / "fox")
     theirs = PeftModel.from_pretrained(unet, tmp_path / "fox").merge_and_unload().state_dict()

@@ -72,6 +72,24 @@ def test_presets_of_one_number_serve_every_family(name: str, number: float, base
         assert tuple(found) == max(LISTS[base], key=len)
 
 
+OF_THE_EXTENSION = {
+    "INS": "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0",
+    "IND": "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0",
+    "INALL": "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0",
+    "MIDD": "1,0,0,0,1,1,1,1,1,1,1,1,0,0,0,0,0",
+    "OUTD": "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0",
+    "OUTS": "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1",
+    "OUTALL": "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1",
+}
+"""As it writes them for itself."""
+
+
+@pytest.mark.parametrize("name", OF_THE_EXTENSION)
+def test_presets_are_those_of_the_extension(name: str) -> None:
+    assert block_weights(name, Base.SD1) == block_weights(OF_THE_EXTENSION[name], Base.SD1)
+    assert OF_THE_EXTENSION.keys() == {n for n in PRESETS if len(set(PRESETS[n])) > 1}
+
+
 def test_presets_say_what_their_names_promise() -> None:
     ind, outs = (block_weights(name, Base.SD1) for name in ("IND", "OUTS"))
     slots = LISTS[Base.SD1][1]

@@ -207,6 +207,11 @@ def test_cosine_a_and_b(models: list[Array], alpha: float) -> None:
         k = np.clip((similarity + 0.5) / 1.25 - alpha, 0, 1)
         expected = (np.atleast_1d(a) * k + np.atleast_1d(b) * (1 - k)).reshape(a.shape)
         assert near(merged(method, models, alpha=alpha, spread=(-0.5, 0.75)), expected)
+    # Variant A takes the size of a weight alone, as its source does.
+    positive, negative = (
+        merged("cosine-a", models, alpha=each, spread=(-0.5, 0.75)) for each in (alpha, -alpha)
+    )
+    assert np.array_equal(positive, negative)
 
 
 def test_cosine_surveys_all_similarities_but_the_outermost() -> None:

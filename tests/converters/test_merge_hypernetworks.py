@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from helpers.adapters import lazy
+from helpers.adapters import close, lazy
 from helpers.pipelines import checkpoint
 from helpers.sd1 import UNET, lora_shapes, random_fill, state_dict
 
@@ -105,6 +105,22 @@ def test_what_no_weight_can_stand_for_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(UnsupportedFile, match=f"no weight can stand for: {why}"):
         plan_merge(_model(), [AdapterChoice("h", network)], partial=True)
+
+
+@pytest.mark.parametrize("extras", [{"activate_output": True}, {}])
+def test_an_activation_behind_the_last_layer_counts_and_is_meant_if_nothing_is_said(
+    extras: dict[str, Plain],
+) -> None:
+    """A1111 takes it for granted."""
+    layer = {f"768.{side}.linear.0.weight": torch.eye(768) for side in (0, 1)}
+    held = {name: lazy(tensor, name) for name, tensor in layer.items()}
+    network = StateDict(held, {}, {"activation_func": "relu", **extras})
+    with pytest.raises(UnsupportedFile, match="'relu' is not linear"):
+        plan_merge(_model(), [AdapterChoice("h", network)])
+    # Without it there is no place for an activation in a single layer.
+    linear = StateDict(held, {}, {"activation_func": "relu", "activate_output": False})
+    plan = plan_merge(_model(), [AdapterChoice("h", linear)])
+    close(value(plan.state_dict[KEY]), 2 * value(_model()[KEY]))
 
 
 def test_widths_that_no_layer_has_are_unused() -> None:

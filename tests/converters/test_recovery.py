@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from converters.dtypes import DType
 from converters.recovery.explaining import explain
-from converters.recovery.explanation import Certainty, Explanation, Ingredient
+from converters.recovery.explanation import Certainty, Explanation
 from converters.recovery.least_squares import Sampled
 from converters.recovery.rounding import BF16, FP16, FP32, Grid, grid_of, rounded, steps
 
@@ -118,7 +117,6 @@ def test_programs_that_merge_in_half_precision_leave_over_no_more_than_rounding(
     explanation = found(target)
     assert explanation.certainty is Certainty.ROUNDING
     assert recipe(explanation) == pytest.approx({0: 0.6, 3: 0.4}, abs=1e-3)
-    assert not explanation.is_doubtful
 
 
 def test_a_model_trained_on_is_not_called_a_mixture() -> None:
@@ -263,25 +261,6 @@ def test_an_average_that_lacks_one_of_close_relatives_is_not_called_exact() -> N
     explanation = found(target, [model for n, model in enumerate(models) if n != 6])
     assert explanation.certainty is not Certainty.EXACT
     assert explanation.excess > 2
-
-
-@pytest.mark.parametrize(
-    ("certainty", "weights", "doubtful"),
-    [
-        (Certainty.ROUNDING, (0.283, 0.228, 0.489), True),
-        (Certainty.ROUNDING, (0.25, 0.25, 0.5), False),
-        (Certainty.ROUNDING, (2 / 3, 1 / 3), False),
-        (Certainty.EXACT, (0.283, 0.228, 0.489), False),
-    ],
-)
-def test_odd_weights_that_do_not_give_the_stored_values_are_doubted(
-    certainty: Certainty, weights: Sequence[float], doubtful: bool
-) -> None:
-    """Relatives of a model that is missing come near to it with such."""
-    explanation = found(TUNED[0])
-    ingredients = tuple(Ingredient(n, weight, 0.0) for n, weight in enumerate(weights))
-    told = replace(explanation, certainty=certainty, ingredients=ingredients)
-    assert told.is_doubtful is doubtful
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [(np.float16, DType.F16), (np.float32, DType.F32)])

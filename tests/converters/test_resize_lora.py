@@ -95,6 +95,18 @@ def test_an_energy_is_kept_with_the_least_rank(energy: float) -> None:
         assert module.error**2 <= 1 - energy + 1e-5
 
 
+@pytest.mark.parametrize("dtype", [DType.F16, DType.BF16])
+def test_the_stated_error_is_that_of_the_values_as_they_are_stored(dtype: DType) -> None:
+    before = lora()
+    for module in resized(before, Size(rank=8), dtype).modules:
+        assert module.error > 1e-5  # the rank costs nothing
+    after = resized(before, Size(rank=5), dtype)
+    for module in after.modules:
+        whole = change(before, module.name)
+        missing = np.linalg.norm(whole - change(after.state, module.name))
+        assert module.error == pytest.approx(missing / np.linalg.norm(whole), rel=1e-4)
+
+
 def test_a_middle_is_multiplied_into_down() -> None:
     shapes = {
         f"{CONV}.lora_up.weight": (32, 6, 1, 1),

@@ -127,13 +127,13 @@ _NARROW = {
         REFINER, channels=(32, 32, 64, 64), attention=(False, True, True, False)
     ),
 }
-_DEPTHS = {"sdxl": (0, 2, 10), "sdxl-refiner": (0, 1, 1, 0)}
+_DEPTHS = {"sdxl": (0, 2, 3), "sdxl-refiner": (0, 1, 1, 0)}
 
 
 @functools.cache
 def narrow_checkpoint(family: str) -> StateDict:
-    """A model with the layers of its family, all of them narrow."""
-    others = {n: s for n, s in FAMILIES[family]().items() if not n.startswith(UNET)}
+    """A model with the blocks of its family, all of them narrow, and one layer for each encoder."""
+    others = {n: s for n, s in FAMILIES[family](1).items() if not n.startswith(UNET)}
     widths = replace(_NARROW[family], layers=2, depths=_DEPTHS.get(family))
     shapes = {**others, **prefixed(UNET, unet_shapes(widths))}
     return state_dict(shapes, DType.F32, fill=random_fill(DType.F32))

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from assetmgr.sampler.models.networks import Part, fill, unfilled
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.process.session import Session
 from assetmgr.sampler.rendering import render
 from assetmgr.sampler.rendering.devices import process_peak, start_measuring
 from assetmgr.sampler.rendering.memory import Measure, OneByOne, Thrift, awake, is_exhausted, sliced
+from converters.containers import open_model
 from converters.errors import OutOfMemory
 from converters.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from conftest import Models
 
 # diffusers' schedulers convert tensors to arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -187,3 +192,21 @@ def test_the_peak_of_a_job_is_not_that_of_an_earlier_one() -> None:
     assert before is not None
     assert after is not None
     assert after < before - (128 << 20)
+
+
+def test_weights_that_are_converted_lie_in_one_piece_of_memory(models: Models) -> None:
+    """So that it is huge pages; each begins where torch would have it begin."""
+    numbers = np.random.default_rng(1)
+    shapes = {"0.weight": (5, 3), "0.bias": (5,), "1.weight": (7, 5), "1.bias": (7,)}
+    arrays = {name: numbers.normal(size=each).astype(np.float16) for name, each in shapes.items()}
+    with unfilled():
+        network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 7))
+    path = models.write("layers", arrays)
+    part = Part(network, open_model(path).state_dict, lambda state: state)
+    fill(part, torch.device("cpu"), torch.float32, SILENT)
+    weights = network.state_dict()
+    assert {name: each.numpy().tolist() for name, each in weights.items()} == {
+        name: each.astype(np.float32).tolist() for name, each in arrays.items()
+    }
+    assert len({each.untyped_storage().data_ptr() for each in weights.values()}) == 1
+    assert [each.data_ptr() % 64 for each in weights.values()] == [0, 0, 0, 0]

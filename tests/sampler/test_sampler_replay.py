@@ -86,6 +86,22 @@ def test_every_call_gives_what_the_network_gives(unet: UNet2DConditionModel) -> 
     assert torch.equal(call(again, prompt(7), 5), call(unet, prompt(7), 5)), "outside of a prompt"
 
 
+def test_a_prompt_that_is_one_for_all_of_a_batch_is_computed_once(
+    unet: UNet2DConditionModel,
+) -> None:
+    told, again = prompt(0), Replay(unet)
+    one = told["encoder_hidden_states"][:1]  # type: ignore[index]
+    told["encoder_hidden_states"] = one.expand(2, -1, -1)
+    asked: list[int] = []
+    layer = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k
+    hook = layer.register_forward_hook(lambda _layer, inputs, _output: asked.append(len(inputs[0])))
+    with again.told(told["encoder_hidden_states"]):  # type: ignore[arg-type]
+        found = call(again, told, 500)
+    hook.remove()
+    assert asked == [1]
+    torch.testing.assert_close(found, call(unet, told, 500))
+
+
 def test_changed_weights_and_hooks_are_followed(unet: UNet2DConditionModel) -> None:
     again = Replay(unet)
     same(again, unet, 0)

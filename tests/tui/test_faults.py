@@ -57,7 +57,7 @@ HANDLERS = (
     ("tui.screens.settings.SettingsScreen.compose", "comma"),
     ("tui.screens.jobs.JobsScreen.on_mount", "J"),
     ("tui.screens.form.FormScreen._plan", "c escape"),
-    ("tui.commands.Commands.rate", "4"),
+    ("tui.annotations.Annotations.rate", "4"),
 )
 """What fails, and how to get there."""
 

@@ -246,11 +246,11 @@ def test_sidecars_are_written_for_a_program(
 def test_what_was_typed_goes_to_a_file_and_comes_back(
     commands: Commands, workspace: Workspace, tmp_path: Path
 ) -> None:
-    commands.note(ids(workspace, "wash"), "best")
+    commands.annotations.note(ids(workspace, "wash"), "best")
     plan = planned(commands.library_form("export", ""), output=str(tmp_path / "mine.json"))
     assert plan.work is not None
     plan.work(SILENT)
-    commands.note(ids(workspace, "wash"), "")
+    commands.annotations.note(ids(workspace, "wash"), "")
     back = planned(commands.library_form("import", ""), file=str(tmp_path / "mine.json"))
     assert back.work is not None
     assert back.work(SILENT) == "1 changed, 0 as they were, 0 unknown"

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+import assetmgr.text
 import tui.text
 from tui.text import fit
 
 
 def test_the_examples_of_the_module_hold() -> None:
-    assert doctest.testmod(tui.text).failed == 0
+    for module in (assetmgr.text, tui.text):
+        assert doctest.testmod(module).failed == 0
 
 
 @given(st.text(alphabet="ab[]麦橘 é"), st.integers(0, 30), st.booleans())

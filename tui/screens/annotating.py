@@ -135,7 +135,7 @@ class AnnotatingScreen(FrugalScreen):
 
     def _retag(self, asset_id: int, line: str | None) -> None:
         if line is not None:
-            self._change(partial(self._commands.retag, asset_id, _words(line)))
+            self._change(partial(self._commands.annotations.retag, asset_id, _words(line)))
 
     def _tag_many(self, ids: tuple[int, ...], line: str | None) -> None:
         words = _words(line or "")
@@ -143,7 +143,7 @@ class AnnotatingScreen(FrugalScreen):
         remove = tuple(word[1:] for word in words if word.startswith("-"))
         if words:
             said = f"tags of {count(len(ids), 'asset')} changed"
-            self._change(partial(self._commands.change_tags, ids, add, remove), said)
+            self._change(partial(self._commands.annotations.change_tags, ids, add, remove), said)
 
     def action_note(self) -> None:
         """Write a note."""
@@ -164,12 +164,12 @@ class AnnotatingScreen(FrugalScreen):
 
     def _keep_note(self, ids: tuple[int, ...], line: str | None) -> None:
         if line is not None:
-            self._change(partial(self._commands.note, ids, line))
+            self._change(partial(self._commands.annotations.note, ids, line))
 
     def action_rate(self, rating: int) -> None:
         """Rate the chosen assets."""
         if self._ids:
-            self._change(partial(self._commands.rate, self._ids, rating))
+            self._change(partial(self._commands.annotations.rate, self._ids, rating))
 
     def action_forget(self) -> None:
         """Ask before assets are taken out of the library."""
@@ -194,7 +194,7 @@ class AnnotatingScreen(FrugalScreen):
         if go:
             self._list.clear_marks()
             said = f"{count(len(ids), 'asset')} forgotten (u takes it back)"
-            self._change(partial(self._commands.forget, ids), said)
+            self._change(partial(self._commands.annotations.forget, ids), said)
 
     def action_undo(self) -> None:
         """Take the last change back."""

@@ -57,7 +57,6 @@ def _part_json(part: Part) -> dict[str, object]:
     return {
         "name": part.name,
         "certainty": found.certainty.value,
-        "doubtful": found.is_doubtful,
         "identical": part.identical,
         "ingredients": [_ingredient_json(each) for each in part.ingredients],
         "explained": found.explained,

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from assetmgr.operations.explain.candidates import Candidate
 from assetmgr.operations.explain.explanation import Ingredient, Part, Recovery
+from assetmgr.text import count
 from converters.recovery.explanation import Certainty
 
 _SAME = 3
 """Candidates that hold the same and are named."""
 _VAGUE = 0.45
 """An unknown share from which on the weight of what is nearest says little."""
-
-_DOUBT = "with such odd weights, a model may be missing from the library, and others do as well"
 
 TOLD = {
     Certainty.EXACT: "is explained exactly",
@@ -65,8 +64,8 @@ def _certainty(part: Part) -> str:
             return f"{_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.ROUNDING:
             times = found.residual / found.rounding if found.rounding else 0.0
-            told = f"within {found.precision} rounding ({times:.2g} × what is expected)"
-            return f"{told}; {_DOUBT}" if found.is_doubtful else told
+            left = f"within {found.precision} rounding ({times:.2g} × what is expected)"
+            return f"{left}, {_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.PARTIAL:
             share = _percent(found.explained or 0.0)
             return f"{share} of the change explained, {_rest(found.unknown)}"
@@ -100,4 +99,4 @@ def rival_lines(part: Part) -> Iterator[str]:
 
 def compared(found: Recovery) -> str:
     """What it was compared with."""
-    return f"{found.models} models and {found.adapters} adapters"
+    return f"{count(found.models, 'model')} and {count(found.adapters, 'adapter')}"

@@ -17,13 +17,13 @@ from assetmgr.operations.failures import Failure
 from assetmgr.operations.file_links import LinkKind
 from assetmgr.operations.views.manifest import NAME, Entry, Manifest, write_manifest
 from assetmgr.operations.views.plan import (
-    Skipped,
     ViewPlan,
     ViewRequest,
     Wanted,
     plan_removal,
     plan_view,
 )
+from assetmgr.operations.views.wishes import Skipped
 from converters.errors import AssetmgrError, Cancelled, FileProblem, WriteFailed
 from converters.progress import SILENT, Progress
 from converters.writers.atomic import TEMPORARY_SUFFIX, naming

@@ -13,9 +13,10 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from assetmgr.operations.file_links import LinkKind
-from assetmgr.operations.layouts import LAYOUTS, Layout
-from assetmgr.operations.names import free_name, safe_name
+from assetmgr.operations.layouts import LAYOUTS
+from assetmgr.operations.names import free_name
 from assetmgr.operations.views.manifest import Entry, Manifest, read_manifest
+from assetmgr.operations.views.wishes import Skipped, Wish, Wishing
 from converters.errors import BadValue, FileUnreadable
 from registry.text import fold
 
@@ -52,15 +53,6 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """What is not linked or not removed, and why."""
-
-    asset: int
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class ViewPlan:
     """What is made, removed, left as it is, and not touched because it is not ours any more."""
 
@@ -71,17 +63,6 @@ class ViewPlan:
     keep: tuple[Entry, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     folders: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """A file that should be seen in a folder, under this name if it is free."""
-
-    asset: int
-    source: Path
-    folder: str
-    name: str
-    picture: Path | None
 
 
 _Key = tuple[str, str]
@@ -100,7 +81,9 @@ def plan_view(workspace: Workspace, request: ViewRequest) -> ViewPlan:
     if os.path.lexists(directory) and not directory.is_dir():
         raise FileUnreadable("is not a folder", path=directory)
     manifest = read_manifest(directory) or Manifest(request.layout, {})
-    return _Planner(layout, request, directory, manifest).plan(_assets(workspace, request.query))
+    wishing = Wishing(layout, directory, manifest, with_pictures=request.previews)
+    answers = map(wishing.of, _assets(workspace, request.query))
+    return _Planner(request, directory, manifest).plan(filter(None, answers))
 
 
 def _assets(workspace: Workspace, query: str) -> Iterator[Asset]:
@@ -153,29 +136,22 @@ def _removable(
 class _Planner:
     """One plan: the wishes of all assets against the items that are ours."""
 
-    def __init__(
-        self, layout: Layout, request: ViewRequest, directory: Path, manifest: Manifest
-    ) -> None:
-        self._layout, self._request, self._directory = layout, request, directory
-        self._manifest = manifest
-        self._prefix = PurePosixPath(layout.prefix(directory))
+    def __init__(self, request: ViewRequest, directory: Path, manifest: Manifest) -> None:
+        self._request, self._directory, self._manifest = request, directory, manifest
         self._items: dict[str, list[Entry]] = {}
         for entry in manifest.entries.values():
             self._items.setdefault(entry.item, []).append(entry)
-        self._ours = {
-            _named(directory.joinpath(*path.split("/")))
-            for entry in manifest.entries.values()
-            if entry.is_ours(directory)
-            for path in (entry.item, entry.path)
-        }
         self._taken: defaultdict[str, set[str]] = defaultdict(set)
         self._skipped: list[Skipped] = []
 
-    def plan(self, assets: Iterable[Asset]) -> ViewPlan:
-        """The plan for these assets."""
-        answers = [self._wish(asset) for asset in assets]
-        wishes = [answer for answer in answers if isinstance(answer, _Wish)]
-        self._skipped += [answer for answer in answers if isinstance(answer, Skipped)]
+    def plan(self, answers: Iterable[Wish | Skipped]) -> ViewPlan:
+        """The plan for what is wished, and for what cannot be shown."""
+        wishes: list[Wish] = []
+        for answer in answers:
+            if isinstance(answer, Wish):
+                wishes.append(answer)
+            else:
+                self._skipped.append(answer)
         known = self._known()
         self._reserve(known, wishes)
         make: list[Wanted] = []
@@ -214,51 +190,6 @@ class _Planner:
             folders=self._manifest.folders,
         )
 
-    def _wish(self, asset: Asset) -> _Wish | Skipped | None:
-        """Where an asset belongs, or why it cannot be shown; None for one that is not there."""
-        if asset.path is None:
-            return None
-        source = self._source(asset)
-        if source is None:
-            reason = "its file is not there any more; scan its folder"
-            return Skipped(asset.id, asset.path, reason)
-        is_pipeline = source.is_dir()
-        folder = self._layout.folder(
-            asset.kind, asset.base, is_pipeline=is_pipeline, variant=asset.variant
-        )
-        if folder is None:
-            what = "diffusers folders" if is_pipeline else f"files of kind {asset.kind}"
-            return Skipped(asset.id, str(source), f"{self._layout.title} does not use {what}")
-        if not is_pipeline and not self._layout.reads(asset.kind, source.name):
-            reason = f"{self._layout.title} reads no {source.suffix} files of kind {asset.kind}"
-            return Skipped(asset.id, str(source), reason)
-        below = str(self._prefix / folder)
-        if self._lies_there(asset, below):
-            return Skipped(asset.id, str(source), "lies in that folder already")
-        picture = None if is_pipeline else self._picture(asset)
-        return _Wish(asset.id, source, below, safe_name(source.name), picture)
-
-    def _places(self, asset: Asset) -> Iterator[Path]:
-        """Where the asset itself lies: links of ours that a scan has met are not its files."""
-        for file in asset.files:
-            path = Path(file.path)
-            if file.here and file.state == "present" and not self._is_our_link(path):
-                yield path
-
-    def _is_our_link(self, path: Path) -> bool:
-        return _named(path) in self._ours
-
-    def _source(self, asset: Asset) -> Path | None:
-        """The file that is linked: rather one that is no link itself."""
-        there = [path for path in self._places(asset) if os.path.exists(path)]  # noqa: PTH110
-        return min(there, key=lambda path: path.is_symlink(), default=None)
-
-    def _lies_there(self, asset: Asset, folder: str) -> bool:
-        from registry.scanning.places import within
-
-        real = os.path.realpath(self._directory / folder)
-        return any(within(str(path), real) for path in self._places(asset))
-
     def _known(self) -> Mapping[_Key, str]:
         """The items that are ours already, by what they show and where."""
         return {
@@ -266,7 +197,7 @@ class _Planner:
             for item, entries in self._items.items()
         }
 
-    def _reserve(self, known: Mapping[_Key, str], wishes: Iterable[_Wish]) -> None:
+    def _reserve(self, known: Mapping[_Key, str], wishes: Iterable[Wish]) -> None:
         """Names of items that stay, and of files that are not ours, are no names for new ones."""
         stay = {known.get(_key(str(wish.source), wish.folder)) for wish in wishes}
         for folder in {wish.folder for wish in wishes}:
@@ -281,7 +212,7 @@ class _Planner:
             there = set(_names(self._directory / folder)) - free
             self._taken[folder] |= {fold(name) for name in there}
 
-    def _with_picture(self, wish: _Wish, known: Mapping[_Key, str]) -> Iterator[Wanted]:
+    def _with_picture(self, wish: Wish, known: Mapping[_Key, str]) -> Iterator[Wanted]:
         path = known.get(_key(str(wish.source), wish.folder))
         if path is None or self._is_foreign(path):
             theirs = f"{wish.folder}/{wish.name}"
@@ -329,19 +260,6 @@ class _Planner:
             and wanted.kind in {None, entry.kind}
             for entry in entries
         )
-
-    def _picture(self, asset: Asset) -> Path | None:
-        """The picture of an asset that a render has verified, where pictures are asked for."""
-        preview = asset.preview if self._request.previews else None
-        if preview is None or preview.path is None or preview.verdict != "ok":
-            return None
-        picture = Path(preview.path)
-        return picture if picture.suffix.lower() == ".png" and picture.is_file() else None
-
-
-def _named(path: Path) -> str:
-    """A place by the real name of its folder, as the library names it."""
-    return os.path.normcase(Path(os.path.realpath(path.parent), path.name))
 
 
 def _key(source: str, folder: str) -> _Key:

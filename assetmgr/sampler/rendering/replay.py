@@ -1,9 +1,9 @@
 """A UNet that is called again and again for one prompt, without what is the same each time.
 
-Keys and values of the prompt are the same in every step: they are computed once. Of quick networks
-on a CPU the operations are recorded after some calls and played back (`recording`). Both give the
-very numbers of the network itself. Whoever listens in on a layer by a hook hears all calls: then
-nothing is played back.
+Keys and values of the prompt are the same in every step: they are computed once, and of a prompt
+that is one for all of a batch for one of it. Of quick networks on a CPU the operations are recorded
+after some calls and played back (`recording`). Both give the very numbers of the network itself.
+Whoever listens in on a layer by a hook hears all calls: then nothing is played back.
 """
 
 from __future__ import annotations
@@ -120,7 +120,10 @@ class _Place:
         self._given = _Given()
 
     def remember(self, hidden: torch.Tensor) -> None:
-        values = self.layer(hidden)
+        if hidden.stride(0) == 0:  # one prompt for all of a batch
+            values = self.layer(hidden[:1]).expand(len(hidden), -1, -1)
+        else:
+            values = self.layer(hidden)
         with torch.inference_mode(mode=False):
             self._given.values.data = values.clone()
         setattr(self._attention, self._name, self._given)

@@ -53,7 +53,7 @@ BEHIND = 4_000
 """Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
 scan that is killed before, their files are hashed again."""
 
-_PAUSED = "scan again if it is still arriving, for it was written to a moment ago; else fetch it again"
+_PAUSED = "written to a moment ago: scan again if it is still arriving, else fetch it again"
 _CONNECT = "connect the disk; nothing that is known of its files is lost"
 _ABSENT = "connect its disk; or take it out of the library with assetmgr forget FOLDER"
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
@@ -23,6 +25,7 @@ from converters.weights import (
     Joined,
     Listing,
     TensorDigests,
+    Weights,
     others_of,
 )
 
@@ -60,6 +63,22 @@ def _packed(listing: Listing) -> bytes:
     places = [kinds.setdefault(kind, len(kinds)) for kind in listing.kinds]
     text = json.dumps([listing.names, list(kinds), places], separators=(",", ":"))
     return zlib.compress(text.encode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeights:
+    """The digests of a file's tensors as they are kept: those of tensors in packed tables."""
+
+    whole: str
+    components: Mapping[str, str]
+    tensors: bytes
+    parts: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, weights: Weights) -> PackedWeights:
+        """The same digests."""
+        parts = {name: pack(part) for name, part in weights.parts.items()}
+        return cls(weights.whole, weights.components, pack(weights.tensors), parts)
 
 
 def unpack(table: bytes) -> TensorDigests:

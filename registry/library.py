@@ -90,10 +90,12 @@ class Library(Asking, Arriving):
 
     def record_weights(self, asset_id: int, weights: Weights) -> None:
         """Keep the digests of an asset's tensors and components."""
+        from converters.tensor_table import PackedWeights  # not for looking at a library
+
         with self._database.writing() as connection:
             writing.require(connection, [asset_id])
             writing.touch(connection, asset_id, weights=weights.whole)
-            tensor_rows.record(connection, {asset_id: weights})
+            tensor_rows.record(connection, {asset_id: PackedWeights.of(weights)})
 
     def forget(self, asset_ids: Iterable[int]) -> None:
         """Remove assets with all that was written on them; their files are not touched."""

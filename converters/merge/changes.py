@@ -75,6 +75,9 @@ class Measured:
 _Squares = dict[int, float]
 """Sums of the squares of changes to one tensor, by adapter number."""
 
+_BAND = 64
+"""Rows of symmetric products that are made together; fewer are slow to make."""
+
 
 @dataclass(slots=True)
 class ChangeLog:
@@ -283,8 +286,16 @@ def _add(squares: _Squares, change: Change, square: float) -> None:
 
 
 def _square(up: Tensor, down: Tensor) -> float:
-    """‖up · down‖² = Σ (upᵀ·up) ∘ (down·downᵀ): two small products instead of the large one."""
-    return float((up.t() @ up).mul_(down @ down.t()).sum())
+    """‖up · down‖² = Σ (upᵀ·up) ∘ (down·downᵀ): two small products instead of the large one.
+
+    Both are symmetric: blocks below the diagonal are not made.
+    """
+    total = 0.0
+    for start in range(0, down.shape[0], _BAND):
+        band = slice(start, start + _BAND)
+        terms = (up[:, band].t() @ up[:, start:]).mul_(down[band] @ down[start:].t())
+        total += float(terms[:, :_BAND].sum() + 2 * terms[:, _BAND:].sum())
+    return total
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from converters.statedict import Buffer, LazyTensor
 
 WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
-_WORKERS = 2
+_WORKERS = 3
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ from converters.errors import (
 from converters.hashing import FileHashes, HashedFile
 from converters.progress import Progress
 from converters.stored import Structure
+from converters.tensor_table import PackedWeights
 from registry.records import Claim
 from registry.scanning.claims import claims_of
 from registry.scanning.content import not_understood, understood
@@ -159,13 +160,14 @@ def _scanned(
     content: Content | None,
     claims: tuple[Claim, ...] = (),
 ) -> ScannedFile:
+    weights = None if hashed is None else hashed.weights
     return ScannedFile(
         path=path,
         bytes=fingerprint.size,
         mtime_ns=fingerprint.mtime_ns,
         inode=fingerprint.inode,
         hashes=None if hashed is None else hashed.hashes,
-        weights=None if hashed is None else hashed.weights,
+        weights=None if weights is None else PackedWeights.of(weights),
         content=content,
         claims=claims,
     )

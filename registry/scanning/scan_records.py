@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from converters.hashing import FileHashes
     from converters.identify import Component
     from converters.pickles.verdict import SafetyReport
-    from converters.weights import Weights
+    from converters.tensor_table import PackedWeights
     from registry.records import Claim, Contradiction
 
 
@@ -58,7 +58,7 @@ class ScannedFile:
     mtime_ns: int
     inode: int
     hashes: FileHashes | None
-    weights: Weights | None
+    weights: PackedWeights | None
     content: Content | None
     claims: tuple[Claim, ...] = ()
     is_undigested: bool = False

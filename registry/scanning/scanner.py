@@ -118,7 +118,7 @@ class _Scan:
     errors: list[ScanError] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     new: list[int] = field(default_factory=list)
-    small: SideBySide = field(default_factory=SideBySide)
+    small: SideBySide = field(init=False)
     read: set[int] = field(default_factory=set)
     hashed: int = 0
     paused: set[str] = field(default_factory=set)
@@ -135,7 +135,7 @@ class _Scan:
         met = self._sorted_out(known)
         if met.back:
             self.library.restore(met.back)
-        with self.small:
+        with SideBySide(len(met.new) + len(met.waiting)) as self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)

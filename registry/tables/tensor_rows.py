@@ -12,7 +12,7 @@ from registry.tables import schema
 from registry.tables.rows import batches
 
 if TYPE_CHECKING:  # listing a library needs none of what opens files
-    from converters.weights import Weights
+    from converters.tensor_table import PackedWeights
 
 LONGEST_NAME = 32
 """What the column holds; the folders of a pipeline may have any names, and PostgreSQL counts."""
@@ -33,12 +33,10 @@ class Sharer(NamedTuple):
     name: str
 
 
-def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
+def record(connection: Connection, weighed: Mapping[int, PackedWeights]) -> None:
     """Put digests of components and tensors in the place of what is known of these assets."""
     if not weighed:
         return
-    from converters.tensor_table import pack
-
     for some in batches(list(weighed)):
         for table in _REPLACED:
             connection.execute(delete(table).where(table.c.asset_id.in_(some)))
@@ -51,14 +49,14 @@ def record(connection: Connection, weighed: Mapping[int, Weights]) -> None:
     if rows:
         connection.execute(insert(schema.component), rows)
     parts = [
-        {"asset_id": asset_id, "name": name, "packed": pack(part)}
+        {"asset_id": asset_id, "name": name, "packed": part}
         for asset_id, weights in weighed.items()
         for name, part in weights.parts.items()
         if len(name) <= LONGEST_NAME
     ]
     if parts:
         connection.execute(insert(schema.component_tensors), parts)
-    tables = [{"asset_id": key, "packed": pack(each.tensors)} for key, each in weighed.items()]
+    tables = [{"asset_id": key, "packed": each.tensors} for key, each in weighed.items()]
     connection.execute(insert(schema.asset_tensors), tables)
 
 

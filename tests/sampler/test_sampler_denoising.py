@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +10,19 @@ import pytest
 import torch
 from torch.nn import functional
 
+from assetmgr.operations.preview.job import plan_job
+from assetmgr.operations.preview.request import PreviewRequest
+from assetmgr.operations.preview.subject import Subject
+from assetmgr.sampler.models.asked_prediction import with_asked_prediction
 from assetmgr.sampler.models.denoising import denoiser_of
 from assetmgr.sampler.models.families import FAMILIES
+from assetmgr.sampler.process.jobs import ModelFile
 from assetmgr.sampler.prompts.prompt import Conditioning
 from assetmgr.sampler.rendering.render import Denoiser, Sampling, sample
 from assetmgr.sampler.rendering.solvers import solver_named
 from converters.bases import Base, Prediction
+from converters.identify import Identity
+from converters.kinds import Kind
 from converters.progress import SILENT
 from converters.statedict import StateDict
 
@@ -62,6 +70,54 @@ def test_the_refiner_is_told_a_good_score_for_the_prompt_and_a_bad_one_for_the_n
     negative, positive = sizes.tolist()
     assert negative == [64, 96, 0, 0, 2.5]
     assert positive == [64, 96, 0, 0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("base", "said", "answer", "found"),
+    [
+        (Base.SD2, Prediction.UNKNOWN, -1.2, Prediction.V),
+        (Base.SD2, Prediction.UNKNOWN, -0.8, Prediction.EPSILON),
+        (Base.SD2, Prediction.EPSILON, -1.2, Prediction.EPSILON),
+        (Base.SD1, Prediction.UNKNOWN, -1.2, Prediction.UNKNOWN),
+    ],
+)
+def test_an_sd2_that_nothing_is_said_of_is_asked_what_it_predicts(
+    base: Base, said: Prediction, answer: float, found: Prediction
+) -> None:
+    class Unet:
+        device, dtype = torch.device("cpu"), torch.float32
+        config = SimpleNamespace(cross_attention_dim=1024)
+
+        def __call__(
+            self, grey: torch.Tensor, moment: int, context: torch.Tensor, *, return_dict: bool
+        ) -> tuple[torch.Tensor]:
+            assert (moment, context.shape, return_dict) == (999, (1, 2, 1024), False)
+            assert torch.equal(grey, torch.full((1, 4, 8, 8), 0.5))
+            return (grey + answer,)
+
+    identity = Identity(Kind.CHECKPOINT, base, prediction=said, evidence=("by shapes",))
+    asked = with_asked_prediction(identity, Unet())
+    assert asked.prediction is found
+    assert asked.evidence[0] == "by shapes"
+
+
+@pytest.mark.parametrize(
+    ("base", "prediction", "edge"),
+    [
+        (Base.SD1, Prediction.EPSILON, 512),
+        (Base.SD2, Prediction.EPSILON, 512),
+        (Base.SD2, Prediction.V, 768),
+        (Base.SD2, Prediction.UNKNOWN, 768),
+        (Base.SDXL, Prediction.EPSILON, 1024),
+    ],
+)
+def test_the_natural_size_is_that_of_the_training(
+    base: Base, prediction: Prediction, edge: int, tmp_path: Path
+) -> None:
+    model = ModelFile("/models/base.safetensors", "base", "checkpoint")
+    subject = Subject(None, model, base, (), None, None, prediction=prediction)
+    job = plan_job(PreviewRequest(), subject, subject, tmp_path)
+    assert (job.width, job.height) == (edge, edge)
 
 
 @pytest.mark.parametrize("base", [Base.SD1, Base.SD2])

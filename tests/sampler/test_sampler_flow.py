@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from assetmgr.sampler.adapters.embeddings import NamedVectors
 from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob
 from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.process.warm import load_warm, place_of
 from assetmgr.sampler.prompts.prose import prose
 from assetmgr.sampler.prompts.t5_tokenizer import load_t5_tokenizer
 from assetmgr.sampler.prompts.tokenizer import load_tokenizer, tokenizer_files
 from assetmgr.sampler.rendering import flow
 from assetmgr.sampler.rendering.memory import Measure, Thrift
+from assetmgr.sampler.rendering.render import Picture
 from converters.errors import AssetmgrError, BadValue, CorruptFile, WrongFamily
 from converters.progress import SILENT
 
@@ -123,7 +125,7 @@ def flow_job(job: RenderJob) -> RenderJob:
     return replace(job, prompt=PROMPT, width=SIZE, height=SIZE, steps=4, cfg=4.5, sampler="Euler")
 
 
-def _latents(job: RenderJob, path: str, companions: tuple[ModelFile, ...]) -> torch.Tensor:
+def _picture(job: RenderJob, path: str, companions: tuple[ModelFile, ...]) -> Picture:
     session = Session()
     subject = ModelFile(path, "model", "checkpoint")
     outcome = session.render(replace(job, subject=subject, companions=companions), SILENT)
@@ -131,7 +133,11 @@ def _latents(job: RenderJob, path: str, companions: tuple[ModelFile, ...]) -> to
     assert loads.ok, loads.detail
     assert session.kept.warm is not None
     (picture,) = session.kept.warm.references.values()
-    return picture.latents
+    return picture
+
+
+def _latents(job: RenderJob, path: str, companions: tuple[ModelFile, ...]) -> torch.Tensor:
+    return _picture(job, path, companions).latents
 
 
 def _theirs(made: Made, job: RenderJob) -> torch.Tensor:
@@ -153,8 +159,23 @@ def test_a_render_ends_at_the_latents_of_the_diffusers_pipeline(
     word: str, flow_job: RenderJob, tmp_path: Path
 ) -> None:
     made = _made(word, tmp_path)
-    ours = _latents(flow_job, made.alone(), made.companions())
-    assert (ours - _theirs(made, flow_job)).abs().max() <= 1e-4
+    ours = _picture(flow_job, made.alone(), made.companions())
+    assert (ours.latents - _theirs(made, flow_job)).abs().max() <= 1e-4
+    scale, shift = (0.3611, 0.1159) if made.family == "flux" else (1.5305, 0.0609)
+    with torch.inference_mode():
+        decoded = made.vae.decode(ours.latents / scale + shift, return_dict=False)[0][0]
+    assert torch.allclose(ours.pixels, ((decoded + 1) / 2).clamp(0, 1), atol=1e-4)
+
+
+def test_t5_has_bf16_where_fp16_is_asked_for_which_it_would_overflow(tmp_path: Path) -> None:
+    made = _made("flux schnell", tmp_path)
+    model, lent = ModelFile(made.alone(), "model", "checkpoint"), made.companions()
+    warm = load_warm(place_of(model, lent, torch.device("cpu"), torch.float16), lent, SILENT)
+    bundle = warm.bundle
+    assert bundle.prose is not None
+    assert bundle.prose.network.dtype is torch.bfloat16
+    others = [part for part in bundle.parts if part is not bundle.prose]
+    assert {part.network.dtype for part in others} == {torch.float16}
 
 
 def test_guidance_of_sd3_in_two_turns_gives_the_same_picture(
@@ -199,6 +220,31 @@ def test_where_nobody_looks_on_the_way_the_latents_are_the_same_and_failures_nam
     failed = [check for check in Session().render(job, SILENT).checks if not check.ok]
     assert [check.name for check in failed] == ["finite"]
     assert "the transformer at step 3 of 4" in failed[0].detail
+
+
+@pytest.mark.parametrize(
+    ("word", "role", "name", "stage"),
+    [
+        ("flux dev", "clip_l", "final_layer_norm.bias", "of the prompt by CLIP"),
+        ("flux dev", "t5xxl", "final_layer_norm.weight", "of the prompt by T5"),
+        ("sd3 medium", "t5xxl", "final_layer_norm.weight", "of the prompt by T5"),
+        ("sd3 medium", "clip_g", "text_projection.weight", "of the prompt"),
+    ],
+)
+def test_an_encoder_whose_numbers_are_none_is_named_and_not_the_transformer(
+    word: str, role: str, name: str, stage: str, flow_job: RenderJob, tmp_path: Path
+) -> None:
+    made = _made(word, tmp_path)
+    wrong = (t for n, t in made.encoders[role].state_dict().items() if n.endswith(name))
+    next(wrong).fill_(torch.nan)
+    subject = ModelFile(made.alone(), "model", "checkpoint")
+    job = replace(flow_job, subject=subject, companions=made.companions())
+    checks = {check.name: check for check in Session().render(job, SILENT).checks}
+    layer = name.rpartition(".")[0]
+    told = checks["finite"].detail
+    assert told.startswith(f"the text encoding {stage} is not finite, first in "), told
+    assert told.endswith(layer)
+    assert name in checks["weights finite"].detail
 
 
 def _all_in_one(made: Made, *without: str) -> str:

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from assetmgr.sampler.images.infotext import parameters_text
+from assetmgr.sampler.images.pictures import reduced
 from assetmgr.sampler.process.jobs import Check, ModelFile, Parameters, RenderJob, RenderOutcome
 from assetmgr.sampler.rendering.solvers import SOLVERS, solver_named
 from converters.errors import BadValue
@@ -68,6 +70,39 @@ def test_the_parameters_text_of_a_lora_follows_the_web_uis_grammar() -> None:
 def test_a_name_that_is_not_utf_8_stands_in_the_parameters_text_as_it_is_shown() -> None:
     odd = replace(LORA, path="/models/caf\udce9.safetensors")
     assert "<lora:caf\\xe9:0.8>" in parameters_text(replace(JOB, subject=odd))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "named"),
+    [
+        ("DPM++ 2M", "DPM++ 2M, Schedule type: SGM Uniform, CFG"),
+        ("Euler a", "Euler a, Schedule type: Uniform, CFG"),
+        ("Euler Karras", "Euler, Schedule type: Karras, CFG"),
+        ("DDIM", "DDIM, CFG"),
+    ],
+)
+def test_sampler_and_schedule_have_the_web_uis_names(sampler: str, named: str) -> None:
+    assert f"Sampler: {named}" in parameters_text(replace(JOB, sampler=sampler))
+
+
+def test_a_layer_of_clip_that_is_not_the_last_is_named() -> None:
+    assert "Model: v1-5, Clip skip: 2, " in parameters_text(replace(JOB, clip_skip=2))
+    assert "Clip skip" not in parameters_text(JOB)
+
+
+@pytest.mark.parametrize(
+    ("size", "small"), [((512, 768), (171, 256)), ((1024, 64), (256, 16)), ((64, 256), (64, 256))]
+)
+def test_a_thumbnail_has_at_most_256_pixels_a_side(
+    size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    assert reduced(Image.new("RGB", size)).size == small
+
+
+def test_what_flux_is_told_in_place_of_guidance_has_a_key_of_its_own() -> None:
+    told = parameters_text(replace(JOB, family="flux", sampler="Euler", cfg=3.5))
+    expected = "Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed"
+    assert expected in told
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ def test_weights_that_are_not_finite_are_counted_and_named() -> None:
     assert check.detail == "1 with NaN or infinities: out.2.weight"
 
 
+def test_a_network_may_miss_four_fifths_of_what_a_guess_misses() -> None:
+    assert judge.removes_noise(0.79).ok, "the most of a trained one, with 10 steps"
+    assert not judge.removes_noise(0.81).ok
+
+
 def test_half_the_weight_has_an_effect_of_the_same_order() -> None:
     assert judge.half_effect(0.05, 0.1).ok
     assert judge.half_effect(0.05, 0.1).value == 0.5

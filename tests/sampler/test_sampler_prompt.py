@@ -124,6 +124,31 @@ def test_emphasis_scales_a_token_against_the_others_and_keeps_the_mean(weight: f
     assert torch.allclose(ratio, torch.full_like(ratio, weight), rtol=1e-3)
 
 
+def test_each_chunk_keeps_its_own_mean() -> None:
+    spy, long = Spy(), "b" * 75 + "c"
+    plain = _hidden(spy, tokenize(f"a{long}", letters))
+    strong = _hidden(spy, tokenize(f"(a:2){long}", letters))
+    first, second = slice(0, 77), slice(77, 154)
+    assert torch.equal(plain[:, second], strong[:, second]), "nothing in it has a weight"
+    assert torch.allclose(plain[:, first].mean(), strong[:, first].mean(), atol=1e-4)
+
+
+def test_the_summary_of_a_long_prompt_is_that_of_its_first_chunk() -> None:
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    torch.manual_seed(1)
+    network = CLIPTextModelWithProjection(CLIPTextConfig(num_hidden_layers=1, **sizes)).eval()
+    use = Encoding("sdxl", 0, norm=False, pooled=True)
+    long, short = (tokenize("a" * count, letters) for count in (80, 75))
+    pooled = encode([(network, use)], long).pooled
+    expected = encode([(network, use)], short).pooled
+    assert pooled is not None
+    assert expected is not None
+    assert pooled.shape == (1, 512)
+    assert torch.allclose(pooled, expected, atol=1e-6)
+
+
 def clip(layers: int = 4) -> Any:
     """A small CLIP text encoder."""
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -203,6 +203,20 @@ def test_guidance_is_brought_back_to_the_spread_of_the_prompt_for_zero_terminal_
     assert torch.allclose(guided(outputs, 7.0, 0.7), 0.7 * narrow + 0.3 * mixed, atol=1e-5)
 
 
+def test_a_network_trained_down_to_pure_noise_is_brought_back_by_seven_tenths() -> None:
+    outputs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    denoiser = Denoiser(
+        lambda *_, **__: (outputs,), 8, training=Training("v_prediction", zero_snr=True)
+    )
+    once = replace(EULER, solver=solver_named("DDIM"), steps=1, cfg=7.0)
+    ours = sample(denoiser, CONTEXT, CONTEXT, once, SILENT)
+    # Of pure noise v is the negative of the picture; the first level of noise comes last.
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(EULER.seed))
+    first = _ALPHAS[0].float()
+    expected = -first.sqrt() * guided(outputs, 7.0, 0.7) + (1 - first).sqrt() * noise
+    assert torch.allclose(ours, expected, atol=0.02)
+
+
 def test_the_schedule_of_zero_terminal_snr_ends_in_pure_noise() -> None:
     scheduler = scheduler_of(Training("v_prediction", zero_snr=True), solver_named("DDIM"), 4)
     roots = _ALPHAS.sqrt()

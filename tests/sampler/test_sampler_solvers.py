@@ -93,7 +93,7 @@ def dpm_2m(sigmas: Sequence[torch.Tensor], noise: Noise) -> torch.Tensor:
 
 
 def ddim(steps: int, noise: Noise) -> torch.Tensor:
-    """arXiv 2010.02502, equation 12, at moments 801, 601, ... 1; the first level comes last."""
+    """arXiv 2010.02502, equation 12, at moments 751, 501, 251, 1; the first level comes last."""
     x, apart = noise(), 1000 // steps
     for moment in range(1001 - apart, 0, -apart) if steps > 1 else [999]:
         now, then = ALPHAS[moment], ALPHAS[max(moment - apart, 0)]
@@ -104,7 +104,7 @@ def ddim(steps: int, noise: Noise) -> torch.Tensor:
 
 def lcm(steps: int, noise: Noise) -> torch.Tensor:
     """arXiv 2310.04378, algorithm 3, at some of the 50 moments that are distilled from."""
-    x, moments = noise(), range(999, 0, -1000 // steps)
+    x, moments = noise(), [20 * (50 - 50 * n // steps) - 1 for n in range(steps)]
     for now, then in pairwise([*moments, None]):
         assert now is not None
         scaled, alpha = 10 * now, ALPHAS[now]
@@ -131,7 +131,7 @@ def test_there_is_a_formula_for_each() -> None:
     assert [*FORMULAS] == [solver.name for solver in SOLVERS]
 
 
-@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_sampler_takes_the_steps_of_its_formula(name: str, steps: int) -> None:
     generator = torch.Generator("cpu").manual_seed(SEED)

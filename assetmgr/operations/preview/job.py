@@ -9,12 +9,12 @@ from pathlib import Path
 
 from assetmgr.operations.preview.request import PreviewRequest
 from assetmgr.operations.preview.subject import Subject
-from assetmgr.sampler.models.families import FAMILIES
+from assetmgr.sampler.models.families import FAMILIES, natural_size
 from assetmgr.sampler.models.few_steps import few_steps
 from assetmgr.sampler.process.jobs import ModelFile, RenderJob, RenderOutcome
 from assetmgr.sampler.prompts.emphasis import escape, names
 from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, solver_named
-from converters.bases import Base
+from converters.bases import Base, Prediction
 
 FLOW_SOLVER = "Euler"
 DEFAULT_PROMPT = "a red apple on a wooden table, soft daylight"
@@ -37,7 +37,8 @@ def plan_job(
     few = None if family.flow else few_steps(subject.file.name, checkpoint.file.name)
     solver = request.sampler or (DEFAULT_SOLVER if few is None else few.solver)
     usual = (DEFAULT_STEPS, family.cfg) if few is None else (few.steps, few.cfg)
-    width, height = request.size or checkpoint.size or (family.size, family.size)
+    edge = natural_size(Base(checkpoint.family), Prediction(checkpoint.prediction))
+    width, height = request.size or checkpoint.size or (edge, edge)
     own = str(folder / content_name(subject.file))
     return RenderJob(
         subject=subject.file,
@@ -54,6 +55,7 @@ def plan_job(
         trigger=embedding_word(subject) if subject.file.kind == "embedding" else None,
         device=request.device,
         dtype=request.dtype,
+        family=checkpoint.family,
         clip_skip=1 if family.flow else request.clip_skip,
         low_vram=request.low_vram,
         image=f"{own}.png" if request.output is None else str(request.output),

@@ -4,7 +4,8 @@ Prompt lines, an optional line of the negative prompt, and one line of `key: val
 is quoted as a JSON string when it holds a comma, a colon or a line break. Grammar and keys: the
 web UI's `modules/infotext_utils.py` and `modules/processing.py` (`create_infotext`). Digests are
 shortened as there: 10 hex digits of the SHA-256 for checkpoints, VAEs and hypernetworks, 12 of
-AutoV3 for LoRAs, 12 of the SHA-256 for embeddings.
+AutoV3 for LoRAs, 12 of the SHA-256 for embeddings. Flux is told its guidance and not guided, which
+is a key of its own in lllyasviel/stable-diffusion-webui-forge.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from pathlib import Path
 
 from assetmgr.sampler.process.jobs import ModelFile, RenderJob
 from assetmgr.sampler.rendering.solvers import solver_named
+from converters.bases import Base
 from registry.text import shown
+
+EVEN = "Simple"
+"""What the web UI calls levels of noise that are even before their shift, as Flux has them."""
 
 
 def parameters_text(job: RenderJob) -> str:
@@ -39,11 +44,15 @@ def _prompt(job: RenderJob) -> str:
 
 def _pairs(job: RenderJob) -> Iterator[tuple[str, str]]:
     solver = solver_named(job.sampler)
+    is_flux = job.family == Base.FLUX
+    schedule = EVEN if is_flux else solver.schedule
     yield "Steps", str(job.steps)
     yield "Sampler", solver.label
-    if solver.schedule is not None:
-        yield "Schedule type", solver.schedule
-    yield "CFG scale", f"{job.cfg:g}"
+    if schedule is not None:
+        yield "Schedule type", schedule
+    yield "CFG scale", "1" if is_flux else f"{job.cfg:g}"
+    if is_flux:
+        yield "Distilled CFG Scale", f"{job.cfg:g}"
     yield "Seed", str(job.seed)
     yield "Size", f"{job.width}x{job.height}"
     if job.checkpoint.sha256:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from assetmgr.sampler.adapters.patching import Patch, Spares, patched
+from assetmgr.sampler.models.asked_prediction import with_asked_prediction
 from assetmgr.sampler.models.families import FAMILIES, Encoding, Family, family_of
 from assetmgr.sampler.models.networks import (
     Incomplete,
@@ -38,7 +39,8 @@ class Bundle:
     """A whole checkpoint, ready to render; its text encoders are in the order of the family.
 
     `unet` is the denoiser of whatever making, `prose` the T5 encoder of SD3 and Flux. `spares` is
-    memory that changes of the networks use in turn.
+    memory that changes of the networks use in turn. `is_asked`: the prediction in the identity is
+    the UNet's own word.
     """
 
     state_dict: StateDict
@@ -48,6 +50,7 @@ class Bundle:
     text_encoders: tuple[Part, ...]
     prose: Part | None = None
     spares: Spares = field(default_factory=dict, compare=False)
+    is_asked: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -96,7 +99,9 @@ def load_bundle(
         fill(part, device, dtype, progress)
     encoders = tuple(planned[use.component] for use in family.encoders)
     planned[VAE].network.register_to_config(**latent_statistics(edm_of(sd)))
-    return Bundle(sd, identity, planned[UNET], planned[VAE], encoders)
+    asked = with_asked_prediction(identity, planned[UNET].network)
+    is_asked = asked is not identity
+    return Bundle(sd, asked, planned[UNET], planned[VAE], encoders, is_asked=is_asked)
 
 
 def load_vae(

@@ -52,6 +52,8 @@ class Family:
     `aesthetic` is the score that a refiner is told for the prompt and for the negative one, in
     place of the target's size; None in families that know none. `flow` families are transformers
     that take T5's encoding too, and are sampled on straight lines. `cfg` is the usual guidance.
+    `half` is the narrow type that they were trained in: values of Flux leave the range of fp16, by
+    which diffusers cuts them off there.
     """
 
     encoders: tuple[Encoding, ...]
@@ -60,6 +62,7 @@ class Family:
     aesthetic: tuple[float, float] | None = None
     flow: bool = False
     cfg: float = 7.0
+    half: str = "fp16"
 
 
 _BIG = Encoding(SECOND_ENCODER, 0, least_skip=2, norm=False, pooled=True)
@@ -80,8 +83,20 @@ FAMILIES: Mapping[Base, Family] = {
         flow=True,
         cfg=4.5,
     ),
-    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5),
+    Base.FLUX: Family((Encoding(CLIP_L, END, pooled=True),), 1024, flow=True, cfg=3.5, half="bf16"),
 }
+
+
+def half_of(family: str) -> str:
+    """The narrow type that suits a family; fp16 where it is not known."""
+    known = FAMILIES.get(Base(family))
+    return "fp16" if known is None else known.half
+
+
+def natural_size(base: Base, prediction: Prediction) -> int:
+    """Edge in pixels of the pictures of its training; SD2 that predicts noise had smaller ones."""
+    is_small = base is Base.SD2 and prediction is Prediction.EPSILON
+    return 512 if is_small else FAMILIES[base].size
 
 
 def not_rendered(base: Base) -> UnsupportedFile:

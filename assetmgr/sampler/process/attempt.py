@@ -19,6 +19,7 @@ from assetmgr.sampler.adapters.subjects import Applied, applied
 from assetmgr.sampler.images.pictures import write_picture
 from assetmgr.sampler.models.bundle import Bundle
 from assetmgr.sampler.models.denoising import training_of
+from assetmgr.sampler.models.families import half_of
 from assetmgr.sampler.models.networks import Incomplete
 from assetmgr.sampler.models.schedules import usable_solver
 from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob, RenderOutcome
@@ -56,7 +57,7 @@ class Attempt:
         self._job = job
         self._thrift = thrift
         self._device = thrift.device
-        self._dtype = choose_precision(job.dtype, thrift.device)
+        self._dtype = choose_precision(job.dtype, thrift.device, half_of(job.family))
         if self._dtype is torch.float16 and fingerprints(job.checkpoint.path) in kept.overflowing:
             self._dtype = torch.float32
         self._progress = progress

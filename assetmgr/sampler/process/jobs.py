@@ -52,7 +52,8 @@ class RenderJob:
     tokenizer; the kind of each is the role it plays. `clip_skip` is the layer of CLIP, counted
     from the end, whose output is taken. `adapters` are in effect on a checkpoint, and with
     `rounded` (an element type, or `keep`) the changed weights are rounded to it. `relatives` are
-    checkpoints of the family that a checkpoint's blocks are compared with.
+    checkpoints of the family that a checkpoint's blocks are compared with. `family` is the
+    checkpoint's, as far as it is known.
     """
 
     subject: ModelFile
@@ -79,6 +80,7 @@ class RenderJob:
     adapters: tuple[RuntimeAdapter, ...] = ()
     rounded: str | None = None
     relatives: tuple[ModelFile, ...] = ()
+    family: str = "unknown"
 
     @property
     def checkpoint(self) -> ModelFile:

@@ -11,7 +11,7 @@ import torch
 from assetmgr.sampler.process.attempt import Attempt
 from assetmgr.sampler.process.jobs import RenderJob, RenderOutcome
 from assetmgr.sampler.process.warm import Kept
-from assetmgr.sampler.rendering.devices import choose_device, start_measuring
+from assetmgr.sampler.rendering.devices import choose_device, round_convolutions, start_measuring
 from assetmgr.sampler.rendering.memory import Measure, Thrift, is_exhausted, release_cache
 from assetmgr.sampler.rendering.render import Picture
 from converters.errors import OutOfMemory
@@ -38,6 +38,7 @@ class Session:
         """As `render`, and the picture; None where nothing could be drawn."""
         device = choose_device(job.device)
         start_measuring(device)
+        round_convolutions(job.dtype)
         thrift = Thrift.begin(device, job.low_vram, self.learned.get(_strain(job), frozenset()))
         while True:
             try:

@@ -192,6 +192,8 @@ def account_of(warm: Warm, companions: Sequence[ModelFile]) -> str:
         return f"{note}; without T5 or its tokenizer, zeros in its place" if without else note
     extra = outside(sd)
     note = f"all {len(sd) - len(extra)} tensors of UNet, VAE and text encoder"
+    if bundle.is_asked:
+        note += f"; it predicts {bundle.identity.prediction}, by what it answers"
     return f"{note}; {len(extra)} others play no part in a render" if extra else note
 
 

@@ -19,7 +19,7 @@ import torch
 from assetmgr.sampler.adapters.embeddings import NamedVectors, Row, pieces
 from assetmgr.sampler.models.families import END, Encoding
 from assetmgr.sampler.prompts.emphasis import parse_emphasis
-from assetmgr.sampler.verdicts.finiteness import checked
+from assetmgr.sampler.verdicts.finiteness import NotFinite, checked, first_non_finite
 from converters.errors import BadValue
 
 START = 49406
@@ -148,6 +148,8 @@ def _encode(
 
     with _vectors_in_place(text_encoder, rows):
         hidden = with_outputs(checked(text_encoder, call, stage), rows)
+        if not all(torch.isfinite(each).all() for each in pooled):  # comes by layers of its own
+            raise NotFinite(stage, first_non_finite(text_encoder, call))
     weighted = _emphasized(hidden.float(), weights) if (weights != 1).any() else hidden.float()
     joined = weighted.reshape(1, -1, weighted.shape[-1]).to(hidden.dtype)
     return Conditioning(joined, pooled[0] if pooled else None)
@@ -177,12 +179,16 @@ def _inner(text_encoder: Any) -> Any:
 
 
 def summary(text_encoder: Any, chunk: Chunk) -> torch.Tensor:
-    """What CLIP-L makes of one chunk as a whole `(1, d)`, without projection."""
+    """What CLIP-L makes of one chunk as a whole `(1, d)`, without projection. Raises NotFinite."""
     rows = [_framed(chunk, END, _width(text_encoder))]
     ids = torch.tensor([[token.id for token in row] for row in rows], device=text_encoder.device)
-    with _vectors_in_place(text_encoder, rows):
+
+    def call() -> torch.Tensor:
         pooled: torch.Tensor = text_encoder(ids).pooler_output
-    return pooled
+        return pooled
+
+    with _vectors_in_place(text_encoder, rows):
+        return checked(text_encoder, call, "the text encoding of the prompt by CLIP")
 
 
 def _width(text_encoder: Any) -> int:

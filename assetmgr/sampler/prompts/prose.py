@@ -16,6 +16,9 @@ from assetmgr.sampler.adapters.embeddings import NamedVectors, pieces
 from assetmgr.sampler.prompts.emphasis import parse_emphasis
 from assetmgr.sampler.prompts.prompt import PLACEHOLDER, Chunk, Token, with_inputs, with_outputs
 from assetmgr.sampler.prompts.t5_tokenizer import PAD, T5Tokenizer
+from assetmgr.sampler.verdicts.finiteness import checked
+
+STAGE = "the text encoding of the prompt by T5"
 
 
 def prose(
@@ -25,12 +28,19 @@ def prose(
     count: int,
     embeddings: Sequence[NamedVectors] = (),
 ) -> torch.Tensor:
-    """The encoding `(1, count, d)` of a prompt by a T5 encoder; the end of a long one is cut."""
+    """The encoding `(1, count, d)` of a prompt by a T5 encoder; the end of a long one is cut.
+
+    Raises NotFinite.
+    """
     table = network.get_input_embeddings()
     rows = [_tokens(text, of_t5, count, table.embedding_dim, embeddings)]
     ids = torch.tensor([[token.id for token in row] for row in rows], device=table.weight.device)
-    encoded: torch.Tensor = network(inputs_embeds=with_inputs(table(ids), rows))[0]
-    return with_outputs(encoded, rows)
+
+    def call() -> torch.Tensor:
+        encoded: torch.Tensor = network(inputs_embeds=with_inputs(table(ids), rows))[0]
+        return encoded
+
+    return with_outputs(checked(network, call, STAGE), rows)
 
 
 def _tokens(

@@ -35,13 +35,27 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of the networks' weights; `auto` is fp16 on CUDA, else fp32."""
+def choose_precision(name: str, device: torch.device, half: str) -> torch.dtype:
+    """The type of the networks' weights; `auto` is fp32, but `half` on CUDA.
+
+    Devices before Ampere compute bf16 by way of fp32 at best: there it is fp16.
+    """
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        name = half if device.type == "cuda" else "fp32"
+        if name == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            name = "fp16"
     if name not in PRECISIONS:
         raise BadValue(f"unknown dtype {name!r}", hint="known: auto, " + ", ".join(PRECISIONS))
     return PRECISIONS[name]
+
+
+def round_convolutions(name: str) -> None:
+    """Have CUDA convolve in fp32 where that is asked for by `name`.
+
+    By itself it takes 10 bits of each value (TF32), enough where fp32 stands in for a type that is
+    too narrow, but not where pictures are compared with those of a CPU.
+    """
+    torch.backends.cudnn.allow_tf32 = name != "fp32"
 
 
 def precision_name(dtype: torch.dtype) -> str:

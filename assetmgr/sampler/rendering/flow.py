@@ -26,7 +26,7 @@ from assetmgr.sampler.prompts.prose import prose
 from assetmgr.sampler.prompts.t5_tokenizer import T5Tokenizer
 from assetmgr.sampler.rendering.memory import awake
 from assetmgr.sampler.rendering.render import WATCHED, Sampling, guided
-from assetmgr.sampler.verdicts.finiteness import checked, require_finite
+from assetmgr.sampler.verdicts.finiteness import checked
 from converters.bases import Base
 from converters.errors import BadValue
 from converters.progress import SILENT, Progress
@@ -180,8 +180,6 @@ def _sd3(
         ]
     ).to(transformer.dtype)
     pooled = torch.cat([clip.pooled for clip, _ in told if clip.pooled is not None])
-    require_finite(hidden, "the text encoding of the prompts")
-
     pooled = pooled.to(transformer.dtype)
     batch = 1 if split else len(told)
 
@@ -228,7 +226,6 @@ def _flux(bundle: Bundle, texts: Texts, sampling: Sampling, device: torch.device
     told = bool(transformer.config.guidance_embeds)
     hidden = _prose(bundle, texts, texts.positive, T5_TOKENS * (2 if told else 1), device)
     pooled = summary(encoder, texts.chunks(texts.positive)[0]).to(dtype)
-    require_finite(hidden, "the text encoding of the prompt")
     guidance = torch.full((1,), sampling.cfg, device=device) if told else None
     edge = PATCH * bundle.latent_factor
     rows, columns = sampling.height // edge, sampling.width // edge

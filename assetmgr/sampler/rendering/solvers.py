@@ -27,7 +27,8 @@ LCM_STEPS = 50
 class Solver:
     """A row of the table: `scheduler` is a class of diffusers, `options` its configuration.
 
-    `label` and `schedule` are how the parameters text of a picture names the two. `edm_scheduler`
+    `label` and `schedule` are how the parameters text of a picture names the two: even moments down
+    to the last one, 0, are "Uniform", those without it "SGM Uniform". `edm_scheduler`
     is the class for networks with continuous levels of noise, None where there is none.
     """
 
@@ -44,7 +45,7 @@ _DPM = {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}
 _EDM_DPM = "EDMDPMSolverMultistepScheduler"
 
 SOLVERS = (
-    Solver("DPM++ 2M", "DPM++ 2M", "Uniform", "DPMSolverMultistepScheduler", _DPM, _EDM_DPM),
+    Solver("DPM++ 2M", "DPM++ 2M", "SGM Uniform", "DPMSolverMultistepScheduler", _DPM, _EDM_DPM),
     Solver(
         "DPM++ 2M Karras",
         "DPM++ 2M",

@@ -182,7 +182,8 @@ class Arriving(Opened):
         from registry.scanning.walk import folders_of
         from registry.tables import reading, writing
 
-        left = [other for other in self.roots() if other != root]
+        with self._database.reading() as connection:
+            left = [each for each in reading.roots(connection, self._machine) if each != root]
         own = folders_of([root])
         held = folders_of(left) if len(own) > 1 else left  # only links lead into others
         with self._database.writing() as connection:

@@ -175,21 +175,26 @@ class Arriving(Opened):
     def forget_root(self, root: str) -> None:
         """A folder is no part of the library any more, given by the path that it has in `roots`.
 
-        Its files, as far as no other folder holds them, are forgotten; so are the assets that are
-        nowhere else and on which nobody wrote anything.
+        Its files, those also where links in it lead, are forgotten as far as no other folder holds
+        them; so are the assets that are nowhere else and on which nobody wrote anything.
         """
         from registry.scanning import moves
+        from registry.scanning.walk import folders_of
         from registry.tables import reading, writing
 
+        with self._database.reading() as connection:
+            left = [each for each in reading.roots(connection, self._machine) if each != root]
+        own = folders_of([root])
+        held = folders_of(left) if len(own) > 1 else left  # only links lead into others
         with self._database.writing() as connection:
             writing.remove_root(connection, root, self._machine)
-            left = reading.roots(connection, self._machine)
             moves.dissolve(
                 connection,
                 [
                     file.id
                     for path, file in reading.known_files(connection, self._machine).items()
-                    if within(path, root) and not any(within(path, other) for other in left)
+                    if any(within(path, folder) for folder in own)
+                    and not any(within(path, folder) for folder in held)
                 ],
             )
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
-import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -233,8 +231,6 @@ def _write_broken_download(target: Path) -> None:
     _write_lora(target)
     with target.open("r+b") as file:
         file.truncate(target.stat().st_size * 2 // 3)
-    yesterday = time.time() - 86_400  # or a scan would wait for the rest
-    os.utime(target, (yesterday, yesterday))
 
 
 def _write_web_page(target: Path) -> None:

@@ -50,7 +50,8 @@ def forget(
     from registry.scanning.places import real_folder
 
     roots = frozenset(workspace.library.roots())
-    folders = {each: path for each in references if (path := real_folder(each)) in roots}
+    named = filter(None, references)  # nothing is no folder, though it resolves to the current one
+    folders = {each: path for each in named if (path := real_folder(each)) in roots}
     folders = {each: path for each, path in folders.items() if not _is_asset(workspace, path)}
     assets = forget_assets(workspace, [each for each in references if each not in folders])
     for path in frozenset(folders.values()):

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from converters.errors import AssetmgrError
+from converters.lanes import processors
 from converters.statedict import Buffer, LazyTensor
 
 WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
-_WORKERS = 3
+
+MOST_WORKERS = 4
+"""Each holds the tensors that it computes with: 50 MB for SDXL and three LoRAs of rank 128."""
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class Computer(Generic[T]):
         self._waiting = deque(jobs)
         self._running: deque[tuple[Job[T], Future[T]]] = deque()
         self._held = 0
-        self._pool = ThreadPoolExecutor(_WORKERS, "compute") if self._waiting else None
+        self._pool = ThreadPoolExecutor(_workers(), "compute") if self._waiting else None
 
     def __enter__(self) -> Self:
         self._start_more()
@@ -78,3 +81,8 @@ class Computer(Generic[T]):
             self._held += job.nbytes
             self._running.append((job, self._pool.submit(job.run)))
             self._waiting.popleft()
+
+
+def _workers() -> int:
+    """One for each processor; two where there is one, for the other may wait for the disk."""
+    return max(2, min(processors(), MOST_WORKERS))

@@ -94,9 +94,9 @@ class Waiting:
         return None if self.shared is None else self.shared()
 
 
-def is_fresh(fingerprint: Fingerprint, seconds: float = FRESH_SECONDS) -> bool:
-    """Whether a file was written to so lately, by the clock of this machine."""
-    return abs(time.time() - fingerprint.mtime_ns / 1e9) < seconds
+def is_fresh(fingerprint: Fingerprint) -> bool:
+    """Whether a file was written to a moment ago, by the clock of this machine."""
+    return abs(time.time() - fingerprint.mtime_ns / 1e9) < FRESH_SECONDS
 
 
 def look_into(path: str) -> Looked:

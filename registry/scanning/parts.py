@@ -30,7 +30,7 @@ def incomplete(
     """
     models: defaultdict[str, set[Shard]] = defaultdict(set)
     for path in new:
-        folder, _, name = path.rpartition(os.sep)
+        folder, name = os.path.split(path)
         if (part := shard_of(name)) is not None:
             models[folder].add(replace(part, number=1))  # all its parts are one here
     for folder, parts in models.items():

@@ -49,13 +49,11 @@ from registry.tables.states import MISSING, PRESENT
 STILL_SECONDS = 0.5
 """A file that may be unfinished is looked at again after so long: it has grown, or it is broken."""
 
-STALLED_SECONDS = 5.0
-"""It is not called broken as long as it was written to so lately: networks and disks pause, too."""
-
 BEHIND = 4_000
 """Names come first: hashes are recorded only when so many wait, or all files were looked into. Of a
 scan that is killed before, their files are hashed again."""
 
+_PAUSED = "written to a moment ago: scan again if it is still arriving, else fetch it again"
 _CONNECT = "connect the disk; nothing that is known of its files is lost"
 _ABSENT = "connect its disk; or take it out of the library with assetmgr forget FOLDER"
 
@@ -123,6 +121,8 @@ class _Scan:
     small: SideBySide = field(init=False)
     read: set[int] = field(default_factory=set)
     hashed: int = 0
+    paused: set[str] = field(default_factory=set)
+    """Files that look broken, and were written to a moment ago."""
 
     def run(self, paths: Paths) -> ScanReport:
         """From the folders to the report."""
@@ -135,7 +135,7 @@ class _Scan:
         met = self._sorted_out(known)
         if met.back:
             self.library.restore(met.back)
-        with SideBySide(len(met.new) + len(met.waiting)) as self.small:
+        with SideBySide(len(met.new)) as self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)
@@ -290,7 +290,7 @@ class _Scan:
                 yield looked
 
     def _finished(self, unfinished: Sequence[Looked]) -> list[Waiting]:
-        """Those that stand still for long are broken; the others are left alone until they do."""
+        """Those that stand still are broken; the others are left alone until they do."""
         if unfinished:
             time.sleep(STILL_SECONDS)
         still: list[Waiting] = []
@@ -302,11 +302,8 @@ class _Scan:
                 continue
             if fingerprint != looked.fingerprint:
                 self._fail(_being_written(looked.path))
-            elif is_fresh(fingerprint, STALLED_SECONDS):
-                self._fail(
-                    _being_written(looked.path, "was written to a moment ago, not yet whole")
-                )
             else:
+                self.paused.add(looked.path)
                 still.append(looked.unrecorded)
         return still
 
@@ -376,8 +373,10 @@ class _Scan:
             self._fail(problem)
 
     def _fail(self, error: AssetmgrError) -> None:
-        self.errors.append(ScanError(error.path or "", error.cause, error.code, error.hint))
+        path = error.path or ""
+        hint = _PAUSED if path in self.paused else error.hint
+        self.errors.append(ScanError(path, error.cause, error.code, hint))
 
 
-def _being_written(path: str, cause: str = "is still being written") -> BeingWritten:
-    return BeingWritten(cause, path=path, hint="scan again when it is complete")
+def _being_written(path: str) -> BeingWritten:
+    return BeingWritten("is still being written", path=path, hint="scan again when it is complete")

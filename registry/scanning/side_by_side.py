@@ -58,7 +58,7 @@ class SideBySide:
     """Files on their way through the threads; use as a context manager, which ends them."""
 
     def __init__(self, files: int) -> None:
-        """For about so many `files`."""
+        """For about so many `files` that are recorded before they are hashed."""
         self._pool = ThreadPoolExecutor(WORKERS)
         self._turns = Semaphore(max(1, WORKERS - 1))
         self._processes = Processes(WORKERS) if files >= MANY else None
@@ -115,7 +115,7 @@ class SideBySide:
 
     def _attempt(self, files: Sequence[Waiting]) -> list[Hashed]:
         with self._turns:
-            if self._processes is None:
+            if self._processes is None or not all(file.is_recorded for file in files):
                 return [attempt(file, SILENT) for file in files]
             scanned = self._processes.read(files)
             return [

@@ -7,7 +7,7 @@ that form a circle do no harm. Hidden and unfinished files are left alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -66,9 +66,15 @@ class Walk:
     def visit(self, path: str) -> None:
         """Look at one place by itself."""
         self.alone.add(path)
-        if os.path.exists(path):  # noqa: PTH110 - Path.exists raises for folders closed to us
-            self._meet(path)
-            self._is_new(os.path.dirname(path))  # noqa: PTH120 - for its disk
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:  # nothing tells whether it is there
+            self._cannot_read(path, error)
+            return
+        self._meet(path)
+        self._is_new(os.path.dirname(path))  # noqa: PTH120 - for its disk
 
     def reaches(self, path: str) -> bool:
         """Whether the walk would have met a file with this path."""
@@ -135,6 +141,14 @@ class Walk:
     def _cannot_read(self, path: str, error: OSError) -> None:
         self.unreadable.append(path)
         self.problems.append(FileUnreadable(f"cannot be read: {error.strerror}", path=path))
+
+
+def folders_of(roots: Iterable[str]) -> Sequence[str]:
+    """Folders of the library, and those to which links in them lead, as far as these are there."""
+    walk = Walk()
+    for root in roots:
+        walk.add(root)
+    return walk.covered
 
 
 def _wanted(entries: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:

@@ -47,7 +47,6 @@ def _library(_own_home: None, _new_library: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copy(_new_library, Path(os.environ["ASSETMGR_HOME"]) / "library.db")
     # Broken files of tests stay so.
     monkeypatch.setattr("registry.scanning.scanner.STILL_SECONDS", 0.01)
-    monkeypatch.setattr("registry.scanning.scanner.STALLED_SECONDS", 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

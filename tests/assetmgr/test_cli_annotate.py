@@ -74,6 +74,16 @@ def test_a_folder_that_is_gone_can_be_forgotten(program: Program, folder: Path) 
     assert program("list", "--json").json["total"] == 0
 
 
+def test_a_name_that_is_empty_does_not_mean_the_folder_one_is_in(
+    program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a variable of the shell that was never set."""
+    monkeypatch.chdir(folder)
+    assert program("forget", "").code == 1
+    assert program("list", "--json").json["total"] == 2
+    assert program("forget", ".", "--json").json["folders"] == [str(folder)]
+
+
 def test_copies_are_grouped_and_hard_links_take_no_room(program: Program, folder: Path) -> None:
     first = folder / "style.safetensors"
     shutil.copy(first, folder / "z copy.safetensors")

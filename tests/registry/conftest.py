@@ -34,7 +34,6 @@ def new_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _what_is_broken_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry.scanning.scanner.STILL_SECONDS", 0.01)
-    monkeypatch.setattr("registry.scanning.scanner.STALLED_SECONDS", 0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

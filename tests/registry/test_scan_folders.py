@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -260,6 +261,24 @@ def test_a_file_outside_of_all_folders_is_looked_at_by_a_scan_of_everything(
     assert counts(scan(library)) == {"missing": 1}
 
 
+def test_a_file_by_itself_that_nobody_lets_us_see_is_not_called_missing(
+    library, tmp_path, monkeypatch
+):
+    path = write_lora(tmp_path / "closed" / "made.safetensors")
+    scan_file(library, path)
+    real = os.stat
+
+    def refuse(place, *rest, **more):
+        if str(place) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return real(place, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    report = scan(library)
+    assert counts(report) == {"failed": 1}
+    assert [(error.path, error.code) for error in report.errors] == [(str(path), "unreadable")]
+
+
 def test_a_folder_that_is_forgotten_is_scanned_no_more_and_what_was_written_stays(
     library, models, tmp_path
 ):
@@ -285,4 +304,20 @@ def test_of_a_folder_that_is_forgotten_those_keep_the_files_that_hold_them_too(l
     inner.rename(models / "renamed")
     assert counts(scan(library)) == {"moved": 1, "failed": 1}
     library.forget_root(str(inner))
+    assert counts(scan(library)) == {"unchanged": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_with_a_folder_go_the_files_to_which_links_in_it_lead(library, models, tmp_path):
+    """But not those to which links in other folders lead, too."""
+    other = tmp_path / "other"
+    for number, name in enumerate(("own", "both")):
+        write_lora(tmp_path / name / f"{name}.safetensors", number)
+        models.mkdir(exist_ok=True)
+        (models / name).symlink_to(tmp_path / name)
+    other.mkdir()
+    (other / "both").symlink_to(tmp_path / "both")
+    assert counts(scan(library, [models, other])) == {"added": 2}
+    library.forget_root(str(models))
+    assert [row.name for row in library.search("").rows] == ["both"]
     assert counts(scan(library)) == {"unchanged": 1}

@@ -46,6 +46,12 @@ def test_an_index_is_known_to_its_parts_with_a_variant_too():
     assert indexed_by("model_index.json") is indexed_by("fox.json") is None
 
 
+def test_parts_may_lie_at_the_top_of_a_disk():
+    top = Path("/m").anchor
+    paths = [f"{top}{name}" for name in (*PARTS, LAST)]
+    assert list(incomplete(paths, dict.fromkeys(paths), {top: frozenset({INDEX})})) == []
+
+
 def test_a_whole_model_with_its_index_lacks_nothing():
     assert told(*PARTS, LAST, beside=(INDEX,)) == []
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from assetmgr.sampler.models.schedules import Training, scheduler_of
 from assetmgr.sampler.prompts.prompt import Conditioning
 from assetmgr.sampler.rendering.render import Denoiser, Sampling, sample
 from assetmgr.sampler.rendering.solvers import SOLVERS, solver_named
@@ -129,6 +130,26 @@ FORMULAS: dict[str, Callable[[int, Noise], torch.Tensor]] = {
 
 def test_there_is_a_formula_for_each() -> None:
     assert [*FORMULAS] == [solver.name for solver in SOLVERS]
+
+
+def drawn(sampling: Sampling, training: Training) -> torch.Tensor:
+    return sample(Denoiser(half, 8, training=training), CONTEXT, CONTEXT, sampling, SILENT)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_sampler_takes_as_many_steps_as_it_is_said_to(name: str) -> None:
+    solver = solver_named(name)
+    sampling = Sampling(solver, solver.most_steps, 1.0, width=64, height=64, seed=SEED)
+    assert drawn(sampling, Training()).isfinite().all()
+
+
+def test_levels_of_noise_that_share_a_moment_are_all_stepped_through() -> None:
+    """As Karras' from pure noise do: the first two of 60 are at the last moment."""
+    zero = Training("v_prediction", zero_snr=True)
+    sampling = Sampling(solver_named("DPM++ 2M Karras"), 60, 1.0, width=64, height=64, seed=SEED)
+    moments = scheduler_of(zero, sampling.solver, sampling.steps).timesteps
+    assert moments[0] == moments[1]
+    assert drawn(sampling, zero).isfinite().all()
 
 
 @pytest.mark.parametrize("steps", [1, 4])

@@ -120,6 +120,8 @@ def _denoised(
     device, is_guided = hidden.device, len(hidden) > 1
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     scheduler = scheduler_of(denoiser.training, sampling.solver, sampling.steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # found by its moment, the first of two with one is left out
     shape = (1, denoiser.channels, sampling.height // factor, sampling.width // factor)
     latents = torch.randn(shape, generator=generator).to(device) * scheduler.init_noise_sigma
     rescale = RESCALE if denoiser.training.zero_snr else 0.0

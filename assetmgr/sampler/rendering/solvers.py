@@ -18,8 +18,9 @@ DEFAULT_SOLVER = f"{EVEN_DPM} Karras"
 """As the web UI, where nobody chooses: more of the steps are spent on the last of the noise."""
 LCM = "LCM"
 
-MOST_STEPS = 1000
-"""Steps of the training schedule."""
+MOST_STEPS = 999
+"""One less than the training schedule has: with as many, DDIM begins outside of it, and two of the
+even moments of DPM++ 2M are one."""
 
 LCM_STEPS = 50
 """Steps that latent consistency models were distilled from; they take no more."""

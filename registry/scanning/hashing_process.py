@@ -2,7 +2,8 @@
 
 It reads pickled lists of files from its standard input and answers each on its standard output:
 with what is to be recorded of a file, or None where something is wrong with it, which the scan then
-finds out for itself. It ends when its input does: also when the scan was killed.
+finds out for itself. It ends when its input does: also when the scan was killed. What an
+interpreter is set up to print when it starts comes before `BEGIN`, and is no answer.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from converters.progress import SILENT
 from registry.scanning.looking import Waiting, read
 from registry.scanning.scan_records import ScannedFile
 
+BEGIN = b"Answers follow:\n"
+
 
 def answer_all(asked: IO[bytes], answers: IO[bytes]) -> None:
     """Until nothing is asked any more, or nobody is there to be answered."""
     with contextlib.suppress(EOFError, OSError):
+        answers.write(BEGIN)
         while True:
             files: list[Waiting] = pickle.load(asked)  # noqa: S301 - of the scan that started us
             send(answers, [_read(file) for file in files])
@@ -44,4 +48,5 @@ def _read(file: Waiting) -> ScannedFile | None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the scan, and its end is ours
-    answer_all(sys.stdin.buffer, sys.stdout.buffer)
+    stdout, sys.stdout = sys.stdout, sys.stderr  # what else is printed is no answer
+    answer_all(sys.stdin.buffer, stdout.buffer)

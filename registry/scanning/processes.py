@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
-from registry.scanning.hashing_process import send
+from registry.scanning.hashing_process import BEGIN, send
 from registry.scanning.looking import Waiting
 from registry.scanning.scan_records import ScannedFile
 
-COMMAND = (sys.executable, "-P", "-m", "registry.scanning.hashing_process")
+COMMAND = (sys.executable or "", "-P", "-m", "registry.scanning.hashing_process")
 """`-P` keeps the current folder off its import path."""
 
 
@@ -65,6 +65,7 @@ class _Process:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
+        self._has_begun = False
 
     def ask(self, files: Sequence[Waiting]) -> list[ScannedFile | None]:
         """Its answer. Raises OSError or EOFError when it is gone."""
@@ -72,6 +73,11 @@ class _Process:
         assert asked is not None  # both are pipes
         assert answered is not None
         send(asked, [replace(file, shared=None) for file in files])
+        while not self._has_begun:
+            line = answered.readline()
+            if not line:
+                raise EOFError
+            self._has_begun = line.endswith(BEGIN)
         answers: list[ScannedFile | None] = pickle.load(answered)  # noqa: S301 - of our module
         return answers
 
@@ -85,9 +91,10 @@ class _Process:
 
 
 def _started(command: Sequence[str]) -> _Process | None:
+    # Its imports are ours, in our order: what lies beside us must not come before the library.
     home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*filter(None, sys.path), home]
     try:
         return _Process(command, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
-    except OSError:  # too many processes, or an interpreter without a file of its own
+    except OSError:  # too many processes, or an interpreter that is no program of its own
         return None

@@ -16,7 +16,7 @@ import registry.scanning.side_by_side as side_by_side
 from converters.errors import FileMissing
 from converters.progress import SILENT
 from registry.scanning import processes
-from registry.scanning.hashing_process import answer_all
+from registry.scanning.hashing_process import BEGIN, answer_all
 from registry.scanning.looking import Waiting, look_into, read
 from registry.scanning.on_disk import fingerprint_of
 from registry.scanning.processes import Processes
@@ -44,6 +44,7 @@ def hashed_by(files: Sequence[Waiting]) -> list[Hashed]:
 def test_processes_find_what_threads_find(models, monkeypatch):
     files = waiting(models, 5)
     by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
     monkeypatch.setattr(side_by_side, "MANY", 5)
     monkeypatch.setattr(side_by_side, "BATCH", 2)
     monkeypatch.setattr(side_by_side, "attempt", None)  # nothing is left to the threads
@@ -59,17 +60,52 @@ def test_what_is_wrong_with_a_file_is_found_out_by_the_scan_itself(models):
     questions = [unread(sound.path), gone], [unread(str(broken))]
     answers = io.BytesIO()
     answer_all(io.BytesIO(b"".join(map(pickle.dumps, questions))), answers)
-    answers.seek(0)
+    answers.seek(len(BEGIN))
     (scanned, nothing), (neither,) = pickle.load(answers), pickle.load(answers)
     assert scanned == read(unread(sound.path), SILENT)[0]
     assert (nothing, neither) == (None, None)
 
 
-@pytest.mark.parametrize("command", [(sys.executable, "-c", ""), ("/no/such/program",)])
+def test_what_an_interpreter_prints_when_it_starts_is_no_answer(models):
+    """As its `sitecustomize` may."""
+    prints = (
+        "import runpy; print('Loading plug-ins'); print('1 found', end='', flush=True)\n"
+        "runpy.run_module('registry.scanning.hashing_process', run_name='__main__')"
+    )
+    files = waiting(models, 2)
+    asked = Processes(1, (sys.executable, "-P", "-c", prints))
+    try:
+        answers = [asked.read(files), asked.read(files[:1])]
+    finally:
+        asked.close()
+    expected = [read(file, SILENT)[0] for file in files]
+    assert answers == [expected, expected[:1]]
+
+
+def test_one_processor_is_shared_with_no_processes(monkeypatch):
+    monkeypatch.setattr(side_by_side, "WORKERS", 1)
+    monkeypatch.setattr(side_by_side, "Processes", None)
+    with SideBySide(side_by_side.MANY) as small:
+        assert list(small.rest()) == []
+
+
+HALF_AN_ANSWER = BEGIN + pickle.dumps(["killed meanwhile"])[:-9]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, "-c", ""),
+        (sys.executable, "-c", f"import sys; sys.stdout.buffer.write({HALF_AN_ANSWER})"),
+        ("/no/such/program",),
+        ("",),
+    ],
+)
 def test_without_processes_the_threads_hash_all(models, monkeypatch, command):
     files = waiting(models, 3)
     Path(files[1].path).unlink()
     by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
     monkeypatch.setattr(side_by_side, "MANY", 0)
     monkeypatch.setattr(side_by_side, "BATCH", 1)
     monkeypatch.setattr(side_by_side, "Processes", lambda count: Processes(count, command))

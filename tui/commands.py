@@ -180,8 +180,6 @@ class Commands:
 
         show_folder(path)
 
-    # ---- what users write on assets
-
     # ---- jobs
 
     def rescan(self, progress: Progress) -> str:
@@ -292,14 +290,17 @@ class Commands:
         }
 
     def library_form(self, verb: str, query: str) -> Form:
-        """What has to be answered before something is done with the library: link, export, import.
+        """What has to be answered before something is done with the library: a word of the keymap.
 
-        `query` is what the list shows.
+        `query` is what the list shows. Raises AssetmgrError when it cannot be done.
         """
         from tui.exchange import Exchange
+        from tui.roots import Roots
 
         if verb == "link":
             return self.placing.view_form(query)
+        if verb == "forget":
+            return Roots(self._workspace).forget_form()
         exchange = Exchange(self._workspace)
         return exchange.export_form() if verb == "export" else exchange.import_form()
 

@@ -113,6 +113,7 @@ PROGRAM = Group(
     (
         Key("r", "rescan", "r", "", "scan the library's folders again"),
         Key("R", "add_folder", "R", "", "scan another folder into the library"),
+        Key("U", "library_form('forget')", "U", "", "take a folder out of the library"),
         Key("F", "look_into", "F", "", "look into a file that is not in the library"),
         Key("d", "duplicates", "d", "", "duplicates, and the bytes they take"),
         Key(

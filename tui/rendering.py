@@ -65,7 +65,7 @@ class Rendering:
                 told(result, progress, alone=alone)
                 verdicts.append("failed")
                 continue
-            line = _line(result)
+            line = _line(request, result)
             progress.message(f"{result.path}: {line}")
             verdicts.append(line if alone else result.outcome.verdict)
         return summed_verdicts(verdicts)
@@ -134,7 +134,10 @@ class Rendering:
         )
 
 
-def _line(result: PreviewResult) -> str:
+def _line(request: PreviewRequest, result: PreviewResult) -> str:
+    from assetmgr.operations.preview.job import unheeded
+
     outcome = result.outcome
     failed = [check.name for check in outcome.checks if not check.ok]
-    return ", ".join([f"{outcome.verdict} in {outcome.seconds:.1f} s", *failed])
+    said = [f"{outcome.verdict} in {outcome.seconds:.1f} s", *failed, *unheeded(request, outcome)]
+    return ", ".join(said)

@@ -59,8 +59,9 @@ class Sheets:
     def _plan_pair(self, assets: Sequence[Asset], answers: Answers) -> Planned:
         from assetmgr.operations.preview.sheets import plan_comparison
 
-        plan = plan_comparison(self._workspace, self._request(assets, answers))
-        return self._planned(f"{assets[0].name} beside {assets[1].name}", plan)
+        request = self._request(assets, answers)
+        plan = plan_comparison(self._workspace, request)
+        return self._planned(f"{assets[0].name} beside {assets[1].name}", request, plan)
 
     def _plan_grid(self, assets: Sequence[Asset], answers: Answers) -> Planned:
         from assetmgr.operations.preview.sheets import plan_grid, weights_of
@@ -70,14 +71,14 @@ class Sheets:
         request = self._request(assets, {**answers, "prompt": one, "weight": "1"})
         weights = weights_of(answers.get("weights", ""))
         plan = plan_grid(self._workspace, request, weights, prompts)
-        return self._planned(title_of("Sheet of", assets), plan)
+        return self._planned(title_of("Sheet of", assets), request, plan)
 
     def _request(self, assets: Sequence[Asset], answers: Answers) -> PreviewRequest:
         wanted = answers["output"]
         request = self._rendering.request(assets, answers)
         return replace(request, output=file(wanted) if wanted.strip() else None)
 
-    def _planned(self, title: str, plan: SheetPlan) -> Planned:
+    def _planned(self, title: str, request: PreviewRequest, plan: SheetPlan) -> Planned:
         job, first = plan.job, plan.job.cells[0]
         rows = (
             ("renders", text(f"{len(job.cells):,}: {len(job.rows)} × {len(job.columns)}")),
@@ -87,16 +88,21 @@ class Sheets:
             ("picture", text(job.image)),
         )
         drawn: list[Sheet] = []
-        work = partial(self._draw, plan, drawn)
+        work = partial(self._draw, request, plan, drawn)
         told = partial(_told, title, drawn)
         return Planned(title, (Section("", rows),), work, Lane.RENDER, told)
 
-    def _draw(self, plan: SheetPlan, drawn: list[Sheet], progress: Progress) -> str:
+    def _draw(
+        self, request: PreviewRequest, plan: SheetPlan, drawn: list[Sheet], progress: Progress
+    ) -> str:
+        from assetmgr.operations.preview.job import unheeded
         from assetmgr.operations.preview.sheets import draw
 
         sheet = draw(plan, progress, sampler=self._rendering.sampler)
         drawn.append(sheet)
-        return f"{count(len(sheet.cells), 'render')} in {sheet.seconds:.1f} s"
+        ignored = (said for cell in sheet.cells for said in unheeded(request, cell.outcome))
+        done = f"{count(len(sheet.cells), 'render')} in {sheet.seconds:.1f} s"
+        return ", ".join([done, *dict.fromkeys(ignored)])
 
 
 def _told(title: str, drawn: Sequence[Sheet]) -> Told:

@@ -63,7 +63,7 @@ def forget(session: Session, assets: tuple[str, ...]) -> int:
 
     Files are not touched: the next scan of their folders adds them again, without what was written
     on them. A folder that was scanned is looked through no more: its files are removed from the
-    library, except those that have a tag, a note or a rating.
+    library; those that have a tag, a note or a rating stay in it as missing.
     """
     with Workspace.open() as workspace:
         forgotten, folders = forget_all(workspace, assets)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
-from registry.scanning.hashing_process import BEGIN, send
+from registry.scanning.hashing_messages import answer_to, ask
 from registry.scanning.looking import Waiting
 from registry.scanning.scan_records import ScannedFile
 
@@ -37,17 +35,18 @@ class Processes:
             self._free.put(None)
 
     def read(self, files: Sequence[Waiting]) -> Sequence[ScannedFile | None]:
-        """Files with their hashes.
+        """Files that are recorded as they are now, with their hashes.
 
         None for one with which something is wrong, and for all of a process that is gone: then it
         is up to who asks.
         """
-        process = self._free.get()
+        process, answers = self._free.get(), None
         try:
             answers = None if process is None else process.ask(files)
-        except (OSError, EOFError, pickle.UnpicklingError):
-            process = answers = None
-        self._free.put(process)
+        except (OSError, EOFError, TypeError, ValueError):
+            process = None
+        finally:
+            self._free.put(process)  # whatever happens: others wait for it
         return [None] * len(files) if answers is None else answers
 
     def close(self) -> None:
@@ -65,21 +64,14 @@ class _Process:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        self._has_begun = False
 
     def ask(self, files: Sequence[Waiting]) -> list[ScannedFile | None]:
-        """Its answer. Raises OSError or EOFError when it is gone."""
+        """Its answer. Raises OSError, EOFError, TypeError or ValueError for none."""
         asked, answered = self._process.stdin, self._process.stdout
         assert asked is not None  # both are pipes
         assert answered is not None
-        send(asked, [replace(file, shared=None) for file in files])
-        while not self._has_begun:
-            line = answered.readline()
-            if not line:
-                raise EOFError
-            self._has_begun = line.endswith(BEGIN)
-        answers: list[ScannedFile | None] = pickle.load(answered)  # noqa: S301 - of our module
-        return answers
+        ask(asked, files)
+        return answer_to(files, answered)
 
     def end(self) -> None:
         self._process.kill()

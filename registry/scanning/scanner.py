@@ -135,7 +135,7 @@ class _Scan:
         met = self._sorted_out(known)
         if met.back:
             self.library.restore(met.back)
-        with SideBySide(len(met.new) + len(met.waiting)) as self.small:
+        with SideBySide(len(met.new)) as self.small:
             waiting = [*self._look_into(met.new, met.fresh), *met.waiting]
             if waiting:  # hashes that sidecars claim are candidates until these have their own
                 refresh(self.library, self.walk, self.progress)

@@ -59,7 +59,7 @@ class SideBySide:
     """Files on their way through the threads; use as a context manager, which ends them."""
 
     def __init__(self, files: int) -> None:
-        """For about so many `files`."""
+        """For about so many `files` that are recorded before they are hashed."""
         self._pool = ThreadPoolExecutor(WORKERS)
         self._turns = Semaphore(max(1, WORKERS - 1))
         is_worth_it = files >= MANY and WORKERS > 1
@@ -119,7 +119,7 @@ class SideBySide:
 
     def _attempt(self, files: Sequence[Waiting]) -> list[Hashed]:
         with self._turns:
-            if self._processes is None:
+            if self._processes is None or not all(file.is_recorded for file in files):
                 return [attempt(file, SILENT) for file in files]
             scanned = self._processes.read(files)
             return [

@@ -169,5 +169,5 @@ def test_what_the_family_does_not_heed_is_told(
         told = library("preview", *more, *asked)
         assert told.code == 0
         assert "--clip-skip 2 changes nothing: SD3 and Flux" in told.err
-        assert "sampled by Euler, for --sampler DPM++ 2M Karras has no form for this" in told.err
+        assert "sampled by Euler: DPM++ 2M Karras has no form for this model" in told.err
     assert library("preview", "base", "--sampler", "euler").err == ""

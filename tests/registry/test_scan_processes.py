@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
-import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_models import lora_bytes, write_lora
 
 import registry.scanning.side_by_side as side_by_side
+from converters.bytesource import Fingerprint
 from converters.errors import FileMissing
 from converters.progress import SILENT
 from registry.scanning import processes
-from registry.scanning.hashing_process import BEGIN, answer_all
+from registry.scanning.hashing_messages import answer_to, ask, questions
+from registry.scanning.hashing_process import answer_all
 from registry.scanning.looking import Waiting, look_into, read
 from registry.scanning.on_disk import fingerprint_of
 from registry.scanning.processes import Processes
@@ -24,9 +26,9 @@ from registry.scanning.side_by_side import Hashed, SideBySide
 
 
 def waiting(folder: Path, count: int) -> list[Waiting]:
-    """Files whose headers were read, and a last one that was not looked into yet."""
+    """Files whose headers were read."""
     paths = [str(write_lora(folder / f"{number}.safetensors", number)) for number in range(count)]
-    return [*(look_into(path).recorded for path in paths[:-1]), unread(paths[-1])]
+    return [look_into(path).recorded for path in paths]
 
 
 def unread(path: str) -> Waiting:
@@ -52,34 +54,40 @@ def test_processes_find_what_threads_find(models, monkeypatch):
     assert all(scanned.weights and scanned.hashes for _, (scanned, _) in by_threads)
 
 
+def test_files_that_are_not_looked_into_yet_are_left_to_threads(models, monkeypatch):
+    files = [*waiting(models, 2), unread(str(write_lora(models / "new.safetensors", 7)))]
+    by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
+    monkeypatch.setattr(side_by_side, "MANY", 0)
+    assert hashed_by(files) == by_threads
+    assert by_threads[-1].result[0].content.kind == "lora"
+
+
 def test_what_is_wrong_with_a_file_is_found_out_by_the_scan_itself(models):
     sound, gone = waiting(models, 2)
     (models / "1.safetensors").unlink()
     broken = models / "broken.safetensors"
     broken.write_bytes(lora_bytes()[:-5])
-    questions = [unread(sound.path), gone], [unread(str(broken))]
-    answers = io.BytesIO()
-    answer_all(io.BytesIO(b"".join(map(pickle.dumps, questions))), answers)
-    answers.seek(len(BEGIN))
-    (scanned, nothing), (neither,) = pickle.load(answers), pickle.load(answers)
-    assert scanned == read(unread(sound.path), SILENT)[0]
-    assert (nothing, neither) == (None, None)
+    changed = replace(sound, fingerprint=sound.fingerprint._replace(mtime_ns=1))
+    first, second = [sound, gone], [changed, replace(sound, path=str(broken))]
+    asked, answers = io.BytesIO(), io.BytesIO()
+    ask(asked, first)
+    ask(asked, second)
+    asked.seek(0)
+    answer_all(asked, answers)
+    answers.seek(0)
+    assert answer_to(first, answers) == [read(sound, SILENT)[0], None]
+    assert answer_to(second, answers) == [None, None]
+    with pytest.raises(EOFError):
+        answer_to(first, answers)
 
 
-def test_what_an_interpreter_prints_when_it_starts_is_no_answer(models):
-    """As its `sitecustomize` may."""
-    prints = (
-        "import runpy; print('Loading plug-ins'); print('1 found', end='', flush=True)\n"
-        "runpy.run_module('registry.scanning.hashing_process', run_name='__main__')"
-    )
-    files = waiting(models, 2)
-    asked = Processes(1, (sys.executable, "-P", "-c", prints))
-    try:
-        answers = [asked.read(files), asked.read(files[:1])]
-    finally:
-        asked.close()
-    expected = [read(file, SILENT)[0] for file in files]
-    assert answers == [expected, expected[:1]]
+@pytest.mark.parametrize("name", ["new\nline", 'quote"', "\udcff", "ö"])
+def test_a_file_of_any_name_is_asked_for(models, name):
+    question = io.BytesIO()
+    ask(question, [Waiting(str(models / name), Fingerprint(1, 2, 3), 8, "lora", is_recorded=True)])
+    question.seek(0)
+    assert [file.path for (file,) in questions(question)] == [str(models / name)]
 
 
 def test_one_processor_is_shared_with_no_processes(monkeypatch):
@@ -89,14 +97,13 @@ def test_one_processor_is_shared_with_no_processes(monkeypatch):
         assert list(small.rest()) == []
 
 
-HALF_AN_ANSWER = BEGIN + pickle.dumps(["killed meanwhile"])[:-9]
-
-
 @pytest.mark.parametrize(
     "command",
     [
         (sys.executable, "-c", ""),
-        (sys.executable, "-c", f"import sys; sys.stdout.buffer.write({HALF_AN_ANSWER})"),
+        (sys.executable, "-c", "print('[[[1, 2', end='')"),  # killed in the middle of an answer
+        (sys.executable, "-c", "print('Loading plug-ins')"),  # as `sitecustomize` may
+        (sys.executable, "-c", "print(1)"),
         ("/no/such/program",),
         ("",),
     ],

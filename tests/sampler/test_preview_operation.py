@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import pickles
+from helpers import pickles, pipelines
 from helpers.previewing import BASE, LORA, Setting, Shelf, asset
 from safetensors.numpy import save_file
 
@@ -24,6 +24,7 @@ from converters.errors import (
     TargetExists,
 )
 from converters.pickles.verdict import SafetyReport, Verdict
+from converters.writers.safetensors import write_safetensors
 from registry.records import Preview
 
 
@@ -295,3 +296,16 @@ def test_a_file_outside_of_the_library_is_rendered_without_being_registered(
     (failure,) = library.run(PreviewRequest((str(tmp_path / "text.safetensors"),)))
     assert isinstance(failure, Failure)
     assert failure.path == str(tmp_path / "text.safetensors")
+
+
+def test_what_lies_beside_a_file_outside_of_the_library_is_heeded(
+    library: Setting, tmp_path: Path
+) -> None:
+    """As a scan heeds it: of SD2, those that predict noise were trained on smaller pictures."""
+    path = tmp_path / "mine.safetensors"
+    write_safetensors(pipelines.checkpoint("sd-2", text_layers=1), path)
+    for stated, edge in (("v", 768), ("eps", 512)):
+        config = f"model:\n  params:\n    parameterization: {stated}\n"
+        path.with_suffix(".yaml").write_text(config)
+        library.run(PreviewRequest((str(path),)))
+        assert library.sampler.jobs[-1].width == edge

@@ -65,7 +65,7 @@ FACES = {
     "sidecar write": "W",
     "export": "E",
     "import": "I",
-    "forget": "delete",
+    "forget": "delete U",
     "move": "M",
     "rename": "M",
     "trash": "X",

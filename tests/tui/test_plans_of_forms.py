@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.rendering import SMALLEST
 
+from assetmgr.operations.preview.render import PreviewResult
+from assetmgr.operations.preview.sheets import Cell, Sheet, SheetPlan
 from assetmgr.operations.scan import scan
+from assetmgr.sampler.process.jobs import RenderOutcome
+from assetmgr.sampler.process.sheet_jobs import SheetJob
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, FileMissing, WrongFamily
 from converters.progress import SILENT
@@ -264,3 +269,48 @@ def test_a_render_is_asked_for_in_numbers(commands: Commands, workspace: Workspa
     for wrong in ({"seed": "x"}, {"size": "7"}, {"steps": "0"}, {"cfg": "much"}, {"weight": ""}):
         with pytest.raises(BadValue):
             planned(form, **wrong)
+
+
+def test_a_sampler_that_the_model_has_no_form_for_is_told(
+    commands: Commands, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = RenderOutcome(None, None, (), 1.0, 0.5, None, SMALLEST.parameters("cpu", "fp32"))
+    cell = Cell(2, "wash.safetensors", SMALLEST, outcome)
+    plan = SheetPlan((), SheetJob((SMALLEST, SMALLEST), ("a", "b"), ("",), "sheet.png", True))
+    for name, made in {
+        "render.run_previews": [PreviewResult(2, "wash.safetensors", outcome)],
+        "sheets.plan_comparison": plan,
+        "sheets.draw": Sheet("sheet.png", (cell, cell), None, 2.0),
+    }.items():
+        monkeypatch.setattr(f"assetmgr.operations.preview.{name}", lambda *_, made=made, **__: made)
+    found = ids(workspace, "")[:2]
+    for verb, marked, done in (
+        ("preview", found[:1], "ok in 1.0 s"),
+        ("sheet", found, "2 renders in 2.0 s"),
+    ):
+        form = commands.form(verb, marked)
+        for sampler, more in (
+            ("LCM", ", sampled by Euler: LCM has no form for this model"),
+            ("Euler", ""),
+            ("", ""),
+        ):
+            rendered = planned(form, sampler=sampler)
+            assert rendered.work is not None
+            assert rendered.work(SILENT) == done + more
+
+
+def test_a_folder_is_taken_out_of_the_library_and_its_files_stay(
+    commands: Commands, workspace: Workspace, tmp_path: Path
+) -> None:
+    commands.annotations.rate(ids(workspace, "wash"), 5)
+    form = commands.library_form("forget", "")
+    (field,) = form.fields
+    assert [value for value, _ in field.options] == [str(tmp_path)]
+    plan = planned(form)
+    assert "holds 2 assets" in said(plan)
+    assert plan.work is not None
+    assert plan.work(SILENT) == f"{tmp_path} forgotten"
+    assert ids(workspace, "") == ids(workspace, "wash is:missing")
+    assert (tmp_path / "wash.safetensors").is_file()
+    with pytest.raises(BadValue, match="no folder"):
+        commands.library_form("forget", "")

@@ -64,8 +64,8 @@ def _certainty(part: Part) -> str:
             return f"{_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.ROUNDING:
             times = found.residual / found.rounding if found.rounding else 0.0
-            left = f"within {found.precision} rounding ({times:.2g} × what is expected)"
-            return f"{left}, {_percent(found.equal)} of {found.values:,} values as stored"
+            within = f"within {found.precision} rounding ({times:.2g} × what is expected)"
+            return f"{within}, {_percent(found.equal)} of {found.values:,} values as stored"
         case Certainty.PARTIAL:
             share = _percent(found.explained or 0.0)
             return f"{share} of the change explained, {_rest(found.unknown)}"

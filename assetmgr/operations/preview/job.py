@@ -71,7 +71,7 @@ def unheeded(request: PreviewRequest, outcome: RenderOutcome) -> Iterator[str]:
         yield f"--clip-skip {skip} changes nothing: SD3 and Flux take fixed layers of CLIP"
     asked = used.sampler if request.sampler is None else solver_named(request.sampler).name
     if asked != used.sampler:
-        yield f"sampled by {used.sampler}, for --sampler {asked} has no form for this model"
+        yield f"sampled by {used.sampler}: {asked} has no form for this model"
 
 
 def _prompt(subject: Subject, checkpoint: Subject) -> str:

@@ -161,11 +161,11 @@ def _last_size(preview: Preview | None) -> tuple[int, int] | None:
 
 def _from_file(path: Path) -> Subject:
     from converters.containers import open_model
-    from converters.identify import identify
+    from converters.identify.beside import identify_file
 
     model = open_model(path)
     sd = model.state_dict
-    identity = identify(sd)
+    identity = identify_file(path, sd)
     return Subject(
         asset=None,
         file=ModelFile(
@@ -175,4 +175,5 @@ def _from_file(path: Path) -> Subject:
         words=identity.trigger_words,
         prompt=sd.metadata.get(PROMPT_KEY),
         size=parse_size(sd.metadata.get(RESOLUTION_KEY)),
+        prediction=identity.prediction,
     )

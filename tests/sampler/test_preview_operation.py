@@ -241,6 +241,16 @@ def test_karras_levels_are_for_enough_steps_that_do_not_begin_with_pure_noise(
     ]
 
 
+@pytest.mark.parametrize(("steps", "sampler"), [(50, "LCM"), (51, "DPM++ 2M Karras")])
+def test_more_steps_than_a_distilled_model_takes_are_those_of_the_usual_sampler(
+    library: Setting, steps: int, sampler: str
+) -> None:
+    library.shelf.content.append(asset(3, "checkpoint", name="my-lcm"))
+    library.run(PreviewRequest(("#3",), steps=steps))
+    (job,) = library.sampler.jobs
+    assert (job.sampler, job.steps) == (sampler, steps)
+
+
 @pytest.mark.parametrize("text", [None, "", "huge", "100000x64", "63x64", "16x16", "-8x64"])
 def test_a_size_that_cannot_be_rendered_is_passed_over(text: str | None) -> None:
     assert parse_size(text) is None

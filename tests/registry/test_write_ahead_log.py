@@ -159,6 +159,19 @@ def test_the_look_takes_no_lock_from_a_program_that_works_with_the_library(
     assert "locked" in in_another_process(child)
 
 
+def test_where_closing_takes_no_locks_nothing_stays_open(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, where SQLite could not delete an index that is open."""
+    monkeypatch.setattr(write_ahead_log, "_CLOSING_UNLOCKS", False)
+    monkeypatch.setattr(write_ahead_log, "_OPEN", {})
+    Path(f"{killed}-wal").unlink()
+    assert losses(killed) == "its write-ahead log is gone"
+    assert write_ahead_log._OPEN == {}
+    Path(f"{killed}-shm").unlink()
+    assert losses(killed) is None
+
+
 def test_the_doctor_is_told_before_the_database_is_opened(killed: Path) -> None:
     overwrite(killed, 32 + 5 * FRAME)
     for _ in range(2):

@@ -1,6 +1,7 @@
 """The folders of the library: one that is looked through no more.
 
-Everything here blocks and is called in threads; operations are imported when first used.
+A root may be a pipeline's folder: what is meant here is the folder, not the model. Everything here
+blocks and is called in threads; operations are imported when first used.
 """
 
 from __future__ import annotations
@@ -43,7 +44,5 @@ class Roots:
         return Planned(f"Forgetting of {folder}", (Section("", rows),), work)
 
     def _forget(self, folder: str, progress: Progress) -> str:
-        from assetmgr.operations.annotate import forget
-
-        forget(self._workspace, [folder])
+        self._workspace.library.forget_root(folder)
         return f"{folder} forgotten"

@@ -19,7 +19,7 @@ from assetmgr.operations.preview.render import (
     failed_check,
     run_previews,
 )
-from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, SOLVERS
+from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER, EVEN_DPM, SOLVERS
 from assetmgr.text import plain
 from assetmgr.workspace import Workspace
 from converters.errors import BadValue, Cancelled
@@ -76,7 +76,8 @@ class _Size(click.ParamType[tuple[int, int]]):
 @click.option("--cfg", type=float, help="Guidance; by default 7, for SD3 4.5, for Flux 3.5.")
 @click.option(
     "--sampler",
-    help=f"{', '.join(solver.name for solver in SOLVERS)}; by default {DEFAULT_SOLVER}.",
+    help=f"{', '.join(solver.name for solver in SOLVERS)}; by default {DEFAULT_SOLVER}, "
+    f"or {EVEN_DPM} with v prediction or fewer than {DEFAULT_STEPS} steps.",
 )
 @click.option(
     "--clip-skip",

@@ -43,7 +43,7 @@ def forget_assets(workspace: Workspace, references: Sequence[str]) -> tuple[Asse
 def forget(
     workspace: Workspace, references: Sequence[str]
 ) -> tuple[tuple[Asset, ...], tuple[str, ...]]:
-    """As `forget_assets`; and folders of the library, which need not be there any more.
+    """As `forget_assets`; and the paths of folders, which need not be there any more.
 
     A folder that is a model itself is meant as that. Nothing is forgotten if one is not found.
     """

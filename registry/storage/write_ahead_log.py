@@ -25,6 +25,8 @@ AGAIN_SECONDS = 0.1
 _HEADER, _FRAME, _INDEX = 32, 24, 100  # bytes
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """Of a log whose checksums are of words in this order; all its other numbers are big-endian."""
+_PAGES = frozenset(1 << power for power in range(9, 17))
+"""Bytes; the log has also the largest as it is, for which the database and the index have 1."""
 _WORD = 1 << 32
 
 _OPEN: dict[tuple[int, int], int] = {}
@@ -112,6 +114,8 @@ def _is_sound(log: bytes) -> bool:
     if len(log) < _HEADER:
         return False
     order = _MAGIC.get(struct.unpack_from(">I", log)[0])
+    if _page_bytes(log) not in _PAGES:
+        return False
     return order is not None and _sums(log[:24], order, (0, 0)) == struct.unpack_from(
         ">II", log, 24
     )

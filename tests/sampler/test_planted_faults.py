@@ -11,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from assetmgr.operations.preview.job import DEFAULT_STEPS
 from assetmgr.sampler.process.jobs import Check, ModelFile, RenderJob
 from assetmgr.sampler.process.session import Session
+from assetmgr.sampler.rendering.solvers import DEFAULT_SOLVER
 from assetmgr.sampler.verdicts import examiner
 from converters.errors import TruncatedFile
 from converters.progress import SILENT
@@ -198,7 +200,10 @@ def test_the_trained_family_passes_whatever_the_seed(
     session: Session, on_family: OnFamily, seed: int
 ) -> None:
     prompts = ("a red circle on a white background", "a small blue square", "neon ring", "an apple")
+    few, usual = ("DPM++ 2M", 10), (DEFAULT_SOLVER, DEFAULT_STEPS)
+    sampler, steps = few if seed < 13 else usual
     job = replace(on_family("checkpoint"), seed=seed, prompt=prompts[seed % 4])
+    job = replace(job, sampler=sampler, steps=steps)
     outcome = session.render(job, SILENT)
     assert outcome.verdict == "ok", [check for check in outcome.checks if not check.ok]
 

@@ -215,6 +215,42 @@ def test_a_checkpoint_without_a_natural_size_is_tried_again_at_its_last_one(
     assert (library.sampler.jobs[-1].width, library.sampler.jobs[-1].height) == (512, 512)
 
 
+def test_karras_levels_are_for_enough_steps_that_do_not_begin_with_pure_noise(
+    library: Setting,
+) -> None:
+    library.shelf.content += [
+        asset(3, "checkpoint", base="sd-2", prediction="unknown"),
+        asset(4, "checkpoint", base="sdxl", prediction="v"),
+        asset(5, "lora", base="sdxl"),
+        asset(6, "checkpoint", name="turbo"),
+    ]
+    library.run(PreviewRequest(("#1", "#2", "#3", "#4", "#5", "#6")))
+    library.run(PreviewRequest(("#1",), sampler="DPM++ 2M"))
+    library.run(PreviewRequest(("#1",), steps=19))
+    library.run(PreviewRequest(("#4",), sampler="DPM++ 2M Karras"))
+    assert sorted((job.subject.name, job.sampler) for job in library.sampler.jobs) == [
+        ("checkpoint-1", "DPM++ 2M"),
+        ("checkpoint-1", "DPM++ 2M"),
+        ("checkpoint-1", "DPM++ 2M Karras"),
+        ("checkpoint-3", "DPM++ 2M Karras"),
+        ("checkpoint-4", "DPM++ 2M"),
+        ("checkpoint-4", "DPM++ 2M Karras"),
+        ("lora-2", "DPM++ 2M Karras"),
+        ("lora-5", "DPM++ 2M"),
+        ("turbo", "Euler a"),
+    ]
+
+
+@pytest.mark.parametrize(("steps", "sampler"), [(50, "LCM"), (51, "DPM++ 2M Karras")])
+def test_more_steps_than_a_distilled_model_takes_are_those_of_the_usual_sampler(
+    library: Setting, steps: int, sampler: str
+) -> None:
+    library.shelf.content.append(asset(3, "checkpoint", name="my-lcm"))
+    library.run(PreviewRequest(("#3",), steps=steps))
+    (job,) = library.sampler.jobs
+    assert (job.sampler, job.steps) == (sampler, steps)
+
+
 @pytest.mark.parametrize("text", [None, "", "huge", "100000x64", "63x64", "16x16", "-8x64"])
 def test_a_size_that_cannot_be_rendered_is_passed_over(text: str | None) -> None:
     assert parse_size(text) is None

@@ -78,7 +78,7 @@ def test_two_assets_are_compared_with_the_settings_of_the_first(
 def test_what_a_name_says_of_the_second_one_is_not_heeded(workspace: SimpleNamespace) -> None:
     workspace.library.content.append(asset(5, "checkpoint", name="base-lcm"))
     for pair, settings in {
-        ("#1", "#5"): ("DPM++ 2M", 20, 7.0),
+        ("#1", "#5"): ("DPM++ 2M Karras", 20, 7.0),
         ("#5", "#1"): ("LCM", 6, 1.5),
     }.items():
         cells = plan_comparison(workspace, PreviewRequest(pair)).job.cells

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 
 from converters.errors import BadValue
 
-DEFAULT_SOLVER = "DPM++ 2M"
+EVEN_DPM = "DPM++ 2M"
+DEFAULT_SOLVER = f"{EVEN_DPM} Karras"
+"""As the web UI, where nobody chooses: more of the steps are spent on the last of the noise."""
 LCM = "LCM"
 
 MOST_STEPS = 1000
@@ -45,10 +47,10 @@ _DPM = {"timestep_spacing": "linspace", "final_sigmas_type": "zero"}
 _EDM_DPM = "EDMDPMSolverMultistepScheduler"
 
 SOLVERS = (
-    Solver("DPM++ 2M", "DPM++ 2M", "SGM Uniform", "DPMSolverMultistepScheduler", _DPM, _EDM_DPM),
+    Solver(EVEN_DPM, EVEN_DPM, "SGM Uniform", "DPMSolverMultistepScheduler", _DPM, _EDM_DPM),
     Solver(
-        "DPM++ 2M Karras",
-        "DPM++ 2M",
+        DEFAULT_SOLVER,
+        EVEN_DPM,
         "Karras",
         "DPMSolverMultistepScheduler",
         {**_DPM, "use_karras_sigmas": True},
@@ -105,7 +107,7 @@ def edm_forms(solver: Solver) -> tuple[Solver, Solver]:
 
     Which of the two, the model decides.
     """
-    label = DEFAULT_SOLVER if solver.edm_scheduler is None else solver.label
+    label = EVEN_DPM if solver.edm_scheduler is None else solver.label
     return solver_named(label), solver_named(f"{label} Karras")
 
 

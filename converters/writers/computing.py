@@ -16,7 +16,7 @@ WINDOW_BYTES = 16 << 20
 """Bytes of computed tensors held at a time (always at least one tensor)."""
 
 MOST_WORKERS = 4
-"""Each holds the tensors that it computes with: 50 MB for SDXL and three LoRAs of rank 128."""
+"""Each holds the tensors that it computes with: 60 MB for SDXL and three LoRAs of rank 128."""
 
 T = TypeVar("T")
 

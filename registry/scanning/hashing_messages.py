@@ -40,7 +40,7 @@ def answer(pipe: IO[bytes], files: Sequence[ScannedFile | None]) -> None:
 
 
 def answer_to(files: Sequence[Waiting], pipe: IO[bytes]) -> list[ScannedFile | None]:
-    """What is to be recorded of those asked for. Raises EOFError or ValueError for no answer."""
+    """What is to be recorded of them. Raises EOFError, TypeError or ValueError for no answer."""
     line = pipe.readline()
     if not line.endswith(b"\n"):
         raise EOFError

@@ -19,7 +19,7 @@ from registry.scanning.hashing_messages import answer_to, ask
 from registry.scanning.looking import Waiting
 from registry.scanning.scan_records import ScannedFile
 
-COMMAND = (sys.executable, "-P", "-m", "registry.scanning.hashing_process")
+COMMAND = (sys.executable or "", "-P", "-m", "registry.scanning.hashing_process")
 """`-P` keeps the current folder off its import path."""
 
 
@@ -40,12 +40,13 @@ class Processes:
         None for one with which something is wrong, and for all of a process that is gone: then it
         is up to who asks.
         """
-        process = self._free.get()
+        process, answers = self._free.get(), None
         try:
             answers = None if process is None else process.ask(files)
-        except (OSError, EOFError, ValueError):
-            process = answers = None
-        self._free.put(process)
+        except (OSError, EOFError, TypeError, ValueError):
+            process = None
+        finally:
+            self._free.put(process)  # whatever happens: others wait for it
         return [None] * len(files) if answers is None else answers
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class _Process:
         )
 
     def ask(self, files: Sequence[Waiting]) -> list[ScannedFile | None]:
-        """Its answer. Raises OSError, EOFError or ValueError when it is gone."""
+        """Its answer. Raises OSError, EOFError, TypeError or ValueError for none."""
         asked, answered = self._process.stdin, self._process.stdout
         assert asked is not None  # both are pipes
         assert answered is not None
@@ -82,9 +83,10 @@ class _Process:
 
 
 def _started(command: Sequence[str]) -> _Process | None:
+    # Its imports are ours, in our order: what lies beside us must not come before the library.
     home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*filter(None, sys.path), home]
     try:
         return _Process(command, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
-    except OSError:  # too many processes, or an interpreter without a file of its own
+    except OSError:  # too many processes, or an interpreter that is no program of its own
         return None

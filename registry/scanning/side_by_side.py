@@ -8,7 +8,6 @@ their names are to be seen soon.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,14 +18,16 @@ from typing import NamedTuple, Self
 
 from converters.errors import FileProblem
 from converters.hashing import SMALL_BYTES
+from converters.lanes import processors
 from converters.progress import SILENT, Progress
 from registry.scanning.looking import Waiting, read
 from registry.scanning.processes import Processes
 from registry.scanning.scan_records import ScannedFile
 
-WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(4, processors())
 MANY = 1_000
-"""So many files are worth processes, which hash more in the time that it takes to start them."""
+"""So many files are worth processes, which hash more in the time that it takes to start them. On
+one processor they only take turns, and memory."""
 BATCH = 32
 """Files that a process is given at a time; who cancels a scan waits for so many."""
 
@@ -61,7 +62,8 @@ class SideBySide:
         """For about so many `files` that are recorded before they are hashed."""
         self._pool = ThreadPoolExecutor(WORKERS)
         self._turns = Semaphore(max(1, WORKERS - 1))
-        self._processes = Processes(WORKERS) if files >= MANY else None
+        is_worth_it = files >= MANY and WORKERS > 1
+        self._processes = Processes(WORKERS) if is_worth_it else None
         self._batch: list[Waiting] = []
         self._running: deque[tuple[Sequence[Waiting], Future[list[Hashed]]]] = deque()
 
@@ -111,6 +113,8 @@ class SideBySide:
 
     def _submit(self) -> None:
         files, self._batch = self._batch, []
+        if not files:
+            return
         self._running.append((files, self._pool.submit(self._attempt, files)))
 
     def _attempt(self, files: Sequence[Waiting]) -> list[Hashed]:

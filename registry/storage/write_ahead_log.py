@@ -25,8 +25,11 @@ AGAIN_SECONDS = 0.1
 _HEADER, _FRAME, _INDEX = 32, 24, 100  # bytes
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 """Of a log whose checksums are of words in this order; all its other numbers are big-endian."""
+_PAGES = frozenset(1 << power for power in range(9, 17))
+"""Bytes; the log has also the largest as it is, for which the database and the index have 1."""
 _WORD = 1 << 32
 
+_CLOSING_UNLOCKS = os.name == "posix"
 _OPEN: dict[tuple[int, int], int] = {}
 """Descriptors by the identity of their files."""
 
@@ -77,13 +80,16 @@ def _shared(path: str) -> bytes:
     """The beginning of `-shm`, whose file stays open: a process that closes one loses its locks.
 
     POSIX has it so (https://sqlite.org/howtocorrupt.html, 2.2), and this process may be one that
-    works with the library.
+    works with the library. Windows does not, and there nobody could delete what is open.
     """
     try:
+        if not _CLOSING_UNLOCKS:
+            with open(path, "rb", buffering=0) as index:  # locks lie right behind it
+                return index.read(_INDEX)
         status = os.stat(path)
         descriptor = _OPEN.get((status.st_dev, status.st_ino))
         if descriptor is None:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(path, os.O_RDONLY)
             _OPEN[status.st_dev, status.st_ino] = descriptor
     except FileNotFoundError:
         return b""
@@ -112,6 +118,8 @@ def _is_sound(log: bytes) -> bool:
     if len(log) < _HEADER:
         return False
     order = _MAGIC.get(struct.unpack_from(">I", log)[0])
+    if _page_bytes(log) not in _PAGES:
+        return False
     return order is not None and _sums(log[:24], order, (0, 0)) == struct.unpack_from(
         ">II", log, 24
     )

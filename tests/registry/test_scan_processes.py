@@ -46,6 +46,7 @@ def hashed_by(files: Sequence[Waiting]) -> list[Hashed]:
 def test_processes_find_what_threads_find(models, monkeypatch):
     files = waiting(models, 5)
     by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
     monkeypatch.setattr(side_by_side, "MANY", 5)
     monkeypatch.setattr(side_by_side, "BATCH", 2)
     monkeypatch.setattr(side_by_side, "attempt", None)  # nothing is left to the threads
@@ -56,6 +57,7 @@ def test_processes_find_what_threads_find(models, monkeypatch):
 def test_files_that_are_not_looked_into_yet_are_left_to_threads(models, monkeypatch):
     files = [*waiting(models, 2), unread(str(write_lora(models / "new.safetensors", 7)))]
     by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
     monkeypatch.setattr(side_by_side, "MANY", 0)
     assert hashed_by(files) == by_threads
     assert by_threads[-1].result[0].content.kind == "lora"
@@ -88,11 +90,29 @@ def test_a_file_of_any_name_is_asked_for(models, name):
     assert [file.path for (file,) in questions(question)] == [str(models / name)]
 
 
-@pytest.mark.parametrize("command", [(sys.executable, "-c", ""), ("/no/such/program",)])
+def test_one_processor_is_shared_with_no_processes(monkeypatch):
+    monkeypatch.setattr(side_by_side, "WORKERS", 1)
+    monkeypatch.setattr(side_by_side, "Processes", None)
+    with SideBySide(side_by_side.MANY) as small:
+        assert list(small.rest()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, "-c", ""),
+        (sys.executable, "-c", "print('[[[1, 2', end='')"),  # killed in the middle of an answer
+        (sys.executable, "-c", "print('Loading plug-ins')"),  # as `sitecustomize` may
+        (sys.executable, "-c", "print(1)"),
+        ("/no/such/program",),
+        ("",),
+    ],
+)
 def test_without_processes_the_threads_hash_all(models, monkeypatch, command):
     files = waiting(models, 3)
     Path(files[1].path).unlink()
     by_threads = hashed_by(files)
+    monkeypatch.setattr(side_by_side, "WORKERS", 2)
     monkeypatch.setattr(side_by_side, "MANY", 0)
     monkeypatch.setattr(side_by_side, "BATCH", 1)
     monkeypatch.setattr(side_by_side, "Processes", lambda count: Processes(count, command))

@@ -65,6 +65,28 @@ def test_a_damaged_beginning_loses_all(killed: Path, offset: int) -> None:
     assert losses(killed) == "the beginning of its write-ahead log is damaged"
 
 
+def test_a_beginning_whose_checksum_holds_may_still_be_none(killed: Path) -> None:
+    """A database has no pages of 1001 bytes."""
+    log = Path(f"{killed}-wal")
+    content = bytearray(log.read_bytes())
+    content[8:12] = struct.pack(">I", 1001)
+    order = "<" if content[3] == 0x82 else ">"
+    content[24:32] = struct.pack(">2I", *write_ahead_log._sums(bytes(content[:24]), order, (0, 0)))
+    log.write_bytes(content)
+    assert losses(killed) == "the beginning of its write-ahead log is damaged"
+
+
+def test_the_largest_pages_are_read_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "large.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA page_size = 65536")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE typed (text)")
+        assert losses(path) is None
+        overwrite(path, 32 + 24 + 60_000)
+        assert str(losses(path)).startswith("its write-ahead log is damaged behind frame 0")
+
+
 @pytest.mark.parametrize("offset", [0, 8, 16, 24, 24 + 200])
 def test_damage_in_the_middle_loses_what_comes_behind_it(killed: Path, offset: int) -> None:
     overwrite(killed, 32 + 5 * FRAME + offset)
@@ -135,6 +157,19 @@ def test_the_look_takes_no_lock_from_a_program_that_works_with_the_library(
         "except sqlite3.OperationalError as error: print(error)\n"
     )
     assert "locked" in in_another_process(child)
+
+
+def test_where_closing_takes_no_locks_nothing_stays_open(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows, where SQLite could not delete an index that is open."""
+    monkeypatch.setattr(write_ahead_log, "_CLOSING_UNLOCKS", False)
+    monkeypatch.setattr(write_ahead_log, "_OPEN", {})
+    Path(f"{killed}-wal").unlink()
+    assert losses(killed) == "its write-ahead log is gone"
+    assert write_ahead_log._OPEN == {}
+    Path(f"{killed}-shm").unlink()
+    assert losses(killed) is None
 
 
 def test_the_doctor_is_told_before_the_database_is_opened(killed: Path) -> None:
